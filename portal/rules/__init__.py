@@ -1,0 +1,1 @@
+"""Pure rules without any I/O, used by portal and daemon alike."""
