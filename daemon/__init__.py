@@ -1,0 +1,1 @@
+"""What runs in the background: scheduler, workers, registries, rollouts, updates, and the `flotilla` command."""

@@ -1,0 +1,1 @@
+"""The demo: a whole platform on one machine, and the reference images that tests use too."""

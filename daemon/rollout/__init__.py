@@ -1,0 +1,1 @@
+"""Carries the planner's decisions into the database."""

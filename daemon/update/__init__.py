@@ -1,0 +1,1 @@
+"""Brings one bot to one release, or back."""

@@ -1,0 +1,43 @@
+"""Nodes: the Docker engines that bots run on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.models.base import Base, choice, new_id, utcnow
+
+
+class NodeState(StrEnum):
+    """`draining` takes no updates or new bots; `offline` did not answer."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    OFFLINE = "offline"
+
+
+class Node(Base):
+    """One Docker engine."""
+
+    __tablename__ = "nodes"
+
+    id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(sa.String(63), unique=True)
+    docker_url: Mapped[str] = mapped_column(sa.String(255))
+    tls: Mapped[dict[str, Any] | None]
+    """Paths of `ca`, `cert` and `key` for an engine reached over TCP."""
+    bot_host: Mapped[str] = mapped_column(sa.String(255), default="127.0.0.1")
+    """Where the published ports of this node's bots are reached."""
+    port_first: Mapped[int] = mapped_column(default=20000)
+    port_last: Mapped[int] = mapped_column(default=29999)
+    snapshot_dir: Mapped[str] = mapped_column(sa.String(255))
+    """Folder on the node's own disk that keeps the archives; the worker may not see it."""
+    platform: Mapped[str] = mapped_column(sa.String(64), default="linux/amd64")
+    state: Mapped[NodeState] = mapped_column(choice(NodeState), default=NodeState.ACTIVE)
+    last_seen_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)

@@ -1,0 +1,94 @@
+"""Rollouts: bringing a set of bots to one release, by a strategy."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.release import Release
+from portal.models.user import User
+
+
+class StrategyName(StrEnum):
+    """How a rollout walks through its bots."""
+
+    ROLLING_WAVE = "rolling_wave"
+    SINGLE_BOT = "single_bot"
+    IMMEDIATE = "immediate"
+
+
+class Trigger(StrEnum):
+    """Who wanted it."""
+
+    AUTO = "auto"
+    OPERATOR = "operator"
+    TENANT = "tenant"
+
+
+class Audience(StrEnum):
+    """Whom it takes: organizations in automatic mode, every bot behind, or the bots named when it was started."""
+
+    AUTOMATIC = "automatic"
+    ALL = "all"
+    NAMED = "named"
+
+
+class RolloutState(StrEnum):
+    """Life of a rollout."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+    SUPERSEDED = "superseded"
+
+
+_ENDS = frozenset({RolloutState.ABORTED, RolloutState.SUPERSEDED})
+
+
+class Rollout(Base):
+    """One rollout. What happened to each bot stands in its `bot_updates`."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        sa.Index(
+            "uq_rollouts_open_automatic",
+            "release_id",
+            unique=True,
+            sqlite_where=sa.text("trigger = 'auto' AND state IN ('scheduled', 'running', 'paused')"),
+            postgresql_where=sa.text("trigger = 'auto' AND state IN ('scheduled', 'running', 'paused')"),
+        ),
+    )
+    TRANSITIONS: ClassVar = {
+        RolloutState.SCHEDULED: frozenset({RolloutState.RUNNING, *_ENDS}),
+        RolloutState.RUNNING: frozenset({RolloutState.PAUSED, RolloutState.COMPLETED, *_ENDS}),
+        RolloutState.PAUSED: frozenset({RolloutState.RUNNING, *_ENDS}),
+        RolloutState.COMPLETED: frozenset(),
+        RolloutState.ABORTED: frozenset(),
+        RolloutState.SUPERSEDED: frozenset(),
+    }
+    OPEN: ClassVar = frozenset({RolloutState.SCHEDULED, RolloutState.RUNNING, RolloutState.PAUSED})
+
+    id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
+    release_id: Mapped[str] = mapped_column(sa.ForeignKey("releases.id"), index=True)
+    strategy: Mapped[StrategyName] = mapped_column(choice(StrategyName))
+    parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[RolloutState] = mapped_column(choice(RolloutState), default=RolloutState.SCHEDULED, index=True)
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    """Why it is paused, was aborted or superseded, in words."""
+    trigger: Mapped[Trigger] = mapped_column(choice(Trigger))
+    audience: Mapped[Audience] = mapped_column(choice(Audience))
+    ignore_windows: Mapped[bool] = mapped_column(default=False)
+    started_by: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id"))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    release: Mapped[Release] = relationship()
+    starter: Mapped[User | None] = relationship()

@@ -1,0 +1,48 @@
+"""Snapshots: verified archives of one named volume each, taken before a risky step."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.models.base import Base, choice, new_id, utcnow
+
+
+class SnapshotState(StrEnum):
+    """Only a `verified` archive may ever be the reason to empty a volume."""
+
+    TAKING = "taking"
+    VERIFIED = "verified"
+    RESTORED = "restored"
+    DELETED = "deleted"
+
+
+class Snapshot(Base):
+    """The archive of one volume."""
+
+    __tablename__ = "snapshots"
+    __table_args__ = (sa.UniqueConstraint("update_id", "volume"),)
+    TRANSITIONS: ClassVar = {
+        SnapshotState.TAKING: frozenset({SnapshotState.VERIFIED, SnapshotState.DELETED}),
+        SnapshotState.VERIFIED: frozenset({SnapshotState.RESTORED, SnapshotState.DELETED}),
+        SnapshotState.RESTORED: frozenset({SnapshotState.DELETED}),
+        SnapshotState.DELETED: frozenset(),
+    }
+
+    id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
+    update_id: Mapped[str] = mapped_column(sa.ForeignKey("bot_updates.id"), index=True)
+    node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"))
+    volume: Mapped[str] = mapped_column(sa.String(255))
+    archive: Mapped[str] = mapped_column(sa.String(500))
+    """Path on the node's disk."""
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    entries: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    helper_digest: Mapped[str | None] = mapped_column(sa.String(71))
+    """The helper image that wrote it, for the same tar has to read it."""
+    state: Mapped[SnapshotState] = mapped_column(choice(SnapshotState), default=SnapshotState.TAKING)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)

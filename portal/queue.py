@@ -1,0 +1,43 @@
+"""Handing work to the workers. The database is the truth: a message only says "look at this row"."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+logger = logging.getLogger(__name__)
+
+DEFAULT = "default"
+
+
+def updates_of(node_id: str) -> str:
+    """Name of the queue of one node's bot updates, which last long and must not hold up polls and mail."""
+    return f"updates-{node_id}"
+
+
+def open_queue(redis: Redis, name: str = DEFAULT) -> Queue:
+    """A queue whose messages are JSON, so that writing to Redis cannot make a worker run code."""
+    return Queue(name, connection=redis, serializer=JSONSerializer)
+
+
+def enqueue(redis: Redis, job: str, *arguments: str, queue: str = DEFAULT) -> bool:
+    """Ask a worker to run `job`, a dotted name. Call it after the commit, with ids only.
+
+    Asking twice is harmless, and so is asking in vain: the scheduler asks again whatever the database shows as due.
+
+    Returns:
+        False when Redis could not be reached.
+    """
+    try:
+        # No time limit by signal: each step of a job has its own deadline, and a signal could not stop a C call.
+        options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 86400}
+        open_queue(redis, queue).enqueue(job, *arguments, **options)
+    except RedisError as error:
+        logger.warning("could not enqueue %s: %s", job, type(error).__name__)
+        return False
+    return True

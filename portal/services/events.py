@@ -1,0 +1,48 @@
+"""Writing and reading the event log."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from portal.models import Event
+
+current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""Id of the web request or job at work in this context; logs and events carry it."""
+
+
+def record(
+    session: Session,
+    tag: str,
+    *,
+    actor_id: str | None = None,
+    org_id: str | None = None,
+    bot_id: str | None = None,
+    rollout_id: str | None = None,
+    data: dict[str, Any] | None = None,
+) -> Event:
+    """Append to the log, in the same transaction as the change it tells of.
+
+    Args:
+        session: the transaction of the change.
+        tag: `subject.what_happened`, such as `rollout.started`.
+        actor_id: the user who did it; None where Flotilla acted by itself.
+        org_id: the organization it concerns.
+        bot_id: the bot it concerns.
+        rollout_id: the rollout it concerns.
+        data: small facts (digests, versions, old and new values); never a secret.
+    """
+    event = Event(
+        tag=tag,
+        actor_id=actor_id,
+        org_id=org_id,
+        bot_id=bot_id,
+        rollout_id=rollout_id,
+        data=data or {},
+        request_id=current_request_id.get(),
+    )
+    session.add(event)
+    session.flush()
+    return event

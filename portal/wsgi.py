@@ -1,0 +1,18 @@
+"""Entry point for gunicorn and the `flask` command: `portal.wsgi:create_wsgi()`."""
+
+from __future__ import annotations
+
+import sys
+
+from flask import Flask
+
+from portal.app import create_app
+from portal.settings import Settings, SettingsError
+
+
+def create_wsgi() -> Flask:
+    """The portal configured from the environment; a bad configuration ends the process with the list of problems."""
+    try:
+        return create_app(Settings.from_environment())
+    except SettingsError as error:
+        sys.exit(f"Flotilla cannot start with these settings:\n{error}")
