@@ -107,9 +107,6 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("last_org_id", sa.String(length=16), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["last_org_id"], ["orgs.id"], name=op.f("fk_users_last_org_id_orgs"), ondelete="SET NULL", use_alter=True
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email_normalized", name=op.f("uq_users_email_normalized")),
     )
@@ -294,6 +291,7 @@ def upgrade() -> None:
         sa.Column("saved_container", sa.Text(), nullable=True),
         sa.Column("journal", sa.JSON(), nullable=False),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("transient", sa.Boolean(), nullable=False),
         sa.Column("log_tail", sa.Text(), nullable=True),
         sa.Column("timings", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),

@@ -119,6 +119,9 @@ class BotUpdate(Base):
     journal: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Small facts a takeover needs: the old restart policy, the new container's StartedAt …"""
     error: Mapped[str | None] = mapped_column(sa.Text)
+    transient: Mapped[bool] = mapped_column(default=False)
+    """It failed for a reason that cannot be the release's fault (engine or registry unreachable, disk full
+    before the stop …), so it may be tried again."""
     log_tail: Mapped[str | None] = mapped_column(sa.Text)
     """The last log lines of a new container that did not become healthy."""
     timings: Mapped[dict[str, Any]] = mapped_column(default=dict)

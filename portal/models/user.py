@@ -22,7 +22,8 @@ class User(Base):
     name: Mapped[str] = mapped_column(sa.String(100))
     is_platform_admin: Mapped[bool] = mapped_column(default=False)
     disabled_at: Mapped[datetime | None]
-    last_org_id: Mapped[str | None] = mapped_column(sa.ForeignKey("orgs.id", use_alter=True, ondelete="SET NULL"))
+    last_org_id: Mapped[str | None] = mapped_column(sa.String(16))
+    """A hint where to land after signing in; without a foreign key, for organizations point at users already."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
