@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 from flask import current_app
+from sqlalchemy.engine import Connection
 
 from portal.models import Base
 from portal.models.base import UtcDateTime
@@ -31,9 +32,7 @@ def run() -> None:
     with engine.connect() as connection:
         sqlite = connection.dialect.name == "sqlite"
         if sqlite:
-            connection.exec_driver_sql("PRAGMA foreign_keys = OFF")
-            connection.commit()
-        # The pragma does nothing inside a transaction, so it is set in autocommit mode, before one begins.
+            _set_foreign_keys(connection, "OFF")
         context.configure(
             connection=connection,
             target_metadata=Base.metadata,
@@ -46,8 +45,14 @@ def run() -> None:
             if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
                 raise RuntimeError(f"the migration would leave rows that point nowhere: {broken[:5]}")
         if sqlite:
-            connection.commit()
-            connection.exec_driver_sql("PRAGMA foreign_keys = ON")
+            _set_foreign_keys(connection, "ON")
+
+
+def _set_foreign_keys(connection: Connection, state: str) -> None:
+    # On the bare connection: SQLAlchemy would begin a transaction first, in which this pragma does nothing.
+    bare = connection.connection.dbapi_connection
+    if bare is not None:
+        bare.execute(f"PRAGMA foreign_keys = {state}")  # type: ignore[attr-defined]
 
 
 run()
