@@ -1,0 +1,74 @@
+"""Migrations: one head, equal to the models, up and down and up again, and no cascade on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from flask import Flask
+from flask_migrate import downgrade, upgrade
+
+from portal.app import create_app
+from portal.extensions import ROOT, db
+from portal.models import Base, Event, User
+from portal.settings import Settings
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_database_url: str) -> Iterator[Flask]:
+    """The portal over a database without any table."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("DATABASE_URL", empty_database_url)
+    app = create_app(Settings.from_environment())
+    with app.app_context():
+        yield app
+        db.engine.dispose()
+
+
+def test_there_is_one_head() -> None:
+    assert len(ScriptDirectory(str(ROOT / "migrations")).get_heads()) == 1
+
+
+def test_migrated_tables_are_the_models_tables(app: Flask) -> None:
+    upgrade()
+    with db.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_up_down_up(app: Flask) -> None:
+    upgrade()
+    downgrade(revision="base")
+    with db.engine.connect() as connection:
+        left = set(sa.inspect(connection).get_table_names())
+    assert left <= {"alembic_version"}
+    upgrade()
+    with db.engine.connect() as connection:
+        assert {"bots", "events"} <= set(sa.inspect(connection).get_table_names())
+
+
+@pytest.mark.parametrize("statement", ["UPDATE events SET tag = 'x'", "DELETE FROM events"])
+def test_the_event_log_cannot_be_changed(app: Flask, statement: str) -> None:
+    upgrade()
+    db.session.add(Event(tag="bot.created"))
+    db.session.commit()
+    with pytest.raises(sa.exc.DBAPIError, match="append-only"):
+        db.session.execute(sa.text(statement))
+    db.session.rollback()
+
+
+def test_foreign_keys_hold_after_migrating(app: Flask) -> None:
+    upgrade()
+    db.session.add(User(email="a@example.com", email_normalized="a@example.com", name="A"))
+    db.session.commit()
+    with pytest.raises(sa.exc.IntegrityError):
+        db.session.execute(
+            sa.text("INSERT INTO orgs (id, slug, name, owner_id, state, version, created_at)"
+                    " VALUES ('o', 'o', 'O', 'nobody', 'active', 1, '2026-01-01')")
+        )
+    db.session.rollback()

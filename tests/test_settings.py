@@ -1,0 +1,66 @@
+"""Settings come from the environment, whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from portal.settings import Settings, SettingsError
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("SECRET_KEY", "SECRET_KEY_FILE", "DATABASE_URL", "REDIS_URL", "FLOTILLA_ENV", "BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+
+
+def test_a_developer_needs_to_set_nothing(tmp_path: Path) -> None:
+    settings = Settings.from_environment()
+    assert settings.database_url == f"sqlite:///{tmp_path}/flotilla.db"
+    assert settings.redis_embedded
+    assert settings.fleet_image_allowlist == ()
+
+
+def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASE_URL", "portal.example.com")
+    monkeypatch.setenv("WORKER_PROCESSES", "many")
+    monkeypatch.setenv("HEALTH_TIMEOUT_SECONDS", "-3")
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment()
+    text = str(raised.value)
+    assert all(name in text for name in ("BASE_URL", "WORKER_PROCESSES", "HEALTH_TIMEOUT_SECONDS"))
+
+
+@pytest.mark.parametrize("key", [None, "short"])
+def test_production_refuses_a_missing_or_short_key(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+    monkeypatch.setenv("FLOTILLA_ENV", "production")
+    if key is not None:
+        monkeypatch.setenv("SECRET_KEY", key)
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Settings.from_environment()
+
+
+def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "key"
+    secret.write_text("k" * 40 + "\n")
+    monkeypatch.setenv("FLOTILLA_ENV", "production")
+    monkeypatch.setenv("SECRET_KEY_FILE", str(secret))
+    assert Settings.from_environment().secret_key == "k" * 40
+
+
+def test_an_unreadable_secret_file_is_a_clear_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "nothing"))
+    with pytest.raises(SettingsError, match="SECRET_KEY_FILE"):
+        Settings.from_environment()
+
+
+def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "s3cret-" * 8)
+    monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://u:passw0rd@localhost/x")
+    monkeypatch.setenv("MAIL_PASSWORD", "mailw0rd")
+    text = repr(Settings.from_environment())
+    assert "s3cret" not in text
+    assert "passw0rd" not in text
+    assert "mailw0rd" not in text
