@@ -4,6 +4,7 @@ import io
 import json
 import posixpath
 import tarfile
+import unicodedata
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -130,7 +131,11 @@ def _section(section: object) -> dict[str, Any]:
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidChangelog(f"The changelog needs {what}.")
-    return value.strip()
+    text = " ".join(value.split())
+    # Neither can be stored everywhere: PostgreSQL refuses NUL, UTF-8 half a surrogate pair.
+    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+        raise InvalidChangelog("The changelog holds control characters.")
+    return text
 
 
 def _date(value: object) -> str:

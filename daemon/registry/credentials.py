@@ -3,15 +3,16 @@
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from daemon.registry.errors import WrongCredentials
 from portal.rules.references import InvalidReference, parse_registry
 
 
-class CredentialsError(Exception):
+class CredentialsError(WrongCredentials):
     """The credentials file cannot be used; the message says what to change and holds no secret."""
 
 
@@ -31,41 +32,59 @@ class Credential:
 class Credentials:
     """The credentials of all registries; an unknown registry is asked anonymously."""
 
-    def __init__(self, by_registry: Mapping[str, Credential] | None = None) -> None:
-        """Take credentials by normalized registry, such as ``ghcr.io`` or ``docker.io``."""
+    def __init__(
+        self, by_registry: Mapping[str, Credential] | None = None, kept_elsewhere: Iterable[str] = ()
+    ) -> None:
+        """Take credentials by normalized registry, such as ``ghcr.io`` or ``docker.io``.
+
+        Args:
+            by_registry: What is known.
+            kept_elsewhere: Registries whose credentials only a credential helper could tell.
+        """
         self._by_registry = dict(by_registry or {})
+        self._kept_elsewhere = frozenset(kept_elsewhere)
 
     def __repr__(self) -> str:
         """Name the registries only."""
         return f"Credentials({sorted(self._by_registry)})"
 
     def for_registry(self, registry: str) -> Credential | None:
-        """The credential for a normalized registry, or None for anonymous access."""
+        """The credential for a normalized registry, or None for anonymous access.
+
+        Raises:
+            CredentialsError: if a credential helper keeps it, which a background process cannot unlock.
+        """
+        if registry in self._kept_elsewhere:
+            raise CredentialsError(
+                f"The credentials of {registry} are kept by a credential helper, which Flotilla does not run."
+                " Point REGISTRY_CONFIG at a config.json with a plain entry for it in auths."
+            )
         return self._by_registry.get(registry)
 
     @classmethod
     def from_docker_config(cls, path: Path) -> Self:
-        """Read the ``auths`` of a Docker ``config.json``, as ``docker login`` writes it.
+        """Read the ``auths`` of a Docker ``config.json``, as ``docker login`` writes it; no file, no credentials.
 
         Raises:
-            CredentialsError: if the file cannot be read, is malformed or defers to a credential helper,
-                which a background process cannot unlock.
+            CredentialsError: if the file cannot be read or is malformed.
         """
         config = _read(path)
-        if config.get("credsStore") or config.get("credHelpers"):
-            raise CredentialsError(
-                f"{path} defers to a credential helper (credsStore or credHelpers), which Flotilla does not"
-                " run. Give it a config.json of its own with plain entries in auths."
-            )
-        auths = config.get("auths", {})
-        if not isinstance(auths, dict):
-            raise CredentialsError(f"{path}: auths must be an object keyed by registry.")
-        return cls({_registry_of(key, path): _credential(key, entry, path) for key, entry in auths.items()})
+        auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
+        if not isinstance(auths, dict) or not isinstance(helpers, dict):
+            raise CredentialsError(f"{path}: auths and credHelpers must be objects keyed by registry.")
+        # Where a helper keeps the secret, docker login leaves an empty entry behind.
+        kept_elsewhere = [*helpers, *(key for key, entry in auths.items() if entry == {})]
+        return cls(
+            {_registry_of(key, path): _credential(key, entry, path) for key, entry in auths.items() if entry},
+            [_registry_of(key, path) for key in kept_elsewhere],
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError):
