@@ -59,6 +59,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_leases")),
     )
     op.create_table(
+        "mail_outbox",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("dedupe_key", sa.String(length=200), nullable=False),
+        sa.Column("message_id", sa.String(length=200), nullable=False),
+        sa.Column("to", sa.String(length=254), nullable=False),
+        sa.Column("template", sa.String(length=64), nullable=False),
+        sa.Column("context", sa.JSON(), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mail_outbox")),
+        sa.UniqueConstraint("dedupe_key", name=op.f("uq_mail_outbox_dedupe_key")),
+    )
+    with op.batch_alter_table("mail_outbox", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_mail_outbox_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_mail_outbox_next_attempt_at"), ["next_attempt_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_mail_outbox_state"), ["state"], unique=False)
+
+    op.create_table(
         "nodes",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
@@ -110,6 +132,28 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email_normalized", name=op.f("uq_users_email_normalized")),
     )
+    op.create_table(
+        "one_time_tokens",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("purpose", sa.String(length=32), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=True),
+        sa.Column("user_id", sa.String(length=16), nullable=True),
+        sa.Column("email", sa.String(length=254), nullable=False),
+        sa.Column("email_normalized", sa.String(length=254), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_one_time_tokens_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_one_time_tokens")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_one_time_tokens_token_hash")),
+    )
+    with op.batch_alter_table("one_time_tokens", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_one_time_tokens_email_normalized"), ["email_normalized"], unique=False)
+        batch_op.create_index(batch_op.f("ix_one_time_tokens_user_id"), ["user_id"], unique=False)
+
     op.create_table(
         "orgs",
         sa.Column("id", sa.String(length=16), nullable=False),
@@ -258,6 +302,43 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_memberships_user_id"), ["user_id"], unique=False)
 
     op.create_table(
+        "organization_invites",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("org_id", sa.String(length=16), nullable=False),
+        sa.Column("email", sa.String(length=254), nullable=False),
+        sa.Column("email_normalized", sa.String(length=254), nullable=False),
+        sa.Column("role", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("invited_by", sa.String(length=16), nullable=False),
+        sa.Column("accepted_by", sa.String(length=16), nullable=True),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["accepted_by"], ["users.id"], name=op.f("fk_organization_invites_accepted_by_users")
+        ),
+        sa.ForeignKeyConstraint(["invited_by"], ["users.id"], name=op.f("fk_organization_invites_invited_by_users")),
+        sa.ForeignKeyConstraint(
+            ["org_id"], ["orgs.id"], name=op.f("fk_organization_invites_org_id_orgs"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_organization_invites")),
+    )
+    with op.batch_alter_table("organization_invites", schema=None) as batch_op:
+        batch_op.create_index(
+            batch_op.f("ix_organization_invites_email_normalized"), ["email_normalized"], unique=False
+        )
+        batch_op.create_index(batch_op.f("ix_organization_invites_invited_by"), ["invited_by"], unique=False)
+        batch_op.create_index(batch_op.f("ix_organization_invites_org_id"), ["org_id"], unique=False)
+        batch_op.create_index(
+            "uq_organization_invites_pending",
+            ["org_id", "email_normalized"],
+            unique=True,
+            sqlite_where=sa.text("state = 'pending'"),
+            postgresql_where=sa.text("state = 'pending'"),
+        )
+
+    op.create_table(
         "tenant_update_configs",
         sa.Column("org_id", sa.String(length=16), nullable=False),
         sa.Column("mode", sa.String(length=32), nullable=False),
@@ -317,6 +398,51 @@ def upgrade() -> None:
         )
 
     op.create_table(
+        "invite_tokens",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("invite_id", sa.String(length=16), nullable=False),
+        sa.Column("delivery", sa.String(length=32), nullable=False),
+        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("replaced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["invite_id"],
+            ["organization_invites.id"],
+            name=op.f("fk_invite_tokens_invite_id_organization_invites"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invite_tokens")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_invite_tokens_token_hash")),
+    )
+    with op.batch_alter_table("invite_tokens", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_invite_tokens_invite_id"), ["invite_id"], unique=False)
+
+    op.create_table(
+        "member_sync",
+        sa.Column("id", sa.String(length=16), nullable=False),
+        sa.Column("bot_id", sa.String(length=16), nullable=False),
+        sa.Column("user_id", sa.String(length=16), nullable=False),
+        sa.Column("desired_version", sa.Integer(), nullable=False),
+        sa.Column("desired_role", sa.String(length=32), nullable=False),
+        sa.Column("observed_version", sa.Integer(), nullable=True),
+        sa.Column("observed_role", sa.String(length=32), nullable=True),
+        sa.Column("observed_epoch", sa.Integer(), nullable=True),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["bot_id"], ["bots.id"], name=op.f("fk_member_sync_bot_id_bots"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name=op.f("fk_member_sync_user_id_users")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_member_sync")),
+        sa.UniqueConstraint("bot_id", "user_id", name=op.f("uq_member_sync_bot_id_user_id")),
+    )
+    with op.batch_alter_table("member_sync", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_member_sync_state"), ["state"], unique=False)
+        batch_op.create_index(batch_op.f("ix_member_sync_user_id"), ["user_id"], unique=False)
+
+    op.create_table(
         "snapshots",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("update_id", sa.String(length=16), nullable=False),
@@ -347,6 +473,15 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_snapshots_update_id"))
 
     op.drop_table("snapshots")
+    with op.batch_alter_table("member_sync", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_member_sync_user_id"))
+        batch_op.drop_index(batch_op.f("ix_member_sync_state"))
+
+    op.drop_table("member_sync")
+    with op.batch_alter_table("invite_tokens", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_invite_tokens_invite_id"))
+
+    op.drop_table("invite_tokens")
     with op.batch_alter_table("bot_updates", schema=None) as batch_op:
         batch_op.drop_index(
             "uq_bot_updates_running",
@@ -358,6 +493,17 @@ def downgrade() -> None:
 
     op.drop_table("bot_updates")
     op.drop_table("tenant_update_configs")
+    with op.batch_alter_table("organization_invites", schema=None) as batch_op:
+        batch_op.drop_index(
+            "uq_organization_invites_pending",
+            sqlite_where=sa.text("state = 'pending'"),
+            postgresql_where=sa.text("state = 'pending'"),
+        )
+        batch_op.drop_index(batch_op.f("ix_organization_invites_org_id"))
+        batch_op.drop_index(batch_op.f("ix_organization_invites_invited_by"))
+        batch_op.drop_index(batch_op.f("ix_organization_invites_email_normalized"))
+
+    op.drop_table("organization_invites")
     with op.batch_alter_table("memberships", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_memberships_user_id"))
 
@@ -391,12 +537,23 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_orgs_owner_id"))
 
     op.drop_table("orgs")
+    with op.batch_alter_table("one_time_tokens", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_one_time_tokens_user_id"))
+        batch_op.drop_index(batch_op.f("ix_one_time_tokens_email_normalized"))
+
+    op.drop_table("one_time_tokens")
     op.drop_table("users")
     with op.batch_alter_table("releases", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_releases_image"))
 
     op.drop_table("releases")
     op.drop_table("nodes")
+    with op.batch_alter_table("mail_outbox", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_mail_outbox_state"))
+        batch_op.drop_index(batch_op.f("ix_mail_outbox_next_attempt_at"))
+        batch_op.drop_index(batch_op.f("ix_mail_outbox_created_at"))
+
+    op.drop_table("mail_outbox")
     op.drop_table("leases")
     op.drop_table("fleet_settings")
     with op.batch_alter_table("events", schema=None) as batch_op:

@@ -21,7 +21,7 @@ class Stateful(Protocol):
 Row = TypeVar("Row", bound=Stateful)
 
 
-class ForbiddenMove(Exception):  # noqa: N818 - reads as the field says it
+class ForbiddenMove(Exception):
     """A program error: the state machine has no such arrow."""
 
 

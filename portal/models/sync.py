@@ -1,0 +1,49 @@
+"""Carrying membership into a bot: what it should know of a user, and what it was last seen to know."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from portal.models.base import Base, choice, new_id, utcnow
+
+
+class SyncRole(StrEnum):
+    """The platform role as the bot is told it; `none` means the user is to be removed there."""
+
+    OWNER = "owner"
+    ADMIN = "admin"
+    MEMBER = "member"
+    NONE = "none"
+
+
+class SyncState(StrEnum):
+    """Whether the bot is up to date with this user; `blocked` needs an operator."""
+
+    PENDING = "pending"
+    SYNCED = "synced"
+    BLOCKED = "blocked"
+
+
+class MemberSync(Base):
+    """Desired and observed membership of one user in one bot, written with the membership's own change."""
+
+    __tablename__ = "member_sync"
+    __table_args__ = (sa.UniqueConstraint("bot_id", "user_id"),)
+
+    id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
+    bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id", ondelete="CASCADE"))
+    user_id: Mapped[str] = mapped_column(sa.ForeignKey("users.id"), index=True)
+    desired_version: Mapped[int] = mapped_column(default=1)
+    desired_role: Mapped[SyncRole] = mapped_column(choice(SyncRole))
+    observed_version: Mapped[int | None]
+    observed_role: Mapped[SyncRole | None] = mapped_column(choice(SyncRole))
+    observed_epoch: Mapped[int | None]
+    state: Mapped[SyncState] = mapped_column(choice(SyncState), default=SyncState.PENDING, index=True)
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(sa.Text)
+    changed_at: Mapped[datetime] = mapped_column(default=utcnow)
