@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -20,13 +19,12 @@ from portal.settings import Settings
 
 
 @pytest.fixture
-def app(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, empty_database_url: str) -> Iterator[Flask]:
-    """The portal over a database without any table."""
-    monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("DATABASE_URL", empty_database_url)
-    app = create_app(Settings.from_environment())
+def app(settings: Settings) -> Iterator[Flask]:
+    """The portal over a freshly migrated database."""
+    app = create_app(settings)
     with app.app_context():
         yield app
+        db.session.remove()
         db.engine.dispose()
 
 
@@ -35,14 +33,12 @@ def test_there_is_one_head() -> None:
 
 
 def test_migrated_tables_are_the_models_tables(app: Flask) -> None:
-    upgrade()
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
 def test_up_down_up(app: Flask) -> None:
-    upgrade()
     downgrade(revision="base")
     with db.engine.connect() as connection:
         left = set(sa.inspect(connection).get_table_names())
@@ -54,7 +50,6 @@ def test_up_down_up(app: Flask) -> None:
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET tag = 'x'", "DELETE FROM events"])
 def test_the_event_log_cannot_be_changed(app: Flask, statement: str) -> None:
-    upgrade()
     db.session.add(Event(tag="bot.created"))
     db.session.commit()
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
@@ -63,12 +58,13 @@ def test_the_event_log_cannot_be_changed(app: Flask, statement: str) -> None:
 
 
 def test_foreign_keys_hold_after_migrating(app: Flask) -> None:
-    upgrade()
     db.session.add(User(email="a@example.com", email_normalized="a@example.com", name="A"))
     db.session.commit()
     with pytest.raises(sa.exc.IntegrityError):
         db.session.execute(
-            sa.text("INSERT INTO orgs (id, slug, name, owner_id, state, version, created_at)"
-                    " VALUES ('o', 'o', 'O', 'nobody', 'active', 1, '2026-01-01')")
+            sa.text(
+                "INSERT INTO orgs (id, slug, name, owner_id, state, version, created_at)"
+                " VALUES ('o', 'o', 'O', 'nobody', 'active', 1, '2026-01-01')"
+            )
         )
     db.session.rollback()
