@@ -1,0 +1,162 @@
+"""Fixtures for all tests. Every part is real and starts when a test first asks for it."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import docker
+import pytest
+from playwright.sync_api import Browser, Page
+from redis import Redis
+
+from daemon.demo.images import build_helper_image
+from daemon.demo.machine import running_redis
+from daemon.demo.registry import running_registry
+from portal.database import Database
+from portal.models.encrypted import use_keys
+from portal.settings import Settings
+from tests.support import databases
+from tests.support.browser import running_browser
+from tests.support.databases import PostgresTemplate, SqliteTemplate
+from tests.support.docker import RUN_LABEL, engine_for_tests, remove_labelled
+from tests.support.images import ReferenceImages
+from tests.support.mail import Mailbox, running_mailbox
+from tests.support.missing import part
+from tests.support.postgres import running_postgres
+
+SECRET_KEY = "a key for tests, long enough to be accepted"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that uses a database once for every kind asked for."""
+    if "database_kind" in metafunc.fixturenames:
+        metafunc.parametrize("database_kind", databases.kinds(), scope="session")
+
+
+@pytest.fixture(scope="session")
+def machine_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder for the data of the parts, removed at the end because images are large."""
+    folder = tmp_path_factory.mktemp("machine")
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def docker_url(machine_folder: Path) -> Iterator[str]:
+    """Address of the Docker engine."""
+    with part(engine_for_tests(machine_folder / "engine")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def run_labels() -> dict[str, str]:
+    """The label of everything this run makes on an engine; containers inherit it from the reference images."""
+    return {RUN_LABEL: uuid4().hex}
+
+
+@pytest.fixture(scope="session")
+def engine(docker_url: str, run_labels: dict[str, str]) -> Iterator[docker.APIClient]:
+    """A client of the engine; what carries the run's label is removed at the end."""
+    client = docker.APIClient(base_url=docker_url, version="auto", timeout=60)
+    yield client
+    remove_labelled(client, run_labels[RUN_LABEL])
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def registry(machine_folder: Path) -> Iterator[str]:
+    """Address of the registry, such as `127.0.0.1:45123`."""
+    with part(running_registry(machine_folder / "registry")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def reference_images(engine: docker.APIClient, registry: str, run_labels: dict[str, str]) -> ReferenceImages:
+    """Releases of the reference bot, built and pushed when first asked for."""
+    return ReferenceImages(engine, registry, run_labels)
+
+
+@pytest.fixture(scope="session")
+def snapshot_image(engine: docker.APIClient, registry: str, run_labels: dict[str, str]) -> str:
+    """Reference of the image that takes snapshots."""
+    return build_helper_image(engine, registry, run_labels)
+
+
+@pytest.fixture(scope="session")
+def redis_server(machine_folder: Path) -> Iterator[str]:
+    """URL of the Redis-compatible server."""
+    with part(running_redis(machine_folder / "redis")) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """URL of the Redis-compatible server, emptied for this test."""
+    with Redis.from_url(redis_server) as client:
+        client.flushall()
+    return redis_server
+
+
+@pytest.fixture
+def smtp() -> Iterator[Mailbox]:
+    """A mail server which keeps in `messages` what it is sent."""
+    with running_mailbox() as mailbox:
+        yield mailbox
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """URL of the maintenance database of a PostgreSQL cluster of our own."""
+    with part(running_postgres()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def database_template(
+    database_kind: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> SqliteTemplate | PostgresTemplate:
+    """A migrated database to copy."""
+    folder = tmp_path_factory.mktemp("template")
+    if database_kind == "postgresql":
+        return PostgresTemplate(request.getfixturevalue("postgres_url"), folder)
+    return SqliteTemplate(folder)
+
+
+@pytest.fixture
+def database_url(database_template: SqliteTemplate | PostgresTemplate, tmp_path: Path) -> Iterator[str]:
+    """URL of a migrated, empty database for this test alone."""
+    with database_template.copy(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings for this test's database; they are in the environment too, so that child processes have them."""
+    monkeypatch.setenv("SECRET_KEY", SECRET_KEY)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    return Settings.from_environment()
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """The database as a worker uses it: `with database.transaction() as session`."""
+    use_keys(settings.secret_key)
+    database = Database(settings.database_url)
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The browser; it stays for one module only, because its event loop would disturb asyncio in others."""
+    with part(running_browser()) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a fresh browser profile."""
+    with browser.new_context() as context:
+        yield context.new_page()

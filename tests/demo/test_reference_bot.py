@@ -1,0 +1,81 @@
+"""The reference bot as the engine runs it: each release behaves as its name says."""
+
+import json
+
+import pytest
+
+from daemon.demo import versions
+from tests.demo.bots import BotRunner
+
+pytestmark = [pytest.mark.docker, pytest.mark.registry]
+
+ALICE = {
+    "x-platform-user-id": "u1",
+    "x-platform-user-email": "alice@example.org",
+    "x-platform-user-name": "Alice%20Zo%C3%AB",
+}
+
+
+@pytest.mark.parametrize("version", [versions.FIRST, versions.SLOW, versions.WITHOUT_CHANGELOG])
+def test_good_release_is_healthy_and_stops_when_asked(bots: BotRunner, version: versions.BotVersion) -> None:
+    bot = bots.start(version)
+    status, body = bot.call("/health")
+    assert (status, json.loads(body)) == (200, {"status": "ok", "version": version.version})
+    assert bot.stop() == 0
+
+
+def test_notes_survive_a_new_release(bots: BotRunner) -> None:
+    old = bots.start(versions.FIRST)
+    status, page = old.call("/notes", form={"text": "water <the> plants"})
+    assert status == 200
+    assert "water &lt;the&gt; plants" in page
+    old.stop()
+    new = bots.start(versions.SECOND)
+    assert json.loads(new.call("/notes")[1]) == {"notes": ["water <the> plants"]}
+
+
+def test_migration_keeps_notes_and_older_release_still_reads_them(bots: BotRunner) -> None:
+    bots.start(versions.FIRST).call("/notes", form={"text": "old"})
+    migrated = bots.start(versions.MIGRATING)
+    migrated.call("/notes", form={"text": "new"})
+    assert json.loads(migrated.call("/notes")[1]) == {"notes": ["old", "new"]}
+    migrated.stop()
+    older = bots.start(versions.THIRD)
+    older.call("/notes", form={"text": "newer"})
+    assert json.loads(older.call("/notes")[1]) == {"notes": ["old", "new", "newer"]}
+
+
+def test_unhealthy_release_says_so(bots: BotRunner) -> None:
+    status, body = bots.start(versions.UNHEALTHY).call("/health")
+    assert status == 503
+    assert json.loads(body)["status"] == "error"
+
+
+def test_crashing_release_ends_at_once_with_a_reason(bots: BotRunner) -> None:
+    bot = bots.start(versions.CRASHING)
+    assert bot.exit_code() == 1
+    assert "MAXIMUM_PATIENCE" in bot.logs()
+
+
+def test_corrupting_release_destroys_the_data(bots: BotRunner) -> None:
+    good = bots.start(versions.FIRST)
+    good.call("/notes", form={"text": "precious"})
+    good.stop()
+    bad = bots.start(versions.CORRUPTING)
+    assert bad.call("/health")[0] == 503
+    bad.stop()
+    after = bots.start(versions.SECOND)
+    assert after.exit_code() == 1
+    assert "file is not a database" in after.logs()
+
+
+def test_hosted_bot_lets_nobody_in_without_identity(bots: BotRunner) -> None:
+    bot = bots.start(versions.FIRST, HOSTED_MODE="1")
+    assert bot.call("/health")[0] == 200
+    assert bot.call("/")[0] == 403
+    assert bot.call("/notes")[0] == 403
+    assert bot.call("/notes", form={"text": "intruder"})[0] == 403
+    status, page = bot.call("/", headers=ALICE)
+    assert status == 200
+    assert "Hello, Alice Zoë &lt;alice@example.org&gt;." in page
+    assert json.loads(bot.call("/notes", headers=ALICE)[1]) == {"notes": []}

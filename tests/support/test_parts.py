@@ -1,0 +1,62 @@
+"""The parts that tests rely on really are what they say."""
+
+import smtplib
+import urllib.request
+from email.message import EmailMessage
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from playwright.sync_api import Page, expect
+from redis import Redis
+
+from portal.database import Database
+from portal.models.base import Base
+from tests.support.mail import Mailbox
+
+
+def test_registry_answers(registry: str) -> None:
+    with urllib.request.urlopen(f"http://{registry}/v2/") as answer:
+        assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+
+
+@pytest.mark.parametrize("_turn", [1, 2])
+def test_redis_is_empty_for_each_test(redis_url: str, _turn: int) -> None:
+    with Redis.from_url(redis_url) as client:
+        assert client.incr("visits") == 1
+
+
+def test_mail_arrives(smtp: Mailbox) -> None:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = "a@example.org", "zoë@example.org", "Grüße"
+    message.set_content("https://portal.example.org/invites/1")
+    with smtplib.SMTP(smtp.host, smtp.port) as client:
+        client.send_message(message, to_addrs=["b@example.org"])
+    (received,) = smtp.wait_for(1)
+    assert received["Subject"] == "Grüße"
+    assert received["X-Recipients"] == "b@example.org"
+    assert "invites/1" in received.get_content()
+
+
+def test_postgres_is_a_cluster_of_our_own(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url) as connection:
+        row = connection.execute("SHOW fsync").fetchone()
+    assert row == ("off",)
+
+
+@pytest.mark.parametrize("_turn", [1, 2])
+def test_database_is_migrated_and_nobody_elses(
+    database: Database,
+    database_kind: str,
+    _turn: int,
+) -> None:
+    assert database.engine.dialect.name == database_kind
+    assert set(sa.inspect(database.engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+    with database.transaction() as session:
+        session.execute(sa.text("CREATE TABLE left_behind (id INTEGER)"))
+
+
+@pytest.mark.browser
+def test_browser_shows_a_page(page: Page) -> None:
+    page.set_content("<h1>Fleet</h1>")
+    expect(page.get_by_role("heading", name="Fleet")).to_be_visible()
