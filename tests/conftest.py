@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 from redis import Redis
 
 from daemon.demo.images import build_helper_image
-from daemon.demo.machine import running_redis
+from daemon.demo.redis_server import running_redis
 from daemon.demo.registry import running_registry
 from portal.database import Database
 from portal.models.encrypted import use_keys

