@@ -6,13 +6,24 @@ import logging
 from typing import Any
 
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
 logger = logging.getLogger(__name__)
 
 DEFAULT = "default"
+
+
+def connect(url: str) -> Redis:
+    """A client for the Redis at `url`; it connects when first used.
+
+    It gives up quickly, for the database is the truth and whoever asks has better things to do than to wait. The one
+    retry replaces a pooled connection that died while Redis restarted.
+    """
+    return Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 
 
 def updates_of(node_id: str) -> str:

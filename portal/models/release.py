@@ -32,6 +32,9 @@ class Release(Base):
     """`{"version", "date", "sections"}` as read from the image; None before reading and where it has none."""
     changelog_read_at: Mapped[datetime | None]
     changelog_error: Mapped[str | None] = mapped_column(sa.Text)
+    changelog_attempts: Mapped[int] = mapped_column(default=0)
+    changelog_next_at: Mapped[datetime | None]
+    """Reading it is tried again then; also the moment until which somebody is at it."""
     first_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
     quarantined_at: Mapped[datetime | None]
     quarantine_reason: Mapped[str | None] = mapped_column(sa.Text)
