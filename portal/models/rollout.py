@@ -88,6 +88,8 @@ class Rollout(Base):
     started_by: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
     started_at: Mapped[datetime | None]
+    resumed_at: Mapped[datetime | None]
+    """When it last went on after a pause, so that an old standstill does not pause it again at once."""
     ended_at: Mapped[datetime | None]
 
     release: Mapped[Release] = relationship()

@@ -36,6 +36,8 @@ class SkipReason(StrEnum):
     TAKEN_BY_HAND = "taken by hand"
     QUARANTINED = "quarantined"
     ABORTED = "aborted"
+    NOT_ELIGIBLE = "no longer eligible"
+    """Its organization left the automatic mode or is being deleted, or the bot was pinned or needs a person."""
 
 
 class Step(StrEnum):
