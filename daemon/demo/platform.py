@@ -116,35 +116,27 @@ class Platform:
     def start(self) -> None:
         """Start every process and begin to watch over them."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        # A thread of its own starts the children, so that it is this thread's death, with the process, that ends them.
+        # One thread starts and stops the children, for they get a signal when the thread that made them ends.
         self._watcher = threading.Thread(target=self._watch, name="demo processes")
         self._watcher.start()
 
-    def stop(self, seconds: float = 30) -> None:
-        """Ask every process to end, the one others depend on last, and insist after `seconds`."""
+    def stop(self) -> None:
+        """Ask every process to end, the one that others depend on last."""
         self._stopping.set()
         if self._watcher is not None:
             self._watcher.join()
-        for name in reversed(PROCESSES):
-            process = self._running.get(name)
-            if process is None or process.poll() is not None:
-                continue
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     def _watch(self) -> None:
         while not self._stopping.is_set():
             for name in PROCESSES:
                 process = self._running.get(name)
+                if process is not None and process.poll() is not None:
+                    print(f"  {name} ended with status {process.returncode}; starting it again", flush=True)
                 if process is None or process.poll() is not None:
-                    if process is not None:
-                        print(f"  {name} ended with status {process.returncode}; starting it again", flush=True)
                     self._running[name] = self._spawn(name)
             self._stopping.wait(1)
+        for name in reversed(PROCESSES):
+            _end(self._running[name])
 
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         command = f"exec {_procfile()[name]}"
@@ -158,3 +150,12 @@ class Platform:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+
+def _end(process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -29,7 +29,8 @@ class Store:
             current = self._schema(connection)
             for migration in MIGRATIONS[current:schema]:
                 connection.execute(migration)
-            connection.execute(f"PRAGMA user_version = {max(current, schema)}")
+            if current < schema:  # a start that changes nothing must not touch the file
+                connection.execute(f"PRAGMA user_version = {schema}")
 
     def check(self) -> None:
         """Ask the database something.
