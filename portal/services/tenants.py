@@ -1,0 +1,90 @@
+"""How an organization wants its updates: by themselves inside an hour of the day, or by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from portal.models import FleetSettings, Org, TenantMode, TenantUpdateConfig, User, utcnow
+from portal.services import events, fleet
+from portal.services.errors import ForbiddenError, InvalidError
+
+_HOURS = range(24)
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What holds for an organization: its own choice, an operator's, or the fleet's default."""
+
+    mode: TenantMode
+    hour_utc: int
+    overridden_by_operator: bool = False
+
+
+def effective(config: TenantUpdateConfig | None, defaults: FleetSettings) -> Preferences:
+    """Combine an organization's row, which may be missing, with the fleet's defaults."""
+    if config is None:
+        return Preferences(defaults.tenant_mode, defaults.tenant_hour_utc)
+    return Preferences(config.mode, config.preferred_hour_utc, config.overridden_by_operator)
+
+
+def preferences(session: Session, org: Org) -> Preferences:
+    """Tell what holds for this organization now."""
+    return effective(session.get(TenantUpdateConfig, org.id), fleet.get(session))
+
+
+def set_preferences(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User) -> Preferences:
+    """Store the choice of an owner or admin.
+
+    Raises:
+        ForbiddenError: when an operator has overridden it.
+        InvalidError: for an hour outside 0 to 23.
+    """
+    if preferences(session, org).overridden_by_operator:
+        raise ForbiddenError("Updates of this organization are managed by your provider; ask them for a change.")
+    return _store(session, org, Preferences(mode, hour_utc), actor)
+
+
+def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User) -> Preferences:
+    """Decide as an operator; the organization can look but not change until the override is lifted.
+
+    Raises:
+        InvalidError: for an hour outside 0 to 23.
+    """
+    return _store(session, org, Preferences(mode, hour_utc, overridden_by_operator=True), actor)
+
+
+def lift_override(session: Session, org: Org, actor: User) -> Preferences:
+    """Let the organization decide again, starting from what the operator had set."""
+    current = preferences(session, org)
+    return _store(session, org, Preferences(current.mode, current.hour_utc), actor)
+
+
+def _store(session: Session, org: Org, new: Preferences, actor: User) -> Preferences:
+    if new.hour_utc not in _HOURS:
+        raise InvalidError("Choose an hour from 0 to 23, in UTC.", "preferred_hour_utc")
+    old = preferences(session, org)
+    config = session.get(TenantUpdateConfig, org.id)
+    if config is None:
+        config = TenantUpdateConfig(org_id=org.id, version=0)
+        session.add(config)
+    elif old == new:
+        return new
+    config.mode = new.mode
+    config.preferred_hour_utc = new.hour_utc
+    config.overridden_by_operator = new.overridden_by_operator
+    config.updated_at = utcnow()
+    config.updated_by = actor.id
+    config.version += 1
+    data = {"of": "updates", "old": _plain(old), "new": _plain(new)}
+    events.record(session, "config.changed", actor_id=actor.id, org_id=org.id, data=data)
+    return new
+
+
+def _plain(preferences: Preferences) -> dict[str, str | int | bool]:
+    return {
+        "mode": preferences.mode,
+        "hour_utc": preferences.hour_utc,
+        "overridden_by_operator": preferences.overridden_by_operator,
+    }
