@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, Page
 from redis import Redis
 
 from daemon.demo.images import build_helper_image
-from daemon.demo.redis_server import running_redis
 from daemon.demo.registry import running_registry
 from portal.database import Database
 from portal.models.encrypted import use_keys
@@ -24,6 +23,7 @@ from tests.support.images import ReferenceImages
 from tests.support.mail import Mailbox, running_mailbox
 from tests.support.missing import part
 from tests.support.postgres import running_postgres
+from tests.support.redis import running_redis
 
 SECRET_KEY = "a key for tests, long enough to be accepted"
 
