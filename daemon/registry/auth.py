@@ -52,7 +52,7 @@ class Authenticator:
             registry: Normalized registry the challenge came from; decides which credential is used.
             repository: What is to be read.
             challenge: As chosen by `choose`.
-            renew: True if the header given out before was refused.
+            renew: True if the token given out before was refused.
 
         Raises:
             WrongCredentials: if there are none that fit, or they were refused.
@@ -65,8 +65,6 @@ class Authenticator:
             raise WrongCredentials(
                 f"{registry} asks for a user and password; add them to auths in the registry config.json."
             )
-        if renew:
-            raise WrongCredentials(f"{registry} refuses the user and password of the registry config.json.")
         return credential.basic()
 
     def _token(

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
-import requests
-
 from daemon.registry.auth import Authenticator, Challenge, choose
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import BadAnswer, NotFound, WrongCredentials
@@ -40,7 +38,6 @@ class RegistryClient:
         insecure_registries: Iterable[str] = (),
         *,
         timeout: float = 10.0,
-        session: requests.Session | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Prepare a client; nothing is sent yet.
@@ -49,10 +46,9 @@ class RegistryClient:
             credentials: By registry; anonymous access where None.
             insecure_registries: Registries spoken to in plain HTTP, besides those on loopback addresses.
             timeout: Seconds to wait for a connection and for each part of an answer.
-            session: Carries TLS settings such as an own certificate authority.
             clock: The present time in UTC.
         """
-        self._transport = Transport(session or requests.Session(), timeout=timeout, clock=clock)
+        self._transport = Transport(timeout=timeout, clock=clock)
         self._authenticator = Authenticator(self._transport, credentials or Credentials(), clock)
         self._insecure = frozenset(insecure_registries)
         self._challenges: dict[str, Challenge] = {}
@@ -122,7 +118,10 @@ class RegistryClient:
             self._challenges[reference.name] = challenge
             answer = self._send(method, url, reference, challenge, renew=refused == challenge)
         if answer.status in {401, 403}:
-            raise WrongCredentials(f"{reference.registry} does not let us read {reference.name}.")
+            raise WrongCredentials(
+                f"{reference.registry} does not let us read {reference.repository}: check whether it exists"
+                f" and what the registry config.json says in auths about {reference.registry}."
+            )
         if answer.status == 404:
             raise NotFound(f"{reference.registry} has no {reference}.")
         return answer

@@ -35,24 +35,39 @@ class Answer:
     url: str
 
 
-class Transport:
-    """One HTTP session shared by all registries and token servers."""
+class _BareSession(requests.Session):
+    """A session that adds nothing of its own to what it is told to send.
 
-    def __init__(self, session: requests.Session, *, timeout: float, clock: Callable[[], datetime]) -> None:
-        """Take over ``session``, which must not be used by others: its cookies and netrc are switched off.
+    The default one takes credentials from ``~/.netrc``, keeps cookies, and reads the body of a redirect to
+    its end even where it was told not to follow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auth = _as_is  # netrc is read only where there is no auth at all
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
+class Transport:
+    """One HTTP session shared by all registries and token servers.
+
+    Certificates are verified; the environment's ``REQUESTS_CA_BUNDLE`` names authorities of one's own.
+    """
+
+    def __init__(self, *, timeout: float, clock: Callable[[], datetime]) -> None:
+        """Prepare a session; nothing is sent yet.
 
         Args:
-            session: Carries TLS settings; certificates are verified.
             timeout: Seconds to wait for a connection and for each part of an answer.
             clock: The present time in UTC.
         """
-        self._session = session
+        self._session = _BareSession()
         self._timeout = timeout
         self._clock = clock
         self._cool_downs: dict[str, datetime] = {}
-        # requests would add credentials of ~/.netrc on its own; an auth of ours, even an idle one, prevents it.
-        session.auth = _as_is
-        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def send(
         self,
@@ -98,7 +113,6 @@ class Transport:
                 headers={"Accept-Encoding": "identity", **headers},
                 data=form,
                 timeout=self._timeout,
-                allow_redirects=False,
                 stream=True,
                 # Plain HTTP is for registries near by; a proxy of the environment has no part in it.
                 proxies={"http": ""},

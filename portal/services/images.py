@@ -53,11 +53,11 @@ def check_now(session: Session, image: str, now: datetime) -> PolledImage:
     """Make an image due at once, whatever its channel; the caller enqueues the poll after the commit.
 
     Raises:
-        NotFoundError: if no bot ever ran that image.
+        NotFoundError: if no bot runs that image.
     """
-    row = _find_row(session, image)
-    if row is None:
+    if session.scalar(sa.select(sa.exists().where(Bot.image == image))) is not True:
         raise NotFoundError(f"{image} is not polled: no bot runs it.")
+    row = _row(session, image)
     row.next_poll_at = now
     session.flush()
     return row
