@@ -20,6 +20,8 @@ require() {
 require tar tar
 require find findutils
 for program in sync du df stat sha256sum wc tail head mv rm chmod ls; do require "$program" coreutils; done
+# tar tells how much it could not write, but not that the disk is full.
+free_on() { df --block-size=1 --output=avail "$1" | tail -n 1; }
 sum_of() { sum=$(sha256sum < "$1"); printf '%s' "${sum%% *}"; }
 # One option each: what must hold for writing, extracting and comparing alike.
 tar() { command tar --numeric-owner --xattrs '--xattrs-include=*' --acls --force-local "$@"; }
@@ -40,8 +42,7 @@ printf '{"size": %s}\\n' $((${used%%[!0-9]*} + entries * 2048))
 FREE_SPACE = (
     _PRELUDE
     + """
-free=$(df --block-size=1 --output=avail /archives | tail -n 1)
-printf '{"free": %s}\\n' $((free))
+printf '{"free": %s}\\n' $(free_on /archives)
 """
 )
 
@@ -55,7 +56,8 @@ partial="$archive.partial"
 trap 'rm -f -- "$partial"' EXIT
 [ -n "$(ls -A /archives)" ] || chmod 0700 /archives
 cd /volume
-tar --create --format=posix --sparse --file="$partial" .
+tar --create --format=posix --sparse --file="$partial" . ||
+  refuse "the archive was not written; bytes left on that disk:" $(free_on /archives)
 expected=$(find . ! -type s -printf x | wc -c)
 entries=$(tar --list --quoting-style=escape --file="$partial" | wc -l)
 [ "$entries" -eq "$expected" ] || refuse "the archive has $entries entries, the volume $expected"
@@ -81,7 +83,8 @@ cd /volume
 find . -mindepth 1 -delete
 tar --extract --no-recursion --same-owner --same-permissions --occurrence=1 --file="$archive" ./
 chmod 00700 .
-tar --extract --same-owner --same-permissions --file="$archive"
+tar --extract --same-owner --same-permissions --file="$archive" ||
+  refuse "the archive was not extracted; bytes left on the disk of the volume:" $(free_on .)
 differences=$(tar --compare --file="$archive" 2>&1) && [ -z "$differences" ] ||
   refuse "the restored volume differs from its archive: $(printf '%s' "$differences" | head -n 20)"
 sync --file-system .

@@ -66,7 +66,7 @@ class Helper:
         self._engine = engine
         self._image = image
         self._labels = {**labels, UPDATE_LABEL: update_id}
-        self._update_id = update_id
+        self.update_id = update_id
 
     def require_image(self) -> str:
         """Pull the image if the node lacks it, check its programs, and return its id, which is used from now on.
@@ -177,7 +177,7 @@ class Helper:
 
     def end_all(self) -> None:
         """End and remove every helper of this update that a dead worker left at work."""
-        label = f"{UPDATE_LABEL}={self._update_id}"
+        label = f"{UPDATE_LABEL}={self.update_id}"
         for container in self._engine.containers(all=True, filters={"label": label}):
             # The bot itself bears that label too.
             if any(is_helper(name.lstrip("/")) for name in container["Names"]):
@@ -194,7 +194,7 @@ class Helper:
         read_only: bool = False,
         seconds: float = _LEAST_SECONDS,
     ) -> dict[str, Any]:
-        task = Task(name_of(self._update_id, role), script, seconds, arguments, mounts, folder, read_only)
+        task = Task(name_of(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
         return helpers.run(self._engine, self._image, self._labels, task)
 
 
