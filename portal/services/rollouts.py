@@ -1,0 +1,452 @@
+"""Rollouts as people handle them: start, roll back, "Update now", pause, resume, abort, retry.
+
+These verbs only write down what is wanted. The orchestrator reads it, cuts waves and hands bots to the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, joinedload
+
+from portal.models import (
+    Audience,
+    Bot,
+    BotUpdate,
+    FleetMode,
+    Release,
+    Rollout,
+    RolloutState,
+    SkipReason,
+    StrategyName,
+    Trigger,
+    UpdateState,
+    User,
+    move,
+    utcnow,
+)
+from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import ParameterError, parse_parameters
+from portal.services import audience as audiences
+from portal.services import events, fleet, releases
+from portal.services.audience import Candidate
+from portal.services.errors import ConflictError, InvalidError, NotFoundError
+
+
+class NothingToDoError(ConflictError):
+    """No bot would be changed. Said so instead of reporting a success."""
+
+
+class NewerReleaseError(ConflictError):
+    """The release that was shown is no longer the newest: show the changelog of `release` and ask again."""
+
+    def __init__(self, release: Release) -> None:
+        super().__init__(f"Meanwhile {release.version} came out. Read what is new and press again.")
+        self.release = release
+
+
+def get(session: Session, rollout_id: str) -> Rollout:
+    """Find a rollout by its id.
+
+    Raises:
+        NotFoundError: when there is none.
+    """
+    rollout = session.get(Rollout, rollout_id)
+    if rollout is None:
+        raise NotFoundError("There is no such rollout.")
+    return rollout
+
+
+def list_recent(session: Session, limit: int = 50) -> Sequence[Rollout]:
+    """List rollouts with their releases, those under way first, then the latest."""
+    query = (
+        sa.select(Rollout)
+        .options(joinedload(Rollout.release), joinedload(Rollout.starter))
+        .order_by(Rollout.state.in_(Rollout.OPEN).desc(), Rollout.created_at.desc(), Rollout.id)
+    )
+    return session.scalars(query.limit(limit)).all()
+
+
+def start(
+    session: Session,
+    allowlist: Allowlist,
+    *,
+    release: Release,
+    strategy: StrategyName,
+    parameters: Mapping[str, Any],
+    audience: Audience,
+    bots: Collection[Bot] | None = None,
+    image: str | None = None,
+    ignore_windows: bool,
+    trigger: Trigger,
+    actor: User | None,
+) -> Rollout:
+    """Begin to bring bots to a release. Their rows are made now; bots that come later belong to a later rollout.
+
+    Bots that another rollout has not begun with are taken out of it, for the latest decision of a person counts.
+
+    Args:
+        session: the transaction.
+        allowlist: which images may run here.
+        release: what is to run.
+        strategy: how to walk through the bots.
+        parameters: of the strategy; those not given have their defaults.
+        audience: organizations in automatic mode, all bots behind, or those named.
+        bots: exactly these, for the audience `named`.
+        image: only bots that follow this reference; see `audience.of_release` for what holds without it.
+        ignore_windows: do not wait for the hour each organization prefers.
+        trigger: who wanted it.
+        actor: the user who did.
+
+    Raises:
+        InvalidError: a parameter makes no sense, the image may not run here, or a named bot cannot be updated.
+        ConflictError: the release is quarantined or older than what its image points at, or the fleet is paused.
+        NothingToDoError: no bot would be changed.
+    """
+    checked = _require_startable(session, allowlist, release, strategy, parameters)
+    if audience is Audience.NAMED:
+        chosen = _named(session, release, bots or ())
+    else:
+        chosen = _all_behind(session, release, audience, image)
+    rollout = Rollout(
+        release=release,
+        strategy=strategy,
+        parameters=checked,
+        trigger=trigger,
+        audience=audience,
+        ignore_windows=ignore_windows,
+        started_by=actor.id if actor else None,
+    )
+    session.add(rollout)
+    session.flush()
+    _take_out_of_others(session, [candidate.bot.id for candidate in chosen])
+    add_bots(session, rollout, chosen)
+    _record(session, "rollout.started", rollout, actor, bots=len(chosen), ignore_windows=ignore_windows)
+    return rollout
+
+
+def add_bots(session: Session, rollout: Rollout, chosen: Iterable[Candidate]) -> None:
+    """Give each bot its part in the rollout: pending, in no wave yet."""
+    session.add_all(BotUpdate(rollout_id=rollout.id, bot_id=candidate.bot.id) for candidate in chosen)
+    session.flush()
+
+
+def roll_back(
+    session: Session,
+    allowlist: Allowlist,
+    *,
+    release: Release,
+    reason: str,
+    strategy: StrategyName = StrategyName.ROLLING_WAVE,
+    parameters: Mapping[str, Any] | None = None,
+    image: str | None = None,
+    ignore_windows: bool = True,
+    actor: User | None,
+) -> Rollout:
+    """Bring the whole fleet back to an earlier release.
+
+    Every newer release of its repository is quarantined in the same transaction, for otherwise automatic updates
+    would undo it at once.
+
+    Raises:
+        InvalidError: without a reason; and whatever `start` raises.
+        ConflictError: see `start`.
+    """
+    for newer in releases.newer_than(session, release):
+        releases.quarantine(session, newer, reason, actor)
+    return start(
+        session,
+        allowlist,
+        release=release,
+        strategy=strategy,
+        parameters=parameters or {},
+        audience=Audience.ALL,
+        image=image,
+        ignore_windows=ignore_windows,
+        trigger=Trigger.OPERATOR,
+        actor=actor,
+    )
+
+
+def update_now(
+    session: Session, allowlist: Allowlist, *, bot: Bot, digest: str, actor: User | None, trigger: Trigger
+) -> Rollout:
+    """Update one bot to the release its user has just read about, whatever the hour.
+
+    Pressed twice, or by two people, it makes one rollout.
+
+    Args:
+        session: the transaction.
+        allowlist: which images may run here.
+        bot: the bot.
+        digest: of the release whose changelog was shown.
+        actor: the user who pressed.
+        trigger: `tenant`, or `operator` where one did it for them.
+
+    Raises:
+        NewerReleaseError: another release came out since the changelog was shown.
+        NothingToDoError: the bot runs it already, or no release is known.
+        ConflictError: the fleet is paused, or the release is quarantined.
+        InvalidError: the bot cannot be updated now; the text says why.
+    """
+    session.execute(sa.select(Bot.id).where(Bot.id == bot.id).with_for_update())  # two clicks: one after the other
+    under_way = _under_way(session, bot, digest)
+    if under_way is not None:
+        return under_way
+    _require_fleet_not_paused(session)
+    release = releases.target(session, bot.image)
+    if release is None:
+        raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")
+    if digest not in release.digests:
+        raise NewerReleaseError(release)
+    return start(
+        session,
+        allowlist,
+        release=release,
+        strategy=StrategyName.SINGLE_BOT,
+        parameters={},
+        audience=Audience.NAMED,
+        bots=[bot],
+        ignore_windows=True,
+        trigger=trigger,
+        actor=actor,
+    )
+
+
+def pause(session: Session, rollout: Rollout, reason: str, actor: User | None) -> None:
+    """Start no further bot; those in flight finish.
+
+    Raises:
+        ConflictError: when it has ended or is paused already.
+    """
+    begin(session, rollout)
+    if not move(session, rollout, RolloutState.RUNNING, RolloutState.PAUSED, reason=reason or None):
+        raise ConflictError(f"This rollout is {rollout.state} and cannot be paused.")
+    _record(session, "rollout.paused", rollout, actor, reason=reason)
+
+
+def resume(session: Session, rollout: Rollout, actor: User | None) -> None:
+    """Go on with a paused rollout.
+
+    Raises:
+        ConflictError: when it is not paused.
+    """
+    values = {"reason": None, "resumed_at": utcnow()}
+    if not move(session, rollout, RolloutState.PAUSED, RolloutState.RUNNING, **values):
+        raise ConflictError(f"This rollout is {rollout.state}; only a paused one can go on.")
+    _record(session, "rollout.resumed", rollout, actor)
+
+
+def abort(session: Session, rollout: Rollout, reason: str, actor: User | None, *, quarantine: bool = False) -> None:
+    """End a rollout for good: what has not begun is skipped, bots in flight finish.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        reason: why, in words.
+        actor: the operator; None where failures brought it about.
+        quarantine: make sure as well that nobody rolls this release out again.
+
+    Raises:
+        ConflictError: when it has ended already.
+    """
+    if quarantine:
+        releases.quarantine(session, rollout.release, reason, actor)
+    skipped = SkipReason.QUARANTINED if rollout.release.quarantined_at else SkipReason.ABORTED
+    _end(session, rollout, RolloutState.ABORTED, skipped, reason)
+    _record(session, "rollout.aborted", rollout, actor, reason=reason)
+
+
+def supersede(session: Session, rollout: Rollout, newer: Release) -> None:
+    """End a rollout because its image has moved on to a newer release.
+
+    Raises:
+        ConflictError: when it has ended already.
+    """
+    reason = f"{newer.version} came out"
+    _end(session, rollout, RolloutState.SUPERSEDED, SkipReason.SUPERSEDED, reason)
+    _record(session, "rollout.superseded", rollout, None, by=newer.digest, reason=reason)
+
+
+def complete(session: Session, rollout: Rollout) -> bool:
+    """End a rollout none of whose bots is left to update; False when it is not running."""
+    if not move(session, rollout, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=utcnow(), reason=None):
+        return False
+    _record(session, "rollout.completed", rollout, None)
+    return True
+
+
+def begin(session: Session, rollout: Rollout) -> None:
+    """Let a scheduled rollout run; nothing happens to any other."""
+    if rollout.state is RolloutState.SCHEDULED:
+        move(session, rollout, RolloutState.SCHEDULED, RolloutState.RUNNING, started_at=utcnow())
+
+
+def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor: User | None) -> Rollout:
+    """Try the bots that failed once more, in a rollout of their own with the same strategy, at once.
+
+    Raises:
+        NothingToDoError: when none failed, or those that did run the release meanwhile.
+        ConflictError: when the release is quarantined or the fleet is paused.
+    """
+    failed = sa.select(BotUpdate.bot_id).where(
+        BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_({UpdateState.FAILED, UpdateState.ROLLED_BACK})
+    )
+    again = [
+        candidate.bot
+        for candidate in audiences.candidates(session, Bot.id.in_(failed))
+        if audiences.left_out(candidate, rollout.release, Audience.NAMED) is None
+    ]
+    if not again:
+        raise NothingToDoError("No bot of this rollout is left to try again.")
+    return start(
+        session,
+        allowlist,
+        release=rollout.release,
+        strategy=rollout.strategy,
+        parameters=rollout.parameters,
+        audience=Audience.NAMED,
+        bots=again,
+        ignore_windows=True,
+        trigger=Trigger.OPERATOR,
+        actor=actor,
+    )
+
+
+def may_start(session: Session, update: BotUpdate) -> bool:
+    """Whether a worker may begin with this bot now. The message that named it may be old: ask in the claim itself."""
+    rollout = update.rollout
+    return (
+        update.state is UpdateState.PENDING
+        and update.wave is not None
+        and rollout.state is RolloutState.RUNNING
+        and rollout.release.quarantined_at is None
+        and fleet.get(session).mode is not FleetMode.PAUSED
+    )
+
+
+def _require_startable(
+    session: Session, allowlist: Allowlist, release: Release, strategy: StrategyName, parameters: Mapping[str, Any]
+) -> dict[str, int]:
+    releases.require_allowed(allowlist, release.image)
+    if release.quarantined_at is not None:
+        raise ConflictError(
+            f"Release {release.version} is quarantined ({release.quarantine_reason}). Lift the quarantine first."
+        )
+    _require_fleet_not_paused(session)
+    try:
+        return parse_parameters(strategy, parameters)
+    except ParameterError as error:
+        raise InvalidError(str(error), error.field) from None
+
+
+def _require_fleet_not_paused(session: Session) -> None:
+    if fleet.get(session).mode is FleetMode.PAUSED:
+        raise ConflictError("The fleet is paused: no update starts until an operator ends the pause.")
+
+
+def _named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
+    chosen = audiences.named(session, [bot.id for bot in bots])
+    if not chosen:
+        raise NothingToDoError("Name at least one bot.")
+    for candidate in chosen:
+        _require_updatable(candidate, release)
+    left = [candidate for candidate in chosen if not releases.runs(candidate.bot, release)]
+    if not left:
+        names = ", ".join(candidate.bot.name for candidate in chosen)
+        raise NothingToDoError(f"Nothing to do: {names} runs {release.version} already.")
+    return left
+
+
+def _require_updatable(candidate: Candidate, release: Release) -> None:
+    bot = candidate.bot
+    if not bot.image.startswith((f"{release.repository}:", f"{release.repository}@")):
+        raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
+    if bot.needs_attention:
+        raise InvalidError(f"{bot.name} needs a person first: {bot.needs_attention}", "bots")
+    reason = audiences.left_out(candidate, release, Audience.NAMED)
+    if reason is SkipReason.STOPPED:
+        raise InvalidError(f"{bot.name} is stopped. Start it first, then update it.", "bots")
+    if reason is SkipReason.NOT_ELIGIBLE:
+        raise InvalidError(f"The organization of {bot.name} is being deleted.", "bots")
+
+
+def _all_behind(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
+    found = audiences.of_release(session, release, audience, image)
+    _require_not_undone(session, release, {candidate.bot.image for candidate in found})
+    reasons = {candidate.bot.id: audiences.left_out(candidate, release, audience) for candidate in found}
+    if None not in reasons.values():
+        raise NothingToDoError(_nothing_to_do(release, audience, reasons.values()))
+    wanted = {None, SkipReason.STOPPED}  # a stopped bot is due again once it runs
+    return [candidate for candidate in found if reasons[candidate.bot.id] in wanted]
+
+
+def _require_not_undone(session: Session, release: Release, images: Collection[str]) -> None:
+    targets = releases.targets(session)
+    for image in sorted(images):
+        target = targets.get(image, release)
+        if target.first_seen_at > release.first_seen_at:
+            raise ConflictError(
+                f"{image} points at {target.version}, which is newer: automatic updates would undo this. "
+                f"Roll the fleet back to {release.version} instead, which quarantines what came after it."
+            )
+
+
+def _nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipReason | None]) -> str:
+    counts: dict[str, int] = {}
+    for reason in reasons:
+        counts[str(reason)] = counts.get(str(reason), 0) + 1
+    if not counts:
+        whom = "organization in automatic mode" if audience is Audience.AUTOMATIC else "bot"
+        return f"Nothing to do: no {whom} follows {release.image}."
+    details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
+    return f"Nothing to do: no bot would be changed ({details})."
+
+
+def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:
+    session.execute(
+        sa.update(BotUpdate)
+        .where(BotUpdate.bot_id.in_(bot_ids), BotUpdate.state == UpdateState.PENDING)
+        .values(state=UpdateState.SKIPPED, skip_reason=SkipReason.TAKEN_BY_HAND, ended_at=utcnow())
+    )
+
+
+def _under_way(session: Session, bot: Bot, digest: str) -> Rollout | None:
+    query = (
+        sa.select(Rollout)
+        .join(BotUpdate, BotUpdate.rollout_id == Rollout.id)
+        .join(Rollout.release)
+        .where(
+            BotUpdate.bot_id == bot.id,
+            Release.digest == digest,
+            sa.or_(
+                BotUpdate.state == UpdateState.RUNNING,
+                # Pending in a wave that waits for its hour is not what was pressed for; pending by hand is.
+                sa.and_(
+                    BotUpdate.state == UpdateState.PENDING,
+                    Rollout.audience == Audience.NAMED,
+                    Rollout.ignore_windows,
+                    Rollout.state.in_({RolloutState.SCHEDULED, RolloutState.RUNNING}),
+                ),
+            ),
+        )
+    )
+    return session.scalar(query.limit(1))
+
+
+def _end(session: Session, rollout: Rollout, new: RolloutState, skipped: SkipReason, reason: str) -> None:
+    old = rollout.state
+    if old not in Rollout.OPEN or not move(session, rollout, old, new, reason=reason, ended_at=utcnow()):
+        raise ConflictError(f"This rollout is {rollout.state} already.")
+    session.execute(
+        sa.update(BotUpdate)
+        .where(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING)
+        .values(state=UpdateState.SKIPPED, skip_reason=skipped, ended_at=utcnow())
+    )
+
+
+def _record(session: Session, tag: str, rollout: Rollout, actor: User | None, **data: Any) -> None:
+    release = {"digest": rollout.release.digest, "version": rollout.release.version, "image": rollout.release.image}
+    events.record(session, tag, actor_id=actor.id if actor else None, rollout_id=rollout.id, data={**release, **data})
