@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from flask import Flask
+from redis import Redis
 
+from portal import errors, htmx, security, sessions, templating, unit_of_work, views
 from portal.database import engine_options, prepare
-from portal.extensions import ROOT, db, migrate
+from portal.extensions import ROOT, db, limiter, migrate
 from portal.models.encrypted import use_keys
 from portal.settings import Settings
 
@@ -18,15 +20,44 @@ def create_app(settings: Settings) -> Flask:
         template_folder=str(ROOT / "templates"),
         static_folder=str(ROOT / "static"),
     )
-    use_keys(settings.secret_key, settings.secret_key_fallbacks)
+    app.extensions["settings"] = settings
     app.config.update(
         SECRET_KEY=settings.secret_key,
+        SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
+        SEND_FILE_MAX_AGE_DEFAULT=31536000,
+    )
+    # The order matters: requests pass the checks in it, and answers in the reverse.
+    _init_database(app, settings)
+    _init_redis(app, settings)
+    unit_of_work.init_app(app)
+    sessions.init_app(app)
+    security.init_app(app, settings)
+    app.after_request(htmx.carry_flashes)
+    errors.init_app(app)
+    templating.init_app(app, settings)
+    views.init_app(app)
+    return app
+
+
+def _init_database(app: Flask, settings: Settings) -> None:
+    use_keys(settings.secret_key, settings.secret_key_fallbacks)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database_url),
     )
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     db.init_app(app)
     migrate.init_app(app)
     with app.app_context():
         prepare(db.engine)
-    return app
+
+
+def _init_redis(app: Flask, settings: Settings) -> None:
+    # Short times: a request must not wait for a Redis that is gone.
+    options = {"socket_timeout": 2, "socket_connect_timeout": 2}
+    app.extensions["redis"] = Redis.from_url(settings.redis_url, **options)
+    app.config.update(
+        RATELIMIT_STORAGE_URI=settings.redis_url.replace("unix://", "redis+unix://"),
+        RATELIMIT_STORAGE_OPTIONS=options,
+    )
+    limiter.init_app(app)

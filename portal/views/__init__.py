@@ -1,1 +1,14 @@
-"""One blueprint per file: load with access, validate, call one service verb, answer."""
+"""The pages. A view is four paragraphs: load with access, validate, call one service verb, answer."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from portal.views import access, assets, auth, health, home
+
+
+def init_app(app: Flask) -> None:
+    """Register every blueprint, behind the rule that a page nobody declared public needs a signed-in user."""
+    app.before_request(access.refuse_strangers)
+    for module in (assets, auth, health, home):
+        app.register_blueprint(module.pages)

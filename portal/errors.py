@@ -1,0 +1,106 @@
+"""Errors as people see them: a page, or for htmx a message in the corner; never a trace, always what to do."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, current_app, render_template, request, url_for
+from flask_limiter import RateLimitExceeded
+from flask_wtf.csrf import CSRFError
+from werkzeug.exceptions import HTTPException, SecurityError
+from werkzeug.wrappers import Response as BaseResponse
+
+from portal import htmx
+from portal.extensions import limiter
+from portal.services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServiceError
+from portal.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+Answer = BaseResponse | tuple[str, int]
+
+_STATUS: dict[type[ServiceError], HTTPStatus] = {
+    NotFoundError: HTTPStatus.NOT_FOUND,
+    ForbiddenError: HTTPStatus.FORBIDDEN,
+    InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    ConflictError: HTTPStatus.CONFLICT,
+}
+_WORDS = {
+    404: "There is nothing here, or nothing that you may see.",
+    405: "This address only answers to the portal's own forms.",
+    413: "That is too much at once.",
+}
+
+
+class SignInRequired(Exception):
+    """Nobody is signed in, and the page needs somebody."""
+
+
+def init_app(app: Flask) -> None:
+    """Register how each kind of error is answered."""
+    app.register_error_handler(SignInRequired, _sign_in)
+    app.register_error_handler(ServiceError, _service_error)
+    app.register_error_handler(SecurityError, _foreign_host)
+    app.register_error_handler(CSRFError, _stale_form)
+    app.register_error_handler(RateLimitExceeded, _too_many)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+
+
+def answer(message: str, status: int) -> Answer:
+    """The error as a page or as htmx's message."""
+    if htmx.is_fragment():
+        return htmx.refusal(message, status)
+    title = HTTPStatus(status).phrase
+    return render_template("error.html", message=message, title=title, status=status), status
+
+
+def _sign_in(_error: SignInRequired) -> Answer:
+    if htmx.is_fragment():
+        # Back to the page the fragment is part of, whose address htmx tells.
+        current = urlsplit(request.headers.get("HX-Current-URL", "/"))
+        back = current.path + (f"?{current.query}" if current.query else "")
+        return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=back)})
+    page = request.full_path.rstrip("?")
+    wanted = page if request.method == "GET" and page != "/" else None
+    return htmx.see_other(url_for("auth.login", next=wanted))
+
+
+def _service_error(error: ServiceError) -> Answer:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
+    return answer(str(error), status)
+
+
+def _foreign_host(_error: SecurityError) -> Answer:
+    settings: Settings = current_app.extensions["settings"]
+    # Without a trusted host there are no addresses to build a page with.
+    text = f"This portal only answers at {settings.base_url} (its setting BASE_URL).\n"
+    return Response(text, 400, mimetype="text/plain")
+
+
+def _stale_form(_error: CSRFError) -> Answer:
+    return answer("This form was opened before you signed in or too long ago. Go back, reload it and try again.", 400)
+
+
+def _too_many(_error: RateLimitExceeded) -> Answer:
+    limit = limiter.current_limit
+    minutes = max(1, ceil((limit.reset_at - time.time()) / 60)) if limit else 15
+    return answer(f"Too many attempts. Try again in {minutes} minutes.", 429)
+
+
+def _http_error(error: HTTPException) -> Answer | HTTPException:
+    if error.code is None or error.code < 400:
+        return error
+    return answer(_WORDS.get(error.code) or str(error.description), error.code)
+
+
+def _bug(error: Exception) -> Any:
+    logger.error("error while answering %s %s", request.method, request.endpoint, exc_info=error)
+    if current_app.testing:
+        raise error
+    return answer("Something went wrong on our side. It has been logged; try again in a moment.", 500)

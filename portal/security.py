@@ -1,0 +1,95 @@
+"""What every answer and every request must obey, whatever the page: headers, hosts, and who may send forms."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, abort, current_app, g, request
+from flask import session as visitor_cookie
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from portal.extensions import csrf
+from portal.settings import Settings
+from portal.unit_of_work import SAFE_METHODS
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # `no-referrer` would hide the referrer from our own CSRF check under https.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+_A_YEAR = "max-age=31536000"
+_CSRF_KEY = "csrf_token"
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Install all of it."""
+    app.config.update(
+        TRUSTED_HOSTS=[urlsplit(settings.base_url).hostname],
+        MAX_CONTENT_LENGTH=1024 * 1024,
+        SESSION_COOKIE_NAME=_cookie("visitor", settings),
+        SESSION_COOKIE_SECURE=settings.secure_cookies,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        WTF_CSRF_TIME_LIMIT=None,
+    )
+    if settings.trusted_proxies:
+        hops = settings.trusted_proxies
+        proxied = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
+        app.wsgi_app = proxied  # type: ignore[method-assign]
+    app.before_request(_refuse_foreign_forms)
+    app.after_request(_add_headers)
+    csrf.init_app(app)
+
+
+def session_cookie_name(settings: Settings) -> str:
+    """Name of the cookie of a signed-in browser; `__Host-` binds it to this very host where https allows that."""
+    return _cookie("session", settings)
+
+
+def bind_csrf(token: str) -> None:
+    """Make forms of this request valid for one signed-in session only, and for as long as it lives.
+
+    Args:
+        token: the session's cookie.
+    """
+    key = str(current_app.secret_key).encode()
+    bound = hmac.new(key, f"csrf:{token}".encode(), hashlib.sha256).hexdigest()
+    # Written only where it differs, or every answer would set the cookie anew.
+    if visitor_cookie.get(_CSRF_KEY) != bound:
+        visitor_cookie[_CSRF_KEY] = bound
+
+
+def _cookie(name: str, settings: Settings) -> str:
+    return f"__Host-flotilla-{name}" if settings.secure_cookies else f"flotilla-{name}"
+
+
+def _refuse_foreign_forms() -> None:
+    """Customers' bots may live on sibling hosts, whose pages SameSite cookies do not keep out."""
+    if request.method in SAFE_METHODS:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    settings: Settings = current_app.extensions["settings"]
+    own = site == "same-origin" if site else request.headers.get("Origin") == settings.base_url
+    if not own:
+        abort(403, "This request came from another site. Open the portal itself and try again.")
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    settings: Settings = current_app.extensions["settings"]
+    if settings.secure_cookies:
+        response.headers.setdefault("Strict-Transport-Security", _A_YEAR)
+    response.vary.add("HX-Request")
+    if g.get("visitor"):
+        response.headers["Cache-Control"] = "no-store"
+    return response

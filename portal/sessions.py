@@ -1,0 +1,89 @@
+"""Who is asking: the cookie of a signed-in browser, looked up before each request's own transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import Flask, current_app, g, request
+from flask import session as visitor_cookie
+from werkzeug.wrappers import Response
+
+from portal import htmx
+from portal.models import User, utcnow
+from portal.security import bind_csrf, session_cookie_name
+from portal.services import sessions
+from portal.settings import Settings
+from portal.unit_of_work import apart, apart_writing, session
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """A signed-in user and the session they came with. `user` is detached: read its columns, nothing else."""
+
+    user: User
+    session_hash: str
+
+
+def init_app(app: Flask) -> None:
+    """Look the visitor up at the beginning of every request but those for files."""
+    app.before_request(_recognize)
+
+
+def visitor() -> Visitor | None:
+    """Who is signed in, or None."""
+    found: Visitor | None = g.get("visitor")
+    return found
+
+
+def sign_in(response: Response, user_id: str) -> None:
+    """Give this browser a fresh session and forget what it carried while signed out."""
+    token = sessions.start(
+        session(),
+        user_id,
+        now=utcnow(),
+        user_agent=request.user_agent.string,
+        ip=request.remote_addr or "",
+    )
+    visitor_cookie.clear()
+    settings = _settings()
+    response.set_cookie(
+        session_cookie_name(settings),
+        token,
+        max_age=sessions.ABSOLUTE,
+        secure=settings.secure_cookies,
+        httponly=True,
+        samesite="Lax",
+    )
+
+
+def sign_out(response: Response) -> None:
+    """End this browser's session, in the database too."""
+    if found := visitor():
+        sessions.end(session(), found.session_hash, utcnow())
+    visitor_cookie.clear()
+    settings = _settings()
+    response.delete_cookie(
+        session_cookie_name(settings), secure=settings.secure_cookies, httponly=True, samesite="Lax"
+    )
+
+
+def _recognize() -> None:
+    token = request.cookies.get(session_cookie_name(_settings()))
+    if not token or request.endpoint in {"static", "assets.vendor"}:
+        return
+    now = utcnow()
+    with apart() as look:
+        row = sessions.find(look, token, now)
+        if row is None:
+            return
+        g.visitor = Visitor(user=row.user, session_hash=row.id_hash)
+        touch = sessions.is_touch_due(row, now) and not htmx.is_poll()
+    bind_csrf(token)
+    if touch:
+        with apart_writing() as short:
+            sessions.touch(short, g.visitor.session_hash, now)
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.extensions["settings"]
+    return settings

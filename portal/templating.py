@@ -1,0 +1,98 @@
+"""What templates can say: times, digests, addresses of files that browsers may keep for a year."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from flask import Flask, url_for
+from jinja2 import StrictUndefined
+
+from portal import htmx, policy
+from portal.extensions import ROOT
+from portal.models import utcnow
+from portal.sessions import visitor
+from portal.settings import Settings
+
+VENDOR = {
+    "htmx.min.js": ROOT / "node_modules/htmx.org/dist/htmx.min.js",
+    "tabler.min.css": ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css",
+}
+"""The few files of other people that browsers need, where npm put them."""
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Teach Jinja our words; a template that misspells a name fails instead of showing nothing."""
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters.update(ago=ago, duration=duration, exact=exact, short=short_digest, words=words)
+    app.jinja_env.globals.update(
+        asset=asset,
+        vendor=vendor,
+        htmx_configuration=htmx.CONFIGURATION,
+        product_name=settings.product_name,
+        can=policy.can,
+        Action=policy.Action,
+    )
+
+    @app.context_processor
+    def _visitor() -> dict[str, Any]:
+        return {"visitor": visitor()}
+
+
+def asset(name: str) -> str:
+    """Address of one of our own static files; it changes with the content."""
+    return url_for("static", filename=name, v=_content_hash(ROOT / "static" / name))
+
+
+def vendor(name: str) -> str:
+    """Address of a file out of `VENDOR`; it changes with the content."""
+    return url_for("assets.vendor", name=name, v=_content_hash(VENDOR[name]))
+
+
+def duration(span: timedelta | float) -> str:
+    """How long something took, in the two largest units: `1 min 12 s`. A number is seconds."""
+    seconds = round(span.total_seconds() if isinstance(span, timedelta) else span)
+    if seconds < 60:
+        return f"{seconds} s"
+    for (size, unit), (smaller, small_unit) in zip(_UNITS, (*_UNITS[1:], (1, "s")), strict=True):
+        if seconds >= size:
+            rest = seconds % size // smaller
+            return f"{seconds // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+    return f"{seconds} s"
+
+
+def ago(moment: datetime) -> str:
+    """A moment as people say it: `5 min ago`, `in 2 h`."""
+    seconds = (utcnow() - moment).total_seconds()
+    if abs(seconds) < 10:
+        return "just now"
+    size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), (1, "s"))
+    span = f"{int(abs(seconds) // size)} {unit}"
+    return f"{span} ago" if seconds > 0 else f"in {span}"
+
+
+def exact(moment: datetime) -> str:
+    """A moment to the second, in UTC."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def short_digest(digest: str) -> str:
+    """Enough of a digest to tell it from others: its first twelve digits."""
+    return digest.removeprefix("sha256:")[:12]
+
+
+def words(name: str) -> str:
+    """A state's name as words: `rolled_back` reads `rolled back`."""
+    return name.replace("_", " ")
+
+
+@cache
+def _content_hash(path: Path) -> str:
+    # A checkout without `npm ci` still answers, without the looks.
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.exists() else "missing"

@@ -1,0 +1,62 @@
+"""Signing in and out."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from portal import htmx, sessions
+from portal.extensions import limiter
+from portal.forms.auth import LoginForm
+from portal.passwords import verify_password
+from portal.redirects import local_page
+from portal.services import accounts, events
+from portal.unit_of_work import apart, keep, session
+
+pages = Blueprint("auth", __name__)
+
+Answer = Response | str | tuple[str, int]
+
+
+def _account() -> str:
+    return accounts.normalized(request.form.get("email", ""))
+
+
+@pages.get("/login")
+def login() -> Answer:
+    """The form; who is signed in already goes on."""
+    if sessions.visitor():
+        return htmx.see_other(local_page(request.args.get("next")) or url_for("home.index"))
+    return render_template("auth/login.html", form=LoginForm(next=request.args.get("next")), refused=False)
+
+
+@pages.post("/login")
+@limiter.limit("30 per 15 minutes")
+@limiter.limit("10 per 15 minutes", key_func=_account)
+def sign_in() -> Answer:
+    """Compare the password, then start a session. Unknown address and wrong password look and last alike."""
+    form = LoginForm()
+    if not form.validate():
+        return render_template("auth/login.html", form=form, refused=False), 422
+
+    with apart() as look:
+        account = accounts.credentials(look, form.email.data)
+    known = verify_password(account.password_hash if account else None, form.password.data)
+
+    if account is None or not known or account.disabled:
+        events.record(session(), "user.sign_in_refused", actor_id=account.user_id if account else None)
+        keep()
+        return render_template("auth/login.html", form=form, refused=True), 422
+
+    answer = htmx.go_to(local_page(form.next.data) or url_for("home.index"))
+    sessions.sign_in(answer, account.user_id)
+    events.record(session(), "user.signed_in", actor_id=account.user_id)
+    return answer
+
+
+@pages.post("/logout")
+def sign_out() -> Answer:
+    """End the session of this browser."""
+    answer = htmx.go_to(url_for("auth.login"))
+    sessions.sign_out(answer)
+    return answer

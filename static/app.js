@@ -1,0 +1,76 @@
+// Small conveniences on top of pages that work without any of this.
+(() => {
+  "use strict";
+
+  // Forms sent by htmx carry the page's token.
+  document.addEventListener("htmx:configRequest", (event) => {
+    event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
+  });
+
+  // Messages: one at a time, in a polite live region.
+  const toast = document.getElementById("toast");
+  let fading;
+  const say = (kind, text) => {
+    const line = document.createElement("p");
+    line.className = "toast-line";
+    line.dataset.kind = kind;
+    line.textContent = text;
+    toast.replaceChildren(line);
+    clearTimeout(fading);
+    fading = setTimeout(() => toast.replaceChildren(), 8000);
+  };
+  document.addEventListener("toast", (event) => say(event.detail.kind, event.detail.text));
+  for (const name of ["htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(name, () => say("error", "The portal does not answer. Trying again."));
+  }
+  document.addEventListener("htmx:responseError", (event) => {
+    if (!event.detail.xhr.getResponseHeader("HX-Trigger")) say("error", "That did not work. Try again in a moment.");
+  });
+  if (toast.childElementCount) fading = setTimeout(() => toast.replaceChildren(), 8000);
+
+  // Exact times also in the reader's own zone.
+  document.addEventListener("mouseover", (event) => {
+    const time = event.target.closest?.("time[datetime]");
+    if (!time || time.dataset.local) return;
+    time.dataset.local = new Date(time.dateTime).toLocaleString();
+    time.title += `\n${time.dataset.local} your time`;
+  });
+
+  // Copy buttons appear only where they can work.
+  const prepare = (root) => {
+    if (navigator.clipboard) root.querySelectorAll("button.copy[hidden]").forEach((button) => (button.hidden = false));
+    root.querySelector("[aria-invalid=true]")?.focus();
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest(".copy");
+    if (!button) return;
+    await navigator.clipboard.writeText(button.dataset.copy);
+    say("info", "Copied.");
+  });
+  prepare(document);
+
+  // What a reader unfolded stays open when its part of the page is renewed.
+  let unfolded = [];
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    unfolded = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    unfolded.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+    unfolded = [];
+    prepare(event.detail.elt);
+    if (dialog.contains(event.detail.elt) || dialog === event.detail.target) {
+      if (!dialog.open && dialog.childElementCount) dialog.showModal();
+    }
+  });
+
+  // One native dialog; what it shows is also a page. Esc closes it by itself.
+  const dialog = document.getElementById("dialog");
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog || event.target.closest("[data-close]")) {
+      event.preventDefault();
+      dialog.close();
+    }
+  });
+  dialog.addEventListener("close", () => dialog.replaceChildren());
+  document.addEventListener("dialog:close", () => dialog.close());
+})();

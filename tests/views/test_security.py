@@ -1,0 +1,50 @@
+"""Rules that hold for every request and every answer."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.views.conftest import SignedIn
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "same-origin"}, 303),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "http://localhost"}, 403),
+        ({"Sec-Fetch-Site": "", "Origin": "http://localhost"}, 303),
+        ({"Sec-Fetch-Site": "", "Origin": "http://evil.example"}, 403),
+        ({"Sec-Fetch-Site": ""}, 403),
+    ],
+)
+def test_forms_come_from_our_own_pages_only(signed_in: SignedIn, headers: dict[str, str], status: int) -> None:
+    assert signed_in("alice").post("/logout", headers=headers).status_code == status
+
+
+def test_a_foreign_host_is_refused_with_the_right_address(stranger: FlaskClient) -> None:
+    answer = stranger.get("/login", base_url="http://evil.example")
+    assert answer.status_code == 400
+    assert "http://localhost" in answer.text
+
+
+def test_pages_may_load_nothing_from_elsewhere(stranger: FlaskClient) -> None:
+    policy = stranger.get("/login").headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+
+
+def test_pages_of_signed_in_people_are_never_cached(signed_in: SignedIn, stranger: FlaskClient) -> None:
+    assert signed_in("mallory").get("/").headers["Cache-Control"] == "no-store"
+    assert "HX-Request" in stranger.get("/login").headers["Vary"]
+
+
+def test_vendor_files_are_exactly_those_that_pages_use(stranger: FlaskClient) -> None:
+    with stranger.get("/vendor/htmx.min.js") as script:
+        assert script.status_code == 200
+        assert "max-age=31536000" in script.headers["Cache-Control"]
+    assert stranger.get("/vendor/package.json").status_code == 404
+    assert stranger.get("/vendor/../package.json").status_code == 404
+
+
+def test_the_portal_says_that_it_works(stranger: FlaskClient) -> None:
+    assert stranger.get("/healthz").json == {"status": "ok"}
