@@ -312,6 +312,18 @@ def snapshots_of(session: Session, update_id: str) -> list[Snapshot]:
     )
 
 
+def begin_snapshot(session: Session, update: BotUpdate, volume: str, archive: str) -> str:
+    """Write down that an archive of the volume is about to be written, and return the id of its row.
+
+    What an earlier attempt of the same update wrote about this volume is forgotten: that archive was deleted.
+    """
+    session.execute(sa.delete(Snapshot).where(Snapshot.update_id == update.id, Snapshot.volume == volume))
+    snapshot = Snapshot(update_id=update.id, node_id=update.bot.node_id, volume=volume, archive=archive)
+    session.add(snapshot)
+    session.flush()
+    return snapshot.id
+
+
 def forget_archives(session: Session, update_id: str) -> None:
     """The update's archives were deleted from the node's disk."""
     for snapshot in snapshots_of(session, update_id):

@@ -1,0 +1,62 @@
+"""The end of an update that went well, and the removal of what any update leaves on the engine."""
+
+from __future__ import annotations
+
+from docker.errors import APIError
+
+from daemon.update import containers
+from daemon.update.run import Run
+from portal.models import Step, UpdateState
+from portal.services import updates
+
+
+def commit(run: Run) -> None:
+    """Decide, in one transaction, that the new container is the bot; then clean up."""
+    assert run.update.new_container_id is not None  # noqa: S101 - it has just been found healthy
+    with run.write() as (session, update):
+        updates.enter(session, update, Step.COMMIT)
+        updates.commit(
+            session, update, update.rollout.release, run.update.new_container_id, update.journal["address"]
+        )
+    clean(run)
+
+
+def clean(run: Run) -> None:
+    """Remove what an ended update left behind. Each part may be repeated, so a takeover simply does it all again."""
+    if run.update.state is UpdateState.UPDATED:
+        _retire_old(run)
+    delete_archives(run)
+    drop_keep_tag(run)
+    with run.write() as (session, update):
+        updates.cleaned(session, update)
+
+
+def _retire_old(run: Run) -> None:
+    assert run.update.new_container_id is not None  # noqa: S101 - it is the bot now
+    assert run.update.old_container_id is not None  # noqa: S101 - it was the bot before
+    policy = run.saved["container"]["HostConfig"]["RestartPolicy"]
+    containers.set_restart_policy(run.hand(), run.update.new_container_id, policy)
+    # Its volumes are those of the new one.
+    containers.remove(run.hand(), run.update.old_container_id, with_fresh_volumes=False)
+
+
+def delete_archives(run: Run) -> None:
+    """Delete the update's snapshots from the node's disk."""
+    with run.write() as (session, update):
+        paths = [snapshot.archive for snapshot in updates.snapshots_of(session, update.id)]
+    if not paths:
+        return
+    run.still_mine()
+    run.helper.delete(paths)
+    with run.write() as (session, update):
+        updates.forget_archives(session, update.id)
+
+
+def drop_keep_tag(run: Run) -> None:
+    """Let the old image be pruned again; it stays for now, under its digest."""
+    try:
+        run.hand().remove_image(":".join(run.keep_tag), noprune=True)
+    except APIError as error:
+        # 404: it is gone. 409: it is the only name of an image that a container still uses.
+        if error.status_code not in {404, 409}:
+            raise

@@ -1,0 +1,136 @@
+"""Everything that can be known to go wrong before a bot is stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import Mount
+
+from daemon.update import containers, helpers
+from daemon.update.errors import UpdateFailed
+from daemon.update.mounts import writable_volumes
+from daemon.update.names import name_of
+from daemon.update.run import Run
+from portal.models import SkipReason
+from portal.rules.allowlist import Allowlist, ImageNotAllowed
+from portal.rules.references import parse_reference
+
+_ROOM = 1.2
+"""Free space for each byte of the volumes, since an archive is a little larger than what it holds."""
+
+
+class PreflightFailed(UpdateFailed):
+    """The update was not begun; the text says what stands in its way."""
+
+
+class NothingToDo(Exception):
+    """The bot is to be left as it is."""
+
+    def __init__(self, reason: SkipReason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
+def preflight(run: Run) -> None:
+    """Check that the update can be carried out and taken back, and keep the old image from being pruned.
+
+    Raises:
+        NothingToDo: the bot is stopped.
+        PreflightFailed: with the reason; nothing was changed.
+        EngineUnreachable: the node does not answer.
+    """
+    if run.bot.needs_attention:
+        raise PreflightFailed("an earlier update needs a person's attention; look at it, then clear the bot")
+    _require_allowed(run)
+    old = _require_running(run)
+    _require_volumes(run, old)
+    run.note(helper_image=run.helper.require_image())
+    _require_bind_sources(run, old)
+    _require_space(run, old)
+    _keep_image(run, old)
+
+
+def volumes_of(container: dict[str, Any]) -> list[str]:
+    """Names of the volumes an update must be able to bring back, each once, in a fixed order."""
+    return sorted({volume.name for volume in writable_volumes(container)})
+
+
+def _require_allowed(run: Run) -> None:
+    try:
+        Allowlist.parse(run.settings.fleet_image_allowlist).require(parse_reference(run.release.repository))
+    except ImageNotAllowed as error:
+        raise PreflightFailed(str(error)) from None
+
+
+def _require_running(run: Run) -> dict[str, Any]:
+    old = containers.inspect(run.engine, run.update.old_container_id)
+    if old is None:
+        raise PreflightFailed("the bot's container is gone; restore it, or adopt the one that took its place")
+    if old["HostConfig"].get("AutoRemove"):
+        raise PreflightFailed("the container was started with --rm: stopping it would delete it; create it without")
+    if old["State"]["Paused"]:
+        raise PreflightFailed("the container is paused; unpause it first")
+    if not old["State"]["Running"]:
+        raise NothingToDo(SkipReason.STOPPED)
+    return old
+
+
+def _require_volumes(run: Run, old: dict[str, Any]) -> None:
+    for name in {mount["Name"] for mount in old["Mounts"] if mount["Type"] == "volume"}:
+        try:
+            run.engine.inspect_volume(name)
+        except NotFound:
+            raise PreflightFailed(f"the volume {name} does not exist on this node") from None
+    for name in volumes_of(old):
+        for other in run.engine.containers(all=True, filters={"volume": name}):
+            mounted = {mount.get("Name") for mount in other["Mounts"]}
+            if other["Id"] != old["Id"] and name in mounted:
+                raise PreflightFailed(
+                    f"the volume {name} is also mounted by the container {other['Names'][0].lstrip('/')}:"
+                    " its data cannot be taken back while others write to it; remove that container"
+                )
+
+
+def _require_bind_sources(run: Run, old: dict[str, Any]) -> None:
+    # Only the node sees its own folders, and its engine checks the sources of a mount when a container is created.
+    sources = sorted({mount["Source"] for mount in old["Mounts"] if mount["Type"] == "bind"})
+    if not sources:
+        return
+    mounts = [Mount(f"/binds/{n}", source, type="bind", read_only=True) for n, source in enumerate(sources)]
+    engine, name = run.hand(), name_of(run.update.id, "probe")
+    helpers.remove(engine, name)
+    try:
+        engine.create_container(
+            run.update.journal["helper_image"],
+            name=name,
+            command=["true"],
+            labels=run.labels,
+            host_config=engine.create_host_config(mounts=mounts),
+        )
+    except APIError as error:
+        raise PreflightFailed(f"a folder the container mounts is missing: {error.explanation}") from error
+    finally:
+        helpers.remove(engine, name)
+
+
+def _require_space(run: Run, old: dict[str, Any]) -> None:
+    size = run.helper.measure(volumes_of(old))
+    free = run.helper.free_space(run.node.snapshot_dir)
+    run.note(volumes_size=size)
+    if free < size * _ROOM:
+        raise PreflightFailed(
+            f"{run.node.snapshot_dir} on node {run.node.name} has {free // 1_000_000} MB free, but the snapshots may"
+            f" take {int(size * _ROOM) // 1_000_000 + 1} MB; make room there",
+            transient=True,
+        )
+
+
+def _keep_image(run: Run, old: dict[str, Any]) -> None:
+    repository, tag = run.keep_tag
+    try:
+        run.hand().tag(old["Image"], repository, tag, force=True)
+    except ImageNotFound:
+        raise PreflightFailed(
+            "the image the container was made from is gone, so it could not be brought back; pull or load it again"
+        ) from None

@@ -1,0 +1,214 @@
+"""The ways back: leaving the old container alone, starting it again, or taking data and container back together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from docker.errors import ImageNotFound
+
+from daemon.engine import EngineUnreachable
+from daemon.update import containers, health, recreate
+from daemon.update.errors import UpdateFailed
+from daemon.update.finish import clean, delete_archives, drop_keep_tag
+from daemon.update.help_needed import instructions
+from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
+from daemon.update.snapshots import Helper
+from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move
+from portal.rules.references import parse_reference
+from portal.services import updates
+from portal.services.updates import Ending
+
+logger = logging.getLogger(__name__)
+
+
+class GoingBackFailed(UpdateFailed):
+    """The bot could not be brought back to where it was; a person has to look."""
+
+
+@dataclass(frozen=True)
+class _Back:
+    """The old container, serving again."""
+
+    container_id: str
+    address: str | None
+    healthy: bool
+
+
+def abandon(run: Run, error: Exception) -> None:
+    """Give up before anything was stopped: the old container never noticed."""
+    if run.update.step is Step.PRECREATE:
+        forget_preparations(run)
+    else:
+        with suppress(EngineUnreachable):  # it may be the very reason, and nothing was created yet
+            forget_preparations(run)
+    with run.write() as (session, update):
+        updates.fail(session, update, _failed(error))
+
+
+def forget_preparations(run: Run) -> None:
+    """Remove the new container, which never ran, and let the old image be pruned again."""
+    _remove_new(run)
+    drop_keep_tag(run)
+
+
+def undo(run: Run, error: Exception) -> None:
+    """Start the old container again as it was. The new one never ran, so the volumes are untouched."""
+
+    def start_again() -> None:
+        run.helper.end_all()
+        _remove_new(run)
+        back = _bring_old_back(run)
+        delete_archives(run)
+        drop_keep_tag(run)
+        with run.write() as (session, update):
+            updates.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
+
+    _or_call_for_help(run, start_again, words(error))
+
+
+def roll_back(run: Run, error: Exception) -> None:
+    """Decide against the new container, then bring volumes and old container back together."""
+    tail = containers.log_tail(run.engine, run.update.new_container_id)
+    with run.write() as (session, update):
+        updates.enter(session, update, Step.ROLLBACK)
+        updates.condemn(session, update, words(error), tail)
+    go_back(run)
+
+
+def go_back(run: Run) -> None:
+    """Carry out, or go on with, a rollback that was decided."""
+
+    def restore() -> None:
+        _remove_new(run)
+        _restore_volumes(run)
+        back = _bring_old_back(run)
+        _point_tag_at(run, back.container_id)
+        with run.write() as (session, update):
+            updates.went_back(
+                session,
+                update,
+                Ending(state=UpdateState.ROLLED_BACK),
+                back.container_id,
+                back.address,
+                answers=back.healthy,
+            )
+
+    if _or_call_for_help(run, restore, run.update.error or ""):
+        clean(run)
+
+
+def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
+    try:
+        go()
+    except NOT_OURS_TO_JUDGE:
+        raise
+    except Exception as error:
+        logger.exception("update %s could not be taken back", run.update.id)
+        with run.write() as (session, update):
+            text = instructions(run, updates.snapshots_of(session, update.id), why, words(error))
+            updates.call_for_help(session, update, text)
+        return False
+    return True
+
+
+def _failed(error: Exception) -> Ending:
+    return Ending(
+        state=UpdateState.FAILED,
+        error=words(error),
+        transient=bool(getattr(error, "transient", False)),
+        cleaned=True,
+    )
+
+
+def _remove_new(run: Run) -> None:
+    # Before its id was written down, or after it took the bot's name, only one of the two finds it.
+    new = run.update.new_container_id or containers.find(run.engine, run.name_of_new, run.update.id)
+    if new is None or containers.inspect(run.engine, new) is None:
+        return
+    containers.set_restart_policy(run.hand(), new, recreate.NO_RESTART)
+    containers.stop(run.engine, new, run.still_mine)
+    containers.remove(run.hand(), new, with_fresh_volumes=True)
+
+
+def _restore_volumes(run: Run) -> None:
+    with run.write() as (session, update):
+        snapshots = updates.snapshots_of(session, update.id)
+    for number, snapshot in enumerate(snapshots, start=1):
+        if snapshot.state is SnapshotState.RESTORED:
+            continue
+        if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
+            raise GoingBackFailed(f"the archive of volume {snapshot.volume} was never verified; nothing was emptied")
+        run.still_mine()
+        _helper_for(run, snapshot).restore(
+            number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0
+        )
+        with run.write() as (session, update):
+            move(
+                session,
+                session.get_one(Snapshot, snapshot.id),
+                SnapshotState.VERIFIED,
+                SnapshotState.RESTORED,
+            )
+
+
+def _helper_for(run: Run, snapshot: Snapshot) -> Helper:
+    try:
+        run.engine.inspect_image(snapshot.helper_digest)  # type: ignore[no-untyped-call]
+    except ImageNotFound:
+        helper = Helper(run.engine, run.settings.snapshot_image, run.labels, run.update.id)
+        helper.require_image()
+        return helper
+    return run.helper
+
+
+def _bring_old_back(run: Run) -> _Back:
+    old = _old_container(run)
+    if run.update.step is Step.STOP and run.update.verdict is None:
+        # A signal may still be on its way to it; started now, it would be stopped a moment later.
+        containers.stop(run.engine, old, run.still_mine)
+    containers.rename(run.hand(), old, run.name)
+    containers.set_restart_policy(run.hand(), old, run.saved["container"]["HostConfig"]["RestartPolicy"])
+    containers.start(run.hand(), old)
+    found = run.engine.inspect_container(old)
+    if found["Image"] != run.saved["container"]["Image"]:
+        raise GoingBackFailed("the old container does not run the old image")
+    if not run.update.journal.get("healthy_before"):
+        return _Back(old, health.read_address(found, run.node, run.bot.port), healthy=False)
+    back = health.wait_until_healthy(
+        run.engine,
+        old,
+        run.node,
+        run.bot.port,
+        run.bot.health_path,
+        timeout=run.settings.health_timeout.total_seconds(),
+        interval=run.settings.health_interval.total_seconds(),
+        still_mine=run.still_mine,
+    )
+    if not back.healthy:
+        raise GoingBackFailed(f"the old container was started again but is not healthy: {back.reason}")
+    return _Back(old, back.address, healthy=True)
+
+
+def _old_container(run: Run) -> str:
+    """The old container, or what it was made anew as, should somebody have pruned it."""
+    if run.update.old_container_id and containers.inspect(run.engine, run.update.old_container_id):
+        return run.update.old_container_id
+    again = containers.find(run.engine, run.name_of_old, run.update.id)
+    if again is None:
+        plan = recreate.plan_original(run.saved, ":".join(run.keep_tag))
+        plan.config["Labels"] = {**(plan.config.get("Labels") or {}), **run.labels}
+        again = recreate.create(run.hand(), plan, run.name_of_old)
+    with run.write() as (_, update):
+        update.old_container_id = again
+    return again
+
+
+def _point_tag_at(run: Run, container_id: str) -> None:
+    """Let the local tag name what runs, for those who start containers by hand."""
+    reference = parse_reference(run.bot.image)
+    if run.update.verdict is Verdict.FAILED and reference.tag:
+        image = run.engine.inspect_container(container_id)["Image"]
+        run.hand().tag(image, reference.name, reference.tag, force=True)

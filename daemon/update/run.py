@@ -1,0 +1,139 @@
+"""One worker's hold on one update: its rows, the engine, and a pen that only the holder of the bot can write with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import docker
+import sqlalchemy as sa
+from docker.errors import DockerException
+from sqlalchemy.orm import Session
+
+from daemon.engine import EngineUnreachable, connect
+from daemon.update.errors import UpdateFailed
+from daemon.update.lease import BotLease
+from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
+from daemon.update.snapshots import Helper
+from portal.database import Database
+from portal.models import Bot, BotUpdate, FleetSettings, Node, Release, Step
+from portal.rules.references import parse_reference
+from portal.services import updates
+from portal.services.bot_leases import LeaseLost
+from portal.settings import Settings
+
+NOT_OURS_TO_JUDGE = (EngineUnreachable, LeaseLost)
+"""Without engine or lease nothing can be decided: the row stays as it is, for whoever takes it over."""
+
+_CALL_SECONDS = 20
+"""Time limit of one call to the engine, well below the time a lease lasts."""
+
+
+class Run:
+    """Everything the steps of one update share.
+
+    Args:
+        database: where the update stands.
+        settings: of this installation.
+        lease: held on the update's bot.
+        update_id: the update, running.
+    """
+
+    def __init__(self, database: Database, settings: Settings, lease: BotLease, update_id: str) -> None:
+        self.settings = settings
+        self.lease = lease
+        with database.reading() as session:
+            self.update = session.get_one(BotUpdate, update_id)
+            self.bot: Bot = self.update.bot
+            self.node: Node = self.bot.node
+            self.release: Release = self.update.rollout.release
+            install = session.scalars(sa.select(FleetSettings.install_id)).one()
+        self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
+        self.engine = connect(self.node)
+        self.engine.timeout = _CALL_SECONDS
+
+    def close(self) -> None:
+        """Close the connection to the engine."""
+        self.engine.close()
+
+    @contextmanager
+    def write(self) -> Iterator[tuple[Session, BotUpdate]]:
+        """One fenced transaction on the update.
+
+        Raises:
+            LeaseLost: when the bot is no longer ours; nothing is written.
+        """
+        with self.lease.transaction() as session:
+            update = session.get_one(BotUpdate, self.update.id)
+            yield session, update
+        self.update = update
+
+    def enter(self, step: Step) -> None:
+        """Write down that a step begins, before its first effect."""
+        with self.write() as (session, update):
+            updates.enter(session, update, step)
+
+    def note(self, **facts: Any) -> None:
+        """Write down small facts that a takeover needs."""
+        with self.write() as (session, update):
+            updates.note(session, update, **facts)
+
+    def still_mine(self) -> None:
+        """Make sure that nobody takes the bot over during the next call to the engine.
+
+        Raises:
+            LeaseLost: when somebody has, or may.
+        """
+        self.lease.check(_CALL_SECONDS)
+
+    def hand(self) -> docker.APIClient:
+        """The engine, for one effect: asked for anew before each, so that each is made under a valid lease."""
+        self.still_mine()
+        return self.engine
+
+    @property
+    def image(self) -> str:
+        """The release as `repository@digest`."""
+        return parse_reference(self.release.repository).pinned(self.release.digest)
+
+    @property
+    def keep_tag(self) -> tuple[str, str]:
+        """Repository and tag that keep the old image from being pruned while it may be needed."""
+        return "flotilla/keep", self.bot.id
+
+    @property
+    def saved(self) -> dict[str, Any]:
+        """Description of the old container and its image, as captured."""
+        saved: dict[str, Any] = self.update.saved_container
+        return saved
+
+    @property
+    def name(self) -> str:
+        """Name of the bot's container, which the new one takes over."""
+        return self.bot.container_name or str(self.saved["container"]["Name"]).lstrip("/")
+
+    @property
+    def name_of_new(self) -> str:
+        """Temporary name of the new container."""
+        return name_of(self.update.id, "new")
+
+    @property
+    def name_of_old(self) -> str:
+        """Name of the old container while it is set aside."""
+        return name_of(self.update.id, "old")
+
+    @property
+    def helper(self) -> Helper:
+        """Helper containers of the image that was checked in the preflight."""
+        image = self.update.journal.get("helper_image", self.settings.snapshot_image)
+        return Helper(self.engine, image, self.labels, self.update.id)
+
+
+def words(error: Exception) -> str:
+    """What went wrong, for the operator. Texts of unknown errors might hold anything, so only their kind is told."""
+    if isinstance(error, UpdateFailed):
+        return str(error)
+    if isinstance(error, DockerException):
+        return f"the engine refused: {getattr(error, 'explanation', None) or error}"
+    return f"an error in Flotilla itself ({type(error).__name__}); the worker's log has the details"
