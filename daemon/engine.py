@@ -120,7 +120,7 @@ def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> N
             # A pull that fails on the way still has status 200; only the stream says so.
             if "error" in message:
                 raise PullFailed(f"Pulling {image} failed: {message['error']}", transient=True)
-        engine.inspect_image(image)
+        engine.inspect_image(image)  # type: ignore[no-untyped-call]
     except ImageNotFound as error:
         raise PullFailed(f"Pulling {image} failed: {error.explanation}") from error
     except APIError as error:

@@ -36,7 +36,7 @@ def capture(engine: docker.APIClient, container_id: str) -> dict[str, Any]:
             " anonymous volumes as soon as it stops. Start it again without --rm first."
         )
     try:
-        image = engine.inspect_image(container["Image"])
+        image = engine.inspect_image(container["Image"])  # type: ignore[no-untyped-call]
     except ImageNotFound as error:
         raise CannotRecreate(
             f"Image {container['Image']} of container {container['Name'].lstrip('/')} is no longer on the node, so"

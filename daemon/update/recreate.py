@@ -76,7 +76,7 @@ def create(engine: docker.APIClient, plan: Plan, name: str) -> str:
     Raises:
         APIError: the engine refused.
     """
-    container = str(engine.create_container_from_config(plan.config, name)["Id"])
+    container = str(engine.create_container_from_config(plan.config, name)["Id"])  # type: ignore[no-untyped-call]
     try:
         for network, endpoint in plan.networks:
             connect_network(engine, container, network, endpoint)
