@@ -16,7 +16,7 @@ from typing import Any
 import docker
 from docker.errors import ImageNotFound
 
-from daemon import engine as engines
+from daemon.engine import pull
 from daemon.update import helper_scripts as scripts
 from daemon.update import helpers
 from daemon.update.helpers import HelperFailed, Task
@@ -81,7 +81,7 @@ class Helper:
         try:
             found = self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
         except ImageNotFound:
-            engines.pull(self._engine, self._image, None)
+            pull(self._engine, self._image, None)
             found = self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
         self._image = str(found["Id"])
         self._run("probe", scripts.CHECK)

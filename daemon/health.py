@@ -1,0 +1,83 @@
+"""How the bots of a node are: one job looks at all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+
+from daemon.engine import EngineUnreachable, connect
+from daemon.update.health import Probe, probe, read_address
+from portal.database import Database
+from portal.models import Bot, BotState, Node, utcnow
+from portal.services import nodes, sightings
+from portal.services.sightings import Sighting
+
+_ENGINE_SECONDS = 10
+_SIDE_BY_SIDE = 8
+_SECOND_TRY_AFTER = 1.0
+
+
+def probe_node(database: Database, node_id: str) -> None:
+    """Look at every bot of a node that nobody is at work on, and write down what has changed.
+
+    A node whose engine does not answer is marked offline; of its bots nothing is said, for nothing was seen.
+    """
+    with database.reading() as session:
+        node = session.get(Node, node_id)
+        bots = sightings.to_look_at(session, node_id)
+    if node is None:
+        return
+    try:
+        seen = _look_at_all(node, bots)
+    except EngineUnreachable as error:
+        with database.transaction() as session:
+            nodes.did_not_answer(session, node_id, str(error))
+        return
+    with database.transaction() as session:
+        nodes.answered(session, node_id, utcnow())
+        sightings.record(session, node_id, seen, utcnow())
+
+
+def _look_at_all(node: Node, bots: Sequence[Bot]) -> list[Sighting]:
+    engine = connect(node)
+    engine.timeout = _ENGINE_SECONDS
+    try:
+        with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
+            return list(pool.map(partial(_look, engine, node), bots))
+    finally:
+        engine.close()
+
+
+def _look(engine: docker.APIClient, node: Node, bot: Bot) -> Sighting:
+    saw = partial(Sighting, bot.id, str(bot.container_id))
+    try:
+        inspect: dict[str, Any] = engine.inspect_container(str(bot.container_id))
+    except NotFound:
+        return saw(BotState.MISSING, "its container is gone from the node", None)
+    except APIError as error:
+        return saw(BotState.UNKNOWN, f"the engine cannot tell: {error.explanation}", None)
+    state = inspect["State"]
+    if not state["Running"]:
+        return saw(BotState.STOPPED, f"{state['Status']} with status {state['ExitCode']}", None)
+    address = read_address(inspect, node, bot.port)
+    if address is None:
+        return saw(BotState.UNHEALTHY, f"port {bot.port} is not published and cannot be reached", None)
+    answer = _ask_twice(address, bot.health_path)
+    if not answer.ok:
+        return saw(BotState.UNHEALTHY, answer.detail, address)
+    return saw(BotState.RUNNING, None, address)
+
+
+def _ask_twice(address: str, path: str) -> Probe:
+    # One lost answer is no illness, and being called ill has consequences during a rollout.
+    answer = probe(address, path)
+    if answer.ok:
+        return answer
+    time.sleep(_SECOND_TRY_AFTER)
+    return probe(address, path)

@@ -1,0 +1,122 @@
+"""Nodes: which Docker engines there are, and whether they answer."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from portal.models import Node, NodeState
+from portal.services import events
+from portal.services.errors import ConflictError, InvalidError, NotFoundError
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_PORTS = range(1, 2**16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewNode:
+    """What an operator says of a Docker engine; see `Node` for the meaning of each field."""
+
+    name: str
+    docker_url: str
+    snapshot_dir: str
+    bot_host: str = "127.0.0.1"
+    port_first: int = 20000
+    port_last: int = 29999
+    platform: str = "linux/amd64"
+    tls: dict[str, Any] | None = None
+
+
+def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
+    """Take a Docker engine into the fleet.
+
+    Args:
+        session: a writing transaction.
+        new: its description.
+        actor_id: the operator.
+
+    Raises:
+        InvalidError: a field makes no sense; it names the field.
+        ConflictError: there is a node of that name.
+    """
+    _check(new)
+    node = Node(**vars(new))
+    try:
+        with session.begin_nested():
+            session.add(node)
+    except IntegrityError:
+        raise ConflictError(f"There is a node named {new.name} already; choose another name.") from None
+    events.record(session, "node.added", actor_id=actor_id, data={"node": node.id, "name": node.name})
+    return node
+
+
+def by_name(session: Session, name: str) -> Node:
+    """The node of that name.
+
+    Raises:
+        NotFoundError: there is none; the message names those there are.
+    """
+    node = session.scalar(sa.select(Node).where(Node.name == name))
+    if node is None:
+        names = ", ".join(session.scalars(sa.select(Node.name).order_by(Node.name))) or "none yet"
+        raise NotFoundError(f"There is no node named {name}; the nodes are: {names}.")
+    return node
+
+
+def every(session: Session) -> list[Node]:
+    """All nodes, by name."""
+    return list(session.scalars(sa.select(Node).order_by(Node.name)))
+
+
+def set_draining(session: Session, node: Node, draining: bool, *, actor_id: str | None = None) -> None:
+    """Keep a node out of updates and new bots, or let it take part again."""
+    old = node.state
+    new = NodeState.DRAINING if draining else NodeState.ACTIVE
+    if old is new or (old is NodeState.OFFLINE and not draining):
+        return
+    node.state = new
+    data = {"node": node.id, "name": node.name, "old": old, "new": new}
+    events.record(session, "node.changed", actor_id=actor_id, data=data)
+
+
+def answered(session: Session, node_id: str, now: datetime) -> None:
+    """Write down that the engine answered; one that was offline takes part again."""
+    node = session.get_one(Node, node_id)
+    node.last_seen_at, node.last_error = now, None
+    if node.state is NodeState.OFFLINE:
+        node.state = NodeState.ACTIVE
+        events.record(session, "node.online", data={"node": node.id, "name": node.name})
+
+
+def did_not_answer(session: Session, node_id: str, error: str) -> None:
+    """Write down that the engine did not answer. A draining node stays draining, for that is an operator's wish."""
+    node = session.get_one(Node, node_id)
+    node.last_error = error
+    if node.state is NodeState.ACTIVE:
+        node.state = NodeState.OFFLINE
+        events.record(session, "node.offline", data={"node": node.id, "name": node.name, "error": error})
+
+
+def _check(new: NewNode) -> None:
+    if not _NAME.fullmatch(new.name):
+        raise InvalidError("Name a node with up to 63 lower-case letters, digits and dashes.", "name")
+    if not new.docker_url.startswith(("unix://", "tcp://", "https://")):
+        raise InvalidError("Give the engine's address as unix:///path/of/socket or tcp://host:port.", "docker_url")
+    if new.tls is not None and new.docker_url.startswith("unix://"):
+        raise InvalidError("An engine on a socket has no certificates; leave them out.", "tls")
+    folder = PurePosixPath(new.snapshot_dir)
+    # The engine separates the parts of a mount by colons.
+    if not folder.is_absolute() or len(folder.parts) < 3 or ".." in folder.parts or ":" in new.snapshot_dir:
+        raise InvalidError(
+            "Name an absolute folder of its own for the snapshots, such as /var/lib/flotilla, without a colon.",
+            "snapshot_dir",
+        )
+    if new.port_first not in _PORTS or new.port_last not in _PORTS or new.port_first > new.port_last:
+        raise InvalidError("Give a range of ports from 1 to 65535, the first not above the last.", "port_first")

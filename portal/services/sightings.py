@@ -1,0 +1,75 @@
+"""What was last seen of the bots: their state, their address, and the events when that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.database import now as database_now
+from portal.models import Bot, BotState, BotUpdate, UpdateState
+from portal.services import events
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """One look at a bot.
+
+    Attributes:
+        bot_id: the bot.
+        container_id: the container that was looked at.
+        state: what it was found to be.
+        detail: why, in words for people; None where all is well.
+        address: `host:port` where it was asked.
+    """
+
+    bot_id: str
+    container_id: str
+    state: BotState
+    detail: str | None
+    address: str | None
+
+
+def to_look_at(session: Session, node_id: str) -> list[Bot]:
+    """The bots of a node that nobody is at work on: no running update, and no lease on them."""
+    updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
+    return list(
+        session.scalars(
+            sa.select(Bot)
+            .where(
+                Bot.node_id == node_id,
+                Bot.container_id.is_not(None),
+                sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session)),
+                ~updating.exists(),
+            )
+            .order_by(Bot.id)
+            # Whoever takes a bot's lease waits until what was seen before is written.
+            .with_for_update(of=Bot)
+        )
+    )
+
+
+def record(session: Session, node_id: str, sightings: Sequence[Sighting], now: datetime) -> None:
+    """Write down what was seen, except of bots that somebody took in hand, or whose container changed, meanwhile."""
+    bots = {bot.id: bot for bot in to_look_at(session, node_id)}
+    for sighting in sightings:
+        bot = bots.get(sighting.bot_id)
+        if bot is not None and bot.container_id == sighting.container_id:
+            _write(session, bot, sighting, now)
+
+
+def _write(session: Session, bot: Bot, sighting: Sighting, now: datetime) -> None:
+    if bot.state is not sighting.state:
+        events.record(
+            session,
+            "bot.state_changed",
+            org_id=bot.org_id,
+            bot_id=bot.id,
+            data={"old": bot.state, "new": sighting.state, "detail": sighting.detail},
+        )
+        bot.state_since = now
+    bot.state, bot.state_detail, bot.checked_at = sighting.state, sighting.detail, now
+    bot.address = sighting.address or bot.address
