@@ -111,8 +111,8 @@ def write_python(archive: IO[bytes]) -> None:
     """
     root = RootFileSystem(archive)
     executable = Path(os.path.realpath(sys.executable))
-    library = Path(sysconfig.get_path("stdlib"))
-    modules = list(_needed_files(library))
+    libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
+    modules = [path for library in libraries for path in _needed_files(library)]
     extensions = [path for path in modules if path.suffix == ".so"]
     for path in modules:
         root.copy(path)

@@ -1,7 +1,7 @@
 """The releases of the reference bot: one for each way an update can go."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daemon.demo.reference_bot.behaviour import Behaviour
 
@@ -18,7 +18,7 @@ class BotVersion:
     behaviour: Behaviour = Behaviour.GOOD
     start_seconds: float = 0
     date: str = "2026-01-15"
-    changes: Mapping[str, Sequence[str]] | None = None
+    changes: Mapping[str, Sequence[str]] | None = field(default=None, hash=False)
 
     def changelog(self) -> dict[str, object] | None:
         """Return the content of the image's changelog file, or None without one."""

@@ -1,0 +1,71 @@
+"""Servers run as our children, and their failures explain themselves."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from daemon.demo.processes import MachineError, require_program, running
+
+READY_FILE_SERVER = (
+    "import pathlib, sys, time; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+)
+PARENT = """
+import os, pathlib, sys
+from daemon.demo.processes import running
+folder = pathlib.Path(sys.argv[1])
+server = [sys.executable, "-c", sys.argv[2], str(folder / "ready")]
+with running(server, log=folder / "log", ready=(folder / "ready").exists):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def is_alive(marker: str) -> bool:
+    """Say whether a process has this text among its arguments."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        if marker.encode() in arguments:
+            return True
+    return False
+
+
+def test_server_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    command = [sys.executable, "-c", READY_FILE_SERVER, str(ready)]
+    with running(command, log=tmp_path / "log", ready=ready.exists):
+        assert is_alive(str(ready))
+    assert not is_alive(str(ready))
+    assert (tmp_path / "log").read_text() == "up\n"
+
+
+def test_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
+    with (
+        pytest.raises(MachineError, match=r"(?s)ended with status 1.*the disk is full"),
+        running(command, log=tmp_path / "log", ready=lambda: False),
+    ):
+        pytest.fail("the server never ran")
+
+
+def test_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    parent = subprocess.run(
+        [sys.executable, "-c", PARENT, str(tmp_path), READY_FILE_SERVER], check=False, env=os.environ
+    )
+    assert parent.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while is_alive(str(tmp_path / "ready")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (tmp_path / "ready").exists()
+    assert not is_alive(str(tmp_path / "ready"))
+
+
+def test_missing_program_names_its_package() -> None:
+    with pytest.raises(MachineError, match="apt-get install no-such-package"):
+        require_program("no-such-program", "no-such-package")
