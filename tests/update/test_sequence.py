@@ -1,0 +1,206 @@
+"""The update of one bot: what it keeps, when it gives up, and that giving up costs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from daemon.demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, UNHEALTHY, BotVersion
+from daemon.update.names import name_of
+from daemon.update.sequence import update_bot
+from portal.models import BotState, BotUpdate, Event, Node, SkipReason, Step, UpdateState, Verdict
+from portal.services import updates
+from tests.update.bots import NOTE, Site
+
+pytestmark = [pytest.mark.docker, pytest.mark.registry]
+
+
+def test_a_good_release_takes_the_place_of_the_old_one(site: Site) -> None:
+    volumes, before = site.volumes(), site.contents()
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    update, bot, container = site.update(update_id), site.bot(), site.inspect()
+    assert (update.error, update.state, update.verdict) == (None, UpdateState.UPDATED, Verdict.HEALTHY)
+    assert (bot.container_id, bot.current_digest) == (container["Id"], site.images.digest(SECOND))
+    assert bot.state is BotState.RUNNING
+    assert f"http://{bot.address}" == site.address()
+    assert site.notes() == [NOTE]
+    assert site.volumes() == volumes
+    assert site.contents() == before
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert "COLOUR=blue" in container["Config"]["Env"]
+    assert site.left_behind() == []
+    assert update.stopped_at is not None
+    assert update.answering_at is not None
+    assert update.stopped_at < update.answering_at
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (CORRUPTING, "not healthy within"),
+        (UNHEALTHY, "answered 503"),
+        (CRASHING, "exited with status 1"),
+    ],
+    ids=["corrupting", "unhealthy", "crashing"],
+)
+def test_a_bad_release_is_taken_back_with_every_byte(site: Site, version: BotVersion, reason: str) -> None:
+    volumes, before, old = site.volumes(), site.contents(), site.inspect()
+    update_id = site.update_to(version)
+    update_bot(site.database, site.with_settings(health_timeout=timedelta(seconds=4)), update_id)
+    update, bot, container = site.update(update_id), site.bot(), site.inspect()
+    assert (update.state, update.verdict) == (UpdateState.ROLLED_BACK, Verdict.FAILED)
+    assert reason in (update.error or "")
+    assert "reference bot" in (update.log_tail or "")
+    assert container["Id"] == old["Id"] == bot.container_id
+    assert container["State"]["Running"]
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert (bot.current_digest, bot.epoch) == (site.images.digest(FIRST), 2)
+    assert site.volumes() == volumes
+    assert site.contents() == before
+    assert site.notes() == [NOTE]
+    assert f"http://{bot.address}" == site.address()
+    assert site.left_behind() == []
+    assert update.answering_at is not None
+
+
+def test_an_impossible_snapshot_means_no_update(site: Site) -> None:
+    old = site.inspect()
+    update_id = site.update_to(SECOND)
+    with site.database.transaction() as session:
+        folder = Path(session.scalars(sa.select(Node.snapshot_dir)).one())
+    # The archive cannot take the place of a folder, which nobody notices before it is written.
+    (folder / f"{update_id}-2.tar" / "in the way").mkdir(parents=True)
+    update_bot(site.database, site.settings, update_id)
+    update, bot, container = site.update(update_id), site.bot(), site.inspect()
+    assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
+    assert "no snapshot of volume" in (update.error or "")
+    assert container["Id"] == old["Id"]
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert site.notes() == [NOTE]
+    assert bot.epoch == 1
+    assert update.answering_at is not None
+
+
+def test_an_image_outside_the_allowlist_is_never_pulled(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.with_settings(fleet_image_allowlist=("ghcr.io/acme",)), update_id)
+    update = site.update(update_id)
+    assert (update.state, update.step) == (UpdateState.FAILED, Step.PREFLIGHT)
+    assert "FLEET_IMAGE_ALLOWLIST" in (update.error or "")
+    assert untouched(site)
+
+
+def test_a_stopped_bot_is_skipped(site: Site) -> None:
+    site.engine.stop(site.container, timeout=5)
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, SkipReason.STOPPED)
+    assert not site.inspect()["State"]["Running"]
+    assert site.left_behind() == []
+
+
+def test_a_volume_that_another_container_mounts_is_not_risked(site: Site) -> None:
+    other = site.engine.create_container(
+        site.images.reference(FIRST), host_config=site.engine.create_host_config(binds=[f"{site.volume}:/x"])
+    )["Id"]
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    site.engine.remove_container(other, v=True)
+    assert f"the volume {site.volume} is also mounted" in (site.update(update_id).error or "")
+    assert untouched(site)
+
+
+def test_a_release_that_cannot_be_pulled_touches_nothing(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    with site.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).rollout.release.digest = f"sha256:{'0' * 64}"
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.step) == (UpdateState.FAILED, Step.PULL)
+    assert untouched(site)
+
+
+def test_an_engine_that_does_not_answer_is_not_the_fault_of_the_release(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    with site.database.transaction() as session:
+        session.scalars(sa.select(Node)).one().docker_url = "tcp://127.0.0.1:9"
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.transient) == (UpdateState.FAILED, True)
+    assert untouched(site)
+
+
+def test_two_workers_do_the_work_once(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    workers = [threading.Thread(target=update_bot, args=(site.database, site.settings, update_id)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    update = site.update(update_id)
+    assert (update.state, update.attempt) == (UpdateState.UPDATED, 1)
+    with site.database.reading() as session:
+        assert session.scalars(sa.select(Event.tag).where(Event.bot_id == site.bot_id)).all() == ["bot.updated"]
+    assert site.left_behind() == []
+
+
+def test_a_rollback_that_fails_asks_for_a_person(site: Site) -> None:
+    update_id = site.update_to(UNHEALTHY)
+    settings = site.with_settings(health_timeout=timedelta(seconds=8))
+    worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
+    worker.start()
+    while site.update(update_id).step is not Step.HEALTH:
+        time.sleep(0.05)
+    with site.database.reading() as session:
+        archives = [row.archive for row in updates.snapshots_of(session, update_id)]
+    Path(archives[0]).write_bytes(b"tampered with")
+    worker.join()
+    update, bot = site.update(update_id), site.bot()
+    assert update.state is UpdateState.NEEDS_ATTENTION
+    assert bot.needs_attention == update.error
+    for archive in archives:
+        assert archive in (update.error or "")
+        assert Path(archive).exists()
+    assert f"docker start {site.container[:12]}" in (update.error or "")
+    assert site.engine.inspect_container(site.container)["Name"] == f"/{name_of(update_id, 'old')}"
+    # Nobody comes back to it by himself.
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
+
+
+def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
+    before, volumes = site.contents(), site.volumes()
+    update_id = site.update_to(CORRUPTING)
+    settings = site.with_settings(health_timeout=timedelta(seconds=8))
+    worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
+    worker.start()
+    while site.update(update_id).step is not Step.HEALTH:
+        time.sleep(0.05)
+    site.engine.remove_container(site.container)
+    worker.join()
+    update, container = site.update(update_id), site.inspect()
+    assert (update.state, site.bot().container_id) == (UpdateState.ROLLED_BACK, container["Id"])
+    assert site.contents() == before
+    assert site.volumes() == volumes
+    assert site.notes() == [NOTE]
+    assert "COLOUR=blue" in container["Config"]["Env"]
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert site.left_behind() == []
+
+
+def untouched(site: Site) -> bool:
+    """Whether the bot still runs as it was started, and nothing lies about."""
+    container = site.inspect()
+    return (
+        (container["Id"], site.notes(), site.left_behind()) == (site.container, [NOTE], [])
+        and container["RestartCount"] == 0
+        and container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+        and site.bot().container_id == site.container
+    )
