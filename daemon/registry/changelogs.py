@@ -3,30 +3,73 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from docker.errors import DockerException
+
+from daemon.engine import EngineUnreachable, connect, pull
+from daemon.registry.changelog import InvalidChangelog, read_changelog
+from daemon.registry.credentials import Credentials
+from daemon.registry.errors import RegistryError
+from daemon.update.errors import UpdateFailed
+from daemon.update.names import INSTALL_LABEL
+from portal.database import Database
+from portal.models import Node
+from portal.rules.allowlist import Allowlist, ImageNotAllowed
+from portal.rules.references import parse_reference
+from portal.services import changelogs, fleet
+from portal.services.changelogs import Reading
+from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
 def read(database: Database, settings: Settings, release_id: str, now: datetime) -> None:
-    """Read the changelog of a release, unless it is read already or somebody else is at it.
+    """Read the changelog of a release, unless it was read already or somebody else is at it.
 
-    Trouble is written down and tried again after a growing pause; a release without changelog can be rolled out.
+    Trouble is written down and the reading tried again after a growing pause. It never holds up a rollout: a release
+    without changelog can be rolled out.
     """
     with database.transaction() as session:
         reading = changelogs.claim(session, release_id, now)
-        labels = {"flotilla.install": fleet.get(session).install_id}
+        labels = {INSTALL_LABEL: fleet.get(session).install_id}
     if reading is None:
         return
     try:
-        changelog = _read(reading, settings, labels)
+        changelog = _read_anywhere(reading, settings, labels)
     except InvalidChangelog as error:
         logger.warning("the changelog of %s breaks the contract: %s", reading.image, error)
         with database.transaction() as session:
             changelogs.note_unusable(session, release_id, str(error), now)
-    except (DockerException, UpdateFailed, RegistryError, ImageNotAllowed, NoNodeError) as error:
+    except (DockerException, UpdateFailed, RegistryError, ImageNotAllowed) as error:
         logger.warning("the changelog of %s could not be read: %s", reading.image, error)
         with database.transaction() as session:
-            changelogs.note_failure(session, release_id, str(error), utcnow())
+            changelogs.note_failure(session, release_id, str(error), now)
     else:
         with database.transaction() as session:
             changelogs.note_changelog(session, release_id, changelog, now)
+
+
+def _read_anywhere(reading: Reading, settings: Settings, labels: Mapping[str, str]) -> dict[str, Any] | None:
+    reference = parse_reference(reading.image)
+    Allowlist.parse(settings.fleet_image_allowlist).require(reference)
+    credential = Credentials.from_docker_config(settings.registry_config).for_registry(reference.registry)
+    auth = credential.for_engine() if credential else None
+    trouble = EngineUnreachable("No active node has a platform this release was built for.")
+    for node in reading.nodes:
+        try:
+            return _read_on(node, reading.image, auth, labels)
+        except EngineUnreachable as error:
+            trouble = error
+    raise trouble
+
+
+def _read_on(node: Node, image: str, auth: dict[str, str] | None, labels: Mapping[str, str]) -> dict[str, Any] | None:
+    engine = connect(node)
+    try:
+        pull(engine, image, auth)
+        return read_changelog(engine, image, labels)
+    finally:
+        engine.close()

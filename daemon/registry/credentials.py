@@ -24,6 +24,12 @@ class Credential:
     password: str = field(repr=False)
     identity_token: str | None = field(default=None, repr=False)
 
+    def for_engine(self) -> dict[str, str]:
+        """The form in which a Docker engine is given it for a pull."""
+        if self.identity_token:
+            return {"identitytoken": self.identity_token}
+        return {"username": self.username, "password": self.password}
+
     def basic(self) -> str:
         """The value of an ``Authorization`` header for basic authentication."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode("ascii")
