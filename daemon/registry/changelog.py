@@ -6,13 +6,14 @@ import posixpath
 import tarfile
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
 from typing import Any
 
 import docker
-from docker.errors import NotFound
+from docker.errors import NotFound, create_api_error_from_http_exception
+from requests import HTTPError
 
 CHANGELOG_PATH = "/app/changelogs/latest.json"
 CHANGELOG_LIMIT = 256 * 1024
@@ -92,11 +93,10 @@ def read_changelog(engine: docker.APIClient, image: str, labels: Mapping[str, st
 def _read_file(engine: docker.APIClient, container_id: str) -> bytes | None:
     path = CHANGELOG_PATH
     for _ in range(_MAX_HOPS + 1):
-        try:
-            chunks, _status = engine.get_archive(container_id, path)
-        except NotFound:
+        archive = _archive(engine, container_id, path)
+        if archive is None:
             return None
-        member, content = _only_member(chunks)
+        member, content = _only_member(archive)
         if not member.issym():
             return content
         path = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
@@ -105,12 +105,29 @@ def _read_file(engine: docker.APIClient, container_id: str) -> bytes | None:
     raise InvalidChangelog(f"{CHANGELOG_PATH} leads through more than {_MAX_HOPS} links.")
 
 
-def _only_member(chunks: Iterable[bytes]) -> tuple[tarfile.TarInfo, bytes]:
-    archive = bytearray()
-    for chunk in chunks:
-        archive += chunk
-        if len(archive) > CHANGELOG_LIMIT + _TAR_OVERHEAD:
-            raise InvalidChangelog(f"The changelog is longer than {CHANGELOG_LIMIT // 1024} KB.")
+def _archive(engine: docker.APIClient, container_id: str, path: str) -> bytes | None:
+    """Ask for the archive of a path, but for no more of it than a changelog may be long.
+
+    The client's own method cannot be stopped half-way: it leaves the connection open, and the engine then
+    waits for us to read on before it lets anybody remove the container.
+    """
+    url = f"{engine.base_url}/v{engine.api_version}/containers/{container_id}/archive"
+    with engine.get(url, params={"path": path}, stream=True, timeout=engine.timeout) as response:
+        if response.status_code == 404:
+            return None
+        try:
+            response.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+        archive = bytearray()
+        for chunk in response.iter_content(64 * 1024):
+            archive += chunk
+            if len(archive) > CHANGELOG_LIMIT + _TAR_OVERHEAD:
+                raise InvalidChangelog(f"The changelog is longer than {CHANGELOG_LIMIT // 1024} KB.")
+        return bytes(archive)
+
+
+def _only_member(archive: bytes) -> tuple[tarfile.TarInfo, bytes]:
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         member = members.next()
         if member is None or not (member.isfile() or member.issym()):
