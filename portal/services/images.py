@@ -63,6 +63,14 @@ def check_now(session: Session, image: str, now: datetime) -> PolledImage:
     return row
 
 
+def poll_soon(session: Session, image: str, now: datetime) -> None:
+    """Make an image that a bot has just begun to run due, unless it was polled before: then it keeps its turn."""
+    row = _row(session, image)
+    if row.last_checked_at is None:
+        row.next_poll_at = now
+    session.flush()
+
+
 def ask_for_digest(session: Session, text: str, now: datetime) -> PolledImage:
     """Take down a digest that an operator pasted, to be looked up once; it becomes a release if it exists.
 
