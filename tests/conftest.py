@@ -31,7 +31,7 @@ SECRET_KEY = "a key for tests, long enough to be accepted"
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that uses a database once for every kind asked for."""
     if "database_kind" in metafunc.fixturenames:
-        metafunc.parametrize("database_kind", databases.kinds(), scope="session")
+        metafunc.parametrize("database_kind", databases.kinds())
 
 
 @pytest.fixture(scope="session")
@@ -113,20 +113,22 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def database_template(
-    database_kind: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> SqliteTemplate | PostgresTemplate:
-    """A migrated database to copy."""
-    folder = tmp_path_factory.mktemp("template")
-    if database_kind == "postgresql":
-        return PostgresTemplate(request.getfixturevalue("postgres_url"), folder)
-    return SqliteTemplate(folder)
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+    """A migrated SQLite database to copy."""
+    return SqliteTemplate(tmp_path_factory.mktemp("template"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> PostgresTemplate:
+    """A migrated PostgreSQL database to copy."""
+    return PostgresTemplate(postgres_url, tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
-def database_url(database_template: SqliteTemplate | PostgresTemplate, tmp_path: Path) -> Iterator[str]:
+def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a migrated, empty database for this test alone."""
-    with database_template.copy(tmp_path) as url:
+    template: SqliteTemplate | PostgresTemplate = request.getfixturevalue(f"{database_kind}_template")
+    with template.copy(tmp_path) as url:
         yield url
 
 
