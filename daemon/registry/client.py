@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from daemon.registry.auth import Authenticator, Challenge, choose
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import BadAnswer, NotFound, WrongCredentials
-from daemon.registry.manifests import MEDIA_TYPES, digest_of, offered_platforms, platform_digests
+from daemon.registry.manifests import MEDIA_TYPES, digest_of, platform_digests
 from daemon.registry.transport import Answer, Transport, same_origin
 from portal.rules.references import DEFAULT_REGISTRY, DEFAULT_TAG, Reference, is_digest
 
@@ -19,7 +19,7 @@ _DOCKER_HUB = "registry-1.docker.io"
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a reference points at: the digest to pin, and what it means on each platform asked for."""
+    """What a reference points at: the digest to pin, and for an index the manifests of the platforms asked for."""
 
     digest: str
     platform_digests: dict[str, str]
@@ -93,13 +93,7 @@ class RegistryClient:
             raise BadAnswer(f"{reference} points at {digest}, which {reference.registry} lacks.") from error
         if digest_of(raw) != digest:
             raise BadAnswer(f"{reference.registry} answers for {digest} with other content: {digest_of(raw)}.")
-        found = platform_digests(raw, platforms)
-        if platforms and not found:
-            raise BadAnswer(
-                f"{reference} was not built for {', '.join(sorted(platforms))},"
-                f" only for {', '.join(offered_platforms(raw)) or 'no platform'}."
-            )
-        return Resolved(digest, found)
+        return Resolved(digest, platform_digests(raw, platforms))
 
     def _manifest(self, url: str, reference: Reference) -> bytes:
         answer = self._request("GET", url, reference)

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from daemon.registry.errors import BadAnswer
@@ -25,39 +25,32 @@ def digest_of(raw: bytes) -> str:
     return f"sha256:{hashlib.sha256(raw).hexdigest()}"
 
 
-def platform_digests(raw: bytes, platforms: Iterable[str]) -> dict[str, str]:
-    """Find the manifest that each platform's engines will run.
+def platform_digests(raw: bytes, platforms: Collection[str]) -> dict[str, str]:
+    """Find the manifest in an index that each platform's engines will run.
 
-    A single manifest stands for every platform: engines run it wherever it is asked for. In an index,
-    attestations (``unknown/unknown``) and platforms not asked for are left out, and a platform the image
-    was not built for is missing from the result.
+    Attestations (``unknown/unknown``) and platforms not asked for are left out, and a platform the image was
+    not built for is missing from the result. A single manifest, which engines run wherever it is asked for,
+    gives an empty result.
 
     Args:
         raw: The manifest or index as served.
         platforms: Such as ``linux/amd64`` or ``linux/arm/v7``.
 
     Raises:
-        BadAnswer: if this is not a manifest that engines accept.
+        BadAnswer: if this is not a manifest that engines accept, or an index for none of the platforms.
     """
     document = _document(raw)
     entries = document.get("manifests")
     if entries is None:
-        return dict.fromkeys(platforms, digest_of(raw))
+        return {}
     if not isinstance(entries, list) or "layers" in document or "config" in document:
         raise BadAnswer("The registry answered a manifest that is neither an image nor an index.")
     offers = [offer for entry in entries if (offer := _offer(entry)) is not None]
-    found = ((platform, _best(offers, platform)) for platform in platforms)
-    return {platform: digest for platform, digest in found if digest is not None}
-
-
-def offered_platforms(raw: bytes) -> list[str]:
-    """The platforms an index was built for, for messages; empty for a single manifest.
-
-    Raises:
-        BadAnswer: if this is not a manifest that engines accept.
-    """
-    entries = _document(raw).get("manifests") or []
-    return sorted({offer.system for entry in entries if (offer := _offer(entry)) is not None})
+    found = {platform: digest for platform in platforms if (digest := _best(offers, platform)) is not None}
+    if platforms and not found:
+        built_for = ", ".join(sorted({offer.system for offer in offers})) or "no platform"
+        raise BadAnswer(f"The image was not built for {', '.join(sorted(platforms))}, only for {built_for}.")
+    return found
 
 
 class _Offer(NamedTuple):

@@ -126,13 +126,13 @@ def detect_release(
         session: A writing transaction.
         reference: Under which it was seen.
         digest: Of the index, or of the manifest where there is no index.
-        platform_digests: What the digest means on the platforms of the nodes.
+        platform_digests: The manifests of the nodes' platforms in an index; empty for a single manifest.
         now: The present.
     """
     known = find_release(session, reference.name, digest)
     if known is not None:
         return known
-    same = _same_manifests(session, reference.name, platform_digests)
+    same = _same_manifests(session, reference.name, digest, platform_digests)
     if same is not None:
         same.alias_digests = [*same.alias_digests, digest]
         session.flush()
@@ -207,13 +207,25 @@ def _intervals(session: Session, every: timedelta | None) -> dict[str, timedelta
     return fastest
 
 
-def _same_manifests(session: Session, repository: str, platform_digests: Mapping[str, str]) -> Release | None:
-    if not platform_digests:
-        return None
+def _same_manifests(
+    session: Session, repository: str, digest: str, platform_digests: Mapping[str, str]
+) -> Release | None:
+    """The newest release that means the same to every platform, wrapped in another index or in none."""
     releases = session.scalars(
         sa.select(Release).where(Release.repository == repository).order_by(Release.first_seen_at.desc())
     )
-    return next((known for known in releases if platform_digests.items() <= known.platform_digests.items()), None)
+    for known in releases:
+        platforms = platform_digests or known.platform_digests
+        if platforms and all(
+            _manifest(digest, platform_digests, platform) == _manifest(known.digest, known.platform_digests, platform)
+            for platform in platforms
+        ):
+            return known
+    return None
+
+
+def _manifest(digest: str, platform_digests: Mapping[str, str], platform: str) -> str | None:
+    return platform_digests.get(platform) if platform_digests else digest
 
 
 def _find_row(session: Session, image: str) -> PolledImage | None:

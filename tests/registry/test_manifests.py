@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from daemon.registry.errors import BadAnswer
-from daemon.registry.manifests import digest_of, offered_platforms, platform_digests
+from daemon.registry.manifests import digest_of, platform_digests
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
@@ -22,13 +22,10 @@ def test_the_digest_is_the_hash_of_the_bytes() -> None:
     assert digest_of(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_a_single_manifest_stands_for_every_platform() -> None:
+def test_a_single_manifest_needs_no_telling_apart() -> None:
     raw = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
 
-    assert platform_digests(raw, ["linux/amd64", "linux/arm64"]) == {
-        "linux/amd64": digest_of(raw),
-        "linux/arm64": digest_of(raw),
-    }
+    assert platform_digests(raw, ["linux/amd64", "linux/arm64"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +56,9 @@ def test_a_platform_the_image_was_not_built_for_is_missing() -> None:
     raw = _index(_entry(A, "linux", "amd64"), _entry(C, "unknown", "unknown"))
 
     assert platform_digests(raw, ["linux/amd64", "linux/s390x", "unknown/unknown"]) == {"linux/amd64": A}
-    assert offered_platforms(raw) == ["linux/amd64"]
+    assert platform_digests(raw, []) == {}
+    with pytest.raises(BadAnswer, match="not built for linux/s390x, only for linux/amd64"):
+        platform_digests(raw, ["linux/s390x"])
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_a_digest_not_seen_before_becomes_a_release(
     [release] = _releases(database, image)
     row = _row(database, image)
     assert (release.id, release.digest, release.image) == (release_id, digest, image)
-    assert release.platform_digests == {"linux/amd64": digest}
+    assert release.platform_digests == {}
     assert (row.release_id, row.last_digest, row.last_checked_at) == (release_id, digest, NOW)
     assert _events(database) == ["release.detected"]
 
@@ -150,6 +150,22 @@ def test_an_index_pushed_again_around_the_same_manifest_is_no_release(
     assert _row(database, image).release_id == release.id
     assert _row(database, image).last_digest == again
     assert _events(database) == ["release.detected"]
+
+
+def test_a_manifest_is_the_same_release_with_and_without_an_index(
+    database: Database, poller: Poller, pusher: tuple[Pusher, str], add_bot: Callable[..., None]
+) -> None:
+    push, image = pusher
+    add_bot(image)
+    bare = push.image("managed", "one")
+    _poll(poller, image)
+    wrapped = push.index("managed", {"linux/amd64": bare})
+    _poll(poller, image, LATER)
+    push.image("managed", "one")
+    _poll(poller, image, LATER + timedelta(hours=1))
+
+    [release] = _releases(database, image)
+    assert (release.digest, release.alias_digests) == (bare, [wrapped])
 
 
 def test_an_index_with_another_manifest_for_our_platform_is_one(
