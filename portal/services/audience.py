@@ -40,7 +40,7 @@ class Candidate:
 
     bot: Bot
     automatic: bool
-    """The fleet and the bot's organization are both in automatic mode."""
+    """Its organization is in automatic mode, and the fleet does not treat everybody as manual."""
     hour_utc: int
     """The hour in which its organization wants updates."""
 
@@ -65,7 +65,7 @@ def candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Ca
     found = []
     for bot, config in session.execute(query).unique():
         wishes = effective(config, settings)
-        automatic = settings.mode is FleetMode.AUTO and wishes.mode is TenantMode.AUTO
+        automatic = settings.mode is not FleetMode.MANUAL and wishes.mode is TenantMode.AUTO
         found.append(Candidate(bot, automatic, wishes.hour_utc))
     return found
 

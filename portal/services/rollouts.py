@@ -28,15 +28,35 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
-from portal.rules.strategies import ParameterError, parse_parameters
 from portal.services import audience as audiences
-from portal.services import events, fleet, releases
+from portal.services import choosing, events, fleet, releases
 from portal.services.audience import Candidate
-from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.choosing import NothingToDoError
+from portal.services.errors import ConflictError, NotFoundError
+from portal.services.outlook import forecast
+from portal.services.progress import Summary, summary
 
-
-class NothingToDoError(ConflictError):
-    """No bot would be changed. Said so instead of reporting a success."""
+__all__ = [
+    "NewerReleaseError",
+    "NothingToDoError",
+    "Summary",
+    "abort",
+    "add_bots",
+    "begin",
+    "complete",
+    "forecast",
+    "get",
+    "list_recent",
+    "may_start",
+    "pause",
+    "resume",
+    "retry_failed",
+    "roll_back",
+    "start",
+    "summary",
+    "supersede",
+    "update_now",
+]
 
 
 class NewerReleaseError(ConflictError):
@@ -105,11 +125,8 @@ def start(
         ConflictError: the release is quarantined or older than what its image points at, or the fleet is paused.
         NothingToDoError: no bot would be changed.
     """
-    checked = _require_startable(session, allowlist, release, strategy, parameters)
-    if audience is Audience.NAMED:
-        chosen = _named(session, release, bots or ())
-    else:
-        chosen = _all_behind(session, release, audience, image)
+    checked = choosing.require_startable(session, allowlist, release, strategy, parameters)
+    chosen = choosing.choose(session, release, audience, bots, image)
     rollout = Rollout(
         release=release,
         strategy=strategy,
@@ -195,7 +212,7 @@ def update_now(
     under_way = _under_way(session, bot, digest)
     if under_way is not None:
         return under_way
-    _require_fleet_not_paused(session)
+    choosing.require_fleet_not_paused(session)
     release = releases.target(session, bot.image)
     if release is None:
         raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")
@@ -325,84 +342,6 @@ def may_start(session: Session, update: BotUpdate) -> bool:
         and rollout.release.quarantined_at is None
         and fleet.get(session).mode is not FleetMode.PAUSED
     )
-
-
-def _require_startable(
-    session: Session, allowlist: Allowlist, release: Release, strategy: StrategyName, parameters: Mapping[str, Any]
-) -> dict[str, int]:
-    releases.require_allowed(allowlist, release.image)
-    if release.quarantined_at is not None:
-        raise ConflictError(
-            f"Release {release.version} is quarantined ({release.quarantine_reason}). Lift the quarantine first."
-        )
-    _require_fleet_not_paused(session)
-    try:
-        return parse_parameters(strategy, parameters)
-    except ParameterError as error:
-        raise InvalidError(str(error), error.field) from None
-
-
-def _require_fleet_not_paused(session: Session) -> None:
-    if fleet.get(session).mode is FleetMode.PAUSED:
-        raise ConflictError("The fleet is paused: no update starts until an operator ends the pause.")
-
-
-def _named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
-    chosen = audiences.named(session, [bot.id for bot in bots])
-    if not chosen:
-        raise NothingToDoError("Name at least one bot.")
-    for candidate in chosen:
-        _require_updatable(candidate, release)
-    left = [candidate for candidate in chosen if not releases.runs(candidate.bot, release)]
-    if not left:
-        names = ", ".join(candidate.bot.name for candidate in chosen)
-        raise NothingToDoError(f"Nothing to do: {names} runs {release.version} already.")
-    return left
-
-
-def _require_updatable(candidate: Candidate, release: Release) -> None:
-    bot = candidate.bot
-    if not bot.image.startswith((f"{release.repository}:", f"{release.repository}@")):
-        raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
-    if bot.needs_attention:
-        raise InvalidError(f"{bot.name} needs a person first: {bot.needs_attention}", "bots")
-    reason = audiences.left_out(candidate, release, Audience.NAMED)
-    if reason is SkipReason.STOPPED:
-        raise InvalidError(f"{bot.name} is stopped. Start it first, then update it.", "bots")
-    if reason is SkipReason.NOT_ELIGIBLE:
-        raise InvalidError(f"The organization of {bot.name} is being deleted.", "bots")
-
-
-def _all_behind(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
-    found = audiences.of_release(session, release, audience, image)
-    _require_not_undone(session, release, {candidate.bot.image for candidate in found})
-    reasons = {candidate.bot.id: audiences.left_out(candidate, release, audience) for candidate in found}
-    if None not in reasons.values():
-        raise NothingToDoError(_nothing_to_do(release, audience, reasons.values()))
-    wanted = {None, SkipReason.STOPPED}  # a stopped bot is due again once it runs
-    return [candidate for candidate in found if reasons[candidate.bot.id] in wanted]
-
-
-def _require_not_undone(session: Session, release: Release, images: Collection[str]) -> None:
-    targets = releases.targets(session)
-    for image in sorted(images):
-        target = targets.get(image, release)
-        if target.first_seen_at > release.first_seen_at:
-            raise ConflictError(
-                f"{image} points at {target.version}, which is newer: automatic updates would undo this. "
-                f"Roll the fleet back to {release.version} instead, which quarantines what came after it."
-            )
-
-
-def _nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipReason | None]) -> str:
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[str(reason)] = counts.get(str(reason), 0) + 1
-    if not counts:
-        whom = "organization in automatic mode" if audience is Audience.AUTOMATIC else "bot"
-        return f"Nothing to do: no {whom} follows {release.image}."
-    details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
-    return f"Nothing to do: no bot would be changed ({details})."
 
 
 def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:

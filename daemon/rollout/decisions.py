@@ -1,0 +1,65 @@
+"""Carrying out what the planner decided, each change only while the row is still what the planner saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
+from portal.rules.planner import Abort, Complete, Cut, Decision, Pause, PutBack, Retry, Start
+from portal.services import rollouts
+
+
+def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
+    """Write the decisions down.
+
+    Returns:
+        ids of the updates that workers should begin with.
+    """
+    started: list[str] = []
+    for decision in decided:
+        match decision:
+            case Cut(wave, update_ids):
+                _set_wave(session, update_ids, wave)
+            case PutBack(update_ids):
+                _set_wave(session, update_ids, None)
+            case Retry(update_id, not_before):
+                update = session.get_one(BotUpdate, update_id)
+                _make_pending(session, update, UpdateState.FAILED, not_before=not_before)
+            case Start(update_ids):
+                started += update_ids
+            case Pause(reason):
+                rollouts.pause(session, rollout, reason, None)
+            case Abort(reason):
+                rollouts.abort(session, rollout, reason, None, quarantine=True)
+            case Complete():
+                rollouts.complete(session, rollout)
+    return started
+
+
+def leave_out(session: Session, group: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
+    """Skip bots that have not begun."""
+    for update in group:
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, wave=None, ended_at=now)
+
+
+def take_back(session: Session, update: BotUpdate) -> None:
+    """Let a skipped bot take part after all."""
+    _make_pending(session, update, UpdateState.SKIPPED)
+
+
+def _make_pending(session: Session, update: BotUpdate, old: UpdateState, **values: Any) -> None:
+    fresh = {"wave": None, "skip_reason": None, "step": None, "ended_at": None}
+    move(session, update, old, UpdateState.PENDING, **fresh, **values)
+
+
+def _set_wave(session: Session, update_ids: Sequence[str], wave: int | None) -> None:
+    session.execute(
+        sa.update(BotUpdate)
+        .where(BotUpdate.id.in_(update_ids), BotUpdate.state == UpdateState.PENDING)
+        .values(wave=wave)
+    )

@@ -1,0 +1,112 @@
+"""The orchestrator: at every tick it looks at the database and does what the planner decides.
+
+It remembers nothing between ticks and waits for nothing. Whoever leads may die at any moment; the next one looks at
+the same rows and goes on. Two that lead at once do no harm, for each change is a compare-and-set.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from daemon.rollout import automatic, decisions
+from portal.database import Database
+from portal.database import now as database_now
+from portal.models import FleetMode, Rollout, Trigger
+from portal.rules.planner import plan
+from portal.services import fleet, releases, rollout_view, rollouts, updates
+from portal.services.rollout_view import Entry
+
+
+class Due(NamedTuple):
+    """An update a worker of that node should look at now."""
+
+    update_id: str
+    node_id: str
+
+
+def tick(database: Database, now: datetime) -> list[Due]:
+    """Bring every rollout one step further.
+
+    1. Open the automatic rollout of each release that automatic bots should run and do not.
+    2. For each open rollout: let bots join or leave, then carry out what the planner decides.
+    3. Name the updates that workers should begin with, or take over from a worker that died.
+
+    The answer is a hint that may be given to workers more than once: the claim of an update is what counts.
+
+    Args:
+        database: the database.
+        now: the moment, for windows and pauses; leases are judged by the database's own clock.
+    """
+    with database.transaction() as session:
+        fleet.get(session)  # so that the row is there for all who only read
+        running = rollout_view.running_per_node(session)
+        due = [Due(update.id, update.bot.node_id) for update in updates.abandoned(session, database_now(session))]
+    with suppress(IntegrityError), database.transaction() as session:  # another leader opened it at the same moment
+        automatic.open_rollouts(session)
+    for rollout_id in _open(database):
+        with suppress(IntegrityError), database.transaction() as session:  # or gave the same bot its part
+            due += _advance(session, rollout_id, running, now)
+    return due
+
+
+def _open(database: Database) -> Sequence[str]:
+    """Ids of the open rollouts: those somebody waits for in front of the screen first."""
+    with database.reading() as session:
+        query = (
+            sa.select(Rollout.id)
+            .where(Rollout.state.in_(Rollout.OPEN))
+            .order_by((Rollout.trigger == Trigger.TENANT).desc(), Rollout.created_at, Rollout.id)
+        )
+        return session.scalars(query).all()
+
+
+def _advance(session: Session, rollout_id: str, running: Counter[str], now: datetime) -> list[Due]:
+    """Let one rollout make its next step; `running` grows by the updates it hands to workers."""
+    rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
+    if rollout.state not in Rollout.OPEN or _ended_from_outside(session, rollout):
+        return []
+    if fleet.get(session).mode is not FleetMode.PAUSED:
+        rollouts.begin(session, rollout)
+    entries = rollout_view.entries(session, rollout)
+    if _bots_left_or_joined(session, rollout, entries, now):
+        entries = rollout_view.entries(session, rollout)
+    view = rollout_view.view(session, rollout, entries, running, now)
+    nodes = {entry.update.id: entry.candidate.bot.node_id for entry in entries}
+    started = decisions.carry_out(session, rollout, plan(view, now))
+    running.update(nodes[update_id] for update_id in started)
+    return [Due(update_id, nodes[update_id]) for update_id in started]
+
+
+def _ended_from_outside(session: Session, rollout: Rollout) -> bool:
+    """End a rollout whose release was quarantined, or whose image has moved on."""
+    release = rollout.release
+    if release.quarantined_at is not None:
+        rollouts.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
+        return True
+    newer = automatic.newer_release(session, rollout)
+    if newer is not None:
+        rollouts.supersede(session, rollout, newer)
+    return newer is not None
+
+
+def _bots_left_or_joined(session: Session, rollout: Rollout, entries: list[Entry], now: datetime) -> bool:
+    leaving = rollout_view.to_leave_out(rollout, entries, releases.targets(session))
+    for reason, group in leaving.items():
+        decisions.leave_out(session, group, reason, now)
+    returning = rollout_view.started_again(rollout, entries)
+    joined = 0
+    if rollout.trigger is Trigger.AUTO:
+        wanted = automatic.wanted(session, rollout)
+        joined = automatic.join(session, rollout, entries, wanted)
+        returning += automatic.wanted_again(entries, wanted)
+    for update in returning:
+        decisions.take_back(session, update)
+    return bool(leaving or returning or joined)

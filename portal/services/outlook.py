@@ -1,0 +1,73 @@
+"""Looking ahead: what a rollout would do, with the same choices and refusals as starting it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import Audience, Bot, BotUpdate, Channel, Release, StrategyName, UpdateState, utcnow
+from portal.rules import forecast as rules
+from portal.rules.allowlist import Allowlist
+from portal.rules.forecast import Entrant, Forecast
+from portal.rules.strategies import strategy_for
+from portal.services import audience as audiences
+from portal.services import choosing, fleet
+
+_USUAL_DURATION = timedelta(seconds=60)
+_SAMPLE = 20
+
+
+def forecast(
+    session: Session,
+    allowlist: Allowlist,
+    *,
+    release: Release,
+    strategy: StrategyName,
+    parameters: Mapping[str, Any],
+    audience: Audience,
+    bots: Collection[Bot] | None = None,
+    image: str | None = None,
+    ignore_windows: bool,
+    now: datetime | None = None,
+) -> Forecast:
+    """Tell what `rollouts.start` would do with the same arguments: bots, waves, who waits for which hour, the end.
+
+    Raises:
+        ServiceError: whatever `rollouts.start` would refuse.
+    """
+    checked = choosing.require_startable(session, allowlist, release, strategy, parameters)
+    chosen = choosing.choose(session, release, audience, bots, image)
+    entrants = [
+        Entrant(
+            candidate.bot.node_id,
+            candidate.hour_utc,
+            candidate.may_be_canary,
+            candidate.bot.release_channel is Channel.CANARY,
+        )
+        for candidate in chosen
+        if audiences.left_out(candidate, release, audience) is None
+    ]
+    return rules.forecast(
+        strategy_for(strategy, checked),
+        entrants,
+        ignore_windows=ignore_windows,
+        max_parallel=fleet.get(session).max_parallel,
+        per_bot=_usual_duration(session),
+        now=now or utcnow(),
+    )
+
+
+def _usual_duration(session: Session) -> timedelta:
+    """Average of the last successful updates; a guess where there are none."""
+    query = (
+        sa.select(BotUpdate.started_at, BotUpdate.ended_at)
+        .where(BotUpdate.state == UpdateState.UPDATED)
+        .order_by(BotUpdate.ended_at.desc())
+        .limit(_SAMPLE)
+    )
+    took = [ended - started for started, ended in session.execute(query).tuples() if started and ended]
+    return max(sum(took, timedelta()) / len(took), timedelta(seconds=1)) if took else _USUAL_DURATION

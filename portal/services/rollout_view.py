@@ -1,0 +1,189 @@
+"""A rollout as the planner looks at it, read from the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, defer
+
+from portal.models import (
+    Audience,
+    Bot,
+    BotState,
+    BotUpdate,
+    Channel,
+    DesiredState,
+    FleetMode,
+    NodeState,
+    Release,
+    Rollout,
+    RolloutState,
+    SkipReason,
+    Trigger,
+    UpdateState,
+)
+from portal.rules import windows
+from portal.rules.planner import Hold, Part, Stage, View
+from portal.rules.strategies import strategy_for
+from portal.services import fleet, releases
+from portal.services.audience import Candidate, candidates, left_out
+
+_STAGES = {
+    UpdateState.PENDING: Stage.WAITING,
+    UpdateState.RUNNING: Stage.IN_FLIGHT,
+    UpdateState.UPDATED: Stage.UPDATED,
+    UpdateState.ROLLED_BACK: Stage.FAILED,
+    UpdateState.FAILED: Stage.FAILED,
+    UpdateState.NEEDS_ATTENTION: Stage.FAILED,
+    UpdateState.SKIPPED: Stage.LEFT_OUT,
+}
+_DOWN = frozenset({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One bot's part, with everything that decides about it."""
+
+    update: BotUpdate
+    candidate: Candidate
+
+
+def entries(session: Session, rollout: Rollout) -> list[Entry]:
+    """Load the bots of a rollout in the order in which they should be taken, without what is secret or long."""
+    query = (
+        sa.select(BotUpdate)
+        .where(BotUpdate.rollout_id == rollout.id)
+        .options(defer(BotUpdate.saved_container), defer(BotUpdate.log_tail), defer(BotUpdate.journal))
+        .execution_options(populate_existing=True)
+    )
+    updates = {update.bot_id: update for update in session.scalars(query)}
+    taking_part = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)
+    return [Entry(updates[candidate.bot.id], candidate) for candidate in candidates(session, Bot.id.in_(taking_part))]
+
+
+def to_leave_out(
+    rollout: Rollout, found: list[Entry], targets: Mapping[str, Release]
+) -> dict[SkipReason, list[BotUpdate]]:
+    """Group the pending bots that cannot take part any more by the reason."""
+    groups: dict[SkipReason, list[BotUpdate]] = {}
+    for entry in found:
+        if entry.update.state is not UpdateState.PENDING:
+            continue
+        reason = left_out(entry.candidate, rollout.release, rollout.audience)
+        if rollout.trigger is Trigger.AUTO and _moved_on(entry.candidate.bot, rollout, targets):
+            reason = reason or SkipReason.SUPERSEDED
+        if reason is not None:
+            groups.setdefault(reason, []).append(entry.update)
+    return groups
+
+
+def started_again(rollout: Rollout, found: list[Entry]) -> list[BotUpdate]:
+    """Find bots that were skipped because they were stopped and have been seen running since: they are due again."""
+    return [
+        entry.update
+        for entry in found
+        if entry.update.skip_reason is SkipReason.STOPPED
+        and seen_since(entry)
+        and left_out(entry.candidate, rollout.release, rollout.audience) is None
+    ]
+
+
+def seen_since(entry: Entry) -> bool:
+    """Whether the bot was looked at after its part ended; what was known before may be old."""
+    checked, ended = entry.candidate.bot.checked_at, entry.update.ended_at
+    return checked is not None and (ended is None or checked > ended)
+
+
+def view(session: Session, rollout: Rollout, found: list[Entry], running: Mapping[str, int], now: datetime) -> View:
+    """Describe a rollout to the planner.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        found: its bots, as `entries` gave them.
+        running: updates per node that run, or were handed to workers already.
+        now: the moment.
+    """
+    settings = fleet.get(session)
+    busy = _running_elsewhere(session, rollout)
+    return View(
+        strategy=strategy_for(rollout.strategy, rollout.parameters),
+        parts=[_part(rollout, entry, busy, now) for entry in found],
+        paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
+        resumed_at=rollout.resumed_at,
+        max_parallel=settings.max_parallel,
+        running=running,
+    )
+
+
+def running_per_node(session: Session) -> Counter[str]:
+    """Count the updates that run on each node, in all rollouts."""
+    query = (
+        sa.select(Bot.node_id, sa.func.count())
+        .join(BotUpdate, BotUpdate.bot_id == Bot.id)
+        .where(BotUpdate.state == UpdateState.RUNNING)
+        .group_by(Bot.node_id)
+    )
+    return Counter(dict(session.execute(query).tuples().all()))
+
+
+def _part(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Part:
+    update, bot = entry.update, entry.candidate.bot
+    return Part(
+        update_id=update.id,
+        bot_id=bot.id,
+        node_id=bot.node_id,
+        stage=_STAGES[update.state],
+        wave=update.wave,
+        hold=_hold(rollout, entry, busy, now),
+        may_be_canary=entry.candidate.may_be_canary,
+        canary_channel=bot.release_channel is Channel.CANARY,
+        attempt=update.attempt,
+        error=update.error or "",
+        transient=update.transient,
+        turned_unhealthy=_turned_unhealthy(update, bot, rollout.release),
+        progress_at=_progress_at(update),
+        ended_at=update.ended_at,
+    )
+
+
+def _hold(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Hold | None:
+    update, bot = entry.update, entry.candidate.bot
+    if bot.node.state is not NodeState.ACTIVE:
+        return Hold.NODE
+    if not rollout.ignore_windows and not windows.is_open(entry.candidate.hour_utc, now):
+        return Hold.WINDOW
+    if update.not_before is not None and update.not_before > now:
+        return Hold.RETRY
+    return Hold.BUSY if bot.id in busy else None
+
+
+def _turned_unhealthy(update: BotUpdate, bot: Bot, release: Release) -> bool:
+    """Whether two looks in a row found an updated bot down, which people still want to run."""
+    if update.state is not UpdateState.UPDATED or bot.desired_state is not DesiredState.RUNNING:
+        return False
+    if bot.state not in _DOWN or not releases.runs(bot, release):
+        return False
+    since, ended, checked = bot.state_since, update.ended_at, bot.checked_at
+    return since is not None and checked is not None and ended is not None and ended < since < checked
+
+
+def _progress_at(update: BotUpdate) -> datetime | None:
+    moments = [datetime.fromisoformat(moment) for times in update.timings.values() for moment in times if moment]
+    return max(moments, default=update.started_at)
+
+
+def _moved_on(bot: Bot, rollout: Rollout, targets: Mapping[str, Release]) -> bool:
+    target = targets.get(bot.image)
+    return rollout.audience is Audience.AUTOMATIC and (target is None or target.id != rollout.release_id)
+
+
+def _running_elsewhere(session: Session, rollout: Rollout) -> set[str]:
+    query = sa.select(BotUpdate.bot_id).where(
+        BotUpdate.state == UpdateState.RUNNING, BotUpdate.rollout_id != rollout.id
+    )
+    return set(session.scalars(query))
