@@ -18,6 +18,7 @@ from portal.models import Node
 from portal.queue import DEFAULT, connect, enqueue, open_queue, updates_of
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, is_alive, running, wait_until
+from tests.daemon.rows import add_node
 from tests.daemon.work_for_tests import PREFIX
 
 GENEROUS = "60"
@@ -68,14 +69,7 @@ def working(redis_url: str, folder: Path, grace: str = GENEROUS) -> Iterator[Wor
 
 @pytest.fixture
 def node(database: Database) -> Node:
-    return add_node(database, "one")
-
-
-def add_node(database: Database, name: str) -> Node:
-    with database.transaction() as session:
-        node = Node(name=name, docker_url="unix:///nowhere.sock", snapshot_dir="/nowhere")
-        session.add(node)
-    return node
+    return add_node(database)
 
 
 @pytest.fixture

@@ -1,0 +1,157 @@
+"""The `flotilla scheduler` process: of all that run, one leads and asks the workers for whatever is due.
+
+It decides from the database alone, every second anew, and keeps nothing in mind. Messages are only hints: sending one
+twice does no harm, and one that got lost is sent again as long as the database shows the matter as due.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from daemon.context import Context
+from daemon.rollout import orchestrator
+from portal.models import NodeState, new_id, utcnow
+from portal.queue import DEFAULT, enqueue, open_queue, updates_of
+from portal.services import changelogs, images, leases, nodes
+from portal.services.leases import HeldLease
+
+logger = logging.getLogger(__name__)
+
+LEASE = "scheduler"
+LEASE_LASTS = timedelta(seconds=10)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_TURN_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 10.0
+# A queue this long is not being worked off; more of the same would only delay what comes after.
+_LONGEST_QUEUE = 500
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A job somebody should run, and how many seconds pass before it may be asked for again."""
+
+    job: str
+    argument: str
+    again_after: int
+    queue: str = DEFAULT
+
+
+class Scheduler:
+    """One scheduler process; it leads while it holds the lease.
+
+    Args:
+        context: settings, database and Redis.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._owner = f"{socket.gethostname()[:30]}-{os.getpid()}-{new_id()}"
+        self._lease: HeldLease | None = None
+        self._redis_answers = True
+        self._failures = 0
+
+    def run(self) -> None:
+        """Take turns until SIGTERM or SIGINT, then give the lease back."""
+        # Blocked and waited for between turns: a handler would cut a turn somewhere in the middle.
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        logger.info("scheduler %s starts", self._owner)
+        while not signal.sigtimedwait(STOP_SIGNALS, self._take_turn()):
+            pass
+        self.step_down()
+        logger.info("scheduler %s ends", self._owner)
+
+    def turn(self, now: datetime) -> bool:
+        """Lead if nobody else does, and then ask for what is due.
+
+        Returns:
+            Whether this process leads.
+        """
+        if not self._lead():
+            return False
+        self._ask(list(self._wishes(now)))
+        return True
+
+    def step_down(self) -> None:
+        """Give the lease back, so that another scheduler leads at once."""
+        held, self._lease = self._lease, None
+        if held is not None:
+            with suppress(SQLAlchemyError), self._context.database.transaction() as session:
+                leases.release(session, held)
+
+    def _take_turn(self) -> float:
+        """One turn whatever happens, and the seconds to wait before the next."""
+        started = time.monotonic()
+        try:
+            self.turn(utcnow())
+        except SQLAlchemyError as error:
+            if not self._failures:
+                logger.warning("the database cannot be used, trying on: %s", type(error).__name__)
+            self._failures += 1
+        except Exception:
+            logger.exception("a turn failed")
+            self._failures += 1
+        else:
+            if self._failures:
+                logger.info("turns succeed again")
+            self._failures = 0
+        pause = min(_TURN_SECONDS * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_SECONDS)
+        return max(0.0, pause - (time.monotonic() - started))
+
+    def _lead(self) -> bool:
+        with self._context.database.transaction() as session:
+            if self._lease is not None and not leases.renew(session, self._lease, LEASE_LASTS):
+                logger.warning("the lead was lost")
+                self._lease = None
+            if self._lease is None:
+                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_LASTS)
+                if self._lease is not None:
+                    logger.info("leading from now on")
+        return self._lease is not None
+
+    def _wishes(self, now: datetime) -> Iterator[Wish]:
+        database = self._context.database
+        with database.transaction() as session:
+            due_images = images.due(session, now, self._context.settings.poll_every)
+            due_changelogs = changelogs.due(session, now)
+            all_nodes = nodes.every(session)
+        for image in due_images:
+            yield Wish("daemon.jobs.poll_image", image, 30)
+        if any(node.state is NodeState.ACTIVE for node in all_nodes):
+            for release_id in due_changelogs:
+                yield Wish("daemon.jobs.read_changelog", release_id, 30)
+        for update_id, node_id in orchestrator.tick(database, now):
+            yield Wish("daemon.jobs.update_bot", update_id, 10, updates_of(node_id))
+        for node in all_nodes:
+            yield Wish("daemon.jobs.probe_node", node.id, 15)
+            yield Wish("daemon.jobs.collect_node", node.id, 3600)
+
+    def _ask(self, wishes: list[Wish]) -> None:
+        redis = self._context.redis
+        try:
+            for wish in wishes:
+                # Remembered in Redis itself: when Redis loses the messages, it loses the memory of them too.
+                reminder = f"flotilla:asked:{wish.job}:{wish.argument}"
+                if open_queue(redis, wish.queue).count < _LONGEST_QUEUE and redis.set(
+                    reminder, "", nx=True, ex=wish.again_after
+                ):
+                    enqueue(redis, wish.job, wish.argument, queue=wish.queue)
+        except RedisError as error:
+            if self._redis_answers:
+                logger.warning("Redis cannot be reached, trying on: %s", type(error).__name__)
+            self._redis_answers = False
+            return
+        if not self._redis_answers:
+            logger.info("Redis answers again")
+        self._redis_answers = True
