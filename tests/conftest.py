@@ -1,7 +1,7 @@
 """Fixtures for all tests. Every part is real and starts when a test first asks for it.
 
-From the environment: `FLOTILLA_TEST_DATABASES` (`sqlite`, or `sqlite,postgresql`) says which databases to test with,
-`FLOTILLA_TEST_DOCKER` names an engine to use instead of one of our own, and with `CI=true` a missing part is a failure.
+`FLOTILLA_TEST_DATABASES` (`sqlite`, or `sqlite,postgresql`) says which databases to test with; `FLOTILLA_TEST_DOCKER`
+names an engine to use instead of one of our own; with `CI=true` a missing part is a failure.
 """
 
 import shutil
