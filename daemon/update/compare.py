@@ -33,7 +33,6 @@ _ENGINE_DEFAULTS = {
     "CgroupnsMode",
     "ConsoleSize",
     "IpcMode",
-    "LogConfig",
     "MaskedPaths",
     "MemorySwap",
     "MemorySwappiness",
@@ -129,7 +128,7 @@ def _of_host(saved: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     names = saved["container_names"]
     was, now = (with_names(container["HostConfig"], names) for container in (saved["container"], new))
     for key in (was.keys() | now.keys()) - _HOST_COMPARED_APART:
-        filled_in = key in _ENGINE_DEFAULTS and _meaning(was.get(key)) is None
+        filled_in = key in _ENGINE_DEFAULTS and was.get(key) in (None, "", 0)  # an empty list was said
         if not filled_in and not _same(was.get(key), now.get(key)):
             yield f"HostConfig.{key}"
     if now["RestartPolicy"]["Name"] not in {"", "no"} and not _same(was["RestartPolicy"], now["RestartPolicy"]):

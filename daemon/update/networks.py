@@ -32,15 +32,15 @@ def primary_network(container: dict[str, Any]) -> str:
 def endpoints(container: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what was configured of each network, by name; nothing for a container without networks of its own.
 
-    Addresses it was merely given, ids and generated MAC addresses stay out, as does its own short id, which the
-    engine adds to the aliases.
+    Addresses it was merely given, ids and generated MAC addresses stay out, and so do its short id and its host
+    name, which the engine adds to the aliases.
     """
     mode = primary_network(container)
     if mode in _WITHOUT_ENDPOINTS or mode.startswith("container:"):
         return {}
+    own_names = {short_id(container), container["Config"].get("Hostname")}
     found = {
-        name: _configured(endpoint, own_alias=short_id(container))
-        for name, endpoint in container["NetworkSettings"]["Networks"].items()
+        name: _configured(endpoint, own_names) for name, endpoint in container["NetworkSettings"]["Networks"].items()
     }
     if address := container["Config"].get("MacAddress"):
         # Engines since API 1.44 take the address from here, older ones from the container's own setting.
@@ -48,7 +48,7 @@ def endpoints(container: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _configured(endpoint: dict[str, Any], own_alias: str) -> dict[str, Any]:
+def _configured(endpoint: dict[str, Any], own_names: set[str | None]) -> dict[str, Any]:
     configured = {key: endpoint[key] for key in _CONFIGURED if endpoint.get(key)}
-    aliases = [alias for alias in configured.pop("Aliases", []) if alias != own_alias]
-    return configured | ({"Aliases": aliases} if aliases else {})
+    aliases = set(configured.pop("Aliases", [])) - own_names
+    return configured | ({"Aliases": sorted(aliases)} if aliases else {})

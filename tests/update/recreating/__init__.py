@@ -1,0 +1,1 @@
+"""Containers are recreated faithfully."""

@@ -1,0 +1,166 @@
+"""A container on which everything is set that a replacement must keep, and images to move it between."""
+
+import io
+import random
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import docker
+from docker.types import IPAMConfig, IPAMPool
+
+MAC = "02:42:0a:b2:42:99"
+FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
+
+OLD_DEFAULTS = [
+    "ENV FROM_IMAGE=old OVERRIDDEN=image GONE=old",
+    "LABEL from.image=old overridden=image gone=old",
+    "EXPOSE 3100 3101",
+    "VOLUME /declared /declared-old",
+    "WORKDIR /tmp",
+    "USER 1000",
+    "STOPSIGNAL SIGINT",
+    'ENTRYPOINT ["env"]',
+    'CMD ["old"]',
+    "HEALTHCHECK --interval=60s --timeout=7s --retries=4 CMD old",
+]
+NEW_DEFAULTS = [
+    "ENV FROM_IMAGE=new OVERRIDDEN=new FRESH=new",
+    "LABEL from.image=new overridden=new fresh=new",
+    "EXPOSE 3100 3102",
+    "VOLUME /declared /declared-new",
+    "WORKDIR /root",
+    "USER 2000",
+    "STOPSIGNAL SIGQUIT",
+    'ENTRYPOINT ["nice"]',
+    'CMD ["new"]',
+    "HEALTHCHECK --interval=50s --timeout=8s --retries=5 CMD new",
+]
+
+
+def image_with(engine: docker.APIClient, base: str, defaults: list[str]) -> dict[str, Any]:
+    """Make an image out of `base` by lines of a Dockerfile that set defaults, and inspect it."""
+    image = ""
+    dockerfile = "\n".join([f"FROM {base}", *defaults])
+    for message in engine.build(fileobj=io.BytesIO(dockerfile.encode()), decode=True, rm=True):
+        assert "error" not in message, message
+        image = message.get("aux", {}).get("ID") or image
+    inspected: dict[str, Any] = engine.inspect_image(image)  # type: ignore[no-untyped-call]
+    return inspected
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Networks and volumes that a container refers to."""
+
+    primary: str
+    secondary: str
+    bound: str
+    mounted: str
+    read_only: str
+    address: str
+    port: int
+
+
+@contextmanager
+def surroundings(engine: docker.APIClient) -> Iterator[Surroundings]:
+    """Make networks and volumes for the time of a `with` block."""
+    subnet = f"10.178.{random.randrange(256)}"  # noqa: S311
+    one, two, bound, mounted, read_only = (f"flotilla-test-{uuid4().hex[:8]}" for _ in range(5))
+    names = Surroundings(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
+    pool = IPAMPool(subnet=f"{subnet}.0/24", gateway=f"{subnet}.1")
+    engine.create_network(names.primary, ipam=IPAMConfig(pool_configs=[pool]))
+    engine.create_network(names.secondary)
+    for volume in (names.bound, names.mounted, names.read_only):
+        engine.create_volume(volume)
+    try:
+        yield names
+    finally:
+        for network in (names.primary, names.secondary):
+            engine.remove_network(network)
+        for volume in (names.bound, names.mounted, names.read_only):
+            engine.remove_volume(volume)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def everything(image: str, around: Surroundings) -> dict[str, Any]:
+    """Describe a container, as its operator would to the engine, on which everything is set."""
+    return {
+        "Image": image,
+        "Hostname": "by-hand",
+        "Domainname": "example.org",
+        "User": "0",
+        "WorkingDir": "/var",
+        "Entrypoint": FOREVER[:2],
+        "Cmd": FOREVER[2:],
+        "Env": ["OVERRIDDEN=operator", "ADDED=a=b", "EMPTY=", "GONE"],
+        "Labels": {"overridden": "operator", "added": "yes"},
+        "ExposedPorts": {"3100/tcp": {}, "4000/udp": {}, "5000/tcp": {}},
+        "Volumes": {"/anonymous": {}},
+        "Healthcheck": {"Test": ["CMD", "true"], "Interval": 30_000_000_000},
+        "StopSignal": "SIGKILL",
+        "StopTimeout": 3,
+        "Tty": True,
+        "OpenStdin": True,
+        "MacAddress": MAC,
+        "HostConfig": _host_config(around),
+        "NetworkingConfig": {
+            "EndpointsConfig": {
+                around.primary: {"Aliases": ["first"], "IPAMConfig": {"IPv4Address": around.address}},
+            }
+        },
+    }
+
+
+def _host_config(around: Surroundings) -> dict[str, Any]:
+    return {
+        "Binds": [f"{around.bound}:/bound", "/srv:/folder", "/usr:/usr-of-node:ro"],
+        "Mounts": [
+            {"Type": "volume", "Source": around.mounted, "Target": "/mounted"},
+            {"Type": "volume", "Source": around.read_only, "Target": "/read-only", "ReadOnly": True},
+            {"Type": "volume", "Target": "/unnamed", "VolumeOptions": {"Labels": {"kept": "yes"}}},
+            {"Type": "tmpfs", "Target": "/quick", "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o1777}},
+        ],
+        "Tmpfs": {"/scratch": "size=1m,mode=1777"},
+        "NetworkMode": around.primary,
+        "PortBindings": {
+            "3100/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(around.port)}],
+            "4000/udp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
+        },
+        "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 4},
+        "Memory": 64 << 20,
+        "MemoryReservation": 32 << 20,
+        "NanoCpus": 500_000_000,
+        "CpuShares": 512,
+        "CpusetCpus": "0",
+        "PidsLimit": 50,
+        "OomScoreAdj": 200,
+        "Ulimits": [{"Name": "nofile", "Soft": 1000, "Hard": 2000}],
+        "Sysctls": {"net.core.somaxconn": "500"},
+        "CapAdd": ["NET_ADMIN"],
+        "CapDrop": ["MKNOD"],
+        "SecurityOpt": ["no-new-privileges"],
+        "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/nothing", "CgroupPermissions": "rw"}],
+        "DeviceCgroupRules": ["c 1:5 r"],
+        "MaskedPaths": ["/proc/acpi"],
+        "ReadonlyPaths": ["/proc/irq"],
+        "GroupAdd": ["27"],
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        "Dns": ["127.0.0.9"],
+        "DnsSearch": ["example.org"],
+        "DnsOptions": ["ndots:2"],
+        "ExtraHosts": ["db.example.org:127.0.0.8"],
+        "ShmSize": 2 << 20,
+        "Init": True,
+        "ReadonlyRootfs": True,
+        "IpcMode": "shareable",
+        "Runtime": "runc",
+    }
