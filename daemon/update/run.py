@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import docker
@@ -50,12 +51,22 @@ class Run:
             self.release: Release = self.update.rollout.release
             install = session.scalars(sa.select(FleetSettings.install_id)).one()
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
-        self.engine = connect(self.node)
-        self.engine.timeout = _CALL_SECONDS
+
+    @cached_property
+    def engine(self) -> docker.APIClient:
+        """The node's engine, connected to when first needed.
+
+        Raises:
+            EngineUnreachable: it does not answer.
+        """
+        engine = connect(self.node)
+        engine.timeout = _CALL_SECONDS
+        return engine
 
     def close(self) -> None:
-        """Close the connection to the engine."""
-        self.engine.close()
+        """Close the connection to the engine, if there is one."""
+        if "engine" in vars(self):
+            self.engine.close()
 
     @contextmanager
     def write(self) -> Iterator[tuple[Session, BotUpdate]]:

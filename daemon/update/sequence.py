@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 
 from daemon import engine as engines
-from daemon.engine import EngineUnreachable
 from daemon.registry.credentials import Credential, Credentials
 from daemon.update import capture as captures
 from daemon.update import compare, containers, health, recreate
@@ -60,7 +60,8 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
             _work(database, settings, lease, update_id)
     except (BotBusy, LeaseLost) as reason:
         logger.info("update %s is left to another worker: %s", update_id, reason)
-    except EngineUnreachable as error:
+    except UpdateFailed as error:
+        # The engine does not answer, or something could not be removed; whoever looks next goes on from here.
         logger.warning("update %s waits: %s", update_id, error)
 
 
@@ -69,8 +70,7 @@ def _work(database: Database, settings: Settings, lease: BotLease, update_id: st
         claim = updates.claim(session, update_id)
     if claim is Claim.NOTHING:
         return
-    run = Run(database, settings, lease, update_id)
-    try:
+    with closing(Run(database, settings, lease, update_id)) as run:
         match claim:
             case Claim.START:
                 _walk(run, _PHASES)
@@ -78,8 +78,6 @@ def _work(database: Database, settings: Settings, lease: BotLease, update_id: st
                 _walk(run, _PHASES[-1:])
             case Claim.CLEAN:
                 clean(run)
-    finally:
-        run.close()
 
 
 def pull(run: Run) -> None:

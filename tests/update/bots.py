@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 import sqlalchemy as sa
 
 from daemon.demo.versions import FIRST, BotVersion
@@ -157,14 +156,12 @@ class Site:
 
     def notes(self) -> list[str]:
         """What the bot itself says it keeps."""
-        with urllib.request.urlopen(f"{self.address()}/notes", timeout=10) as answer:
-            found: list[str] = json.load(answer)["notes"]
+        found: list[str] = requests.get(f"{self.address()}/notes", timeout=10).json()["notes"]
         return found
 
     def add_note(self, text: str = NOTE) -> None:
         """Have the bot keep a note."""
-        request = urllib.request.Request(f"{self.address()}/notes", data=f"text={text}".encode(), method="POST")
-        urllib.request.urlopen(request, timeout=10).close()
+        requests.post(f"{self.address()}/notes", data={"text": text}, timeout=10).raise_for_status()
 
     def volumes(self) -> list[str]:
         """Names of the bot's volumes: the named one, then the anonymous one."""
@@ -201,8 +198,8 @@ class Site:
         with self.database.reading() as session:
             install = session.scalars(sa.select(FleetSettings.install_id)).first()
         label = f"{INSTALL_LABEL}={install}"
-        ids = {found["Id"] for found in self.engine.containers(all=True, filters={"label": label})} | {self.container}
-        for container in ids:
+        ids = {found["Id"] for found in self.engine.containers(all=True, filters={"label": label})}
+        for container in ids | ({self.container} - {""}):
             try:
                 mounts = self.engine.inspect_container(container)["Mounts"]
                 self.engine.remove_container(container, force=True, v=True)

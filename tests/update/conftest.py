@@ -10,6 +10,7 @@ from pathlib import Path
 
 import docker
 import pytest
+import requests
 
 from portal.database import Database
 from portal.settings import Settings
@@ -19,7 +20,7 @@ from tests.update.volumes import fill_with_oddities
 
 
 @pytest.fixture
-def empty_site(
+def empty_site(  # noqa: PLR0917 - fixtures come by name
     engine: docker.APIClient,
     reference_images: ReferenceImages,
     registry: str,
@@ -65,7 +66,7 @@ def wait_for(site: Site) -> None:
     for _ in range(100):
         try:
             site.notes()
-        except OSError:
+        except requests.RequestException:
             time.sleep(0.1)
         else:
             return

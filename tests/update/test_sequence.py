@@ -74,8 +74,8 @@ def test_an_impossible_snapshot_means_no_update(site: Site) -> None:
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         folder = Path(session.scalars(sa.select(Node.snapshot_dir)).one())
-    # The archive cannot take the place of a folder, which nobody notices before it is written.
-    (folder / f"{update_id}-2.tar" / "in the way").mkdir(parents=True)
+    # A folder where the archive is to be written: nobody notices before that moment.
+    (folder / f"{update_id}-2.tar.partial").mkdir(parents=True)
     update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
