@@ -50,7 +50,7 @@ def plan_replacement(saved: dict[str, Any], image: str, labels: dict[str, str]) 
     config["Labels"] |= labels
     config["ExposedPorts"] |= {port: {} for port in container["HostConfig"].get("PortBindings") or {}}
     if config.get("Hostname") == short_id(container) or container["HostConfig"].get("UTSMode") == "host":
-        config.pop("Hostname")  # generated, or the node's own
+        config.pop("Hostname", None)  # generated, or the node's own
     config["HostConfig"] = _host_config(saved)
     if shared_container(primary):
         _drop_network_settings(config)

@@ -54,7 +54,7 @@ def test_a_container_that_shares_with_a_removed_one_is_refused(
     """It could not be started again either."""
     other = containers.add({"Image": old_image["Id"]})
     container = containers.add({"Image": old_image["Id"], "HostConfig": {"PidMode": f"container:{other}"}})
-    engine.remove_container(other)
+    engine.remove_container(other, v=True)
 
     with pytest.raises(CannotRecreate, match=other):
         capture(engine, container)

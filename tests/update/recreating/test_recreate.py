@@ -257,7 +257,7 @@ def test_the_network_of_another_container_is_shared_by_name(
     saved, new = containers.replace(old, new_image["Id"])
     assert unexplained_differences(saved, new, new_image) == []
 
-    engine.remove_container(other)
+    engine.remove_container(other, v=True)
     recreated = create(engine, Plan({"Image": old_image["Id"]}, []), name)
     try:
         plan = plan_replacement(saved, new_image["Id"], {})
@@ -282,6 +282,30 @@ def test_links_and_volumes_of_another_container_are_kept(
     assert unexplained_differences(saved, new, new_image) == []
     assert new["HostConfig"]["Links"][0].endswith("/db")
     assert {m["Destination"]: m["Name"] for m in new["Mounts"]}["/theirs"] == around.bound
+
+
+def test_the_default_network_keeps_a_hardware_address(
+    containers: Containers, old_image: Image, new_image: Image
+) -> None:
+    """It knows neither aliases nor fixed addresses, but this."""
+    saved, new = containers.replace(containers.add({"Image": old_image["Id"], "MacAddress": MAC}), new_image["Id"])
+
+    assert new["Config"]["MacAddress"] == MAC
+    assert unexplained_differences(saved, new, new_image) == []
+
+
+def test_a_network_may_be_named_by_its_id(
+    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+) -> None:
+    """Both containers are in that one network, by whatever name the old one asked for it."""
+    by_id = engine.inspect_network(around.primary)["Id"]
+    old = containers.add({"Image": old_image["Id"], "Entrypoint": FOREVER, "HostConfig": {"NetworkMode": by_id}})
+    engine.start(old)
+
+    saved, new = containers.replace(old, new_image["Id"])
+
+    assert list(new["NetworkSettings"]["Networks"]) == [around.primary]
+    assert unexplained_differences(saved, new, new_image) == []
 
 
 @pytest.mark.parametrize("rest", [True, False], ids=["another-network-remains", "none-remains"])
