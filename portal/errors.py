@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from http import HTTPStatus
-from math import ceil
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,7 +88,7 @@ def _stale_form(_error: CSRFError) -> Answer:
 
 def _too_many(_error: RateLimitExceeded) -> Answer:
     limit = limiter.current_limit
-    minutes = max(1, ceil((limit.reset_at - time.time()) / 60)) if limit else 15
+    minutes = max(1, round((limit.reset_at - time.time()) / 60)) if limit else 15
     return answer(f"Too many attempts. Try again in {minutes} minutes.", 429)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, get_flashed_messages, make_response, redirect, render_template, request
+from flask_wtf.csrf import generate_csrf
+from markupsafe import Markup
 from werkzeug.wrappers import Response as BaseResponse
 
 CONFIGURATION = json.dumps(
@@ -29,6 +33,8 @@ CONFIGURATION = json.dumps(
 )
 """Content of the meta tag `htmx-config`."""
 
+_VERSION = "version-of-this-part"
+
 
 def is_fragment() -> bool:
     """Whether htmx asks for a part of the page."""
@@ -40,32 +46,32 @@ def is_poll() -> bool:
     return is_fragment() and "version" in request.args
 
 
-def page_or_part(page: str, parts: dict[str, str], **context: Any) -> str:
-    """The page, or the part of it that htmx asks for by `?part=`.
+def page(
+    template: str, *, live: Mapping[str, str] | None = None, parts: Mapping[str, str] | None = None, **context: Any
+) -> Response:
+    """The page, or the one part of it that htmx asks for by `?part=`.
+
+    Live parts poll. Each carries the hash of what it shows, in the place where its template writes `version`, and
+    sends that back: nothing new is answered by 204, news by the part itself and the event `<part>:changed`, which
+    the parts that follow listen to. A live part whose template has no trigger any more stops polling.
 
     Args:
-        page: template of the whole page.
-        parts: templates of its parts, by name.
-        context: what either needs.
+        template: of the whole page; it finds the live parts, rendered, in `live`.
+        live: templates of the parts that poll, by name.
+        parts: templates of its other parts, by name.
+        context: what all of them need.
     """
-    part = parts.get(request.args.get("part", "")) if is_fragment() else None
-    return render_template(part or page, **context)
-
-
-def live_part(template: str, version: str, *, changed: str, **context: Any) -> Response:
-    """A part that polls: nothing while it still shows `version`, else itself.
-
-    Args:
-        template: of the part; its final state must carry no trigger, so that polling ends.
-        version: changes whenever the part would look different.
-        changed: event for the parts of the page that follow this one.
-        context: what the template needs.
-    """
-    if request.args.get("version") == version:
-        return Response(status=204)
-    response = make_response(render_template(template, version=version, **context))
-    response.headers["HX-Trigger"] = _events({changed: True})
-    return response
+    live, parts = live or {}, parts or {}
+    wanted = request.args.get("part", "") if is_fragment() else ""
+    if wanted in parts:
+        return make_response(render_template(parts[wanted], **context))
+    if wanted in live:
+        html, version = _versioned(live[wanted], context)
+        if request.args.get("version") == version:
+            return Response(status=204)
+        return Response(html, headers={"HX-Trigger": _events({f"{wanted}:changed": True})})
+    rendered = {name: _versioned(part, context)[0] for name, part in live.items()}
+    return make_response(render_template(template, live=rendered, **context))
 
 
 def see_other(url: str) -> BaseResponse:
@@ -103,3 +109,10 @@ def carry_flashes(response: Response) -> Response:
 def _events(events: dict[str, Any]) -> str:
     # ASCII only: headers carry nothing else.
     return json.dumps(events)
+
+
+def _versioned(template: str, context: dict[str, Any]) -> tuple[Markup, str]:
+    html = render_template(template, version=_VERSION, **context)
+    # The token in forms is another one at every request; it is not news.
+    version = hashlib.sha256(html.replace(generate_csrf(), "").encode()).hexdigest()[:16]
+    return Markup(html.replace(_VERSION, version)), version  # noqa: S704 - the template has escaped it

@@ -14,6 +14,7 @@ from jinja2 import StrictUndefined
 from portal import htmx, policy
 from portal.extensions import ROOT
 from portal.models import utcnow
+from portal.services import timings
 from portal.sessions import visitor
 from portal.settings import Settings
 
@@ -30,7 +31,15 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Teach Jinja our words; a template that misspells a name fails instead of showing nothing."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters.update(ago=ago, duration=duration, exact=exact, short=short_digest, words=words)
+    app.jinja_env.filters.update(
+        ago=ago,
+        downtime=timings.downtime,
+        duration=duration,
+        exact=exact,
+        short=short_digest,
+        steps=timings.steps,
+        words=words,
+    )
     app.jinja_env.globals.update(
         asset=asset,
         vendor=vendor,
@@ -70,9 +79,10 @@ def duration(span: timedelta | float) -> str:
 def ago(moment: datetime) -> str:
     """A moment as people say it: `5 min ago`, `in 2 h`."""
     seconds = (utcnow() - moment).total_seconds()
-    if abs(seconds) < 10:
-        return "just now"
-    size, unit = next(((size, unit) for size, unit in _UNITS if abs(seconds) >= size), (1, "s"))
+    # No finer than minutes, or every live part would change all the time.
+    if abs(seconds) < 60:
+        return "just now" if seconds >= 0 else "in a moment"
+    size, unit = next((size, unit) for size, unit in _UNITS if abs(seconds) >= size)
     span = f"{int(abs(seconds) // size)} {unit}"
     return f"{span} ago" if seconds > 0 else f"in {span}"
 

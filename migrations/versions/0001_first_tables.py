@@ -62,7 +62,7 @@ def upgrade() -> None:
         "mail_outbox",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("dedupe_key", sa.String(length=200), nullable=False),
-        sa.Column("message_id", sa.String(length=200), nullable=False),
+        sa.Column("message_id", sa.String(length=200), nullable=True),
         sa.Column("to", sa.String(length=254), nullable=False),
         sa.Column("template", sa.String(length=64), nullable=False),
         sa.Column("context", sa.JSON(), nullable=False),
@@ -446,6 +446,23 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_member_sync_user_id"), ["user_id"], unique=False)
 
     op.create_table(
+        "update_notices",
+        sa.Column("user_id", sa.String(length=16), nullable=False),
+        sa.Column("bot_id", sa.String(length=16), nullable=False),
+        sa.Column("release_id", sa.String(length=16), nullable=False),
+        sa.Column("snoozed_until", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["bot_id"], ["bots.id"], name=op.f("fk_update_notices_bot_id_bots"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["release_id"], ["releases.id"], name=op.f("fk_update_notices_release_id_releases"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_update_notices_user_id_users"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("user_id", "bot_id", "release_id", name=op.f("pk_update_notices")),
+    )
+    op.create_table(
         "snapshots",
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("update_id", sa.String(length=16), nullable=False),
@@ -476,6 +493,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_snapshots_update_id"))
 
     op.drop_table("snapshots")
+    op.drop_table("update_notices")
     with op.batch_alter_table("member_sync", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_member_sync_user_id"))
         batch_op.drop_index(batch_op.f("ix_member_sync_state"))

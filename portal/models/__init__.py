@@ -8,6 +8,7 @@ from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
 from portal.models.node import Node, NodeState
+from portal.models.notice import UpdateNotice
 from portal.models.org import Membership, MembershipRole, MembershipState, Org, OrgState
 from portal.models.release import PolledImage, Release
 from portal.models.rollout import Audience, Rollout, RolloutState, StrategyName, Trigger
@@ -60,6 +61,7 @@ __all__ = [
     "TokenDelivery",
     "TokenPurpose",
     "Trigger",
+    "UpdateNotice",
     "UpdateState",
     "User",
     "UserSession",

@@ -4,11 +4,36 @@ from __future__ import annotations
 
 from flask import Flask
 
-from portal.views import access, assets, auth, health, home
+from portal.views import (
+    access,
+    admin_fleet,
+    admin_overview,
+    admin_releases,
+    admin_rollouts,
+    assets,
+    auth,
+    bot,
+    health,
+    home,
+    org,
+)
+
+_BLUEPRINTS = (
+    admin_fleet,
+    admin_overview,
+    admin_releases,
+    admin_rollouts,
+    assets,
+    auth,
+    bot,
+    health,
+    home,
+    org,
+)
 
 
 def init_app(app: Flask) -> None:
     """Register every blueprint, behind the rule that a page nobody declared public needs a signed-in user."""
     app.before_request(access.refuse_strangers)
-    for module in (assets, auth, health, home):
+    for module in _BLUEPRINTS:
         app.register_blueprint(module.pages)

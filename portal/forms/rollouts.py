@@ -1,0 +1,56 @@
+"""Forms about rollouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, IntegerField, RadioField, SelectField, SelectMultipleField, StringField
+from wtforms.validators import InputRequired, Length, Optional
+
+from portal.models import Audience, StrategyName
+from portal.rules.strategies import DEFAULTS, STRATEGIES
+
+_STRATEGIES = {
+    StrategyName.ROLLING_WAVE: "Rolling wave: a canary first, then a share of the fleet at a time",
+    StrategyName.SINGLE_BOT: "One bot after another, without a pause",
+    StrategyName.IMMEDIATE: "Immediate: all at once, for an emergency fix",
+}
+_AUDIENCES = {
+    Audience.AUTOMATIC: "Organizations in automatic mode",
+    Audience.ALL: "Every bot that is behind, whatever its organization chose",
+    Audience.NAMED: "Only the bots chosen below",
+}
+
+
+class RolloutForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+    """What to roll out, to whom, and how."""
+
+    release = SelectField("Release", validators=[InputRequired("Choose a release.")])
+    strategy = RadioField("Strategy", choices=list(_STRATEGIES.items()), default=StrategyName.ROLLING_WAVE)
+    canary = IntegerField("Canaries", default=DEFAULTS["canary"])
+    percentage = IntegerField("Wave, in percent", default=DEFAULTS["percentage"])
+    pause_seconds = IntegerField("Pause, in seconds", default=DEFAULTS["pause_seconds"])
+    failure_threshold = IntegerField("Abort at failures", default=DEFAULTS["failure_threshold"])
+    max_retries = IntegerField("Retries", default=DEFAULTS["max_retries"])
+    audience = RadioField("Who", choices=list(_AUDIENCES.items()), default=Audience.AUTOMATIC)
+    bots = SelectMultipleField("Bots", validators=[Optional()])
+    ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters that matter to the chosen strategy, as entered."""
+        return {name: self[name].data for name in STRATEGIES[self.strategy.data].uses}
+
+
+class AbortForm(FlaskForm):  # type: ignore[misc]
+    """Why a rollout ends, and whether its release is to blame."""
+
+    reason = StringField("Why", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
+    quarantine = BooleanField("The release is bad: quarantine it, so that nobody rolls it out again")
+
+
+class RollBackForm(FlaskForm):  # type: ignore[misc]
+    """Bringing the fleet back to an earlier release."""
+
+    reason = StringField("Why", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
+    confirm = StringField("Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)])

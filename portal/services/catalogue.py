@@ -1,0 +1,69 @@
+"""Releases and images as operators look them over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, joinedload
+
+from portal.models import Bot, PolledImage, Release, Rollout
+
+_MOST = 100
+
+
+@dataclass(frozen=True)
+class ImageLine:
+    """One image that is asked about."""
+
+    row: PolledImage
+    bots: int
+
+
+@dataclass(frozen=True)
+class ReleaseLine:
+    """One release, with the tags that point at it now and the number of bots that run it."""
+
+    release: Release
+    tags: list[str]
+    bots: int
+
+
+def images(session: Session) -> list[ImageLine]:
+    """Every image that bots run or somebody asked for once, by name."""
+    counts = dict(session.execute(sa.select(Bot.image, sa.func.count()).group_by(Bot.image)).tuples())
+    rows = session.scalars(
+        sa.select(PolledImage).options(joinedload(PolledImage.release)).order_by(PolledImage.image)
+    )
+    return [ImageLine(row, counts.get(row.image, 0)) for row in rows]
+
+
+def releases(session: Session) -> list[ReleaseLine]:
+    """The latest releases, the newest first."""
+    tags: dict[str | None, list[str]] = {}
+    pointing = sa.select(PolledImage.release_id, PolledImage.image).where(PolledImage.image.not_like("%@%"))
+    for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
+        tags.setdefault(release_id, []).append(image)
+    bots = dict(session.execute(sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)).tuples())
+    newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_MOST))
+    return [
+        ReleaseLine(
+            release=release,
+            tags=tags.get(release.id, []),
+            bots=sum(bots.get(digest, 0) for digest in release.digests),
+        )
+        for release in newest
+    ]
+
+
+def running(session: Session, release: Release) -> int:
+    """How many bots run this release."""
+    count = sa.select(sa.func.count()).select_from(Bot).where(Bot.current_digest.in_(release.digests))
+    return session.scalar(count) or 0
+
+
+def rollouts_of(session: Session, release: Release) -> Sequence[Rollout]:
+    """The rollouts of this release, the latest first."""
+    query = sa.select(Rollout).where(Rollout.release_id == release.id).options(joinedload(Rollout.starter))
+    return session.scalars(query.order_by(Rollout.created_at.desc()).limit(_MOST)).all()

@@ -1,0 +1,32 @@
+"""How long the steps of an update took, as people read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from portal.models import BotUpdate
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One step; `took` is None while it runs."""
+
+    name: str
+    took: timedelta | None
+
+
+def steps(update: BotUpdate) -> list[StepTime]:
+    """The steps of an update so far, in the order they began."""
+    moments = {
+        name: [datetime.fromisoformat(moment) for moment in times if moment] for name, times in update.timings.items()
+    }
+    began = sorted((times[0], name) for name, times in moments.items() if times)
+    return [StepTime(name, moments[name][1] - start if len(moments[name]) > 1 else None) for start, name in began]
+
+
+def downtime(update: BotUpdate) -> timedelta | None:
+    """How long the bot did not answer; None when it was not stopped, or does not answer yet."""
+    if update.stopped_at is None or update.answering_at is None:
+        return None
+    return update.answering_at - update.stopped_at

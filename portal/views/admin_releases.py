@@ -1,0 +1,107 @@
+"""Releases: what registries offer, how asking them went, and which releases nobody may roll out."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, render_template, request, url_for
+from werkzeug.wrappers import Response
+
+from portal import htmx
+from portal.forms.releases import DigestForm, ReasonForm
+from portal.models import Release, utcnow
+from portal.services import catalogue, images, releases
+from portal.services.errors import InvalidError
+from portal.unit_of_work import later, session
+from portal.views import access, current
+
+pages = Blueprint("admin_releases", __name__, url_prefix="/admin/releases")
+
+Answer = Response | str | tuple[str | Response, int]
+
+
+@pages.get("/")
+def index() -> Answer:
+    """Images with how asking went, and every release, the newest first."""
+    access.operator()
+    return _page(DigestForm())
+
+
+@pages.post("/check")
+def check() -> Answer:
+    """Ask the registry about one image now."""
+    access.operator()
+    row = images.check_now(session(), request.form.get("image", ""), utcnow())
+    later("daemon.jobs.poll_image", row.image)
+    flash(f"Asking the registry about {row.image}. The answer appears here within seconds.", "info")
+    return htmx.see_other(url_for("admin_releases.index"))
+
+
+@pages.post("/paste")
+def paste() -> Answer:
+    """Look up a digest that somebody pasted; it becomes a release."""
+    access.operator()
+    form = DigestForm()
+    if not form.validate():
+        return _page(form), 422
+    try:
+        releases.require_allowed(current.allowlist(), form.reference.data)
+        row = images.ask_for_digest(session(), form.reference.data, utcnow())
+    except (InvalidError, ValueError) as error:
+        session().rollback()
+        form.reference.errors = [str(error)]
+        return _page(form), 422
+    later("daemon.jobs.poll_image", row.image)
+    flash("Asking the registry about this digest. The release appears here within seconds.", "info")
+    return htmx.see_other(url_for("admin_releases.index"))
+
+
+@pages.get("/<release_id>")
+def release(release_id: str) -> Answer:
+    """One release: its digests, its changelog, and who runs it."""
+    access.operator()
+    return _release(releases.get(session(), release_id), ReasonForm())
+
+
+@pages.post("/<release_id>/quarantine")
+def quarantine(release_id: str) -> Answer:
+    """Make sure nobody rolls it out."""
+    operator = access.operator()
+    found = releases.get(session(), release_id)
+    form = ReasonForm()
+    if not form.validate():
+        return _release(found, form), 422
+    releases.quarantine(session(), found, form.reason.data, operator)
+    flash(f"Release {found.version} is quarantined.", "info")
+    return htmx.see_other(url_for("admin_releases.release", release_id=found.id))
+
+
+@pages.post("/<release_id>/lift")
+def lift(release_id: str) -> Answer:
+    """Allow it again."""
+    operator = access.operator()
+    found = releases.get(session(), release_id)
+    form = ReasonForm()
+    if not form.validate():
+        return _release(found, form), 422
+    releases.lift(session(), found, form.reason.data, operator)
+    flash(f"Release {found.version} may be rolled out again.", "info")
+    return htmx.see_other(url_for("admin_releases.release", release_id=found.id))
+
+
+def _page(form: DigestForm) -> Response:
+    return htmx.page(
+        "admin/releases.html",
+        live={"images": "admin/_images.html", "releases": "admin/_releases.html"},
+        images=catalogue.images(session()),
+        releases=catalogue.releases(session()),
+        form=form,
+    )
+
+
+def _release(found: Release, form: ReasonForm) -> str:
+    return render_template(
+        "admin/release.html",
+        release=found,
+        running=catalogue.running(session(), found),
+        rollouts=catalogue.rollouts_of(session(), found),
+        form=form,
+    )

@@ -1,0 +1,86 @@
+"""One bot: how it is, what happened to it, and the update it may take."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, flash, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from portal import htmx
+from portal.models import Bot, FleetMode, Trigger, utcnow
+from portal.policy import Action, Role
+from portal.services import fleet, history, inventory, notices, releases, rollouts
+from portal.services.rollouts import NewerReleaseError
+from portal.unit_of_work import session
+from portal.views import access, current
+from portal.views.access import OrgAccess
+
+pages = Blueprint("bot", __name__, url_prefix="/o/<slug>/bots/<bot_id>")
+
+Answer = BaseResponse | tuple[BaseResponse, int]
+
+
+@pages.get("/")
+def page(slug: str, bot_id: str) -> Answer:
+    """Status, events, what no snapshot protects, and the latest updates."""
+    mine, bot = access.bot(slug, bot_id)
+    (line,) = inventory.lines(session(), [bot])
+    return htmx.page(
+        "bot/page.html",
+        live={"status": "bot/_status.html"},
+        parts={"history": "bot/_history.html"},
+        access=mine,
+        org=mine.org,
+        bot=bot,
+        line=line,
+        updates=history.updates(session(), bot),
+        happenings=history.happenings(session(), bot),
+    )
+
+
+@pages.get("/changelog")
+def changelog(slug: str, bot_id: str) -> Answer:
+    """What is new in the update this bot may take."""
+    return _changelog(*access.bot(slug, bot_id))
+
+
+@pages.post("/update")
+def update_now(slug: str, bot_id: str) -> Answer:
+    """Update to the release whose changelog was shown. If another came out meanwhile, show that one instead."""
+    mine, bot = access.bot(slug, bot_id, Action.UPDATE_NOW)
+    by_provider = mine.roles == {Role.OPERATOR}
+    try:
+        rollouts.update_now(
+            session(),
+            current.allowlist(),
+            bot=bot,
+            digest=request.form.get("digest", ""),
+            actor=mine.user,
+            trigger=Trigger.OPERATOR if by_provider else Trigger.TENANT,
+        )
+    except NewerReleaseError as error:
+        return _changelog(mine, bot, str(error)), 409
+    flash(f"{bot.name} is being updated.", "info")
+    return htmx.go_to(url_for("org.home", slug=slug))
+
+
+@pages.post("/later")
+def later(slug: str, bot_id: str) -> Answer:
+    """Do not ask again for a while; the badge stays."""
+    mine, bot = access.bot(slug, bot_id, Action.UPDATE_NOW)
+    release = releases.behind(session(), bot)
+    if release is not None and request.form.get("digest") in release.digests:
+        notices.snooze(session(), bot, mine.user, release, utcnow())
+    return htmx.go_to(url_for("org.home", slug=slug))
+
+
+def _changelog(mine: OrgAccess, bot: Bot, refusal: str = "") -> Response:
+    return htmx.page(
+        "bot/changelog.html",
+        parts={"dialog": "bot/_changelog.html"},
+        access=mine,
+        org=mine.org,
+        bot=bot,
+        offer=notices.offer(session(), bot, mine.user, utcnow()),
+        paused=fleet.get(session()).mode is FleetMode.PAUSED,
+        refusal=refusal,
+    )

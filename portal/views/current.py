@@ -1,0 +1,19 @@
+"""What the running portal was configured with, in the shape views need."""
+
+from __future__ import annotations
+
+from flask import current_app
+
+from portal.rules.allowlist import Allowlist
+from portal.settings import Settings
+
+
+def settings() -> Settings:
+    """The settings of this portal."""
+    found: Settings = current_app.extensions["settings"]
+    return found
+
+
+def allowlist() -> Allowlist:
+    """The images that may run on this platform."""
+    return Allowlist.parse(settings().fleet_image_allowlist)
