@@ -75,6 +75,8 @@ class Poller:
     def _note_failure(self, image: str, error: Exception, now: datetime) -> None:
         logger.warning("poll of %s failed: %s", image, error)
         with self.database.transaction() as session:
-            images.note_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))
             if isinstance(error, RateLimited):
-                images.postpone(session, image, now + timedelta(seconds=error.retry_after))
+                until = now + timedelta(seconds=error.retry_after)
+                images.postpone(session, image, str(error), now, until)
+            else:
+                images.note_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))

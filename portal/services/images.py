@@ -187,13 +187,14 @@ def note_failure(session: Session, image: str, error: str, now: datetime, *, van
     session.flush()
 
 
-def postpone(session: Session, image: str, until: datetime) -> None:
-    """Leave the registry of an image alone until then: none of its images is due before."""
+def postpone(session: Session, image: str, error: str, now: datetime, until: datetime) -> None:
+    """Leave the registry of an image alone until then: none of its images is due before, and each says why."""
     registry = parse_reference(image).registry
     for row in session.scalars(sa.select(PolledImage)):
         waiting = row.image == image or row.next_poll_at is not None
         if waiting and parse_reference(row.image).registry == registry:
             row.next_poll_at = max(row.next_poll_at or until, until)
+            row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
     session.flush()
 
 

@@ -180,3 +180,17 @@ def test_an_answer_that_was_overtaken_is_dropped(database: Database) -> None:
         images.note_answer(session, IMAGE, old.digest, old, NOW)
 
         assert session.scalars(sa.select(PolledImage.release_id)).one() == new.id
+
+
+def test_a_registry_left_alone_stays_so_at_every_look(database: Database, add_bot: AddBot) -> None:
+    sibling = "ghcr.io/acme/sibling:managed"
+    for image in (IMAGE, sibling):
+        add_bot(image, Channel.CANARY)
+    _poll(database, NOW)
+    with database.transaction() as session:
+        images.postpone(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
+        images.postpone(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
+
+    for minutes in (1, 60, 119):
+        assert _due(database, NOW + timedelta(minutes=minutes)) == []
+    assert set(_due(database, NOW + timedelta(hours=2))) == {IMAGE, sibling}
