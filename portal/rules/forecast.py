@@ -76,7 +76,8 @@ def forecast(
         able = [one for one in left if one.may_be_canary] if batch.canary else left
         if not able:
             return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), None, NOBODY_FIRST)
-        due = sorted((one for one in due if one in able), key=lambda one: batch.canary and not one.canary_channel)
+        if batch.canary:
+            due = sorted((one for one in due if one.may_be_canary), key=lambda one: not one.canary_channel)
         if not due:
             clock = min(windows.next_window(one.hour_utc, clock).opens for one in able)
             continue
@@ -84,8 +85,8 @@ def forecast(
         if not ignore_windows:
             chosen = _before_the_hour_ends(chosen, max_parallel, per_bot, clock)
         waves.append(ForecastWave(len(waves) + 1, clock, len(chosen)))
-        for one in chosen:
-            left.remove(one)
+        gone = {id(one) for one in chosen}
+        left = [one for one in left if id(one) not in gone]
         ends_at = clock + _rounds(chosen, max_parallel) * per_bot
         clock = ends_at + strategy.pause_duration()
     return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), ends_at)

@@ -69,5 +69,5 @@ def _usual_duration(session: Session) -> timedelta:
         .order_by(BotUpdate.ended_at.desc())
         .limit(_SAMPLE)
     )
-    took = [ended - started for started, ended in session.execute(query).tuples() if started and ended]
+    took = [ended - started for started, ended in session.execute(query) if started and ended]
     return max(sum(took, timedelta()) / len(took), timedelta(seconds=1)) if took else _USUAL_DURATION

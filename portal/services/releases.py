@@ -34,7 +34,7 @@ def list_recent(session: Session, limit: int = 50) -> Sequence[Release]:
 def targets(session: Session) -> dict[str, Release]:
     """Map each polled image to the release its tag points at now; one that is quarantined is nobody's target."""
     query = sa.select(PolledImage.image, Release).join(PolledImage.release).where(Release.quarantined_at.is_(None))
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def target(session: Session, image: str) -> Release | None:

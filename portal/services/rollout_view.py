@@ -128,7 +128,7 @@ def running_per_node(session: Session) -> Counter[str]:
         .where(BotUpdate.state == UpdateState.RUNNING)
         .group_by(Bot.node_id)
     )
-    return Counter(dict(session.execute(query).tuples().all()))
+    return Counter(dict(session.execute(query).all()))
 
 
 def _part(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Part:
