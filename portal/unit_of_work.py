@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from portal.database import set_writing, writing
 from portal.extensions import db
 from portal.queue import DEFAULT, enqueue
+from portal.services import mail
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -74,4 +75,6 @@ def _finish(response: Response) -> Response:
     redis: Redis = current_app.extensions["redis"]
     for job, arguments, queue in g.pop("jobs", []):
         enqueue(redis, job, *arguments, queue=queue)
+    for mail_id in mail.take_posted(session()):
+        enqueue(redis, mail.SEND_JOB, mail_id)
     return response

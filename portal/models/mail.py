@@ -35,7 +35,8 @@ class OutgoingMail(Base):
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     dedupe_key: Mapped[str] = mapped_column(sa.String(200), unique=True)
-    message_id: Mapped[str] = mapped_column(sa.String(200))
+    message_id: Mapped[str | None] = mapped_column(sa.String(200))
+    """Given at the first attempt and kept by all that follow, so that a second copy is known as one."""
     to: Mapped[str] = mapped_column(sa.String(254))
     template: Mapped[str] = mapped_column(sa.String(64))
     context: Mapped[dict[str, Any]] = mapped_column(default=dict)
