@@ -29,9 +29,7 @@ from portal.rules.references import InvalidReference, parse_reference
         (["", "  "], "ghcr.io/acme/bot", False),
     ],
 )
-def test_images_are_admitted_by_registry_and_repository(
-    entries: list[str], image: str, admitted: bool
-) -> None:
+def test_images_are_admitted_by_registry_and_repository(entries: list[str], image: str, admitted: bool) -> None:
     assert Allowlist.parse(entries).admits(parse_reference(image)) is admitted
 
 
@@ -53,9 +51,7 @@ def test_the_refusal_names_image_setting_and_entries() -> None:
         allowlist.require(parse_reference("evil/bot:1"))
 
 
-@pytest.mark.parametrize(
-    "entry", ["ghcr.io/acme:1", "https://ghcr.io", "ghcr.io/acme/*", "*", "GHCR.io/Acme"]
-)
+@pytest.mark.parametrize("entry", ["ghcr.io/acme:1", "https://ghcr.io", "ghcr.io/acme/*", "*", "GHCR.io/Acme"])
 def test_entries_that_are_no_repository_are_refused(entry: str) -> None:
     with pytest.raises(InvalidReference):
         Allowlist.parse([entry])
