@@ -7,17 +7,14 @@ from docker.errors import APIError
 from daemon.update import containers
 from daemon.update.run import Run
 from portal.models import Step, UpdateState
-from portal.services import updates
+from portal.services import snapshots, updates, verdicts
 
 
 def commit(run: Run) -> None:
     """Decide, in one transaction, that the new container is the bot; then clean up."""
-    assert run.update.new_container_id is not None  # noqa: S101 - it has just been found healthy
     with run.write() as (session, update):
         updates.enter(session, update, Step.COMMIT)
-        updates.commit(
-            session, update, update.rollout.release, run.update.new_container_id, update.journal["address"]
-        )
+        verdicts.commit(session, update, update.rollout.release, run.new, update.journal["address"])
     clean(run)
 
 
@@ -32,24 +29,22 @@ def clean(run: Run) -> None:
 
 
 def _retire_old(run: Run) -> None:
-    assert run.update.new_container_id is not None  # noqa: S101 - it is the bot now
-    assert run.update.old_container_id is not None  # noqa: S101 - it was the bot before
     policy = run.saved["container"]["HostConfig"]["RestartPolicy"]
-    containers.set_restart_policy(run.hand(), run.update.new_container_id, policy)
+    containers.set_restart_policy(run.hand(), run.new, policy)
     # Its volumes are those of the new one.
-    containers.remove(run.hand(), run.update.old_container_id, with_fresh_volumes=False)
+    containers.remove(run.hand(), run.old, with_fresh_volumes=False)
 
 
 def delete_archives(run: Run) -> None:
     """Delete the update's snapshots from the node's disk."""
     with run.write() as (session, update):
-        paths = [snapshot.archive for snapshot in updates.snapshots_of(session, update.id)]
+        paths = [snapshot.archive for snapshot in snapshots.of_update(session, update.id)]
     if not paths:
         return
     run.still_mine()
     run.helper.delete(paths)
     with run.write() as (session, update):
-        updates.forget_archives(session, update.id)
+        snapshots.forget(session, update.id)
 
 
 def drop_keep_tag(run: Run) -> None:

@@ -18,8 +18,8 @@ from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
 from daemon.update.snapshots import Helper
 from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move
 from portal.rules.references import parse_reference
-from portal.services import updates
-from portal.services.updates import Ending
+from portal.services import snapshots, updates, verdicts
+from portal.services.verdicts import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def abandon(run: Run, error: Exception) -> None:
         with suppress(EngineUnreachable):  # it may be the very reason, and nothing was created yet
             forget_preparations(run)
     with run.write() as (session, update):
-        updates.fail(session, update, _failed(error))
+        verdicts.fail(session, update, _failed(error))
 
 
 def forget_preparations(run: Run) -> None:
@@ -64,7 +64,7 @@ def undo(run: Run, error: Exception) -> None:
         delete_archives(run)
         drop_keep_tag(run)
         with run.write() as (session, update):
-            updates.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
+            verdicts.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
 
     _or_call_for_help(run, start_again, words(error))
 
@@ -74,7 +74,7 @@ def roll_back(run: Run, error: Exception) -> None:
     tail = containers.log_tail(run.engine, run.update.new_container_id)
     with run.write() as (session, update):
         updates.enter(session, update, Step.ROLLBACK)
-        updates.condemn(session, update, words(error), tail)
+        verdicts.condemn(session, update, words(error), tail)
     go_back(run)
 
 
@@ -87,7 +87,7 @@ def go_back(run: Run) -> None:
         back = _bring_old_back(run)
         _point_tag_at(run, back.container_id)
         with run.write() as (session, update):
-            updates.went_back(
+            verdicts.went_back(
                 session,
                 update,
                 Ending(state=UpdateState.ROLLED_BACK),
@@ -108,8 +108,8 @@ def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
     except Exception as error:
         logger.exception("update %s could not be taken back", run.update.id)
         with run.write() as (session, update):
-            text = instructions(run, updates.snapshots_of(session, update.id), why, words(error))
-            updates.call_for_help(session, update, text)
+            text = instructions(run, snapshots.of_update(session, update.id), why, words(error))
+            verdicts.call_for_help(session, update, text)
         return False
     return True
 
@@ -135,8 +135,8 @@ def _remove_new(run: Run) -> None:
 
 def _restore_volumes(run: Run) -> None:
     with run.write() as (session, update):
-        snapshots = updates.snapshots_of(session, update.id)
-    for number, snapshot in enumerate(snapshots, start=1):
+        taken = snapshots.of_update(session, update.id)
+    for number, snapshot in enumerate(taken, start=1):
         if snapshot.state is SnapshotState.RESTORED:
             continue
         if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:

@@ -10,6 +10,7 @@ from typing import Any
 import docker
 import sqlalchemy as sa
 from docker.errors import DockerException
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from daemon.engine import EngineUnreachable, connect
@@ -24,8 +25,8 @@ from portal.services import updates
 from portal.services.bot_leases import LeaseLost
 from portal.settings import Settings
 
-NOT_OURS_TO_JUDGE = (EngineUnreachable, LeaseLost)
-"""Without engine or lease nothing can be decided: the row stays as it is, for whoever takes it over."""
+NOT_OURS_TO_JUDGE = (EngineUnreachable, LeaseLost, OperationalError)
+"""Without engine, lease or database nothing can be decided: the row stays as it is, for whoever takes it over."""
 
 _CALL_SECONDS = 20
 """Time limit of one call to the engine, well below the time a lease lasts."""
@@ -120,6 +121,16 @@ class Run:
         return saved
 
     @property
+    def old(self) -> str:
+        """Id of the old container."""
+        return _known(self.update.old_container_id)
+
+    @property
+    def new(self) -> str:
+        """Id of the new container."""
+        return _known(self.update.new_container_id)
+
+    @property
     def name(self) -> str:
         """Name of the bot's container, which the new one takes over."""
         return self.bot.container_name or str(self.saved["container"]["Name"]).lstrip("/")
@@ -139,6 +150,12 @@ class Run:
         """Helper containers of the image that was checked in the preflight."""
         image = self.update.journal.get("helper_image", self.settings.snapshot_image)
         return Helper(self.engine, image, self.labels, self.update.id)
+
+
+def _known(container_id: str | None) -> str:
+    if container_id is None:
+        raise UpdateFailed("the journal names no container; this is an error in Flotilla itself")
+    return container_id
 
 
 def words(error: Exception) -> str:

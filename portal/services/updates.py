@@ -5,7 +5,6 @@ Everything here is one short transaction of the worker that holds the bot's leas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -15,22 +14,15 @@ from sqlalchemy.orm import Session
 
 from portal.models import (
     Bot,
-    BotState,
     BotUpdate,
     DesiredState,
-    Release,
-    Rollout,
     RolloutState,
     SkipReason,
-    Snapshot,
-    SnapshotState,
     Step,
     UpdateState,
-    Verdict,
     move,
     utcnow,
 )
-from portal.services import events
 
 _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
@@ -43,16 +35,6 @@ class Claim(StrEnum):
     START = "start"
     RECOVER = "recover"
     CLEAN = "clean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ending:
-    """How an update ended, for the row, the bot and the event."""
-
-    state: UpdateState
-    error: str | None = None
-    transient: bool = False
-    cleaned: bool = False
 
 
 def claim(session: Session, update_id: str) -> Claim:
@@ -155,7 +137,7 @@ def _uncleaned() -> sa.ColumnElement[bool]:
 def enter(session: Session, update: BotUpdate, step: Step) -> None:
     """Write down that the step begins, before its first effect; the step before it has ended."""
     moment = utcnow().isoformat()
-    _close_timing(update, moment)
+    close_timing(update, moment)
     update.timings = update.timings | {step: [moment]}
     update.step = step
     if step is Step.STOP:
@@ -193,7 +175,7 @@ def give_back(session: Session, update: BotUpdate) -> bool:
 def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
     """End an update that turned out to have nothing to do; nothing was changed."""
     moment = utcnow()
-    _close_timing(update, moment.isoformat())
+    close_timing(update, moment.isoformat())
     move(
         session,
         update,
@@ -205,148 +187,12 @@ def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
     )
 
 
-def condemn(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
-    """Decide that the new container failed. From here on the update can only go back.
-
-    The data will be of another epoch than what anybody wrote down meanwhile.
-    """
-    update.verdict = Verdict.FAILED
-    update.error = reason
-    update.log_tail = log_tail
-    update.bot.epoch += 1
-    session.flush()
-
-
-def commit(session: Session, update: BotUpdate, release: Release, container_id: str, address: str | None) -> None:
-    """Decide that the new container is healthy: it is the bot from now on."""
-    bot = update.bot
-    previous = bot.current_digest
-    bot.container_id = container_id
-    bot.current_digest = release.digest
-    _seen_running(bot, address)
-    update.verdict = Verdict.HEALTHY
-    update.answering_at = utcnow()
-    _end(session, update, Ending(state=UpdateState.UPDATED))
-    events.record(
-        session,
-        "bot.updated",
-        actor_id=update.rollout.started_by,
-        org_id=bot.org_id,
-        bot_id=bot.id,
-        rollout_id=update.rollout_id,
-        data={"update": update.id, "from": previous, "to": release.digest, "version": release.version},
-    )
-
-
-def went_back(
-    session: Session, update: BotUpdate, ending: Ending, container_id: str, address: str | None, *, answers: bool
-) -> None:
-    """The old container serves again, after a rollback or because the update stopped before the start.
-
-    Args:
-        session: a fenced transaction.
-        update: the update.
-        ending: how it ended.
-        container_id: the old container, or the one it was created anew as.
-        address: where it answers now.
-        answers: whether it was seen to be healthy.
-    """
-    update.bot.container_id = container_id
-    if answers:
-        _seen_running(update.bot, address)
-        update.answering_at = utcnow()
-    elif address:
-        update.bot.address = address
-    fail(session, update, ending)
-
-
-def fail(session: Session, update: BotUpdate, ending: Ending) -> None:
-    """End an update that did not bring the bot to the release, and tell the log why."""
-    _end(session, update, ending)
-    rollout = session.get_one(Rollout, update.rollout_id)
-    events.record(
-        session,
-        "bot.update_failed",
-        actor_id=rollout.started_by,
-        org_id=update.bot.org_id,
-        bot_id=update.bot_id,
-        rollout_id=update.rollout_id,
-        data={
-            "update": update.id,
-            "outcome": ending.state,
-            "from": update.previous_digest,
-            "to": rollout.release.digest,
-            "version": rollout.release.version,
-            "error": update.error,
-            "transient": update.transient,
-        },
-    )
-
-
-def call_for_help(session: Session, update: BotUpdate, error: str) -> None:
-    """End an update that could not be taken back. The bot is left alone until an operator has looked.
-
-    Args:
-        session: a fenced transaction.
-        update: the update.
-        error: what went wrong, where the archives are, and the commands that help.
-    """
-    update.bot.needs_attention = error
-    fail(session, update, Ending(state=UpdateState.NEEDS_ATTENTION, error=error))
-
-
 def cleaned(session: Session, update: BotUpdate) -> None:
     """Nothing of this update is left behind on the engine."""
     update.cleaned_at = utcnow()
     session.flush()
 
 
-def snapshots_of(session: Session, update_id: str) -> list[Snapshot]:
-    """The update's archives, in the order they were taken."""
-    return list(
-        session.scalars(
-            sa.select(Snapshot)
-            .where(Snapshot.update_id == update_id, Snapshot.state != SnapshotState.DELETED)
-            .order_by(Snapshot.created_at, Snapshot.archive)
-        )
-    )
-
-
-def begin_snapshot(session: Session, update: BotUpdate, volume: str, archive: str) -> str:
-    """Write down that an archive of the volume is about to be written, and return the id of its row.
-
-    What an earlier attempt of the same update wrote about this volume is forgotten: that archive was deleted.
-    """
-    session.execute(sa.delete(Snapshot).where(Snapshot.update_id == update.id, Snapshot.volume == volume))
-    snapshot = Snapshot(update_id=update.id, node_id=update.bot.node_id, volume=volume, archive=archive)
-    session.add(snapshot)
-    session.flush()
-    return snapshot.id
-
-
-def forget_archives(session: Session, update_id: str) -> None:
-    """The update's archives were deleted from the node's disk."""
-    for snapshot in snapshots_of(session, update_id):
-        move(session, snapshot, snapshot.state, SnapshotState.DELETED)
-
-
-def _seen_running(bot: Bot, address: str | None) -> None:
-    moment = utcnow()
-    if bot.state is not BotState.RUNNING:
-        bot.state_since = moment
-    bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, moment, address
-
-
-def _end(session: Session, update: BotUpdate, ending: Ending) -> None:
-    moment = utcnow()
-    _close_timing(update, moment.isoformat())
-    update.error = ending.error or update.error
-    update.transient = ending.transient
-    update.ended_at = moment
-    if ending.cleaned:
-        update.cleaned_at = moment
-    move(session, update, UpdateState.RUNNING, ending.state)
-
-
-def _close_timing(update: BotUpdate, moment: str) -> None:
+def close_timing(update: BotUpdate, moment: str) -> None:
+    """The step the update was in has ended at that moment (ISO 8601)."""
     update.timings = {step: [*times, moment][:2] for step, times in update.timings.items()}

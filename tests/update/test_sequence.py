@@ -14,7 +14,7 @@ from daemon.demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, UNHEALTHY,
 from daemon.update.names import name_of
 from daemon.update.sequence import update_bot
 from portal.models import BotState, BotUpdate, Event, Node, SkipReason, Step, UpdateState, Verdict
-from portal.services import updates
+from portal.services import snapshots
 from tests.update.bots import NOTE, Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -159,7 +159,7 @@ def test_a_rollback_that_fails_asks_for_a_person(site: Site) -> None:
     while site.update(update_id).step is not Step.HEALTH:
         time.sleep(0.05)
     with site.database.reading() as session:
-        archives = [row.archive for row in updates.snapshots_of(session, update_id)]
+        archives = [row.archive for row in snapshots.of_update(session, update_id)]
     Path(archives[0]).write_bytes(b"tampered with")
     worker.join()
     update, bot = site.update(update_id), site.bot()
