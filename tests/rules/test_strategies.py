@@ -1,0 +1,143 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portal.rules.strategies import (
+    DEFAULTS,
+    STRATEGIES,
+    Batch,
+    Facts,
+    Failure,
+    OnFailure,
+    ParameterError,
+    parse_parameters,
+    strategy_for,
+)
+
+NOW = datetime(2026, 5, 4, 3, tzinfo=UTC)
+UNHEALTHY = Failure("did not become healthy")
+UNREACHABLE = Failure("the engine does not answer", transient=True)
+
+
+def facts(
+    *,
+    total: int = 10,
+    wave: int = 1,
+    due: int = 10,
+    updated: int = 1,
+    failed: int = 0,
+    proven: bool = True,
+    wave_ended_at: datetime | None = None,
+) -> Facts:
+    return Facts(
+        total=total,
+        wave=wave,
+        due=due,
+        in_flight=0,
+        updated=updated,
+        failed=failed,
+        proven=proven,
+        wave_ended_at=wave_ended_at,
+        now=NOW,
+    )
+
+
+def test_a_rolling_wave_begins_with_its_canaries_alone() -> None:
+    strategy = strategy_for("rolling_wave", {"canary": 2})
+
+    assert strategy.next_batch(facts(total=100, wave=0, updated=0, proven=False)) == Batch(2, canary=True)
+
+
+@pytest.mark.parametrize(("total", "size"), [(1, 1), (3, 1), (4, 1), (8, 2), (11, 2), (120, 30)])
+def test_later_waves_are_a_share_of_the_whole_and_at_least_one_bot(total: int, size: int) -> None:
+    assert strategy_for("rolling_wave", {}).next_batch(facts(total=total)) == Batch(size)
+
+
+def test_the_next_wave_waits_for_the_pause() -> None:
+    strategy = strategy_for("rolling_wave", {"pause_seconds": 60})
+
+    assert strategy.next_batch(facts(wave_ended_at=NOW - timedelta(seconds=59))).size == 0
+    assert strategy.next_batch(facts(wave_ended_at=NOW - timedelta(seconds=60))).size == 2
+
+
+def test_a_failing_canary_aborts() -> None:
+    answer = strategy_for("rolling_wave", {}).on_bot_failure(facts(proven=False, failed=1), "bot", UNHEALTHY, 1)
+
+    assert answer is OnFailure.ABORT
+
+
+@pytest.mark.parametrize(("failed", "answer"), [(1, OnFailure.SKIP), (2, OnFailure.SKIP), (3, OnFailure.ABORT)])
+def test_later_failures_abort_at_the_threshold(failed: int, answer: OnFailure) -> None:
+    strategy = strategy_for("rolling_wave", {"failure_threshold": 3})
+
+    assert strategy.on_bot_failure(facts(failed=failed), "bot", UNHEALTHY, 1) is answer
+
+
+@pytest.mark.parametrize("name", ["single_bot", "immediate"])
+def test_one_failure_stops_nobody_else_where_nobody_waits_for_proof(name: str) -> None:
+    strategy = strategy_for(name, {})
+
+    assert strategy.on_bot_failure(facts(proven=False, failed=50), "bot", UNHEALTHY, 1) is OnFailure.SKIP
+    assert strategy.pause_duration() == timedelta()
+
+
+def test_single_bot_takes_one_and_immediate_takes_all_that_are_due() -> None:
+    assert strategy_for("single_bot", {}).next_batch(facts(due=7)) == Batch(1)
+    assert strategy_for("immediate", {}).next_batch(facts(due=7)) == Batch(7)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_cannot_be_the_releases_fault_is_retried_and_never_aborts(name: str) -> None:
+    strategy = strategy_for(name, {"max_retries": 2})
+    bad = facts(proven=False, failed=99)
+
+    answers = [strategy.on_bot_failure(bad, "bot", UNREACHABLE, attempt) for attempt in (1, 2, 3)]
+
+    assert answers == [OnFailure.RETRY, OnFailure.RETRY, OnFailure.SKIP]
+
+
+def test_an_unhealthy_container_is_never_tried_again() -> None:
+    for name in STRATEGIES:
+        answer = strategy_for(name, {"max_retries": 10}).on_bot_failure(facts(failed=1), "bot", UNHEALTHY, 1)
+        assert answer is not OnFailure.RETRY
+
+
+def test_parameters_not_given_have_their_defaults_and_only_those_that_matter_are_kept() -> None:
+    assert parse_parameters("rolling_wave", {"percentage": "50"}) == DEFAULTS | {"percentage": 50}
+    assert parse_parameters("immediate", {"percentage": "50"}) == {"max_retries": 2}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "field"),
+    [
+        ("rolling_wave", {"percentage": 0}, "percentage"),
+        ("rolling_wave", {"percentage": 101}, "percentage"),
+        ("rolling_wave", {"percentage": "a lot"}, "percentage"),
+        ("rolling_wave", {"percentage": None}, "percentage"),
+        ("rolling_wave", {"canary": 0}, "canary"),
+        ("rolling_wave", {"canary": 1.5}, "canary"),
+        ("rolling_wave", {"canary": True}, "canary"),
+        ("rolling_wave", {"pause_seconds": -1}, "pause_seconds"),
+        ("rolling_wave", {"failure_threshold": 0}, "failure_threshold"),
+        ("immediate", {"max_retries": -1}, "max_retries"),
+        ("single_bot", {"speed": 1}, "speed"),
+        ("teleport", {}, "strategy"),
+    ],
+)
+def test_parameters_that_make_no_sense_are_refused_by_name(name: str, values: dict[str, object], field: str) -> None:
+    with pytest.raises(ParameterError, match=f"^{field}: ") as refused:
+        parse_parameters(name, values)
+    assert refused.value.field == field
+
+
+@given(
+    percentage=st.integers(1, 100),
+    total=st.integers(1, 2000),
+)
+def test_a_wave_never_exceeds_its_share(percentage: int, total: int) -> None:
+    size = strategy_for("rolling_wave", {"percentage": percentage}).next_batch(facts(total=total)).size
+
+    assert size >= 1
+    assert size == 1 or size * 100 <= total * percentage
