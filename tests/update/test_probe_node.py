@@ -7,6 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from daemon import health
+from daemon.demo.processes import free_port
 from daemon.demo.versions import SECOND, UNHEALTHY
 from daemon.health import probe_node
 from portal.database import Database
@@ -135,7 +136,7 @@ def test_a_node_that_does_not_answer_is_offline_until_it_does(site: Site) -> Non
     bot = probed(site)
     url = node_of(site).docker_url
     with change(site) as row:
-        row.node.docker_url = "unix:///no/such/socket"
+        row.node.docker_url = f"tcp://127.0.0.1:{free_port()}"
 
     assert probed(site).state is bot.state
     offline = node_of(site)
