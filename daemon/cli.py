@@ -9,7 +9,7 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import processes
+from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts
 from daemon.embedded_redis import CannotServe
 from daemon.update.errors import UpdateFailed
 from portal.rules.allowlist import ImageNotAllowed
@@ -89,8 +89,20 @@ def _tables_are_missing(error: OperationalError | ProgrammingError) -> bool:
     return "no such " in text or "does not exist" in text
 
 
-for command in (processes.worker, processes.scheduler, processes.redis):
+for command in (
+    processes.worker,
+    processes.scheduler,
+    processes.redis,
+    admin.admin,
+    bots.bots,
+    doctor.doctor,
+    nodes.nodes,
+    orgs.orgs,
+    releases.releases,
+    rollouts.rollouts,
+):
     main.add_command(command)
+
 
 if __name__ == "__main__":
     main(prog_name="flotilla")

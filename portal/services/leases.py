@@ -59,6 +59,12 @@ def release(session: Session, held: HeldLease) -> bool:
     return _change(session, held, sa.true(), owner=None, until=None)
 
 
+def is_held(session: Session, name: str) -> bool:
+    """Whether anybody holds that lease just now."""
+    until = session.scalar(sa.select(Lease.until).where(Lease.name == name))
+    return until is not None and until > now(session)
+
+
 def _change(session: Session, held: HeldLease, condition: sa.ColumnElement[bool], **values: Any) -> bool:
     statement = (
         sa.update(Lease)

@@ -46,7 +46,7 @@ def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
         InvalidError: a field makes no sense; it names the field.
         ConflictError: there is a node of that name.
     """
-    _check(new)
+    check(new)
     node = Node(**vars(new))
     try:
         with session.begin_nested():
@@ -104,7 +104,12 @@ def did_not_answer(session: Session, node_id: str, error: str) -> None:
         events.record(session, "node.offline", data={"node": node.id, "name": node.name, "error": error})
 
 
-def _check(new: NewNode) -> None:
+def check(new: NewNode) -> None:
+    """Do nothing if the description makes sense; it says nothing of the engine itself.
+
+    Raises:
+        InvalidError: a field makes no sense; it names the field.
+    """
     if not _NAME.fullmatch(new.name):
         raise InvalidError("Name a node with up to 63 lower-case letters, digits and dashes.", "name")
     if not new.docker_url.startswith(("unix://", "tcp://", "https://")):

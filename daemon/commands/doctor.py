@@ -1,0 +1,22 @@
+"""`flotilla doctor`: is everything there that Flotilla needs?"""
+
+from __future__ import annotations
+
+import click
+
+from daemon.context import current
+from daemon.doctor import examine
+
+
+@click.command()
+def doctor() -> None:
+    """Look at database, Redis, workers, scheduler, engines, registries and disk.
+
+    The exit code is 1 when something is wrong.
+    """
+    well = True
+    for finding in examine(current()):
+        click.echo(f"{'ok   ' if finding.well else 'WRONG'}  {finding.subject}: {finding.detail}")
+        well = well and finding.well
+    if not well:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,143 @@
+"""Looks at everything Flotilla depends on, and says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from docker.errors import DockerException
+from redis.exceptions import RedisError
+from rq import Worker
+from sqlalchemy.exc import SQLAlchemyError
+
+from daemon.context import Context
+from daemon.engine import connect
+from daemon.registry.client import RegistryClient
+from daemon.registry.credentials import Credentials
+from daemon.registry.errors import RegistryError
+from daemon.scheduler import LEASE
+from daemon.update.errors import UpdateFailed
+from portal.extensions import ROOT
+from portal.models import Node, PolledImage
+from portal.rules.references import parse_reference
+from portal.services import leases, nodes
+
+_LEAST_FREE_BYTES = 1024**3
+
+
+class Ill(Exception):
+    """What is wrong, and what to do about it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What became of one check.
+
+    Attributes:
+        subject: what was looked at.
+        well: all is as it should be.
+        detail: in words.
+    """
+
+    subject: str
+    well: bool
+    detail: str
+
+
+def examine(context: Context) -> Iterator[Finding]:
+    """Look at one part after the other; each finding comes as soon as it is there."""
+    yield _look("disk", lambda: _disk(context))
+    yield _look("redis", lambda: _redis(context))
+    yield _look("workers", lambda: _workers(context))
+    database = _look("database", lambda: _database(context))
+    yield database
+    if not database.well:
+        return
+    yield _look("scheduler", lambda: _scheduler(context))
+    with context.database.reading() as session:
+        all_nodes = nodes.every(session)
+        images = list(session.scalars(sa.select(PolledImage.image).order_by(PolledImage.image)))
+    for node in all_nodes:
+        yield _look(f"engine {node.name}", lambda node=node: _engine(node))  # type: ignore[misc]
+    for registry, image in {parse_reference(image).registry: image for image in images}.items():
+        yield _look(f"registry {registry}", lambda image=image: _registry(context, image))  # type: ignore[misc]
+
+
+def _look(subject: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, check())
+    except (Ill, RegistryError, UpdateFailed, DockerException) as error:
+        return Finding(subject, False, str(error))
+    except RedisError as error:
+        return Finding(
+            subject, False, f"no answer ({type(error).__name__}): check REDIS_URL or start `flotilla redis`"
+        )
+    except SQLAlchemyError as error:
+        return Finding(subject, False, f"cannot be used ({type(error).__name__}): check DATABASE_URL")
+
+
+def _disk(context: Context) -> str:
+    folder = context.settings.data_dir
+    free = shutil.disk_usage(folder).free
+    if free < _LEAST_FREE_BYTES:
+        raise Ill(f"only {free // 1024**2} MB are free in {folder}; make room")
+    return f"{free // 1024**3} GB are free in {folder}"
+
+
+def _redis(context: Context) -> str:
+    return f"answers, version {context.redis.info('server')['redis_version']}"
+
+
+def _workers(context: Context) -> str:
+    number = Worker.count(connection=context.redis)
+    if number == 0:
+        raise Ill("none is running: start `flotilla worker`")
+    return f"{number} processes are running"
+
+
+def _database(context: Context) -> str:
+    with context.database.engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    if found != head:
+        raise Ill(f"is at revision {found} instead of {head}: run `flask --app portal.wsgi:create_wsgi db upgrade`")
+    return f"answers, at revision {found}"
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    return config
+
+
+def _scheduler(context: Context) -> str:
+    with context.database.reading() as session:
+        if not leases.is_held(session, LEASE):
+            raise Ill("none leads: start `flotilla scheduler`")
+    return "one leads"
+
+
+def _engine(node: Node) -> str:
+    with closing(connect(node)) as engine:
+        version = engine.version()
+    platform = f"{version['Os']}/{version['Arch']}"
+    if platform != node.platform:
+        raise Ill(f"is {platform}, but the node was added as {node.platform}")
+    return f"answers, version {version['Version']}"
+
+
+def _registry(context: Context, image: str) -> str:
+    credentials = Credentials.from_docker_config(context.settings.registry_config)
+    client = RegistryClient(credentials, context.settings.insecure_registries)
+    reference = parse_reference(image)
+    if reference.digest is None:
+        client.current_digest(reference)
+    else:
+        client.resolve(reference, [])
+    return f"answers for {image}"
