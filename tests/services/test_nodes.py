@@ -1,0 +1,101 @@
+"""Nodes are taken in only when their description makes sense, and remember whether they answer."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from portal.database import Database
+from portal.models import Event, NodeState, utcnow
+from portal.services import nodes
+from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.nodes import NewNode
+
+GOOD = NewNode(name="oslo-1", docker_url="unix:///run/docker.sock", snapshot_dir="/var/lib/flotilla")
+
+
+def tags(database: Database) -> list[str]:
+    """What the log tells, oldest first."""
+    with database.reading() as session:
+        return list(session.scalars(sa.select(Event.tag).order_by(Event.id)))
+
+
+def test_a_node_is_found_by_its_name(database: Database) -> None:
+    with database.transaction() as session:
+        added = nodes.add(session, GOOD)
+        nodes.add(session, replace(GOOD, name="bergen"))
+    with database.reading() as session:
+        assert nodes.by_name(session, "oslo-1").id == added.id
+        assert [node.name for node in nodes.every(session)] == ["bergen", "oslo-1"]
+        with pytest.raises(NotFoundError, match="no node named mars; the nodes are: bergen, oslo-1"):
+            nodes.by_name(session, "mars")
+    assert tags(database) == ["node.added", "node.added"]
+
+
+def test_names_are_taken_once_and_the_transaction_goes_on(database: Database) -> None:
+    with database.transaction() as session:
+        nodes.add(session, GOOD)
+        with pytest.raises(ConflictError, match="oslo-1 already"):
+            nodes.add(session, GOOD)
+    with database.reading() as session:
+        assert len(nodes.every(session)) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "Oslo"),
+        ("name", "-oslo"),
+        ("name", "o" * 64),
+        ("docker_url", "/run/docker.sock"),
+        ("docker_url", "ssh://host"),
+        ("snapshot_dir", "snapshots"),
+        ("snapshot_dir", "/"),
+        ("snapshot_dir", "/var"),
+        ("snapshot_dir", "/var/lib:ro"),
+        ("snapshot_dir", "/var/lib/../.."),
+        ("tls", {"ca": "/ca.pem"}),
+        ("port_first", 0),
+        ("port_first", 30000),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(database: Database, field: str, value: Any) -> None:
+    with database.transaction() as session, pytest.raises(InvalidError) as refused:
+        nodes.add(session, replace(GOOD, **{field: value}))
+    assert refused.value.field == field
+
+
+def test_a_node_goes_offline_and_comes_back_once(database: Database) -> None:
+    with database.transaction() as session:
+        node = nodes.add(session, GOOD)
+        for _ in range(2):
+            nodes.did_not_answer(session, node.id, "no such socket")
+        assert (node.state, node.last_error, node.last_seen_at) == (NodeState.OFFLINE, "no such socket", None)
+        moment = utcnow()
+        for _ in range(2):
+            nodes.answered(session, node.id, moment)
+        assert (node.state, node.last_error, node.last_seen_at) == (NodeState.ACTIVE, None, moment)
+    assert tags(database) == ["node.added", "node.offline", "node.online"]
+
+
+def test_draining_is_an_operators_wish_that_outlives_silence(database: Database) -> None:
+    with database.transaction() as session:
+        node = nodes.add(session, GOOD)
+        nodes.set_draining(session, node, draining=True)
+        nodes.set_draining(session, node, draining=True)
+        nodes.did_not_answer(session, node.id, "no such socket")
+        nodes.answered(session, node.id, utcnow())
+        states = [node.state]
+        nodes.set_draining(session, node, draining=False)
+        states.append(node.state)
+    assert states == [NodeState.DRAINING, NodeState.ACTIVE]
+    assert tags(database) == ["node.added", "node.changed", "node.changed"]
+
+
+def test_an_offline_node_is_not_made_active_by_wishing(database: Database) -> None:
+    with database.transaction() as session:
+        node = nodes.add(session, GOOD)
+        nodes.did_not_answer(session, node.id, "no such socket")
+        nodes.set_draining(session, node, draining=False)
+        assert node.state is NodeState.OFFLINE
