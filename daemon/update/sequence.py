@@ -81,14 +81,13 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
     """
     with database.reading() as session:
         update = session.get(BotUpdate, update_id)
-        earlier = updates.left_uncleaned(session, update_id)
-    if update is None:
-        return
+        if update is None:
+            return
+        earlier = updates.unfinished_before(session, update)
     try:
         with BotLease(database, update.bot_id) as lease:
-            for left_behind in earlier:
-                _work(database, settings, lease, left_behind)
-            _work(database, settings, lease, update_id)
+            for each in (*earlier, update_id):
+                _work(database, settings, lease, each)
     except (BotBusy, LeaseLost) as reason:
         logger.info("update %s is left to another worker: %s", update_id, reason)
     except UpdateFailed as error:

@@ -16,7 +16,6 @@ from portal.models import (
     Bot,
     BotUpdate,
     DesiredState,
-    RolloutState,
     SkipReason,
     Step,
     UpdateState,
@@ -40,8 +39,8 @@ class Claim(StrEnum):
 def claim(session: Session, update_id: str) -> Claim:
     """Look at an update whose bot we hold, and make it ours.
 
-    A pending update of a running rollout starts, unless nothing is to be done: then it is skipped. A running one was
-    left by a worker that died. An ended one that is not cleaned up yet has its left-overs removed.
+    A pending update that is due starts, unless nothing is to be done: then it is skipped. A running one was left by
+    a worker that died. An ended one that is not cleaned up yet has its left-overs removed.
     """
     update = session.get(BotUpdate, update_id)
     if update is None:
@@ -50,12 +49,22 @@ def claim(session: Session, update_id: str) -> Claim:
         return Claim.RECOVER
     if update.state in {UpdateState.UPDATED, UpdateState.ROLLED_BACK}:
         return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
-    if update.state is not UpdateState.PENDING or update.rollout.state is not RolloutState.RUNNING:
+    if not _is_due(update):
         return Claim.NOTHING
     if reason := _nothing_to_do(update):
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, ended_at=utcnow())
         return Claim.NOTHING
     return Claim.START if _begin(session, update) else Claim.NOTHING
+
+
+def _is_due(update: BotUpdate) -> bool:
+    # A message may come late or twice; the rows say what the rollout wants now.
+    return (
+        update.state is UpdateState.PENDING
+        and update.rollout.state is RolloutState.RUNNING
+        and update.wave is not None
+        and (update.not_before is None or update.not_before <= utcnow())
+    )
 
 
 def _nothing_to_do(update: BotUpdate) -> SkipReason | None:
@@ -96,12 +105,13 @@ def _begin(session: Session, update: BotUpdate) -> bool:
     )
 
 
-def left_uncleaned(session: Session, update_id: str) -> list[str]:
-    """Ids of earlier, ended updates of the same bot whose left-overs nobody removed yet."""
-    bot_id = sa.select(BotUpdate.bot_id).where(BotUpdate.id == update_id).scalar_subquery()
+def unfinished_before(session: Session, update: BotUpdate) -> list[str]:
+    """Ids of other updates of the same bot that a worker left in the middle, or did not clean up after."""
     return list(
         session.scalars(
-            sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot_id, BotUpdate.id != update_id, _uncleaned())
+            sa.select(BotUpdate.id)
+            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, _unfinished())
+            .order_by(BotUpdate.created_at)
         )
     )
 
@@ -120,7 +130,7 @@ def abandoned(session: Session, moment: datetime) -> list[BotUpdate]:
             sa.select(BotUpdate)
             .join(Bot)
             .where(
-                sa.or_(BotUpdate.state == UpdateState.RUNNING, _uncleaned()),
+                _unfinished(),
                 sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment),
             )
             .order_by(BotUpdate.created_at)
@@ -128,10 +138,9 @@ def abandoned(session: Session, moment: datetime) -> list[BotUpdate]:
     )
 
 
-def _uncleaned() -> sa.ColumnElement[bool]:
-    return sa.and_(
-        BotUpdate.state.in_([UpdateState.UPDATED, UpdateState.ROLLED_BACK]), BotUpdate.cleaned_at.is_(None)
-    )
+def _unfinished() -> sa.ColumnElement[bool]:
+    ended = BotUpdate.state.in_([UpdateState.UPDATED, UpdateState.ROLLED_BACK])
+    return sa.or_(BotUpdate.state == UpdateState.RUNNING, sa.and_(ended, BotUpdate.cleaned_at.is_(None)))
 
 
 def enter(session: Session, update: BotUpdate, step: Step) -> None:
