@@ -333,13 +333,16 @@ def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor
 
 
 def may_start(session: Session, update: BotUpdate) -> bool:
-    """Whether a worker may begin with this bot now. The message that named it may be old: ask in the claim itself."""
+    """Whether it is this bot's turn. The message that named it may be old, so a worker asks when it claims the bot.
+
+    A bot that missed its hour has been taken out of its wave; a rollout or the fleet may have been paused since.
+    """
     rollout = update.rollout
     return (
         update.state is UpdateState.PENDING
         and update.wave is not None
+        and (update.not_before is None or update.not_before <= utcnow())
         and rollout.state is RolloutState.RUNNING
-        and rollout.release.quarantined_at is None
         and fleet.get(session).mode is not FleetMode.PAUSED
     )
 

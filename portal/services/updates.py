@@ -22,6 +22,7 @@ from portal.models import (
     move,
     utcnow,
 )
+from portal.services import rollouts
 
 _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
@@ -49,22 +50,12 @@ def claim(session: Session, update_id: str) -> Claim:
         return Claim.RECOVER
     if update.state in {UpdateState.UPDATED, UpdateState.ROLLED_BACK}:
         return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
-    if not _is_due(update):
+    if not rollouts.may_start(session, update):  # a message may come late or twice
         return Claim.NOTHING
     if reason := _nothing_to_do(update):
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, ended_at=utcnow())
         return Claim.NOTHING
     return Claim.START if _begin(session, update) else Claim.NOTHING
-
-
-def _is_due(update: BotUpdate) -> bool:
-    # A message may come late or twice; the rows say what the rollout wants now.
-    return (
-        update.state is UpdateState.PENDING
-        and update.rollout.state is RolloutState.RUNNING
-        and update.wave is not None
-        and (update.not_before is None or update.not_before <= utcnow())
-    )
 
 
 def _nothing_to_do(update: BotUpdate) -> SkipReason | None:
