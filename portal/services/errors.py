@@ -30,3 +30,7 @@ class InvalidError(ServiceError):
 
 class ConflictError(ServiceError):
     """Somebody else was faster, or the state does not allow it (any more)."""
+
+
+class StaleError(ConflictError):
+    """The row was changed since the form was opened: show it as it is now and let the person decide again."""

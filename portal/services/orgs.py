@@ -6,12 +6,47 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import Bot, Membership, MembershipState, Org, OrgState, User
-from portal.policy import Role
+from portal.policy import Action, Role, can
+from portal.services.errors import ConflictError, ForbiddenError
 
 
 def by_slug(session: Session, slug: str) -> Org | None:
     """The organization with that slug, unless it is gone for good."""
     return session.scalar(sa.select(Org).where(Org.slug == slug, Org.state != OrgState.DELETED))
+
+
+def lock(session: Session, org: Org) -> Org:
+    """Lock the organization's row until the transaction ends, and read it again as it is now.
+
+    Every change of memberships, invites and ownership does this first, so of two that race one sees what the
+    other did. SQLite has one writer anyway.
+    """
+    statement = sa.select(Org).where(Org.id == org.id).with_for_update()
+    return session.scalars(statement.execution_options(populate_existing=True)).one()
+
+
+def lock_for(session: Session, org: Org, actor: User, action: Action) -> Org:
+    """Lock the organization for somebody's action, whose right is read again under the lock.
+
+    Raises:
+        ForbiddenError: the actor may not do that (any more).
+        ConflictError: the organization is being deleted.
+    """
+    org = lock(session, org)
+    if not can(roles(session, org, actor), action):
+        raise ForbiddenError("Your role in this organization does not allow this any more.")
+    require_active(org)
+    return org
+
+
+def require_active(org: Org) -> None:
+    """Do nothing for an organization that lives.
+
+    Raises:
+        ConflictError: it is being deleted.
+    """
+    if org.state is not OrgState.ACTIVE:
+        raise ConflictError(f"{org.name} is being deleted. Its owner can restore it; then try again.")
 
 
 def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
@@ -22,11 +57,13 @@ def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
     if org.owner_id == user.id:
         found.add(Role.OWNER)
     membership = session.scalar(
-        sa.select(Membership).where(
+        sa.select(Membership)
+        .where(
             Membership.org_id == org.id,
             Membership.user_id == user.id,
             Membership.state == MembershipState.ACTIVE,
         )
+        .execution_options(populate_existing=True)
     )
     if membership:
         found.add(Role(membership.role))

@@ -1,0 +1,32 @@
+"""Closing invites that lost their reason."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import Invite, InviteState, Org, User, move
+from portal.services import events
+
+
+def close_of(session: Session, org: Org, user: User, actor: User, now: datetime) -> None:
+    """Revoke the pending invites to a user's address and those the user sent, as the user leaves the organization.
+
+    Args:
+        session: a transaction that has locked the organization.
+        org: the organization.
+        user: who leaves it.
+        actor: who ended the membership.
+        now: the present.
+    """
+    pending = sa.select(Invite).where(
+        Invite.org_id == org.id,
+        Invite.state == InviteState.PENDING,
+        (Invite.email_normalized == user.email_normalized) | (Invite.invited_by == user.id),
+    )
+    for invite in session.scalars(pending).all():
+        if move(session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now):
+            data = {"invite_id": invite.id, "email": invite.email, "because": "membership ended"}
+            events.record(session, "invite.revoked", actor_id=actor.id, org_id=org.id, data=data)
