@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from daemon.update.capture import shared_container, with_names
+from daemon.update.inherited import inherits_entrypoint
 from daemon.update.mounts import clean, without_copy
 from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL
 from daemon.update.networks import endpoints, primary_network, short_id
@@ -112,7 +113,7 @@ def _of_settings(
 def _of_command(
     was: dict[str, Any], old_image: dict[str, Any], now: dict[str, Any], new_image: dict[str, Any]
 ) -> Iterator[str]:
-    entrypoint_inherited = _same(was.get("Entrypoint"), old_image.get("Entrypoint"))
+    entrypoint_inherited = inherits_entrypoint(was, old_image)
     command_inherited = entrypoint_inherited and _same(was.get("Cmd"), old_image.get("Cmd"))
     for key, inherited in (("Entrypoint", entrypoint_inherited), ("Cmd", command_inherited)):
         if not _same(now.get(key), (new_image if inherited else was).get(key)):

@@ -38,7 +38,16 @@ def changed(values: dict[str, Any] | None, inherited: dict[str, Any] | None) -> 
 def _own_command(config: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     """Decide on entrypoint and command together: an engine ignores the image's command beside a set entrypoint."""
     command, entrypoint = config.get("Cmd"), config.get("Entrypoint")
-    if (entrypoint or []) != (image.get("Entrypoint") or []):
+    if not inherits_entrypoint(config, image):
         # An entrypoint that was taken away is asked for as one empty word.
         return {"Entrypoint": entrypoint or [""], "Cmd": command}
     return {"Entrypoint": None, "Cmd": None if command == image.get("Cmd") else command}
+
+
+def inherits_entrypoint(config: dict[str, Any], image: dict[str, Any]) -> bool:
+    """Say whether a container's entrypoint is its image's.
+
+    Where the image's command is missing, the same entrypoint was set by hand.
+    """
+    command_dropped = bool(image.get("Cmd")) and not config.get("Cmd")
+    return (config.get("Entrypoint") or []) == (image.get("Entrypoint") or []) and not command_dropped

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.update.inherited import own_config
@@ -49,6 +49,7 @@ def merged(own: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
     return result | {"Entrypoint": [] if entrypoint == [""] else entrypoint or [], "Cmd": command or []}
 
 
+@settings(deadline=None)
 @given(said=CONFIGS, image=CONFIGS)
 def test_own_settings_and_the_image_make_the_container_again(said: dict[str, Any], image: dict[str, Any]) -> None:
     """Nothing that was said gets lost, whatever the image says."""
@@ -57,6 +58,7 @@ def test_own_settings_and_the_image_make_the_container_again(said: dict[str, Any
     assert merged(own_config(container, image), image) == container
 
 
+@settings(deadline=None)
 @given(said=CONFIGS, old=CONFIGS, new=CONFIGS)
 def test_nothing_of_the_old_image_is_carried_along(
     said: dict[str, Any], old: dict[str, Any], new: dict[str, Any]

@@ -186,6 +186,7 @@ def test_a_replacement_that_cannot_join_its_networks_is_not_left_behind(
         pytest.param((None, None), (["nice"], ["new"]), id="both-from-the-image"),
         pytest.param((None, ["mine"]), (["nice"], ["mine"]), id="command-set"),
         pytest.param((["sh"], None), (["sh"], None), id="entrypoint-set-drops-the-command"),
+        pytest.param((["env"], None), (["env"], None), id="entrypoint-as-in-the-image-drops-the-command-too"),
         pytest.param((["sh"], ["old"]), (["sh"], ["old"]), id="command-as-in-the-image-beside-a-set-entrypoint"),
         pytest.param(([""], ["mine"]), (None, ["mine"]), id="entrypoint-taken-away"),
         pytest.param(([], None), (None, ["old"]), id="entrypoint-emptied"),
