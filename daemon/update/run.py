@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import docker
-import sqlalchemy as sa
 from docker.errors import DockerException
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -18,10 +17,9 @@ from daemon.update.errors import UpdateFailed
 from daemon.update.lease import BotLease
 from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
 from daemon.update.snapshots import Helper
-from portal.database import Database
-from portal.models import Bot, BotUpdate, FleetSettings, Node, Release, Step
+from portal.models import Bot, BotUpdate, Node, Release, Step
 from portal.rules.references import parse_reference
-from portal.services import updates
+from portal.services import fleet, updates
 from portal.services.bot_leases import LeaseLost
 from portal.settings import Settings
 
@@ -36,21 +34,20 @@ class Run:
     """Everything the steps of one update share.
 
     Args:
-        database: where the update stands.
         settings: of this installation.
         lease: held on the update's bot.
         update_id: the update, running.
     """
 
-    def __init__(self, database: Database, settings: Settings, lease: BotLease, update_id: str) -> None:
+    def __init__(self, settings: Settings, lease: BotLease, update_id: str) -> None:
         self.settings = settings
         self.lease = lease
-        with database.reading() as session:
+        with lease.transaction() as session:
             self.update = session.get_one(BotUpdate, update_id)
             self.bot: Bot = self.update.bot
             self.node: Node = self.bot.node
             self.release: Release = self.update.rollout.release
-            install = session.scalars(sa.select(FleetSettings.install_id)).one()
+            install = fleet.get(session).install_id
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
     @cached_property

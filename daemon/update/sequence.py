@@ -87,7 +87,7 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
     try:
         with BotLease(database, update.bot_id) as lease:
             for each in (*earlier, update_id):
-                _work(database, settings, lease, each)
+                _work(settings, lease, each)
     except (BotBusy, LeaseLost) as reason:
         logger.info("update %s is left to another worker: %s", update_id, reason)
     except UpdateFailed as error:
@@ -95,12 +95,12 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
         logger.warning("update %s waits: %s", update_id, error)
 
 
-def _work(database: Database, settings: Settings, lease: BotLease, update_id: str) -> None:
+def _work(settings: Settings, lease: BotLease, update_id: str) -> None:
     with lease.transaction() as session:
         claim = updates.claim(session, update_id)
     if claim is Claim.NOTHING:
         return
-    with closing(Run(database, settings, lease, update_id)) as run:
+    with closing(Run(settings, lease, update_id)) as run:
         match claim:
             case Claim.START:
                 _walk(run, _PREPARATION, _STANDSTILL, _TRIAL)
