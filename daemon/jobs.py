@@ -10,6 +10,7 @@ from rq import get_current_job
 
 from daemon import health
 from daemon.context import Context, current
+from daemon.mail import sender
 from daemon.registry import changelogs
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
@@ -86,3 +87,9 @@ def probe_node(context: Context, node_id: str) -> None:
 def collect_node(context: Context, node_id: str) -> None:
     """Remove from a node what updates have left over."""
     collector.collect_node(context.database, node_id)
+
+
+@_job
+def send_mail(context: Context, mail_id: str) -> None:
+    """Send a mail of the outbox."""
+    sender.send(context.database, context.settings, mail_id, utcnow())

@@ -23,7 +23,7 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import DEFAULT, enqueue, open_queue, updates_of
-from portal.services import changelogs, images, leases, nodes
+from portal.services import changelogs, images, leases, mail_attempts, nodes
 from portal.services.leases import HeldLease
 
 logger = logging.getLogger(__name__)
@@ -125,9 +125,12 @@ class Scheduler:
         with database.transaction() as session:
             due_images = images.due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.due(session, now)
+            due_mails = mail_attempts.due(session, now)
             all_nodes = nodes.every(session)
         for image in due_images:
             yield Wish("daemon.jobs.poll_image", image, 30)
+        for mail_id in due_mails:
+            yield Wish("daemon.jobs.send_mail", mail_id, 5)
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield Wish("daemon.jobs.read_changelog", release_id, 30)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import OutgoingMail
+from portal.models import MailState, OutgoingMail, User, move
+from portal.services import events
+from portal.services.errors import ConflictError, NotFoundError
 
 SEND_JOB = "daemon.jobs.send_mail"
 """The job that sends one mail, by its id."""
@@ -44,6 +49,79 @@ def take_posted(session: Session) -> list[str]:
     """The ids of the mails posted through `session` since this was last asked; ask after the commit, and enqueue."""
     posted: list[str] = session.info.pop(_POSTED, [])
     return posted
+
+
+def by_key(session: Session, dedupe_keys: Collection[str]) -> dict[str, OutgoingMail]:
+    """The mails written under these keys, for pages that tell whether a mail went out."""
+    found = session.scalars(sa.select(OutgoingMail).where(OutgoingMail.dedupe_key.in_(dedupe_keys)))
+    return {mail.dedupe_key: mail for mail in found}
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """A page of the outbox.
+
+    Attributes:
+        mails: the newest first.
+        counts: how many mails there are of each state.
+        page: number of this page, from 1.
+        pages: how many there are.
+    """
+
+    mails: list[OutgoingMail]
+    counts: dict[MailState, int]
+    page: int
+    pages: int
+
+
+def outbox(session: Session, state: MailState | None, page: int, per_page: int = 50) -> Outbox:
+    """Look at the outbox, at the mails of one state or at all of them."""
+    counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state)).tuples()
+    counts = dict.fromkeys(MailState, 0) | dict(counted.all())
+    total = counts[state] if state else sum(counts.values())
+    pages = max(1, -(-total // per_page))
+    page = min(max(page, 1), pages)
+    mails = sa.select(OutgoingMail).order_by(OutgoingMail.created_at.desc(), OutgoingMail.id)
+    if state:
+        mails = mails.where(OutgoingMail.state == state)
+    return Outbox(list(session.scalars(mails.offset((page - 1) * per_page).limit(per_page))), counts, page, pages)
+
+
+def resend(session: Session, mail_id: str, operator: User, now: datetime) -> OutgoingMail:
+    """Send a mail again, or at once where it waits for its next attempt.
+
+    A mail that was sent gets a new Message-ID, for mail programs hide a second copy under the same one.
+
+    Raises:
+        NotFoundError: there is no such mail.
+        ConflictError: a worker is sending it at this moment.
+    """
+    # Locked, so that no worker begins to send it between our look and our change.
+    mail = session.get(OutgoingMail, mail_id, with_for_update=True, populate_existing=True)
+    if mail is None:
+        raise NotFoundError("There is no such mail.")
+    if not _back_to_pending(session, mail, now):
+        raise ConflictError("This mail is being sent at this moment. Look again in a minute.")
+    events.record(
+        session, "mail.resent", actor_id=operator.id, data={"mail": mail.id, "to": mail.to, "template": mail.template}
+    )
+    session.info.setdefault(_POSTED, []).append(mail.id)
+    return mail
+
+
+def _back_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bool:
+    match mail.state:
+        case MailState.SENDING:
+            return False
+        case MailState.PENDING:
+            mail.next_attempt_at = now
+            return True
+        case MailState.SENT:
+            return move(
+                session, mail, mail.state, MailState.PENDING, next_attempt_at=now, message_id=None, sent_at=None
+            )
+        case MailState.FAILED:
+            return move(session, mail, mail.state, MailState.PENDING, next_attempt_at=now)
 
 
 def _about(dedupe_key: str) -> sa.Select[OutgoingMail]:
