@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask_wtf import FlaskForm
 from wtforms import StringField
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, ValidationError
 
 
 class DigestForm(FlaskForm):  # type: ignore[misc]  # the library has no types
@@ -25,3 +27,23 @@ class ReasonForm(FlaskForm):  # type: ignore[misc]
         validators=[InputRequired("Say why; people will read it."), Length(max=500)],
         filters=[lambda text: text.strip() if text else text],
     )
+
+
+class RollBackForm(FlaskForm):  # type: ignore[misc]
+    """Bringing the whole fleet back to a release, confirmed by typing its version.
+
+    Args:
+        version: what has to be typed; not needed to show the form.
+    """
+
+    why = StringField("Reason", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
+    typed = StringField("Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)])
+
+    def __init__(self, *values: Any, version: str | None = None) -> None:
+        super().__init__(*values)
+        self._version = version
+
+    def validate_typed(self, field: StringField) -> None:
+        """Nobody does this by a slip of the hand."""
+        if field.data.strip() != self._version:
+            raise ValidationError(f"Type {self._version} to confirm.")

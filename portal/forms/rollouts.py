@@ -47,10 +47,3 @@ class AbortForm(FlaskForm):  # type: ignore[misc]
 
     reason = StringField("Why", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
     quarantine = BooleanField("The release is bad: quarantine it, so that nobody rolls it out again")
-
-
-class RollBackForm(FlaskForm):  # type: ignore[misc]
-    """Bringing the fleet back to an earlier release."""
-
-    reason = StringField("Why", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
-    confirm = StringField("Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)])

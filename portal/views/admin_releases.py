@@ -6,9 +6,9 @@ from flask import Blueprint, flash, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from portal import htmx
-from portal.forms.releases import DigestForm, ReasonForm
+from portal.forms.releases import DigestForm, ReasonForm, RollBackForm
 from portal.models import Release, utcnow
-from portal.services import catalogue, images, releases
+from portal.services import catalogue, images, releases, rollouts
 from portal.services.errors import InvalidError
 from portal.unit_of_work import later, session
 from portal.views import access, current
@@ -87,6 +87,19 @@ def lift(release_id: str) -> Answer:
     return htmx.see_other(url_for("admin_releases.release", release_id=found.id))
 
 
+@pages.post("/<release_id>/roll-back")
+def roll_back(release_id: str) -> Answer:
+    """Bring the whole fleet back to this release and quarantine every newer one."""
+    operator = access.operator()
+    found = releases.get(session(), release_id)
+    form = RollBackForm(version=found.version)
+    if not form.validate():
+        return _release(found, ReasonForm(None), form), 422
+    rollout = rollouts.roll_back(session(), current.allowlist(), release=found, reason=form.why.data, actor=operator)
+    flash(f"The fleet goes back to {found.version}.", "info")
+    return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
+
+
 def _page(form: DigestForm) -> Response:
     return htmx.page(
         "admin/releases.html",
@@ -97,11 +110,13 @@ def _page(form: DigestForm) -> Response:
     )
 
 
-def _release(found: Release, form: ReasonForm) -> str:
+def _release(found: Release, form: ReasonForm, back: RollBackForm | None = None) -> str:
     return render_template(
         "admin/release.html",
         release=found,
         running=catalogue.running(session(), found),
         rollouts=catalogue.rollouts_of(session(), found),
         form=form,
+        back=back or RollBackForm(None),
+        newer=releases.newer_than(session(), found),
     )
