@@ -7,6 +7,7 @@ from flask import Flask
 from portal.views import (
     access,
     admin_fleet,
+    admin_mail,
     admin_overview,
     admin_releases,
     admin_rollouts,
@@ -20,6 +21,7 @@ from portal.views import (
 
 _BLUEPRINTS = (
     admin_fleet,
+    admin_mail,
     admin_overview,
     admin_releases,
     admin_rollouts,
