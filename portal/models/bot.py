@@ -66,6 +66,12 @@ class Bot(Base):
     container_name: Mapped[str | None] = mapped_column(sa.String(255))
     current_digest: Mapped[str | None] = mapped_column(sa.String(71))
     desired_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
+    applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
+    """The desired state that a worker brought about last; while they differ, there is something to do."""
+    desired_when_restored: Mapped[DesiredState | None] = mapped_column(choice(DesiredState))
+    """While the organization is being deleted: what is wanted again should that be taken back."""
+    restart_policy: Mapped[dict[str, Any] | None]
+    """While stopped by Flotilla: what the engine did about the container's end before, to be set again."""
     state: Mapped[BotState] = mapped_column(choice(BotState), default=BotState.UNKNOWN)
     state_detail: Mapped[str | None] = mapped_column(sa.Text)
     state_since: Mapped[datetime | None]

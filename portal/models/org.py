@@ -39,6 +39,8 @@ class Org(Base):
     transfer_expires_at: Mapped[datetime | None]
     state: Mapped[OrgState] = mapped_column(choice(OrgState), default=OrgState.ACTIVE)
     delete_after: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """When container and volumes went; the slug stays reserved for a while after that."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
