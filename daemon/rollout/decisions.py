@@ -61,5 +61,5 @@ def _set_wave(session: Session, update_ids: Sequence[str], wave: int | None) -> 
     session.execute(
         sa.update(BotUpdate)
         .where(BotUpdate.id.in_(update_ids), BotUpdate.state == UpdateState.PENDING)
-        .values(wave=wave)
+        .values(wave=wave, not_before=None)
     )

@@ -85,8 +85,7 @@ def forecast(
         if not ignore_windows:
             chosen = _before_the_hour_ends(chosen, max_parallel, per_bot, clock)
         waves.append(ForecastWave(len(waves) + 1, clock, len(chosen)))
-        gone = {id(one) for one in chosen}
-        left = [one for one in left if id(one) not in gone]
+        left = _without(left, chosen)
         ends_at = clock + _rounds(chosen, max_parallel) * per_bot
         clock = ends_at + strategy.pause_duration()
     return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), ends_at)
@@ -119,6 +118,17 @@ def _before_the_hour_ends(
         if taken[one.node_id] <= room:
             kept.append(one)
     return kept
+
+
+def _without(left: Sequence[Entrant], chosen: Sequence[Entrant]) -> list[Entrant]:
+    gone = Counter(chosen)
+    rest = []
+    for one in left:
+        if gone[one]:
+            gone[one] -= 1
+        else:
+            rest.append(one)
+    return rest
 
 
 def _rounds(chosen: Sequence[Entrant], max_parallel: int) -> int:

@@ -171,20 +171,21 @@ def roll_back(
         InvalidError: without a reason; and whatever `start` raises.
         ConflictError: see `start`.
     """
-    for newer in releases.newer_than(session, release):
-        releases.quarantine(session, newer, reason, actor)
-    return start(
-        session,
-        allowlist,
-        release=release,
-        strategy=strategy,
-        parameters=parameters or {},
-        audience=Audience.ALL,
-        image=image,
-        ignore_windows=ignore_windows,
-        trigger=Trigger.OPERATOR,
-        actor=actor,
-    )
+    with session.begin_nested():  # a refusal must leave no quarantine behind
+        for newer in releases.newer_than(session, release):
+            releases.quarantine(session, newer, reason, actor)
+        return start(
+            session,
+            allowlist,
+            release=release,
+            strategy=strategy,
+            parameters=parameters or {},
+            audience=Audience.ALL,
+            image=image,
+            ignore_windows=ignore_windows,
+            trigger=Trigger.OPERATOR,
+            actor=actor,
+        )
 
 
 def update_now(

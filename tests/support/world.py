@@ -32,6 +32,7 @@ from portal.models import (
     UpdateState,
     User,
     move,
+    utcnow,
 )
 from portal.rules.allowlist import Allowlist
 from portal.services import fleet, releases, rollouts
@@ -170,6 +171,7 @@ class World:
             if rollouts.may_start(session, update):
                 values = {"attempt": update.attempt + 1, "started_at": self.now, "error": None}
                 assert move(session, update, UpdateState.PENDING, UpdateState.RUNNING, **values)
+                update.bot.lease_until = utcnow() + timedelta(minutes=5)
 
     def end(self, update_id: str, worker: Worker = good) -> None:
         """Let the worker end what it began."""
@@ -178,6 +180,7 @@ class World:
             if update.state is not UpdateState.RUNNING:
                 return
             outcome = worker(update.bot)
+            update.bot.lease_until = None
             values: dict[str, Any] = {"ended_at": self.now, "cleaned_at": self.now}
             state = UpdateState.UPDATED
             if outcome == "good":

@@ -1,0 +1,83 @@
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portal.rules.forecast import NOBODY_FIRST, Entrant, Forecast, forecast
+from portal.rules.strategies import strategy_for
+from portal.rules.windows import is_open
+
+NOW = datetime(2026, 5, 4, 3, 10, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+ENTRANTS = st.lists(
+    st.builds(
+        Entrant, st.sampled_from(["one", "two"]), st.integers(0, 23), st.booleans(), canary_channel=st.booleans()
+    ),
+    max_size=30,
+)
+
+
+def bots(number: int, hour: int = 3, *, may_be_canary: bool = True) -> list[Entrant]:
+    return [Entrant("node", hour, may_be_canary)] * number
+
+
+def told(entrants: list[Entrant], strategy: str = "rolling_wave", *, ignore_windows: bool = True) -> Forecast:
+    return forecast(
+        strategy_for(strategy, {}),
+        entrants,
+        ignore_windows=ignore_windows,
+        max_parallel=2,
+        per_bot=MINUTE,
+        now=NOW,
+    )
+
+
+def test_waves_and_the_likely_end_follow_the_strategy() -> None:
+    result = told(bots(9))
+
+    assert [wave.bots for wave in result.waves] == [1, 2, 2, 2, 2]
+    assert result.ends_at == NOW + 5 * MINUTE + 4 * MINUTE, "five updates one after another, four pauses"
+
+
+def test_bots_wait_for_their_hour() -> None:
+    result = told([*bots(2), *bots(3, hour=5)], ignore_windows=False)
+
+    assert result.waiting == {5: 3}
+    assert result.waves[2].starts_at == NOW.replace(hour=5, minute=0)
+
+
+def test_those_whose_turn_comes_after_the_hour_wait_for_the_next_day() -> None:
+    result = told(bots(150), "immediate", ignore_windows=False)
+
+    assert [wave.bots for wave in result.waves] == [100, 50]
+    assert result.waves[1].starts_at == NOW.replace(day=5, minute=0)
+
+
+def test_it_is_told_when_nobody_may_go_first() -> None:
+    result = told(bots(3, may_be_canary=False))
+
+    assert (result.waves, result.ends_at, result.obstacle) == ((), None, NOBODY_FIRST)
+
+
+def test_no_bots_no_waves() -> None:
+    assert told([]) == Forecast(0, (), {}, None)
+
+
+@given(
+    entrants=ENTRANTS,
+    strategy=st.sampled_from(["rolling_wave", "single_bot", "immediate"]),
+    ignore_windows=st.booleans(),
+)
+def test_every_bot_has_its_turn_inside_its_hour(entrants: list[Entrant], strategy: str, ignore_windows: bool) -> None:
+    result = told(entrants, strategy, ignore_windows=ignore_windows)
+
+    if result.obstacle:
+        assert strategy == "rolling_wave"
+        assert not any(entrant.may_be_canary for entrant in entrants)
+        return
+    assert sum(wave.bots for wave in result.waves) == len(entrants)
+    starts = [wave.starts_at for wave in result.waves]
+    assert starts == sorted(starts)
+    if not ignore_windows:
+        assert all(any(is_open(entrant.hour_utc, start) for entrant in entrants) for start in starts)

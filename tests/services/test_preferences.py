@@ -1,0 +1,139 @@
+"""Fleet mode, strategy and update preferences of organizations; releases and quarantine."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from portal.database import Database
+from portal.models import (
+    Bot,
+    Channel,
+    Event,
+    FleetMode,
+    FleetSettings,
+    Org,
+    Release,
+    StrategyName,
+    TenantMode,
+    User,
+)
+from portal.services import fleet, releases, tenants
+from portal.services.errors import ConflictError, ForbiddenError, InvalidError
+from portal.services.tenants import Preferences
+from tests.support.world import IMAGE, World
+
+
+@pytest.fixture
+def world(database: Database) -> World:
+    """One node and release 1.0.0; no bots yet."""
+    return World(database)
+
+
+def test_the_settings_are_made_once(database: Database) -> None:
+    with database.transaction() as session:
+        install = fleet.get(session).install_id
+    with database.transaction() as session:
+        assert fleet.get(session).install_id == install
+        assert session.scalar(sa.select(sa.func.count()).select_from(FleetSettings)) == 1
+
+
+def test_changes_are_recorded_with_old_and_new_and_only_once(world: World) -> None:
+    for _ in range(2):
+        with world.database.transaction() as session:
+            fleet.set_mode(session, FleetMode.PAUSED, session.get_one(User, world.root_id))
+
+    with world.database.reading() as session:
+        event = session.scalars(sa.select(Event)).one()
+        assert event.data == {"of": "fleet", "old": {"mode": "auto"}, "new": {"mode": "paused"}}
+        assert event.actor_id == world.root_id
+
+
+def test_the_fleets_strategy_is_checked(database: Database) -> None:
+    with database.transaction() as session:
+        with pytest.raises(InvalidError) as refused:
+            fleet.set_strategy(session, StrategyName.ROLLING_WAVE, {"percentage": 0}, 2, None)
+        assert refused.value.field == "percentage"
+        with pytest.raises(InvalidError):
+            fleet.set_strategy(session, StrategyName.ROLLING_WAVE, {}, 0, None)
+        fleet.set_strategy(session, StrategyName.ROLLING_WAVE, {"percentage": "10"}, 4, None)
+        assert fleet.get(session).parameters["percentage"] == 10
+
+
+def test_an_organization_without_a_choice_follows_the_fleets_defaults(world: World) -> None:
+    [bot] = world.add_bots(1, mode=None)
+    with world.database.transaction() as session:
+        org = session.get_one(Bot, bot).org
+        assert tenants.preferences(session, org) == Preferences(TenantMode.MANUAL, 3)
+        fleet.set_tenant_defaults(session, TenantMode.AUTO, 22, None)
+        assert tenants.preferences(session, org) == Preferences(TenantMode.AUTO, 22)
+
+
+def test_what_an_operator_overrides_the_organization_cannot_change(world: World) -> None:
+    [bot] = world.add_bots(1, mode=None)
+    with world.database.transaction() as session:
+        root, org = session.get_one(User, world.root_id), session.get_one(Bot, bot).org
+        tenants.set_preferences(session, org, TenantMode.AUTO, 5, root)
+        tenants.override(session, org, TenantMode.MANUAL, 6, root)
+        with pytest.raises(ForbiddenError, match="managed by your provider"):
+            tenants.set_preferences(session, org, TenantMode.AUTO, 5, root)
+        tenants.lift_override(session, org, root)
+        assert tenants.preferences(session, org) == Preferences(TenantMode.MANUAL, 6)
+        assert tenants.set_preferences(session, org, TenantMode.AUTO, 0, root).hour_utc == 0
+        assert _events(session.scalars(sa.select(Event)).all(), org) == ["config.changed"] * 4
+
+
+@pytest.mark.parametrize("hour", [-1, 24])
+def test_there_are_24_hours(world: World, hour: int) -> None:
+    [bot] = world.add_bots(1, mode=None)
+    with world.database.transaction() as session:
+        root, org = session.get_one(User, world.root_id), session.get_one(Bot, bot).org
+        with pytest.raises(InvalidError):
+            tenants.set_preferences(session, org, TenantMode.AUTO, hour, root)
+
+
+def test_a_bot_is_behind_when_the_tag_points_at_something_else(world: World) -> None:
+    current, pinned = *world.add_bots(1), *world.add_bots(1, release_channel=Channel.PINNED)
+    with world.database.reading() as session:
+        assert releases.behind(session, session.get_one(Bot, current)) is None
+    new = world.push("2.0.0")
+
+    with world.database.transaction() as session:
+        bot, release = session.get_one(Bot, current), session.get_one(Release, new)
+        assert releases.behind(session, bot) is release
+        assert releases.behind(session, session.get_one(Bot, pinned)) is None
+        release.platform_digests = {"linux/amd64": "sha256:" + "a" * 64}
+        bot.current_digest = "sha256:" + "a" * 64
+        assert releases.behind(session, bot) is None, "the engine knows the release by its platform's digest"
+
+
+def test_a_quarantined_release_is_nobodys_target(world: World) -> None:
+    [bot] = world.add_bots(1)
+    new = world.push("2.0.0")
+
+    with world.database.transaction() as session:
+        release = session.get_one(Release, new)
+        releases.quarantine(session, release, "loses notes", None)
+        releases.quarantine(session, release, "again", None)
+        assert releases.target(session, IMAGE) is None
+        assert releases.behind(session, session.get_one(Bot, bot)) is None
+        assert release.quarantine_reason == "loses notes"
+        releases.lift(session, release, "was the network", None)
+        assert releases.target(session, IMAGE) is release
+        with pytest.raises(ConflictError):
+            releases.lift(session, release, "twice", None)
+    assert world.events() == ["release.quarantined", "release.released"]
+
+
+def test_a_quarantine_needs_a_reason(world: World) -> None:
+    with world.database.transaction() as session:
+        release = session.get_one(Release, world.first)
+        for verb in (releases.quarantine, releases.lift):
+            with pytest.raises(InvalidError) as refused:
+                verb(session, release, "  ", None)
+            assert refused.value.field == "reason"
+
+
+def _events(events: object, org: Org) -> list[str]:
+    assert isinstance(events, list)
+    return [event.tag for event in events if event.org_id == org.id]
