@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
+from daemon.update import containers
 from daemon.update.run import Run
-from portal.models import Snapshot, SnapshotState
+from portal.models import Snapshot, SnapshotState, Verdict
 
 _RESTORE = (
-    "cd /volume && find . -mindepth 1 -delete && chmod 00700 . && tar --extract --numeric-owner --same-permissions"
-    " --xattrs --xattrs-include='*' --acls --sparse --file /archives/{file}"
+    "cd /volume && echo {sha256} /archives/{file} | sha256sum --check && find . -mindepth 1 -delete"
+    " && chmod 00700 . && tar --extract --same-permissions --numeric-owner"
+    " --xattrs --xattrs-include='*' --acls --file=/archives/{file}"
 )
 
 
@@ -24,35 +27,50 @@ def instructions(run: Run, snapshots: Sequence[Snapshot], why: str, problem: str
         why: why the update was to be taken back.
         problem: why that failed.
     """
-    old = run.update.old_container_id or "(gone)"
-    lines = [
-        f"The update failed: {why}" if why else "The update failed.",
-        f"Taking it back failed too: {problem}",
-        "",
-        f"Nothing was deleted. On node {run.node.name}:",
-        f"- old container {old[:12]}, named {run.name_of_old} or {run.name}",
-        *(f"- volume {row.volume}: archive {row.archive} ({_state(row)})" for row in snapshots),
-        "",
-        "By hand, on that node, after looking at what is there:",
-        *(_restoring(run, row) for row in snapshots if row.state is SnapshotState.VERIFIED),
-        f"docker rename {old[:12]} {shlex.quote(run.name)}",
-        f"docker start {old[:12]}",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            f"The update failed: {why}",
+            f"Taking it back failed too: {problem}",
+            "",
+            f"No data was deleted. On node {run.node.name} there are:",
+            f"- the old container {run.old[:12]}",
+            *(f"- volume {row.volume}: archive {row.archive} ({_state(row)})" for row in snapshots),
+            "",
+            "To bring the bot back by hand, on that node, after looking at what went wrong:",
+            *_commands(run, snapshots),
+        ]
+    )
 
 
 def _state(snapshot: Snapshot) -> str:
     if snapshot.state is SnapshotState.RESTORED:
         return "already restored"
-    return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified: do not restore it"
+    return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified, do not restore it"
 
 
-def _restoring(run: Run, snapshot: Snapshot) -> str:
+def _commands(run: Run, snapshots: Sequence[Snapshot]) -> Iterator[str]:
+    if containers.inspect(run.engine, run.update.new_container_id):
+        yield f"docker rm --force {run.new[:12]}"
+    if run.update.verdict is Verdict.FAILED:  # before that no new code has touched the volumes
+        yield from (_restoring(row) for row in snapshots if row.state is SnapshotState.VERIFIED)
+    old = containers.inspect(run.engine, run.old)
+    if old is None or old["Name"].lstrip("/") != run.name:
+        yield f"docker rename {run.old[:12]} {shlex.quote(run.name)}"
+    yield f"docker update --restart {_restart_policy(run)} {run.old[:12]}"
+    yield f"docker start {run.old[:12]}"
+
+
+def _restoring(snapshot: Snapshot) -> str:
     archive = PurePosixPath(snapshot.archive)
-    script = _RESTORE.format(file=shlex.quote(archive.name))
-    image = snapshot.helper_digest or run.settings.snapshot_image
-    volume, folder = f"{snapshot.volume}:/volume", f"{archive.parent}:/archives:ro"
+    script = _RESTORE.format(sha256=snapshot.sha256, file=shlex.quote(archive.name))
+    volume, folder = shlex.quote(f"{snapshot.volume}:/volume"), shlex.quote(f"{archive.parent}:/archives:ro")
     return (
-        f"docker run --rm --network none --volume {shlex.quote(volume)} --volume {shlex.quote(folder)}"
-        f" {image} sh -c {shlex.quote(script)}"
+        f"docker run --rm --network none --volume {volume} --volume {folder}"
+        f" {snapshot.helper_digest} sh -c {shlex.quote(script)}"
     )
+
+
+def _restart_policy(run: Run) -> str:
+    policy: dict[str, Any] = run.saved["container"]["HostConfig"]["RestartPolicy"]
+    name, retries = policy.get("Name") or "no", policy.get("MaximumRetryCount")
+    return f"{name}:{retries}" if retries else name

@@ -12,7 +12,7 @@ from docker.errors import ImageNotFound
 from daemon.engine import EngineUnreachable
 from daemon.update import containers, health, recreate
 from daemon.update.errors import UpdateFailed
-from daemon.update.finish import clean, delete_archives, drop_keep_tag
+from daemon.update.finish import clean, drop_keep_tag
 from daemon.update.help_needed import instructions
 from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
 from daemon.update.snapshots import Helper
@@ -46,6 +46,7 @@ def abandon(run: Run, error: Exception) -> None:
             forget_preparations(run)
     with run.write() as (session, update):
         verdicts.fail(session, update, _failed(error))
+        updates.cleaned(session, update)
 
 
 def forget_preparations(run: Run) -> None:
@@ -61,12 +62,11 @@ def undo(run: Run, error: Exception) -> None:
         run.helper.end_all()
         _remove_new(run)
         back = _bring_old_back(run)
-        delete_archives(run)
-        drop_keep_tag(run)
         with run.write() as (session, update):
             verdicts.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
 
-    _or_call_for_help(run, start_again, words(error))
+    if _or_call_for_help(run, start_again, words(error)):
+        clean(run)
 
 
 def roll_back(run: Run, error: Exception) -> None:
@@ -108,7 +108,9 @@ def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
     except Exception as error:
         logger.exception("update %s could not be taken back", run.update.id)
         with run.write() as (session, update):
-            text = instructions(run, snapshots.of_update(session, update.id), why, words(error))
+            archives = snapshots.of_update(session, update.id)
+        text = instructions(run, archives, why, words(error))
+        with run.write() as (session, update):
             verdicts.call_for_help(session, update, text)
         return False
     return True
@@ -119,7 +121,6 @@ def _failed(error: Exception) -> Ending:
         state=UpdateState.FAILED,
         error=words(error),
         transient=bool(getattr(error, "transient", False)),
-        cleaned=True,
     )
 
 

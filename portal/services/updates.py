@@ -28,6 +28,10 @@ _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
 
 
+_LEAVES_SOMETHING = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED)
+"""States of an update that is over, but may have left archives, a tag or a container on the engine."""
+
+
 class Claim(StrEnum):
     """What there is to do for the one who holds the bot."""
 
@@ -48,7 +52,7 @@ def claim(session: Session, update_id: str) -> Claim:
         return Claim.NOTHING
     if update.state is UpdateState.RUNNING:
         return Claim.RECOVER
-    if update.state in {UpdateState.UPDATED, UpdateState.ROLLED_BACK}:
+    if update.state in _LEAVES_SOMETHING:
         return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
     if not rollouts.may_start(session, update):  # a message may come late or twice
         return Claim.NOTHING
@@ -130,7 +134,7 @@ def abandoned(session: Session, moment: datetime) -> list[BotUpdate]:
 
 
 def _unfinished() -> sa.ColumnElement[bool]:
-    ended = BotUpdate.state.in_([UpdateState.UPDATED, UpdateState.ROLLED_BACK])
+    ended = BotUpdate.state.in_(_LEAVES_SOMETHING)
     return sa.or_(BotUpdate.state == UpdateState.RUNNING, sa.and_(ended, BotUpdate.cleaned_at.is_(None)))
 
 

@@ -31,7 +31,6 @@ class Ending:
     state: UpdateState
     error: str | None = None
     transient: bool = False
-    cleaned: bool = False
 
 
 def condemn(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
@@ -137,6 +136,4 @@ def _end(session: Session, update: BotUpdate, ending: Ending) -> None:
     update.error = ending.error or update.error
     update.transient = ending.transient
     update.ended_at = moment
-    if ending.cleaned:
-        update.cleaned_at = moment
     move(session, update, UpdateState.RUNNING, ending.state)

@@ -104,7 +104,12 @@ def test_a_due_update_starts_once(database: Database, bot_id: str) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    [{"wave": None}, {"not_before": LATER}, {"state": UpdateState.FAILED}, {"state": UpdateState.SKIPPED}],
+    [
+        {"wave": None},
+        {"not_before": LATER},
+        {"state": UpdateState.FAILED, "cleaned_at": LATER},
+        {"state": UpdateState.SKIPPED},
+    ],
     ids=["wave not cut", "waits", "failed", "skipped"],
 )
 def test_an_update_that_is_not_due_stays_as_it_is(database: Database, bot_id: str, values: dict[str, Any]) -> None:
@@ -146,8 +151,9 @@ def test_an_update_without_anything_to_do_is_skipped(
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, reason)
 
 
-def test_an_ended_update_is_cleaned_up_once(database: Database, bot_id: str) -> None:
-    update_id = add_update(database, bot_id, state=UpdateState.UPDATED)
+@pytest.mark.parametrize("state", [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED])
+def test_an_ended_update_is_cleaned_up_once(database: Database, bot_id: str, state: UpdateState) -> None:
+    update_id = add_update(database, bot_id, state=state)
     assert claim(database, update_id) is Claim.CLEAN
     with database.transaction() as session:
         updates.cleaned(session, session.get_one(BotUpdate, update_id))

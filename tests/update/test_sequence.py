@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from daemon.update.sequence import update_bot
 from portal.models import BotState, BotUpdate, Event, Node, SkipReason, Step, UpdateState, Verdict
 from portal.services import snapshots
 from tests.update.bots import NOTE, Site
+from tests.update.conftest import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
@@ -75,7 +80,8 @@ def test_an_impossible_snapshot_means_no_update(site: Site) -> None:
     with site.database.transaction() as session:
         folder = Path(session.scalars(sa.select(Node.snapshot_dir)).one())
     # A folder where the archive is to be written: nobody notices before that moment.
-    (folder / f"{update_id}-2.tar.partial").mkdir(parents=True)
+    obstacle = folder / f"{update_id}-2.tar.partial"
+    obstacle.mkdir(parents=True)
     update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
@@ -85,6 +91,12 @@ def test_an_impossible_snapshot_means_no_update(site: Site) -> None:
     assert site.notes() == [NOTE]
     assert bot.epoch == 1
     assert update.answering_at is not None
+    # What could not be removed is removed by whoever looks next.
+    assert update.cleaned_at is None
+    obstacle.rmdir()
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).cleaned_at is not None
+    assert site.left_behind() == []
 
 
 def test_an_image_outside_the_allowlist_is_never_pulled(site: Site) -> None:
@@ -151,40 +163,36 @@ def test_two_workers_do_the_work_once(site: Site) -> None:
     assert site.left_behind() == []
 
 
-def test_a_rollback_that_fails_asks_for_a_person(site: Site) -> None:
-    update_id = site.update_to(UNHEALTHY)
-    settings = site.with_settings(health_timeout=timedelta(seconds=8))
-    worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
-    worker.start()
-    while site.update(update_id).step is not Step.HEALTH:
-        time.sleep(0.05)
-    with site.database.reading() as session:
-        archives = [row.archive for row in snapshots.of_update(session, update_id)]
-    Path(archives[0]).write_bytes(b"tampered with")
-    worker.join()
+def test_a_rollback_that_fails_asks_for_a_person_and_says_what_helps(site: Site, docker_url: str) -> None:
+    before = site.contents()
+    update_id = site.update_to(CORRUPTING)
+    with worker_in_health_check(site, update_id):
+        archives = [Path(path) for path in archives_of(site, update_id)]
+        archives[0].rename(archives[0].with_suffix(".away"))
     update, bot = site.update(update_id), site.bot()
     assert update.state is UpdateState.NEEDS_ATTENTION
     assert bot.needs_attention == update.error
-    for archive in archives:
-        assert archive in (update.error or "")
-        assert Path(archive).exists()
-    assert f"docker start {site.container[:12]}" in (update.error or "")
+    assert all(str(archive) in (update.error or "") for archive in archives)
     assert site.engine.inspect_container(site.container)["Name"] == f"/{name_of(update_id, 'old')}"
     # Nobody comes back to it by himself.
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
+    # A person repairs what was wrong and does as told.
+    archives[0].with_suffix(".away").rename(archives[0])
+    commands = [line for line in (update.error or "").splitlines() if line.startswith("docker ")]
+    script = "\n".join(["set -e", *commands])
+    subprocess.run(["sh", "-c", script], env=os.environ | {"DOCKER_HOST": docker_url}, check=True)
+    wait_for(site)
+    assert (site.inspect()["Id"], site.notes()) == (site.container, [NOTE])
+    assert site.contents() == before
+    assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
 def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(CORRUPTING)
-    settings = site.with_settings(health_timeout=timedelta(seconds=8))
-    worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
-    worker.start()
-    while site.update(update_id).step is not Step.HEALTH:
-        time.sleep(0.05)
-    site.engine.remove_container(site.container)
-    worker.join()
+    with worker_in_health_check(site, update_id):
+        site.engine.remove_container(site.container)
     update, container = site.update(update_id), site.inspect()
     assert (update.state, site.bot().container_id) == (UpdateState.ROLLED_BACK, container["Id"])
     assert site.contents() == before
@@ -193,6 +201,25 @@ def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
     assert "COLOUR=blue" in container["Config"]["Env"]
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert site.left_behind() == []
+
+
+@contextmanager
+def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
+    """Let a worker come as far as the health check of a bad release, do something, and let it come to its end."""
+    settings = site.with_settings(health_timeout=timedelta(seconds=8))
+    worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
+    worker.start()
+    while site.update(update_id).step is not Step.HEALTH:
+        assert worker.is_alive()
+        time.sleep(0.05)
+    yield
+    worker.join()
+
+
+def archives_of(site: Site, update_id: str) -> list[str]:
+    """Where the update's archives are."""
+    with site.database.reading() as session:
+        return [row.archive for row in snapshots.of_update(session, update_id)]
 
 
 def untouched(site: Site) -> bool:
