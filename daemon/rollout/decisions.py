@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
 from portal.rules.planner import Abort, Complete, Cut, Decision, Pause, PutBack, Retry, Start
-from portal.services import rollouts
+from portal.services import rollout_states
 
 
 def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
@@ -33,11 +33,11 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
             case Start(update_ids):
                 started += update_ids
             case Pause(reason):
-                rollouts.pause(session, rollout, reason, None)
+                rollout_states.pause(session, rollout, reason, None)
             case Abort(reason):
-                rollouts.abort(session, rollout, reason, None, quarantine=True)
+                rollout_states.abort(session, rollout, reason, None, quarantine=True)
             case Complete():
-                rollouts.complete(session, rollout)
+                rollout_states.complete(session, rollout)
     return started
 
 

@@ -21,7 +21,7 @@ from portal.database import Database
 from portal.database import now as database_now
 from portal.models import FleetMode, Rollout, Trigger
 from portal.rules.planner import plan
-from portal.services import fleet, releases, rollout_view, rollouts, updates
+from portal.services import fleet, releases, rollout_states, rollout_view, updates
 from portal.services.rollout_view import Entry
 
 
@@ -74,7 +74,7 @@ def _advance(session: Session, rollout_id: str, running: Counter[str], now: date
     if rollout.state not in Rollout.OPEN or _ended_from_outside(session, rollout):
         return []
     if fleet.get(session).mode is not FleetMode.PAUSED:
-        rollouts.begin(session, rollout)
+        rollout_states.begin(session, rollout)
     entries = rollout_view.entries(session, rollout)
     if _bots_left_or_joined(session, rollout, entries, now):
         entries = rollout_view.entries(session, rollout)
@@ -89,11 +89,11 @@ def _ended_from_outside(session: Session, rollout: Rollout) -> bool:
     """End a rollout whose release was quarantined, or whose image has moved on."""
     release = rollout.release
     if release.quarantined_at is not None:
-        rollouts.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
+        rollout_states.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
         return True
     newer = automatic.newer_release(session, rollout)
     if newer is not None:
-        rollouts.supersede(session, rollout, newer)
+        rollout_states.supersede(session, rollout, newer)
     return newer is not None
 
 

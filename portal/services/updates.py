@@ -22,7 +22,7 @@ from portal.models import (
     move,
     utcnow,
 )
-from portal.services import rollouts
+from portal.services import rollout_states
 
 _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
@@ -54,7 +54,7 @@ def claim(session: Session, update_id: str) -> Claim:
         return Claim.RECOVER
     if update.state in _LEAVES_SOMETHING:
         return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
-    if not rollouts.may_start(session, update):  # a message may come late or twice
+    if not rollout_states.may_start(session, update):  # a message may come late or twice
         return Claim.NOTHING
     if reason := _nothing_to_do(update):
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, ended_at=utcnow())

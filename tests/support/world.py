@@ -35,7 +35,7 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
-from portal.services import fleet, releases, rollouts
+from portal.services import fleet, releases, rollout_states, rollouts
 
 REPOSITORY = "ghcr.io/acme/bot"
 IMAGE = f"{REPOSITORY}:stable"
@@ -168,7 +168,7 @@ class World:
         """Let a worker begin, if it still may."""
         with self.database.transaction() as session:
             update = session.get_one(BotUpdate, update_id)
-            if rollouts.may_start(session, update):
+            if rollout_states.may_start(session, update):
                 values = {"attempt": update.attempt + 1, "started_at": self.now, "error": None}
                 assert move(session, update, UpdateState.PENDING, UpdateState.RUNNING, **values)
                 update.bot.lease_until = utcnow() + timedelta(minutes=5)
