@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, IntegerField, RadioField, SelectField, SelectMultipleField, StringField
+from wtforms import (
+    BooleanField,
+    IntegerField,
+    RadioField,
+    SelectChoice,
+    SelectField,
+    SelectMultipleField,
+    StringField,
+)
 from wtforms.validators import InputRequired, Length, Optional
 
 from portal.models import Audience, StrategyName
@@ -23,17 +32,21 @@ _AUDIENCES = {
 }
 
 
+def _choices(labels: Mapping[Any, str]) -> list[SelectChoice]:
+    return [SelectChoice(str(value), label) for value, label in labels.items()]
+
+
 class RolloutForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     """What to roll out, to whom, and how."""
 
     release = SelectField("Release", validators=[InputRequired("Choose a release.")])
-    strategy = RadioField("Strategy", choices=list(_STRATEGIES.items()), default=StrategyName.ROLLING_WAVE)
+    strategy = RadioField("Strategy", choices=_choices(_STRATEGIES), default=StrategyName.ROLLING_WAVE)
     canary = IntegerField("Canaries", default=DEFAULTS["canary"])
     percentage = IntegerField("Wave, in percent", default=DEFAULTS["percentage"])
     pause_seconds = IntegerField("Pause, in seconds", default=DEFAULTS["pause_seconds"])
     failure_threshold = IntegerField("Abort at failures", default=DEFAULTS["failure_threshold"])
     max_retries = IntegerField("Retries", default=DEFAULTS["max_retries"])
-    audience = RadioField("Who", choices=list(_AUDIENCES.items()), default=Audience.AUTOMATIC)
+    audience = RadioField("Who", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
     bots = SelectMultipleField("Bots", validators=[Optional()])
     ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
 

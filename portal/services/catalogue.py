@@ -32,7 +32,8 @@ class ReleaseLine:
 
 def images(session: Session) -> list[ImageLine]:
     """Every image that bots run or somebody asked for once, by name."""
-    counts = dict(session.execute(sa.select(Bot.image, sa.func.count()).group_by(Bot.image)).tuples())
+    counted = sa.select(Bot.image, sa.func.count()).group_by(Bot.image)
+    counts = dict(session.execute(counted).all())
     rows = session.scalars(
         sa.select(PolledImage).options(joinedload(PolledImage.release)).order_by(PolledImage.image)
     )
@@ -45,7 +46,8 @@ def releases(session: Session) -> list[ReleaseLine]:
     pointing = sa.select(PolledImage.release_id, PolledImage.image).where(PolledImage.image.not_like("%@%"))
     for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
         tags.setdefault(release_id, []).append(image)
-    bots = dict(session.execute(sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)).tuples())
+    counted = sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)
+    bots = dict(session.execute(counted).all())
     newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_MOST))
     return [
         ReleaseLine(

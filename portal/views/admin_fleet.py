@@ -15,7 +15,7 @@ from portal.views import access
 pages = Blueprint("admin_fleet", __name__, url_prefix="/admin/fleet")
 
 
-@pages.get("/")
+@pages.get("")
 def index() -> Response:
     """Search and narrow; an address that makes no sense shows everything."""
     access.operator()

@@ -18,7 +18,7 @@ pages = Blueprint("admin_releases", __name__, url_prefix="/admin/releases")
 Answer = Response | str | tuple[str | Response, int]
 
 
-@pages.get("/")
+@pages.get("")
 def index() -> Answer:
     """Images with how asking went, and every release, the newest first."""
     access.operator()

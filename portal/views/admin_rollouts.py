@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
+from wtforms import SelectChoice
 
 from portal import htmx
 from portal.forms.rollouts import AbortForm, RolloutForm
@@ -22,7 +23,7 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 _MARKED = "Put right what is marked."
 
 
-@pages.get("/")
+@pages.get("")
 def index() -> Answer:
     """Every rollout, those under way first."""
     access.operator()
@@ -122,19 +123,21 @@ def _form(values: Any) -> RolloutForm:
     # Its values travel by GET too. Tokens of posts were checked before the view began.
     form = RolloutForm(values, meta={"csrf": False})
     form.release.choices = [
-        (line.release.id, f"{line.release.version} · {line.release.image} · {line.release.first_seen_at:%Y-%m-%d}")
+        SelectChoice(
+            line.release.id, f"{line.release.version} · {line.release.image} · {line.release.first_seen_at:%Y-%m-%d}"
+        )
         for line in catalogue.releases(session())
         if line.release.quarantined_at is None
     ]
     if values is None:
         wanted = request.args.get("release")
-        form.release.data = wanted or next((value for value, _ in form.release.choices), None)
-    form.bots.choices = [(bot.id, f"{bot.name} · {bot.org.name}") for bot in _followers(form)]
+        form.release.data = wanted or next((choice.value for choice in form.release.choices), None)
+    form.bots.choices = [SelectChoice(bot.id, f"{bot.name} · {bot.org.name}") for bot in _followers(form)]
     return form
 
 
 def _followers(form: RolloutForm) -> list[Any]:
-    known = {value for value, _ in form.release.choices}
+    known = {choice.value for choice in form.release.choices}
     if form.release.data not in known:
         return []
     return list(inventory.of_repository(session(), releases.get(session(), form.release.data).repository))

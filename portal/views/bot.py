@@ -19,7 +19,7 @@ pages = Blueprint("bot", __name__, url_prefix="/o/<slug>/bots/<bot_id>")
 Answer = BaseResponse | tuple[BaseResponse, int]
 
 
-@pages.get("/")
+@pages.get("")
 def page(slug: str, bot_id: str) -> Answer:
     """Status, events, what no snapshot protects, and the latest updates."""
     mine, bot = access.bot(slug, bot_id)

@@ -13,6 +13,7 @@ from portal.models import Membership, MembershipRole, Org, User, utcnow
 from portal.security import session_cookie_name
 from portal.services import sessions
 from portal.settings import Settings
+from tests.support.scene import Scene, small_fleet
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class Cast:
 @pytest.fixture
 def app(settings: Settings, redis_url: str) -> Flask:
     """The portal on this test's database."""
-    app = create_app(replace(settings, redis_url=redis_url, base_url="http://localhost"))
+    app = create_app(
+        replace(
+            settings, redis_url=redis_url, base_url="http://localhost", fleet_image_allowlist=("registry.example",)
+        )
+    )
     app.testing = True
     # One test proves that tokens are asked for; in all others they would only be in the way.
     app.config["WTF_CSRF_ENABLED"] = False
@@ -76,3 +81,10 @@ def stranger(app: Flask) -> FlaskClient:
     client = app.test_client()
     client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
     return client
+
+
+@pytest.fixture
+def scene(database: Database, cast: Cast) -> Scene:
+    """Acme has three bots on 1.4.0, and 1.5.0 is out."""
+    with database.transaction() as session:
+        return small_fleet(session, session.get_one(Org, cast.org_id))
