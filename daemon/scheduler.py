@@ -128,7 +128,7 @@ class Scheduler:
             due_mails = mail_attempts.due(session, now)
             all_nodes = nodes.every(session)
         for image in due_images:
-            yield Wish("daemon.jobs.poll_image", image, 30)
+            yield Wish("daemon.jobs.poll_image", image, 5)
         for mail_id in due_mails:
             yield Wish("daemon.jobs.send_mail", mail_id, 5)
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
