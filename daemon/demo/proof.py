@@ -18,7 +18,7 @@ from daemon.demo.seed import TAG, bot_image, read_notes, write_note
 from daemon.demo.versions import CORRUPTING, SECOND, BotVersion
 from portal.database import Database
 from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState
-from portal.services import rollouts
+from portal.services import progress
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def _roll_out(
     print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
     digest = build_reference_bot(engine, home.registry, version, TAG, home.labels)
     _wait("the poller to notice it", lambda: _noticed(database, digest), 90)
-    output = flotilla(settings, "rollouts", "start", bot_image(home), "--all", "--pause-seconds", "3", "--json")
+    how = ("--all", "--now", "--pause-seconds", "3", "--json")
+    output = flotilla(settings, "rollouts", "start", bot_image(home), *how)
     rollout_id: str = json.loads(output)["id"]
     print(f"  {home.base_url}/admin/rollouts/{rollout_id}", flush=True)
     words = ""
@@ -83,7 +84,7 @@ def _roll_out(
     while time.monotonic() < deadline:
         with database.reading() as session:
             rollout = session.get_one(Rollout, rollout_id)
-            now_words = rollouts.summary(session, rollout).words
+            now_words = progress.summary(session, rollout).words
             ended = rollout.state not in Rollout.OPEN
         if now_words != words:
             words = now_words
