@@ -140,7 +140,7 @@ def _obstacle(error: Exception, server: str) -> str:
         case smtplib.SMTPNotSupportedError():
             words = "does not offer what MAIL_USE_TLS or MAIL_USERNAME ask for"
         case smtplib.SMTPServerDisconnected():
-            words = "closed the connection"
+            words = "stopped answering"
         case ssl.SSLCertVerificationError():
             words = f"has a certificate that is not to be trusted: {error.verify_message}"
         case TimeoutError():
