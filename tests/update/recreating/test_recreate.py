@@ -126,7 +126,7 @@ def test_creating_a_replacement_leaves_empty_volumes_alone(
             "Volumes": {"/bin": {}},
             "HostConfig": {
                 "Binds": [f"{around.bound}:/etc"],
-                "Mounts": [{"Type": "volume", "Source": around.mounted, "Target": "/etc/again"}],
+                "Mounts": [{"Type": "volume", "Source": around.mounted, "Target": "/lib"}],
             },
         }
     )
@@ -213,6 +213,7 @@ def test_entrypoint_and_command_are_decided_together(
     [
         pytest.param({"NetworkMode": "host"}, id="network-of-the-node"),
         pytest.param({"NetworkMode": "none"}, id="no-network"),
+        pytest.param({"NetworkMode": "host", "UTSMode": "host"}, id="network-and-host-name-of-the-node"),
         pytest.param({"UTSMode": "host"}, id="host-name-of-the-node"),
         pytest.param({"PidMode": "host", "UsernsMode": "host", "CgroupnsMode": "private"}, id="namespaces"),
         pytest.param({"Privileged": True}, id="privileged"),
@@ -251,14 +252,17 @@ def test_the_network_of_another_container_is_shared_by_name(
     engine: docker.APIClient, containers: Containers, old_image: Image, new_image: Image
 ) -> None:
     """The other one may be recreated as well, and has another id then."""
-    other = containers.add({"Image": old_image["Id"]})
+    endless = {"Image": old_image["Id"], "Entrypoint": FOREVER}
+    other = containers.add(endless)
     name = containers.inspect(other)["Name"]
-    old = containers.add({"Image": old_image["Id"], "HostConfig": {"NetworkMode": f"container:{other}"}})
+    old = containers.add(endless | {"HostConfig": {"NetworkMode": f"container:{other}"}})
+    for container in (other, old):
+        engine.start(container)
 
     saved, new = containers.replace(old, new_image["Id"])
     assert unexplained_differences(saved, new, new_image) == []
 
-    engine.remove_container(other, v=True)
+    engine.remove_container(other, v=True, force=True)
     recreated = create(engine, Plan({"Image": old_image["Id"]}, []), name)
     try:
         plan = plan_replacement(saved, new_image["Id"], {})
