@@ -10,6 +10,7 @@ from flask import Flask, Response, abort, current_app, g, request
 from flask import session as visitor_cookie
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from portal import pending
 from portal.extensions import csrf
 from portal.settings import Settings
 from portal.unit_of_work import SAFE_METHODS
@@ -39,6 +40,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         SESSION_COOKIE_SECURE=settings.secure_cookies,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
+        # What a signed-out visitor carries along: a token for forms, messages, a mailed link that was followed.
+        PERMANENT_SESSION_LIFETIME=pending.LIFETIME_SECONDS,
         WTF_CSRF_TIME_LIMIT=None,
     )
     if settings.trusted_proxies:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flask import Flask, current_app, g, request
-from flask import session as visitor_cookie
 from werkzeug.wrappers import Response
 
-from portal import htmx
+from portal import htmx, pending
 from portal.models import User, utcnow
 from portal.security import bind_csrf, session_cookie_name
 from portal.services import sessions
@@ -36,7 +35,8 @@ def visitor() -> Visitor | None:
 
 
 def sign_in(response: Response, user_id: str) -> None:
-    """Give this browser a fresh session and forget what it carried while signed out."""
+    """Give this browser a fresh session, end the one it had, and forget what it carried while signed out."""
+    _end_own()
     token = sessions.start(
         session(),
         user_id,
@@ -44,7 +44,27 @@ def sign_in(response: Response, user_id: str) -> None:
         user_agent=request.user_agent.string,
         ip=request.remote_addr or "",
     )
-    visitor_cookie.clear()
+    pending.survive_sign_in()
+    _set_cookie(response, token)
+
+
+def renew(response: Response) -> None:
+    """Give this browser's session another id, as the rights of its user change: call it once they have."""
+    if found := visitor():
+        _set_cookie(response, sessions.renew(session(), found.session_hash))
+
+
+def sign_out(response: Response) -> None:
+    """End this browser's session, in the database too."""
+    _end_own()
+    pending.survive_sign_in()
+    settings = _settings()
+    response.delete_cookie(
+        session_cookie_name(settings), secure=settings.secure_cookies, httponly=True, samesite="Lax"
+    )
+
+
+def _set_cookie(response: Response, token: str) -> None:
     settings = _settings()
     response.set_cookie(
         session_cookie_name(settings),
@@ -56,15 +76,9 @@ def sign_in(response: Response, user_id: str) -> None:
     )
 
 
-def sign_out(response: Response) -> None:
-    """End this browser's session, in the database too."""
+def _end_own() -> None:
     if found := visitor():
-        sessions.end(session(), found.session_hash, utcnow())
-    visitor_cookie.clear()
-    settings = _settings()
-    response.delete_cookie(
-        session_cookie_name(settings), secure=settings.secure_cookies, httponly=True, samesite="Lax"
-    )
+        sessions.end(session(), found.user.id, found.session_hash, utcnow())
 
 
 def _recognize() -> None:

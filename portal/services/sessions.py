@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
 from portal.models import UserSession
@@ -60,10 +62,56 @@ def touch(session: Session, id_hash: str, now: datetime) -> None:
     session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(last_seen_at=now))
 
 
-def end(session: Session, id_hash: str, now: datetime) -> None:
-    """Sign one browser out; ending it twice changes nothing."""
-    session.execute(
-        sa.update(UserSession)
-        .where(UserSession.id_hash == id_hash, UserSession.revoked_at.is_(None))
-        .values(revoked_at=now)
+def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
+    """Sign one browser of a user out; ending it twice changes nothing.
+
+    Returns:
+        False when the user has no such browser, or it was signed out before.
+    """
+    statement = sa.update(UserSession).where(
+        UserSession.id_hash == id_hash, UserSession.user_id == user_id, UserSession.revoked_at.is_(None)
+    )
+    return cast("CursorResult[Any]", session.execute(statement.values(revoked_at=now))).rowcount == 1
+
+
+def renew(session: Session, id_hash: str) -> str:
+    """Give a session another id, as its user's rights or address change; whoever knows the old one is signed out.
+
+    Returns:
+        The token for the cookie.
+    """
+    token = random_token()
+    session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(id_hash=fingerprint(token)))
+    return token
+
+
+def living(session: Session, user_id: str, now: datetime) -> list[UserSession]:
+    """The browsers a user is signed in with, the one used last first."""
+    statement = sa.select(UserSession).where(UserSession.user_id == user_id, *_lives(now))
+    return list(session.scalars(statement.order_by(UserSession.last_seen_at.desc(), UserSession.id_hash)))
+
+
+def end_of_user(session: Session, user_id: str, now: datetime, *, keep: str | None = None) -> int:
+    """Sign a user out everywhere.
+
+    Args:
+        session: the transaction.
+        user_id: who.
+        now: the present.
+        keep: the hash of a session that goes on, such as the one in which the password was changed.
+
+    Returns:
+        How many browsers were signed out.
+    """
+    statement = sa.update(UserSession).where(UserSession.user_id == user_id, *_lives(now))
+    if keep is not None:
+        statement = statement.where(UserSession.id_hash != keep)
+    return cast("CursorResult[Any]", session.execute(statement.values(revoked_at=now))).rowcount
+
+
+def _lives(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        UserSession.revoked_at.is_(None),
+        UserSession.expires_at > now,
+        UserSession.last_seen_at > now - IDLE,
     )
