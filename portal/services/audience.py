@@ -31,7 +31,6 @@ from portal.services import fleet, releases
 from portal.services.tenants import effective
 
 FAILED = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
-OPEN = frozenset({UpdateState.PENDING, UpdateState.RUNNING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +76,17 @@ def behind_by_themselves(session: Session) -> dict[Release, list[Candidate]]:
     target and have neither failed on it nor an open update already.
     """
     wanted = releases.targets(session)
+    conditions = [
+        _runs_something_else(wanted),
+        Bot.id.not_in(_with_open_update()),
+        Node.state == NodeState.ACTIVE,
+        Org.state == OrgState.ACTIVE,
+    ]
     found: dict[Release, list[Candidate]] = {}
     failed: dict[str, set[str]] = {}
-    busy = _with_open_update(session)
-    active = (Node.state == NodeState.ACTIVE, Org.state == OrgState.ACTIVE)
-    for candidate in candidates(session, _runs_something_else(wanted), *active):
+    for candidate in candidates(session, *conditions):
         release = wanted[candidate.bot.image]
-        if left_out(candidate, release, Audience.AUTOMATIC) or candidate.bot.id in busy:
+        if left_out(candidate, release, Audience.AUTOMATIC):
             continue
         if release.id not in failed:
             failed[release.id] = failed_on(session, release)
@@ -150,18 +153,13 @@ def _runs_something_else(wanted: Mapping[str, Release]) -> sa.ColumnElement[bool
     return sa.or_(sa.false(), *differs)
 
 
-def _with_open_update(session: Session) -> set[str]:
-    query = (
+def _with_open_update() -> sa.Select[str]:
+    pending = sa.and_(BotUpdate.state == UpdateState.PENDING, Rollout.state.in_(Rollout.OPEN))
+    return (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
-        .where(
-            sa.or_(
-                BotUpdate.state == UpdateState.RUNNING,
-                sa.and_(BotUpdate.state == UpdateState.PENDING, Rollout.state.in_(Rollout.OPEN)),
-            )
-        )
+        .where(sa.or_(BotUpdate.state == UpdateState.RUNNING, pending))
     )
-    return set(session.scalars(query))
 
 
 def _followers(session: Session, release: Release) -> Sequence[str]:
