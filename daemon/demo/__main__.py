@@ -119,7 +119,7 @@ def _greet(home: Home) -> None:
   Portal     {home.base_url}/admin/
   Sign in    {OPERATOR}
   Password   {home.operator_password}
-  Mails      {home.folder / "mails"}
+  Mails      {home.mail_url}
   Logs       {home.folder / "logs"}
 """,
         flush=True,

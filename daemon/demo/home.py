@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from daemon.demo.processes import free_port
 from portal.extensions import ROOT
@@ -22,6 +23,7 @@ class Home:
     web_port: int
     registry_port: int
     smtp_port: int
+    mail_page_port: int
     secret_key: str
     operator_password: str
     marker: str
@@ -37,6 +39,11 @@ class Home:
         return f"127.0.0.1:{self.registry_port}"
 
     @property
+    def mail_url(self) -> str:
+        """Where the mails of the demo are read."""
+        return f"http://127.0.0.1:{self.mail_page_port}"
+
+    @property
     def base_url(self) -> str:
         """The portal's address."""
         return f"http://127.0.0.1:{self.web_port}"
@@ -46,20 +53,23 @@ def open_home(folder: Path = ROOT / ".demo") -> Home:
     """The demo's home; remembered ports and secrets are taken again."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     file = folder / "home.json"
-    if file.exists():
-        return Home(folder=folder, **json.loads(file.read_text()))
-    home = Home(
-        folder=folder,
-        web_port=free_port(),
-        registry_port=free_port(),
-        smtp_port=free_port(),
-        secret_key=secrets.token_urlsafe(48),
-        operator_password=secrets.token_urlsafe(12),
-        marker=secrets.token_hex(4),
-    )
-    values = asdict(home)
-    del values["folder"]
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=2))
-    partial.rename(file)
-    return home
+    remembered = json.loads(file.read_text()) if file.exists() else {}
+    # A home of an older demo lacks what has been added since.
+    values = _fresh() | remembered
+    if values != remembered:
+        partial = file.with_suffix(".partial")
+        partial.write_text(json.dumps(values, indent=2))
+        partial.rename(file)
+    return Home(folder=folder, **values)
+
+
+def _fresh() -> dict[str, Any]:
+    return {
+        "web_port": free_port(),
+        "registry_port": free_port(),
+        "smtp_port": free_port(),
+        "mail_page_port": free_port(),
+        "secret_key": secrets.token_urlsafe(48),
+        "operator_password": secrets.token_urlsafe(12),
+        "marker": secrets.token_hex(4),
+    }

@@ -33,6 +33,8 @@ def _reset(desk: Desk) -> Letter:
     names = {"name": account.name}
     if account.disabled_at is not None:
         return Letter("reset_disabled", f"Your account at {product} is switched off", names)
+    # From here on the link is this account's, whatever its address is when the link is followed.
+    token.user_id = account.id
     facts = {"link": desk.link(f"/reset/{_secret(desk, token)}"), "until": token.expires_at}
     return Letter("reset", f"Set a new password for {product}", names, facts)
 
