@@ -22,6 +22,8 @@ class User(Base):
     name: Mapped[str] = mapped_column(sa.String(100))
     is_platform_admin: Mapped[bool] = mapped_column(default=False)
     disabled_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    """The row stays, emptied, for the log and old memberships point at it."""
     last_org_id: Mapped[str | None] = mapped_column(sa.String(16))
     """A hint where to land after signing in; without a foreign key, for organizations point at users already."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)

@@ -1,20 +1,20 @@
-"""People's accounts."""
+"""People's accounts: making them, looking up what signing in needs, passwords."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import User
-from portal.services import events
+from portal.models import TokenPurpose, User
+from portal.rules import addresses
+from portal.services import events, mail, one_time_tokens, sessions
 from portal.services.errors import ConflictError, InvalidError
 
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.?[^@\s]+")
-_LONGEST_ADDRESS = 254
-_LONGEST_NAME = 100
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -28,45 +28,115 @@ class Credentials:
 
 def normalized(email: str) -> str:
     """The spelling under which addresses are compared: case does not matter."""
-    return email.strip().casefold()
+    return addresses.normalized(email)
+
+
+def checked_address(email: str) -> str:
+    """An address that mail could be sent to, without the blanks around it.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    email = email.strip()
+    if problem := addresses.problem_of(email):
+        raise InvalidError(problem, field="email")
+    return email
+
+
+def checked_name(name: str) -> str:
+    """A person's name as one printable line, without the blanks around it.
+
+    Raises:
+        InvalidError: it is none.
+    """
+    name = name.strip()
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        raise InvalidError(f"A name has 1 to {LONGEST_NAME} printable characters.", field="name")
+    return name
 
 
 def credentials(session: Session, email: str) -> Credentials | None:
     """The credentials of the account with that address; None where there is none."""
-    user = session.scalar(sa.select(User).where(User.email_normalized == normalized(email)))
+    user = with_address(session, email)
     if user is None:
         return None
     return Credentials(user_id=user.id, password_hash=user.password_hash, disabled=user.disabled_at is not None)
 
 
-def create_operator(session: Session, email: str, name: str, password_hash: str) -> User:
-    """Make an account that runs the platform. Only the command line does this: there is no default account.
+def with_address(session: Session, email: str) -> User | None:
+    """The account with that address."""
+    return session.scalar(sa.select(User).where(User.email_normalized == addresses.normalized(email)))
+
+
+def lock(session: Session, user_id: str) -> User:
+    """Keep an account from being deleted until the transaction ends, before it is given an organization or a role.
+
+    Raises:
+        ConflictError: it was deleted.
+    """
+    user = session.get_one(User, user_id, with_for_update={"key_share": True}, populate_existing=True)
+    if user.deleted_at is not None:
+        raise ConflictError("This account was deleted.")
+    return user
+
+
+def create(session: Session, email: str, name: str, password_hash: str) -> User:
+    """Make an account for somebody who has proven the address.
 
     Args:
         session: the transaction.
-        email: where the operator is reached; it is also the name to sign in with.
-        name: how pages and logs call the operator.
+        email: the address, as its owner writes it; it is also the name to sign in with.
+        name: how pages and logs call the person.
         password_hash: from `portal.passwords.hash_password`, computed before the transaction.
 
     Raises:
         InvalidError: when address or name make no sense.
         ConflictError: when the address has an account already.
     """
-    email, name = email.strip(), name.strip()
-    if len(email) > _LONGEST_ADDRESS or not _ADDRESS.fullmatch(email):
-        raise InvalidError(f"{email!r} is not an email address.", field="email")
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InvalidError(f"A name has 1 to {_LONGEST_NAME} printable characters.", field="name")
-    if credentials(session, email):
-        raise ConflictError(f"{email} has an account already.")
-    user = User(
-        email=email,
-        email_normalized=normalized(email),
-        name=name,
-        password_hash=password_hash,
-        is_platform_admin=True,
-    )
-    session.add(user)
-    session.flush()
-    events.record(session, "user.operator_created", data={"user_id": user.id, "email": email})
+    user = _add(session, User(email=email, name=name, password_hash=password_hash))
+    events.record(session, "user.signed_up", actor_id=user.id, data={"user_id": user.id, "email": user.email})
+    return user
+
+
+def create_operator(session: Session, email: str, name: str, password_hash: str) -> User:
+    """Make an account that runs the platform. Only the command line does this: there is no default account.
+
+    Raises:
+        InvalidError, ConflictError: as `create`.
+    """
+    user = _add(session, User(email=email, name=name, password_hash=password_hash, is_platform_admin=True))
+    events.record(session, "user.operator_created", data={"user_id": user.id, "email": user.email})
+    return user
+
+
+def set_password(
+    session: Session, user_id: str, password_hash: str, now: datetime, *, keep_session: str | None = None
+) -> None:
+    """Give an account another password: sessions end, mailed reset links die, and its owner is told by mail.
+
+    Args:
+        session: the transaction.
+        user_id: whose password it is.
+        password_hash: from `portal.passwords.hash_password`, computed before the transaction.
+        now: the present.
+        keep_session: the hash of the session that goes on: the one it was changed in.
+    """
+    user = session.get_one(User, user_id)
+    user.password_hash = password_hash
+    ended = sessions.end_of_user(session, user.id, now, keep=keep_session)
+    one_time_tokens.close(session, TokenPurpose.RESET, user.email, now)
+    facts = {"user_id": user.id, "sessions_ended": ended}
+    event = events.record(session, "user.password_changed", actor_id=user.id, data=facts)
+    key = f"password_changed:{event.id}"
+    mail.post(session, to=user.email, template="password_changed", dedupe_key=key, context={"user_id": user.id})
+
+
+def _add(session: Session, user: User) -> User:
+    user.email, user.name = checked_address(user.email), checked_name(user.name)
+    user.email_normalized = addresses.normalized(user.email)
+    try:
+        with session.begin_nested():
+            session.add(user)
+    except IntegrityError:
+        raise ConflictError(f"{user.email} has an account already. Sign in with it.") from None
     return user

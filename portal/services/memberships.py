@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Membership, MembershipRole, MembershipState, Org, User, utcnow
 from portal.policy import Action
-from portal.services import events, member_sync, open_invites, orgs
+from portal.services import accounts, events, member_sync, open_invites, orgs
 from portal.services.errors import ForbiddenError, NotFoundError, StaleError
 
 _OWNER_STAYS = "The owner's role cannot be changed here; the owner has to hand the organization over first."
@@ -23,6 +23,13 @@ def find(session: Session, org: Org, user: User) -> Membership | None:
     """The user's row in the organization as it is now, be it active or a tombstone."""
     statement = sa.select(Membership).where(Membership.org_id == org.id, Membership.user_id == user.id)
     return session.scalar(statement.execution_options(populate_existing=True))
+
+
+def orgs_of(session: Session, user_id: str) -> list[Org]:
+    """The organizations in which a user has an active row, in the order in which to lock several."""
+    statement = sa.select(Org).join(Membership, Membership.org_id == Org.id)
+    mine = statement.where(Membership.user_id == user_id, Membership.state == MembershipState.ACTIVE)
+    return list(session.scalars(mine.order_by(Org.id)))
 
 
 def add(session: Session, org: Org, user: User, role: MembershipRole, actor: User) -> Membership:
@@ -36,9 +43,10 @@ def add(session: Session, org: Org, user: User, role: MembershipRole, actor: Use
         actor: whose deed it is; the user's own where an invite was accepted.
 
     Raises:
-        ConflictError: the organization is being deleted.
+        ConflictError: the organization is being deleted, or the user deleted the account.
     """
     orgs.require_active(org)
+    accounts.lock(session, user.id)
     row = find(session, org, user)
     if row is not None and row.state is MembershipState.ACTIVE:
         if role is MembershipRole.ADMIN and row.role is MembershipRole.MEMBER:

@@ -68,10 +68,16 @@ def claim(session: Session, purpose: TokenPurpose, token: str | None, now: datet
 
 
 def close(session: Session, purpose: TokenPurpose, email: str, now: datetime) -> None:
-    """Make every other link of this purpose and address useless."""
+    """Make every link of this purpose and address useless."""
     statement = sa.update(OneTimeToken).where(
         *_works(purpose, now), OneTimeToken.email_normalized == addresses.normalized(email)
     )
+    session.execute(statement.values(used_at=now))
+
+
+def close_of_user(session: Session, user_id: str, now: datetime) -> None:
+    """Make every link useless that the user asked for while signed in."""
+    statement = sa.update(OneTimeToken).where(OneTimeToken.user_id == user_id, OneTimeToken.used_at.is_(None))
     session.execute(statement.values(used_at=now))
 
 
