@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from flask import Flask, current_app, request
 from redis import Redis
 
 from portal import errors, htmx, security, sessions, templating, unit_of_work, views
 from portal.database import engine_options, prepare
 from portal.extensions import ROOT, db, limiter, migrate
 from portal.models.encrypted import use_keys
+from portal.services import fleet
 from portal.settings import Settings
+from portal.views.access import PUBLIC
 
 
 def create_app(settings: Settings) -> Flask:
@@ -30,6 +32,7 @@ def create_app(settings: Settings) -> Flask:
     _init_database(app, settings)
     _init_redis(app, settings)
     unit_of_work.init_app(app)
+    app.before_request(_make_fleet_settings)
     sessions.init_app(app)
     security.init_app(app, settings)
     app.after_request(htmx.carry_flashes)
@@ -50,6 +53,15 @@ def _init_database(app: Flask, settings: Settings) -> None:
     migrate.init_app(app)
     with app.app_context():
         prepare(db.engine)
+
+
+def _make_fleet_settings() -> None:
+    """Make the one row of fleet settings before the first page reads it, because reading must not write."""
+    if current_app.extensions.get("fleet_settings") or request.endpoint in PUBLIC:
+        return
+    with unit_of_work.apart_writing() as session:
+        fleet.get(session)
+    current_app.extensions["fleet_settings"] = True
 
 
 def _init_redis(app: Flask, settings: Settings) -> None:

@@ -1,0 +1,80 @@
+"""Every page: nothing that axe finds, nothing wider than a phone, and all of it without JavaScript."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from portal.database import Database
+from portal.extensions import ROOT
+from portal.models import UpdateState
+from portal.settings import Settings
+from tests.browser.conftest import Open, sign_in
+from tests.support.scene import Scene, rollout
+
+pytestmark = pytest.mark.browser
+
+AXE = ROOT / "node_modules/axe-core/axe.min.js"
+
+
+@pytest.fixture
+def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
+    """Who looks at what."""
+    states = [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.RUNNING]
+    with database.transaction() as session:
+        made = rollout(session, scene, states)
+    bot = f"/o/acme/bots/{scene.bots[1]}"
+    return [
+        ("root", "/admin/"),
+        ("root", "/admin/rollouts"),
+        ("root", "/admin/rollouts/new?audience=all&strategy=rolling_wave&release=" + scene.new),
+        ("root", f"/admin/rollouts/{made.id}"),
+        ("root", "/admin/releases"),
+        ("root", f"/admin/releases/{scene.old}"),
+        ("root", "/admin/fleet"),
+        ("root", "/nowhere"),
+        ("alice", "/o/acme/"),
+        ("alice", bot),
+        ("alice", f"{bot}/changelog"),
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_and_phones_need_no_sideways_scrolling(
+    visit: Open, page: Page, pages: list[tuple[str, str]], scheme: str
+) -> None:
+    found = []
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": 360, "height": 800})
+    for person, path in [("nobody", "/login"), *pages]:
+        visit(person, path)
+        # Playwright's own evaluation is not bound by the policy of the page.
+        page.evaluate(AXE.read_text())
+        violations = page.evaluate("axe.run().then((result) => result.violations)")
+        found += [f"{path}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations]
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 360:
+            found.append(f"{path} is {width} wide")
+    assert found == [], "\n".join(found)
+
+
+def test_everything_works_without_javascript(
+    browser: Browser, portal: str, settings: Settings, database: Database, scene: Scene
+) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        sign_in(context, portal, settings, database, "alice")
+        page = context.new_page()
+        page.goto(f"{portal}/o/acme/")
+        page.get_by_role("link", name="Update available: 1.5.0").first.click()
+        page.get_by_role("button", name="Update now").click()
+        expect(page.locator(".card").first).to_contain_text("queued")
+
+        context.clear_cookies()
+        sign_in(context, portal, settings, database, "root")
+        page.goto(f"{portal}/admin/rollouts/new")
+        page.get_by_label("Every bot that is behind").check()
+        page.get_by_role("button", name="Show what would happen").click()
+        page.get_by_role("button", name="Start: 3 bots").click()
+        expect(page.locator("#progress")).to_contain_text("0 of 3 updated")
+        page.get_by_role("button", name="Pause").click()
+        expect(page.locator("#progress")).to_contain_text("paused")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
