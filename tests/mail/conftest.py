@@ -25,6 +25,9 @@ from portal.models import (
 from portal.services import mail, mail_attempts
 from portal.settings import Settings
 from tests.support.mail import Mailbox
+from tests.views.conftest import Cast, SignedIn, app, cast, signed_in, stranger
+
+__all__ = ["Cast", "Office", "SignedIn", "World", "add_token", "app", "bodies", "cast", "signed_in", "stranger"]
 
 BASE_URL = "https://portal.example.com"
 
