@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, render_template, request, url_for
+from flask import Flask, Response, current_app, flash, render_template, request, url_for
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
@@ -40,9 +40,22 @@ class SignInRequired(Exception):
     """Nobody is signed in, and the page needs somebody."""
 
 
+class MembershipEnded(Exception):
+    """Whoever asks for an organization's page belonged to it once.
+
+    Args:
+        org_name: what people call it.
+    """
+
+    def __init__(self, org_name: str) -> None:
+        super().__init__(org_name)
+        self.org_name = org_name
+
+
 def init_app(app: Flask) -> None:
     """Register how each kind of error is answered."""
     app.register_error_handler(SignInRequired, _sign_in)
+    app.register_error_handler(MembershipEnded, _to_the_switcher)
     app.register_error_handler(ServiceError, _service_error)
     app.register_error_handler(SecurityError, _foreign_host)
     app.register_error_handler(CSRFError, _stale_form)
@@ -68,6 +81,11 @@ def _sign_in(_error: SignInRequired) -> Answer:
     page = request.full_path.rstrip("?")
     wanted = page if request.method == "GET" and page != "/" else None
     return htmx.see_other(url_for("auth.login", next=wanted))
+
+
+def _to_the_switcher(ended: MembershipEnded) -> Answer:
+    flash(f"You do not belong to {ended.org_name} any more.", "info")
+    return htmx.go_to(url_for("orgs.index"))
 
 
 def _service_error(error: ServiceError) -> Answer:

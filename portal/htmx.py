@@ -94,6 +94,13 @@ def refusal(message: str, status: int) -> Response:
     )
 
 
+def announce(response: Response, *names: str) -> Response:
+    """Tell the page that something happened, for parts of it that listen; htmx alone reads it."""
+    known = json.loads(response.headers.get("HX-Trigger", "{}"))
+    response.headers["HX-Trigger"] = _events({**known, **dict.fromkeys(names, True)})
+    return response
+
+
 def carry_flashes(response: Response) -> Response:
     """Show messages of the last form beside a fragment too; a page shows them by itself."""
     if not is_fragment() or response.status_code != 200:

@@ -13,10 +13,11 @@ from jinja2 import StrictUndefined
 
 from portal import htmx, policy
 from portal.extensions import ROOT
-from portal.models import utcnow
-from portal.services import timings
+from portal.models import Org, utcnow
+from portal.services import orgs, timings
 from portal.sessions import visitor
 from portal.settings import Settings
+from portal.unit_of_work import session
 
 VENDOR = {
     "htmx.min.js": ROOT / "node_modules/htmx.org/dist/htmx.min.js",
@@ -45,7 +46,9 @@ def init_app(app: Flask, settings: Settings) -> None:
         vendor=vendor,
         htmx_configuration=htmx.CONFIGURATION,
         product_name=settings.product_name,
+        billing_url=settings.billing_url,
         can=policy.can,
+        my_orgs=my_orgs,
         Action=policy.Action,
     )
 
@@ -62,6 +65,12 @@ def asset(name: str) -> str:
 def vendor(name: str) -> str:
     """Address of a file out of `VENDOR`; it changes with the content."""
     return url_for("assets.vendor", name=name, v=_content_hash(VENDOR[name]))
+
+
+def my_orgs() -> list[Org]:
+    """The organizations of whoever is signed in, for the switcher."""
+    found = visitor()
+    return orgs.of_user(session(), found.user) if found else []
 
 
 def duration(span: timedelta | float) -> str:

@@ -2,10 +2,27 @@
 (() => {
   "use strict";
 
-  // Forms sent by htmx carry the page's token.
+  // What htmx sends carries the page's token, and whose page it is.
+  const tenant = document.querySelector('meta[name="tenant"]');
   document.addEventListener("htmx:configRequest", (event) => {
     event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
+    if (tenant) event.detail.headers["X-Tenant-Id"] = tenant.content;
   });
+
+  // The organization used last in this browser; forgotten when it is not in the list any more.
+  const LAST = "flotilla:organization";
+  if (tenant) localStorage.setItem(LAST, tenant.dataset.slug);
+  const list = document.getElementById("orgs");
+  if (list) {
+    const linkTo = (slug) => [...list.querySelectorAll("a[data-slug]")].find((link) => link.dataset.slug === slug);
+    let last = localStorage.getItem(LAST);
+    if (last && !linkTo(last)) {
+      localStorage.removeItem(LAST);
+      last = null;
+    }
+    const target = "goOn" in list.dataset && linkTo(last ?? list.dataset.goOn);
+    if (target) location.replace(target.href);
+  }
 
   // Messages: one at a time, in a polite live region.
   const toast = document.getElementById("toast");
@@ -40,6 +57,12 @@
   const prepare = (root) => {
     if (navigator.clipboard) root.querySelectorAll("button.copy[hidden]").forEach((button) => (button.hidden = false));
     root.querySelector("[aria-invalid=true]")?.focus();
+    // Hours of the day also in the reader's own zone.
+    root.querySelectorAll("select.hour option").forEach((option) => {
+      const local = new Date(new Date().setUTCHours(option.value, 0));
+      if (!option.dataset.utc) option.dataset.utc = option.textContent;
+      option.textContent = `${option.dataset.utc} (${local.toTimeString().slice(0, 5)} your time)`;
+    });
   };
   document.addEventListener("click", async (event) => {
     const button = event.target.closest(".copy");

@@ -1,50 +1,99 @@
-"""Organizations made by operators, with the owner they belong to from the first moment."""
+"""Organizations coming to be, with the owner they belong to from the first moment, and their names."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from datetime import timedelta
+from itertools import count
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import Membership, MembershipRole, Org, OrgState, User
-from portal.services import accounts, events
-from portal.services.errors import ConflictError, InvalidError
+from portal.models import Membership, MembershipRole, Org, OrgState, User, utcnow
+from portal.policy import Action
+from portal.rules import slugs
+from portal.services import accounts, events, orgs
+from portal.services.errors import ConflictError, InvalidError, StaleError
 
-_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,46}[a-z0-9]")
-_RESERVED = frozenset({"admin", "api", "app", "docs", "mail", "status", "www"})
+SLUG_RESERVED = timedelta(days=30)
+"""How long nobody else gets the slug of an organization that was deleted, so that old links lead nowhere foreign."""
+
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 _LONGEST_NAME = 100
 
 
-def found(session: Session, slug: str, name: str, owner_email: str, *, actor_id: str | None = None) -> Org:
+def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id: str | None = None) -> Org:
     """Make an organization.
-
-    An owner without an account gets one that has no password yet, so nobody can sign in to it.
 
     Args:
         session: a writing transaction.
-        slug: its part of addresses: 3 to 48 lower-case letters, digits and dashes.
         name: what people call it.
-        owner_email: of the person who owns it.
-        actor_id: the operator.
+        owner: whom it belongs to.
+        slug: its part of addresses; empty for one made of the name.
+        actor_id: who makes it; None for the owner.
 
     Raises:
         InvalidError: a field makes no sense; it names the field.
         ConflictError: the slug is taken.
     """
-    name = name.strip()
-    _check(slug, name, owner_email)
-    owner = _owner(session, owner_email.strip())
+    name = _checked_name(name)
+    slug = slug.strip() or _free_slug(session, name)
+    if problem := slugs.problem_of(slug):
+        raise InvalidError(problem, "slug")
+    _free_after_deletion(session, slug)
     org = Org(slug=slug, name=name, owner_id=owner.id)
     try:
         with session.begin_nested():
             session.add(org)
     except IntegrityError:
-        raise ConflictError(f"The slug {slug} is taken; choose another.") from None
+        raise ConflictError(f"The address {slug} is taken; choose another.") from None
     session.add(Membership(org_id=org.id, user_id=owner.id, role=MembershipRole.ADMIN))
-    events.record(session, "org.created", actor_id=actor_id, org_id=org.id, data={"slug": slug, "owner": owner.id})
+    accounts.lock(session, owner.id).last_org_id = org.id
+    facts = {"slug": slug, "name": name, "owner": owner.id}
+    events.record(session, "org.created", actor_id=actor_id or owner.id, org_id=org.id, data=facts)
+    return org
+
+
+def found(session: Session, slug: str, name: str, owner_email: str, *, actor_id: str | None = None) -> Org:
+    """Make an organization as an operator, for somebody who may have no account yet.
+
+    Such an owner gets one without a password, so nobody can sign in to it before a reset by mail.
+
+    Raises:
+        InvalidError, ConflictError: as `create`.
+    """
+    if not _ADDRESS.fullmatch(owner_email.strip()):
+        raise InvalidError(f"{owner_email!r} is not an email address.", "owner")
+    return create(session, name, _owner(session, owner_email.strip()), slug, actor_id=actor_id)
+
+
+def rename(session: Session, org: Org, name: str, *, version: int, actor: User) -> Org:
+    """Give the organization another name; its address stays.
+
+    Args:
+        session: the transaction.
+        org: the organization.
+        name: the new name; the present one changes nothing.
+        version: of the row that the actor saw.
+        actor: an owner or admin.
+
+    Raises:
+        InvalidError: it is no name.
+        StaleError: the organization was changed meanwhile.
+        ForbiddenError: the actor may not do that (any more).
+    """
+    name = _checked_name(name)
+    org = orgs.lock_for(session, org, actor, Action.SET_ORG)
+    if org.name == name:
+        return org
+    if org.version != version:
+        raise StaleError("Somebody else changed these settings meanwhile. Look again, then decide.")
+    data = {"old": org.name, "new": name}
+    org.name, org.version = name, org.version + 1
+    session.flush()
+    events.record(session, "org.renamed", actor_id=actor.id, org_id=org.id, data=data)
     return org
 
 
@@ -53,15 +102,25 @@ def every(session: Session) -> list[Org]:
     return list(session.scalars(sa.select(Org).where(Org.state != OrgState.DELETED).order_by(Org.slug)))
 
 
-def _check(slug: str, name: str, owner_email: str) -> None:
-    if not _SLUG.fullmatch(slug):
-        raise InvalidError(f"{slug!r} cannot be a slug: use 3 to 48 lower-case letters, digits and dashes.", "slug")
-    if slug in _RESERVED:
-        raise InvalidError(f"The slug {slug} is reserved; choose another.", "slug")
+def _checked_name(name: str) -> str:
+    name = unicodedata.normalize("NFC", name).strip()
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():
         raise InvalidError(f"A name has 1 to {_LONGEST_NAME} printable characters.", "name")
-    if not _ADDRESS.fullmatch(owner_email.strip()):
-        raise InvalidError(f"{owner_email!r} is not an email address.", "owner")
+    return name
+
+
+def _free_slug(session: Session, name: str) -> str:
+    suggestions = (slugs.suggestion(name, number) for number in count(1))
+    return next(slug for slug in suggestions if not session.scalar(sa.select(Org.id).where(Org.slug == slug)))
+
+
+def _free_after_deletion(session: Session, slug: str) -> None:
+    """Take the slug from an organization that was deleted long ago; its row stays, for the log points at it."""
+    session.execute(
+        sa.update(Org)
+        .where(Org.slug == slug, Org.state == OrgState.DELETED, Org.deleted_at <= utcnow() - SLUG_RESERVED)
+        .values(slug=sa.literal("deleted-") + Org.id)
+    )
 
 
 def _owner(session: Session, email: str) -> User:

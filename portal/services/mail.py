@@ -76,7 +76,7 @@ class Outbox:
 
 def outbox(session: Session, state: MailState | None, page: int, per_page: int = 50) -> Outbox:
     """Look at the outbox, at the mails of one state or at all of them."""
-    counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state)).tuples()
+    counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state))
     counts = dict.fromkeys(MailState, 0) | dict(counted.all())
     total = counts[state] if state else sum(counts.values())
     pages = max(1, -(-total // per_page))

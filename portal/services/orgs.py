@@ -54,8 +54,6 @@ def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
     found: set[Role] = set()
     if user.is_platform_admin:
         found.add(Role.OPERATOR)
-    if org.owner_id == user.id:
-        found.add(Role.OWNER)
     membership = session.scalar(
         sa.select(Membership)
         .where(
@@ -65,9 +63,17 @@ def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
         )
         .execution_options(populate_existing=True)
     )
-    if membership:
+    if org.owner_id == user.id:
+        found.add(Role.OWNER)
+    elif membership:
         found.add(Role(membership.role))
     return frozenset(found)
+
+
+def belonged(session: Session, org: Org, user: User) -> bool:
+    """Whether the user was a member once; that row stays as a tombstone."""
+    gone = (Membership.user_id == user.id) & (Membership.state == MembershipState.REMOVED)
+    return session.scalar(sa.select(Membership.id).where(Membership.org_id == org.id, gone)) is not None
 
 
 def of_user(session: Session, user: User) -> list[Org]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from portal.models import FleetSettings, Org, TenantMode, TenantUpdateConfig, User, utcnow
-from portal.services import events, fleet
-from portal.services.errors import ForbiddenError, InvalidError
+from portal.services import events, fleet, orgs
+from portal.services.errors import ForbiddenError, InvalidError, StaleError
 
 _HOURS = range(24)
 
@@ -31,7 +31,24 @@ def effective(config: TenantUpdateConfig | None, defaults: FleetSettings) -> Pre
 
 def preferences(session: Session, org: Org) -> Preferences:
     """Tell what holds for this organization now."""
-    return effective(session.get(TenantUpdateConfig, org.id), fleet.get(session))
+    return effective(_row(session, org), fleet.get(session))
+
+
+def version(session: Session, org: Org) -> int:
+    """The version of the organization's row, which forms carry; 0 while there is none."""
+    config = _row(session, org)
+    return config.version if config else 0
+
+
+def require_fresh(session: Session, org: Org, seen: int) -> None:
+    """Lock the organization, and make sure that nobody changed the preferences since a form was opened.
+
+    Raises:
+        StaleError: somebody did.
+    """
+    orgs.lock(session, org)
+    if version(session, org) != seen:
+        raise StaleError("Somebody else changed the update preferences meanwhile. Look again, then decide.")
 
 
 def set_preferences(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User) -> Preferences:
@@ -61,11 +78,15 @@ def lift_override(session: Session, org: Org, actor: User) -> Preferences:
     return _store(session, org, Preferences(current.mode, current.hour_utc), actor)
 
 
+def _row(session: Session, org: Org) -> TenantUpdateConfig | None:
+    return session.get(TenantUpdateConfig, org.id, populate_existing=True)
+
+
 def _store(session: Session, org: Org, new: Preferences, actor: User) -> Preferences:
     if new.hour_utc not in _HOURS:
         raise InvalidError("Choose an hour from 0 to 23, in UTC.", "preferred_hour_utc")
     old = preferences(session, org)
-    config = session.get(TenantUpdateConfig, org.id)
+    config = _row(session, org)
     if config is None:
         config = TenantUpdateConfig(org_id=org.id, version=0)
         session.add(config)

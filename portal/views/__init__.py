@@ -17,6 +17,10 @@ from portal.views import (
     health,
     home,
     org,
+    org_settings,
+    orgs,
+    ownership,
+    team,
 )
 
 _BLUEPRINTS = (
@@ -31,6 +35,10 @@ _BLUEPRINTS = (
     health,
     home,
     org,
+    org_settings,
+    orgs,
+    ownership,
+    team,
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import request
+from flask import abort, request
 
-from portal.errors import SignInRequired
-from portal.models import Bot, Org, User
-from portal.policy import Action, Role, can
-from portal.services import orgs
+from portal import htmx
+from portal.errors import MembershipEnded, SignInRequired
+from portal.models import Bot, Org, OrgState, User, utcnow
+from portal.policy import WHILE_DELETING, Action, Role, can, strongest
+from portal.services import orgs, transfers
 from portal.services.errors import ForbiddenError, NotFoundError
 from portal.sessions import visitor
 from portal.unit_of_work import session
@@ -27,8 +28,23 @@ class OrgAccess:
     roles: frozenset[Role]
 
     def may(self, action: Action) -> bool:
-        """Whether this person may do that here."""
-        return can(self.roles, action)
+        """Whether this person may do that here and now."""
+        return can(self.roles, action) and (self.org.state is OrgState.ACTIVE or action in WHILE_DELETING)
+
+    @property
+    def role(self) -> Role:
+        """What to call this person here."""
+        return strongest(self.roles) or Role.MEMBER
+
+    @property
+    def offered(self) -> bool:
+        """Whether the organization is offered to this very person."""
+        return transfers.offered_to(self.org, utcnow()) == self.user.id
+
+    @property
+    def belongs(self) -> bool:
+        """Whether this person is one of the organization's own people, not only its provider."""
+        return bool(self.roles - {Role.OPERATOR})
 
 
 def refuse_strangers() -> None:
@@ -66,15 +82,22 @@ def org(slug: str, action: Action = Action.READ) -> OrgAccess:
 
     Raises:
         NotFoundError: for outsiders, whether or not it exists.
+        MembershipEnded: for those who belonged to it.
         ForbiddenError: for members whose role does not allow it.
+        ConflictError: while it is being deleted, for whatever is not possible then.
     """
     person = user()
     found = orgs.by_slug(session(), slug)
     roles = orgs.roles(session(), found, person) if found else frozenset()
+    if found is not None and not roles and orgs.belonged(session(), found, person):
+        raise MembershipEnded(found.name)
     if found is None or not roles:
         raise NotFoundError("There is no such organization, or you do not belong to it.")
     if not can(roles, action):
         raise ForbiddenError("Your role in this organization does not allow this. Ask its owner or an admin.")
+    if action not in WHILE_DELETING:
+        orgs.require_active(found)
+    _refuse_other_tabs(found)
     return OrgAccess(org=found, user=person, roles=roles)
 
 
@@ -85,3 +108,9 @@ def bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[OrgAccess
     if found is None:
         raise NotFoundError("There is no such bot in this organization.")
     return access, found
+
+
+def _refuse_other_tabs(found: Org) -> None:
+    """What htmx sends from a page of one organization never acts on another one: each page says whose it is."""
+    if htmx.is_fragment() and request.headers.get("X-Tenant-Id") != found.id:
+        abort(400, "This page belongs to another organization. Reload it and try again.")

@@ -15,12 +15,16 @@ pages = Blueprint("home", __name__)
 
 @pages.get("/")
 def index() -> Response | str:
-    """Operators land on their overview, members in the organization they used last, or their only one."""
+    """Operators land on their overview, members in their only organization, or in the one used last.
+
+    Which one that was this browser remembers, so with several the list is answered and its script goes on from
+    there; a browser new to it goes on to the one that was made or joined last. Without script the list stays.
+    """
     person = access.user()
-    mine = orgs.of_user(session(), person)
-    last = next((org for org in mine if org.id == person.last_org_id), None)
-    if last is None and person.is_platform_admin:
+    if person.is_platform_admin:
         return htmx.see_other(url_for("admin_overview.index"))
-    if last is None and len(mine) != 1:
-        return render_template("home.html", orgs=mine)
-    return htmx.see_other(url_for("org.home", slug=(last or mine[0]).slug))
+    mine = orgs.of_user(session(), person)
+    if len(mine) == 1:
+        return htmx.see_other(url_for("org.home", slug=mine[0].slug))
+    last = next((org.slug for org in mine if org.id == person.last_org_id), "")
+    return render_template("orgs/list.html", orgs=mine, fallback=last)

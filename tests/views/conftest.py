@@ -70,6 +70,8 @@ def signed_in(app: Flask, settings: Settings, database: Database, cast: Cast) ->
         client = app.test_client()
         client.set_cookie(session_cookie_name(settings), token)
         client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+        # As our script does for the page it runs in.
+        client.environ_base["HTTP_X_TENANT_ID"] = cast.org_id
         return client
 
     return client_of

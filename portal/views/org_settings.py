@@ -1,0 +1,133 @@
+"""An organization's settings: its name, how it wants its updates, and the way to the danger zone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+
+from flask import Blueprint, Response, flash, url_for
+from werkzeug.wrappers import Response as BaseResponse
+from wtforms import SelectChoice
+
+from portal import htmx
+from portal.forms.orgs import RenameForm, TransferForm, UpdatesForm
+from portal.models import TenantMode, utcnow
+from portal.policy import Action
+from portal.rules.windows import Window, next_window
+from portal.services import founding, team, tenants, transfers
+from portal.services.errors import InvalidError, StaleError
+from portal.unit_of_work import session
+from portal.views import access
+from portal.views.access import OrgAccess
+
+pages = Blueprint("org_settings", __name__, url_prefix="/o/<slug>/settings")
+
+Answer = BaseResponse | tuple[BaseResponse, int]
+
+
+@pages.get("")
+def show(slug: str) -> Answer:
+    """Everything that can be set, and who may set it."""
+    return _page(access.org(slug, Action.SET_UPDATE_PREFERENCES))
+
+
+@pages.post("/name")
+def rename(slug: str) -> Answer:
+    """Give the organization another name."""
+    mine = access.org(slug, Action.SET_ORG)
+    form = RenameForm()
+    if not form.validate():
+        return _page(mine, general=form), 422
+    try:
+        founding.rename(session(), mine.org, form.name.data, version=form.version.data, actor=mine.user)
+    except InvalidError as error:
+        form.name.errors = [str(error)]
+        return _page(mine, general=form), 422
+    except StaleError as error:
+        return _page(mine, refusal={"general": str(error)}), 409
+    flash("The name is saved.", "info")
+    return htmx.go_to(url_for("org_settings.show", slug=slug))
+
+
+@pages.post("/updates")
+def set_updates(slug: str) -> Answer:
+    """Set how and when the organization's bots are updated; operators decide on its behalf."""
+    mine = access.org(slug, Action.SET_UPDATE_PREFERENCES)
+    form = UpdatesForm()
+    if not form.validate():
+        return _page(mine, updates=form), 422
+    choose = tenants.set_preferences if mine.belongs else tenants.override
+    try:
+        tenants.require_fresh(session(), mine.org, form.version.data)
+    except StaleError as error:
+        return _page(mine, refusal={"updates": str(error)}), 409
+    choose(session(), mine.org, TenantMode(form.mode.data), form.hour.data, mine.user)
+    flash("How updates happen is saved.", "info")
+    return _done(mine)
+
+
+@pages.post("/updates/own")
+def lift_override(slug: str) -> Answer:
+    """Let the organization decide about its updates again."""
+    mine = access.org(slug, Action.OVERRIDE_UPDATE_PREFERENCES)
+    tenants.lift_override(session(), mine.org, mine.user)
+    flash(f"{mine.org.name} decides about its updates again.", "info")
+    return _done(mine)
+
+
+def _done(mine: OrgAccess) -> Answer:
+    if htmx.is_fragment():
+        return _page(mine)
+    return htmx.see_other(url_for("org_settings.show", slug=mine.org.slug))
+
+
+def _page(
+    mine: OrgAccess,
+    *,
+    general: RenameForm | None = None,
+    updates: UpdatesForm | None = None,
+    refusal: Mapping[str, str] = MappingProxyType({}),
+) -> Response:
+    org, now = mine.org, utcnow()
+    preferences = tenants.preferences(session(), org)
+    return htmx.page(
+        "org/settings.html",
+        parts={"general": "org/_general.html", "updates": "org/_updates.html"},
+        access=mine,
+        org=org,
+        refusal=refusal,
+        general=general or _fresh(RenameForm, name=org.name, version=org.version),
+        updates=updates
+        or _fresh(
+            UpdatesForm,
+            mode=str(preferences.mode),
+            hour=preferences.hour_utc,
+            version=tenants.version(session(), org),
+        ),
+        preferences=preferences,
+        managed=preferences.overridden_by_operator and mine.belongs,
+        window=_window(preferences, now),
+        transfer=_transfer_form(mine),
+        offered_to=transfers.standing_offer(session(), org, now),
+    )
+
+
+def _fresh(form: type[RenameForm | UpdatesForm], **values: object) -> RenameForm | UpdatesForm:
+    """A form that shows what is stored, whatever was posted."""
+    return form(formdata=None, **values)
+
+
+def _window(preferences: tenants.Preferences, now: datetime) -> Window | None:
+    return next_window(preferences.hour_utc, now) if preferences.mode is TenantMode.AUTO else None
+
+
+def _transfer_form(mine: OrgAccess) -> TransferForm:
+    form = TransferForm(formdata=None)
+    people = team.everybody(session(), mine.org)
+    form.user_id.choices = [
+        SelectChoice(person.id, f"{person.name} · {person.email}")
+        for person in people
+        if person.id != mine.org.owner_id
+    ]
+    return form
