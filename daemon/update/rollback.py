@@ -71,6 +71,7 @@ def undo(run: Run, error: Exception) -> None:
 
 def roll_back(run: Run, error: Exception) -> None:
     """Decide against the new container, then bring volumes and old container back together."""
+    run.require_engine()
     tail = containers.log_tail(run.engine, run.update.new_container_id)
     with run.write() as (session, update):
         updates.enter(session, update, Step.ROLLBACK)
@@ -106,6 +107,7 @@ def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
     except NOT_OURS_TO_JUDGE:
         raise
     except Exception as error:
+        run.require_engine()
         logger.exception("update %s could not be taken back", run.update.id)
         with run.write() as (session, update):
             archives = snapshots.of_update(session, update.id)

@@ -61,6 +61,16 @@ class Run:
         engine.timeout = _CALL_SECONDS
         return engine
 
+    def require_engine(self) -> None:
+        """Make sure that the engine is not just shutting down, before a container that ended is blamed for it.
+
+        An engine that shuts down ends its containers, and goes on answering on the connections it has.
+
+        Raises:
+            EngineUnreachable: it takes no new connection.
+        """
+        connect(self.node).close()
+
     def close(self) -> None:
         """Close the connection to the engine, if there is one."""
         if "engine" in vars(self):

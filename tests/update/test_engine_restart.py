@@ -14,7 +14,8 @@ import docker
 import pytest
 
 from daemon.demo.engine import running_engine
-from daemon.demo.versions import FIRST, SLOW, BotVersion
+from daemon.demo.versions import FIRST, BotVersion
+from daemon.update import containers
 from daemon.update.sequence import update_bot
 from portal.models import Step, UpdateState
 from tests.support.missing import part
@@ -27,6 +28,10 @@ pytestmark = [
     # The Docker library forgets to close the socket of a connection that was refused.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+HESITANT = BotVersion("1.3.9", start_seconds=8)
+"""A release that is not healthy yet when its engine is stopped."""
 
 
 class OwnEngine:
@@ -59,7 +64,7 @@ def own_engine(machine_folder: Path) -> Iterator[OwnEngine]:
 @pytest.fixture
 def site(empty_site: Site, own_engine: OwnEngine, tmp_path: Path) -> Iterator[Site]:
     """A node of that engine with a running bot that keeps a note."""
-    for version in (FIRST, SLOW):
+    for version in (FIRST, HESITANT):
         empty_site.images.digest(version)
     client = docker.APIClient(base_url=own_engine.url, version="auto", timeout=60)
     pull(client, empty_site.images.reference(FIRST))
@@ -77,20 +82,27 @@ def pull(client: docker.APIClient, image: str) -> None:
     client.pull(image)
 
 
+def log_of_new(site: Site, update_id: str) -> str | None:
+    """What the new container has said."""
+    return containers.log_tail(site.engine, site.update(update_id).new_container_id)
+
+
 @pytest.mark.parametrize(
     ("step", "ends", "runs"),
-    [(Step.STOP, UpdateState.FAILED, FIRST), (Step.HEALTH, UpdateState.UPDATED, SLOW)],
+    [(Step.STOP, UpdateState.FAILED, FIRST), (Step.HEALTH, UpdateState.UPDATED, HESITANT)],
     ids=["stop", "health"],
 )
 def test_the_update_goes_on_when_the_engine_is_back(
     site: Site, own_engine: OwnEngine, step: Step, ends: UpdateState, runs: BotVersion
 ) -> None:
-    update_id = site.update_to(SLOW)
+    update_id = site.update_to(HESITANT)
     worker = threading.Thread(target=update_bot, args=(site.database, site.settings, update_id))
     worker.start()
     while site.update(update_id).step is not step:
         assert worker.is_alive()
         time.sleep(0.005)
+    while step is Step.HEALTH and not log_of_new(site, update_id):
+        time.sleep(0.05)  # before it handles signals it would not notice that the engine wants it to end
     own_engine.stop()
     worker.join()
     update_bot(site.database, site.settings, update_id)  # in vain, while there is no engine
