@@ -69,9 +69,11 @@ def set_writing(intent: bool) -> None:
 
 def engine_options(url: str) -> dict[str, Any]:
     """Arguments for `create_engine` that fit the kind of database."""
+    # Without the parameters an error in the log shows no address, no hash and no ciphertext.
+    common = {"hide_parameters": True}
     if url.startswith("sqlite"):
-        return {"connect_args": {"timeout": 15}}
-    return {"pool_pre_ping": True, "pool_size": 5, "max_overflow": 10}
+        return {**common, "connect_args": {"timeout": 15}}
+    return {**common, "pool_pre_ping": True, "pool_size": 5, "max_overflow": 10}
 
 
 def prepare(engine: Engine) -> None:
