@@ -41,9 +41,9 @@ def is_fragment() -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
-def is_poll() -> bool:
-    """Whether a live part asks for news by itself: it says which version it shows. That is nobody using the page."""
-    return is_fragment() and "version" in request.args
+def is_part() -> bool:
+    """Whether htmx renews a part of a page, as live parts and those that follow them do with nobody at the keys."""
+    return is_fragment() and "part" in request.args
 
 
 def page(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, RolloutState, SkipReason, UpdateState, utcnow
@@ -91,6 +93,25 @@ def summary(session: Session, rollout: Rollout, now: datetime | None = None) -> 
         next_window=_next_window(view, entries, moment) if is_open else None,
         words=" · ".join(_words(counts, wave, estimated, unhealthy)),
     )
+
+
+def words_of(session: Session, rollouts: Sequence[Rollout]) -> dict[str, str]:
+    """Say of each rollout, by its id, how far it is; cheap for the many that have ended, whatever their size."""
+    ended = [rollout.id for rollout in rollouts if rollout.state not in Rollout.OPEN]
+    query = (
+        sa.select(BotUpdate.rollout_id, BotUpdate.state, sa.func.count(), sa.func.max(BotUpdate.wave))
+        .where(BotUpdate.rollout_id.in_(ended))
+        .group_by(BotUpdate.rollout_id, BotUpdate.state)
+    )
+    counts = {rollout_id: dict.fromkeys(UpdateState, 0) for rollout_id in ended}
+    waves = dict.fromkeys(ended, 0)
+    for rollout_id, state, number, wave in session.execute(query):
+        counts[rollout_id][state] = number
+        waves[rollout_id] = max(waves[rollout_id], wave or 0)
+    words = {found: " · ".join(_words(counts[found], waves[found], waves[found], 0)) for found in ended}
+    return words | {
+        rollout.id: summary(session, rollout).words for rollout in rollouts if rollout.state in Rollout.OPEN
+    }
 
 
 def _words(counts: dict[UpdateState, int], wave: int, estimated: int, unhealthy: int) -> list[str]:

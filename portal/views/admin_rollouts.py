@@ -11,7 +11,7 @@ from wtforms import SelectChoice
 from portal import htmx
 from portal.forms.rollouts import AbortForm, RolloutForm
 from portal.models import Audience, Rollout, StrategyName, Trigger, User
-from portal.services import catalogue, inventory, releases, rollouts
+from portal.services import catalogue, inventory, progress, releases, rollouts
 from portal.services.errors import InvalidError, ServiceError
 from portal.unit_of_work import session
 from portal.views import access, current
@@ -28,10 +28,8 @@ def index() -> Answer:
     """Every rollout, those under way first."""
     access.operator()
     found = rollouts.list_recent(session())
-    summaries = {rollout.id: rollouts.summary(session(), rollout) for rollout in found}
-    return htmx.page(
-        "admin/rollouts.html", live={"list": "admin/_rollout_list.html"}, rollouts=found, summaries=summaries
-    )
+    words = progress.words_of(session(), found)
+    return htmx.page("admin/rollouts.html", live={"list": "admin/_rollout_list.html"}, rollouts=found, words=words)
 
 
 @pages.get("/new")

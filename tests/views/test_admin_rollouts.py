@@ -152,6 +152,7 @@ def test_pause_resume_and_abort(signed_in: SignedIn, scene: Scene, database: Dat
     root.post(f"{here}/abort", data={"reason": "logins fail", "quarantine": "y"})
     page = root.get(here).text
     assert "logins fail" in page
+    assert "wave 2 of 2 · 1 of 2 updated · 1 skipped" in root.get("/admin/rollouts").text
     assert "hx-trigger" not in page
     with database.reading() as session:
         assert session.get_one(Release, scene.new).quarantine_reason == "logins fail"

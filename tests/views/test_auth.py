@@ -102,7 +102,7 @@ def test_polling_does_not_keep_a_session_alive(signed_in: SignedIn, database: Da
             (row,) = session.query(UserSession).all()
             return row.last_seen_at > before
 
-    assert not last_seen_after("/healthz?version=1")
+    assert not last_seen_after("/healthz?part=progress")
     assert last_seen_after("/healthz")
 
 
