@@ -91,7 +91,7 @@ def _recognize() -> None:
         if row is None:
             return
         g.visitor = Visitor(user=row.user, session_hash=row.id_hash)
-        touch = sessions.is_touch_due(row, now) and not htmx.is_poll()
+        touch = sessions.is_touch_due(row, now) and not htmx.is_part()
     bind_csrf(token)
     if touch:
         with apart_writing() as short:
