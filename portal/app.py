@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, current_app, request
 from redis import Redis
 
-from portal import errors, htmx, security, sessions, templating, unit_of_work, views
+from portal import access_log, errors, htmx, provenance, refusals, security, sessions, templating, unit_of_work, views
 from portal.database import engine_options, prepare
 from portal.extensions import ROOT, db, limiter, migrate
 from portal.models.encrypted import use_keys
@@ -31,6 +31,9 @@ def create_app(settings: Settings) -> Flask:
     # The order matters: requests pass the checks in it, and answers in the reverse.
     _init_database(app, settings)
     _init_redis(app, settings)
+    provenance.init_app(app)
+    refusals.init_app(app)
+    access_log.init_app(app)
     unit_of_work.init_app(app)
     app.before_request(_make_fleet_settings)
     sessions.init_app(app)
