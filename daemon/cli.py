@@ -9,13 +9,16 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts
+from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, users
 from daemon.embedded_redis import CannotServe
 from daemon.update.errors import UpdateFailed
 from portal.rules.allowlist import ImageNotAllowed
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError
+from portal.services.events import acting_via
 from portal.settings import SettingsError
+
+_PROCESSES = (processes.worker, processes.scheduler, processes.redis)
 
 
 class Refused(click.ClickException):
@@ -52,11 +55,16 @@ class Flotilla(click.Group):
 
 @click.group(cls=Flotilla)
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 - the group reads it itself
     """Flotilla keeps a fleet of customers' bots on the newest image without losing their data.
 
     All commands read the same environment as the portal, such as DATABASE_URL, SECRET_KEY and REDIS_URL.
     """
+    # What a process does by itself is nobody's command.
+    if ctx.invoked_subcommand not in {command.name for command in _PROCESSES}:
+        token = acting_via.set("command line")
+        ctx.call_on_close(lambda: acting_via.reset(token))
 
 
 def _explain(error: Exception) -> click.ClickException:
@@ -90,9 +98,7 @@ def _tables_are_missing(error: OperationalError | ProgrammingError) -> bool:
 
 
 for command in (
-    processes.worker,
-    processes.scheduler,
-    processes.redis,
+    *_PROCESSES,
     admin.admin,
     bots.bots,
     doctor.doctor,
@@ -100,6 +106,7 @@ for command in (
     orgs.orgs,
     releases.releases,
     rollouts.rollouts,
+    users.users,
 ):
     main.add_command(command)
 

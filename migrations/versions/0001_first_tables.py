@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("rollout_id", sa.String(length=16), nullable=True),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("request_id", sa.String(length=64), nullable=True),
+        sa.Column("address", sa.String(length=45), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_events")),
     )
     with op.batch_alter_table("events", schema=None) as batch_op:

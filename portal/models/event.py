@@ -30,3 +30,5 @@ class Event(Base):
     rollout_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     request_id: Mapped[str | None] = mapped_column(sa.String(64))
+    address: Mapped[str | None] = mapped_column(sa.String(45))
+    """Network address of the browser that asked for it."""

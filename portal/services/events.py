@@ -11,6 +11,10 @@ from portal.models import Event
 
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the web request or job at work in this context; logs and events carry it."""
+current_address: ContextVar[str | None] = ContextVar("address", default=None)
+"""Network address of the browser whose request is at work in this context."""
+acting_via: ContextVar[str | None] = ContextVar("acting_via", default=None)
+"""What a person acts with who is not signed in, such as the command line; events carry it."""
 
 
 def record(
@@ -34,14 +38,16 @@ def record(
         rollout_id: the rollout it concerns.
         data: small facts (digests, versions, old and new values); never a secret.
     """
+    via = acting_via.get()
     event = Event(
         tag=tag,
         actor_id=actor_id,
         org_id=org_id,
         bot_id=bot_id,
         rollout_id=rollout_id,
-        data=data or {},
+        data={**(data or {}), **({"via": via} if via else {})},
         request_id=current_request_id.get(),
+        address=current_address.get(),
     )
     session.add(event)
     session.flush()
