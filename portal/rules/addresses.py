@@ -22,3 +22,9 @@ def problem_of(address: str) -> str | None:
     if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
         return "This is not an email address that mail could be sent to. It looks like name@example.com."
     return None
+
+
+def masked(address: str) -> str:
+    """The address as it is shown to people who have not proven that it is theirs: they know it, or learn little."""
+    local, _, domain = address.partition("@")
+    return f"{local[:1] if len(local) > 1 else ''}•••@{domain}"
