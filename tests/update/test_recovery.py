@@ -27,7 +27,7 @@ Moment = Callable[[Site, BotUpdate], bool]
 
 def entered(step: Step) -> Moment:
     """The step was just written down."""
-    return lambda site, update: update.step is step
+    return lambda _site, update: update.step is step
 
 
 def exists(role: str) -> Moment:
