@@ -78,7 +78,7 @@ def _set_cookie(response: Response, token: str) -> None:
 
 def _end_own() -> None:
     if found := visitor():
-        sessions.end(session(), found.user.id, found.session_hash, utcnow())
+        sessions.sign_out(session(), found.user.id, found.session_hash, utcnow())
 
 
 def _recognize() -> None:

@@ -1,10 +1,24 @@
-"""Forms for signing in."""
+"""Forms for signing up, signing in and setting a forgotten password."""
 
 from __future__ import annotations
 
 from flask_wtf import FlaskForm
-from wtforms import EmailField, HiddenField, PasswordField
-from wtforms.validators import InputRequired, Length
+from wtforms import EmailField, HiddenField, PasswordField, StringField
+from wtforms.validators import InputRequired, Length, ValidationError
+
+from portal.forms.passwords import NewPasswordForm
+from portal.rules import addresses
+
+
+def stripped(text: str | None) -> str | None:
+    """A filter: without the blanks around it, which come along when people paste."""
+    return text.strip() if text else text
+
+
+def mailable(_form: FlaskForm, field: EmailField) -> None:
+    """A validator: an address that mail could be sent to."""
+    if problem := addresses.problem_of(field.data):
+        raise ValidationError(problem)
 
 
 class LoginForm(FlaskForm):  # type: ignore[misc]  # the library has no types
@@ -13,3 +27,17 @@ class LoginForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     email = EmailField("Email", validators=[InputRequired("Enter your email address."), Length(max=254)])
     password = PasswordField("Password", validators=[InputRequired("Enter your password."), Length(max=1024)])
     next = HiddenField()
+
+
+class AskForMailForm(FlaskForm):  # type: ignore[misc]
+    """The address that a link is mailed to."""
+
+    email = EmailField("Email", filters=[stripped], validators=[InputRequired("Enter your email address."), mailable])
+
+
+class SignupForm(NewPasswordForm):
+    """What an account needs besides the address."""
+
+    name = StringField(
+        "Your name", filters=[stripped], validators=[InputRequired("Tell us your name."), Length(max=100)]
+    )

@@ -123,7 +123,7 @@ def set_password(
     """
     user = session.get_one(User, user_id)
     user.password_hash = password_hash
-    ended = sessions.end_of_user(session, user.id, now, keep=keep_session)
+    ended = sessions.end_others(session, user.id, now, keep=keep_session)
     one_time_tokens.close(session, TokenPurpose.RESET, user.email, now)
     facts = {"user_id": user.id, "sessions_ended": ended}
     event = events.record(session, "user.password_changed", actor_id=user.id, data=facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
 from portal.models import UserSession
+from portal.services import events
 from portal.tokens import fingerprint, random_token
 
 IDLE = timedelta(hours=12)
@@ -62,16 +64,49 @@ def touch(session: Session, id_hash: str, now: datetime) -> None:
     session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(last_seen_at=now))
 
 
+def sign_out(session: Session, user_id: str, id_hash: str, now: datetime) -> None:
+    """End a user's own session at their wish; ending it twice changes nothing."""
+    if _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash):
+        events.record(session, "user.signed_out", actor_id=user_id)
+
+
 def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
-    """Sign one browser of a user out; ending it twice changes nothing.
+    """Sign one browser of a user out from another one.
 
     Returns:
         False when the user has no such browser, or it was signed out before.
     """
-    statement = sa.update(UserSession).where(
-        UserSession.id_hash == id_hash, UserSession.user_id == user_id, UserSession.revoked_at.is_(None)
-    )
-    return cast("CursorResult[Any]", session.execute(statement.values(revoked_at=now))).rowcount == 1
+    ended = _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash)
+    if ended:
+        events.record(session, "session.ended", actor_id=user_id, data={"user_id": user_id, "sessions": ended})
+    return bool(ended)
+
+
+def end_all(session: Session, user_id: str, now: datetime, *, actor_id: str | None) -> int:
+    """Sign a user out everywhere.
+
+    Args:
+        session: the transaction.
+        user_id: whose sessions end.
+        now: the present.
+        actor_id: the user themselves, or an operator; None at the command line.
+
+    Returns:
+        How many browsers were signed out.
+    """
+    ended = end_others(session, user_id, now)
+    events.record(session, "session.ended", actor_id=actor_id, data={"user_id": user_id, "sessions": ended})
+    return ended
+
+
+def end_others(session: Session, user_id: str, now: datetime, *, keep: str | None = None) -> int:
+    """Sign a user out everywhere but in the session whose hash is `keep`; whoever calls tells the log why.
+
+    Returns:
+        How many browsers were signed out.
+    """
+    others = [UserSession.id_hash != keep] if keep else []
+    return _revoke(session, now, UserSession.user_id == user_id, *others)
 
 
 def renew(session: Session, id_hash: str) -> str:
@@ -91,22 +126,15 @@ def living(session: Session, user_id: str, now: datetime) -> list[UserSession]:
     return list(session.scalars(statement.order_by(UserSession.last_seen_at.desc(), UserSession.id_hash)))
 
 
-def end_of_user(session: Session, user_id: str, now: datetime, *, keep: str | None = None) -> int:
-    """Sign a user out everywhere.
+def count_living(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
+    """In how many browsers each of these users is signed in; those in none are missing."""
+    statement = sa.select(UserSession.user_id, sa.func.count()).where(UserSession.user_id.in_(user_ids), *_lives(now))
+    return dict(session.execute(statement.group_by(UserSession.user_id)).tuples().all())
 
-    Args:
-        session: the transaction.
-        user_id: who.
-        now: the present.
-        keep: the hash of a session that goes on, such as the one in which the password was changed.
 
-    Returns:
-        How many browsers were signed out.
-    """
-    statement = sa.update(UserSession).where(UserSession.user_id == user_id, *_lives(now))
-    if keep is not None:
-        statement = statement.where(UserSession.id_hash != keep)
-    return cast("CursorResult[Any]", session.execute(statement.values(revoked_at=now))).rowcount
+def _revoke(session: Session, now: datetime, *which: sa.ColumnElement[bool]) -> int:
+    statement = sa.update(UserSession).where(*which, *_lives(now)).values(revoked_at=now)
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
 def _lives(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:

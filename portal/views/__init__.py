@@ -6,6 +6,9 @@ from flask import Flask
 
 from portal.views import (
     access,
+    account,
+    account_address,
+    account_deletion,
     admin_fleet,
     admin_mail,
     admin_overview,
@@ -20,10 +23,15 @@ from portal.views import (
     org_settings,
     orgs,
     ownership,
+    recovery,
+    signup,
     team,
 )
 
 _BLUEPRINTS = (
+    account,
+    account_address,
+    account_deletion,
     admin_fleet,
     admin_mail,
     admin_overview,
@@ -38,6 +46,8 @@ _BLUEPRINTS = (
     org_settings,
     orgs,
     ownership,
+    recovery,
+    signup,
     team,
 )
 

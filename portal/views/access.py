@@ -15,7 +15,28 @@ from portal.services.errors import ForbiddenError, NotFoundError
 from portal.sessions import visitor
 from portal.unit_of_work import session
 
-PUBLIC = frozenset({"assets.vendor", "auth.login", "auth.sign_in", "health.healthz", "static"})
+PUBLIC = frozenset(
+    {
+        "account_address.follow",
+        "assets.vendor",
+        "auth.login",
+        "auth.sign_in",
+        "health.healthz",
+        "recovery.ask",
+        "recovery.choose",
+        "recovery.follow",
+        "recovery.reset",
+        "recovery.sent",
+        "recovery.start",
+        "signup.ask",
+        "signup.create",
+        "signup.finish",
+        "signup.follow",
+        "signup.sent",
+        "signup.start",
+        "static",
+    }
+)
 """Endpoints for everybody; all others need a signed-in user before their own rules are even asked."""
 
 

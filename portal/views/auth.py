@@ -12,6 +12,7 @@ from portal.passwords import verify_password
 from portal.redirects import local_page
 from portal.services import accounts, events
 from portal.unit_of_work import apart, keep, session
+from portal.views.current import settings
 
 pages = Blueprint("auth", __name__)
 
@@ -27,7 +28,7 @@ def login() -> Answer:
     """The form; who is signed in already goes on."""
     if sessions.visitor():
         return htmx.see_other(local_page(request.args.get("next")) or url_for("home.index"))
-    return render_template("auth/login.html", form=LoginForm(next=request.args.get("next")), refused=False)
+    return _page(LoginForm(next=request.args.get("next")))
 
 
 @pages.post("/login")
@@ -37,16 +38,16 @@ def sign_in() -> Answer:
     """Compare the password, then start a session. Unknown address and wrong password look and last alike."""
     form = LoginForm()
     if not form.validate():
-        return render_template("auth/login.html", form=form, refused=False), 422
+        return _page(form), 422
 
     with apart() as look:
         account = accounts.credentials(look, form.email.data)
     known = verify_password(account.password_hash if account else None, form.password.data)
 
     if account is None or not known or account.disabled:
-        events.record(session(), "user.sign_in_refused", actor_id=account.user_id if account else None)
+        events.record(session(), "user.sign_in_failed", actor_id=account.user_id if account else None)
         keep()
-        return render_template("auth/login.html", form=form, refused=True), 422
+        return _page(form, refused=True), 422
 
     answer = htmx.go_to(local_page(form.next.data) or url_for("home.index"))
     sessions.sign_in(answer, account.user_id)
@@ -60,3 +61,8 @@ def sign_out() -> Answer:
     answer = htmx.go_to(url_for("auth.login"))
     sessions.sign_out(answer)
     return answer
+
+
+def _page(form: LoginForm, *, refused: bool = False) -> str:
+    public = settings().public_signup
+    return render_template("auth/login.html", form=form, refused=refused, public_signup=public)

@@ -1,0 +1,42 @@
+"""Forms of the account's own page."""
+
+from __future__ import annotations
+
+from flask_wtf import FlaskForm
+from wtforms import EmailField, PasswordField, StringField
+from wtforms.validators import InputRequired, Length
+
+from portal.forms.auth import mailable, stripped
+from portal.forms.passwords import NewPasswordForm
+
+
+def _own_password() -> PasswordField:
+    return PasswordField(
+        "Your present password", validators=[InputRequired("Enter your password."), Length(max=1024)]
+    )
+
+
+class NameForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+    """How one is called."""
+
+    name = StringField("Name", filters=[stripped], validators=[InputRequired("Tell us your name."), Length(max=100)])
+
+
+class AddressForm(FlaskForm):  # type: ignore[misc]
+    """Another address."""
+
+    email = EmailField("New email", filters=[stripped], validators=[InputRequired("Enter an address."), mailable])
+    present = _own_password()
+
+
+class PasswordForm(NewPasswordForm):
+    """Another password."""
+
+    present = _own_password()
+
+
+class DeletionForm(FlaskForm):  # type: ignore[misc]
+    """One's own address and password, so that nobody deletes an account by accident or at an open desk."""
+
+    email = StringField("Your email", filters=[stripped], validators=[InputRequired("Type your address.")])
+    present = _own_password()

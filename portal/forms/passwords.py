@@ -1,0 +1,28 @@
+"""Forms in which a new password is chosen."""
+
+from __future__ import annotations
+
+from flask_wtf import FlaskForm
+from wtforms import PasswordField
+from wtforms.validators import InputRequired
+
+from portal.rules import passwords
+
+
+class NewPasswordForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+    """A new password; other forms add what they need."""
+
+    password = PasswordField("New password", validators=[InputRequired("Choose a password.")])
+
+    def accepts(self, *names: str) -> bool:
+        """Validate the form, the password against the rules.
+
+        Args:
+            names: what the password must not be made of: the product's name, the person's own name and address.
+        """
+        if not self.validate():
+            return False
+        if problem := passwords.problem_of(self.password.data, names=names):
+            self.password.errors = [problem]
+            return False
+        return True
