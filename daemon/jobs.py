@@ -15,7 +15,7 @@ from daemon.registry import changelogs
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
-from daemon.update import collector, sequence
+from daemon.update import collector, desired, sequence
 from portal.models import utcnow
 from portal.queue import enqueue
 from portal.rules.allowlist import Allowlist
@@ -75,6 +75,12 @@ def read_changelog(context: Context, release_id: str) -> None:
 def update_bot(context: Context, update_id: str) -> None:
     """Bring one bot to its release, or go on where a worker that died has stopped."""
     sequence.update_bot(context.database, context.settings, update_id)
+
+
+@_job
+def follow_desired_state(context: Context, bot_id: str) -> None:
+    """Stop or start a bot, as people want it."""
+    desired.follow(context.database, bot_id)
 
 
 @_job

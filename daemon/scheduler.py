@@ -23,7 +23,7 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import DEFAULT, enqueue, open_queue, updates_of
-from portal.services import changelogs, images, leases, mail_attempts, nodes
+from portal.services import changelogs, desired, images, leases, mail_attempts, nodes, transfers
 from portal.services.leases import HeldLease
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,8 @@ class Scheduler:
             due_images = images.due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.due(session, now)
             due_mails = mail_attempts.due(session, now)
+            wanted = desired.unmet(session)
+            transfers.expire(session, now)
             all_nodes = nodes.every(session)
         for image in due_images:
             yield Wish("daemon.jobs.poll_image", image, 5)
@@ -136,6 +138,8 @@ class Scheduler:
                 yield Wish("daemon.jobs.read_changelog", release_id, 30)
         for update_id, node_id in orchestrator.tick(database, now):
             yield Wish("daemon.jobs.update_bot", update_id, 10, updates_of(node_id))
+        for bot_id, node_id in wanted:
+            yield Wish("daemon.jobs.follow_desired_state", bot_id, 15, updates_of(node_id))
         for node in all_nodes:
             yield Wish("daemon.jobs.probe_node", node.id, 15)
             yield Wish("daemon.jobs.collect_node", node.id, 3600)

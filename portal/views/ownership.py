@@ -5,31 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from flask import Blueprint, flash, render_template, request, url_for
-from flask_limiter.util import get_remote_address
 from werkzeug.wrappers import Response
 
 from portal import htmx
-from portal.extensions import limiter
 from portal.forms.orgs import DeleteForm
 from portal.models import Bot, utcnow
-from portal.passwords import verify_password
 from portal.policy import Action
 from portal.queue import updates_of
 from portal.services import deletion, transfers
 from portal.services.errors import InvalidError
-from portal.sessions import visitor
-from portal.unit_of_work import apart, later, session
-from portal.views import access
+from portal.unit_of_work import later, session
+from portal.views import access, own_password
 from portal.views.access import OrgAccess
 
 pages = Blueprint("ownership", __name__, url_prefix="/o/<slug>")
 
 Answer = Response | str | tuple[str, int]
-
-
-def _person() -> str:
-    found = visitor()
-    return found.user.id if found else get_remote_address()
 
 
 @pages.post("/transfer")
@@ -75,19 +66,17 @@ def confirm_deletion(slug: str) -> Answer:
 
 
 @pages.post("/delete")
-@limiter.limit("10 per 15 minutes", key_func=_person)
+@own_password.attempts
 def delete(slug: str) -> Answer:
     """Begin the deletion, for an owner who knows the password."""
     form = DeleteForm()
-    with apart():
-        stored = access.org(slug, Action.DELETE_ORG).user.password_hash
-    known = verify_password(stored, form.password.data or "")
+    known = own_password.is_right(form.password.data)
 
     mine = access.org(slug, Action.DELETE_ORG)
     if not form.validate():
         return _deletion_page(mine, form), 422
     if not known:
-        form.password.errors = ["This is not your password."]
+        form.password.errors = [own_password.WRONG]
         return _deletion_page(mine, form), 422
     try:
         bots = deletion.request(session(), mine.org, typed_name=form.name.data, actor=mine.user, now=utcnow())
@@ -115,4 +104,4 @@ def _deletion_page(mine: OrgAccess, form: DeleteForm) -> str:
 
 def _have_followed(bots: Iterable[Bot]) -> None:
     for bot in bots:
-        later("daemon.jobs.follow_wish", bot.id, queue=updates_of(bot.node_id))
+        later("daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
