@@ -1,4 +1,4 @@
-"""Who may import whom: views use services, services use models, rules use nothing, and the portal never the daemon."""
+"""Who may import whom: views use services, services use models, rules use nothing, the portal never the daemon."""
 
 import ast
 from collections.abc import Iterator
