@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from daemon.mail import account_letters, team_letters
+from daemon.mail import account_letters, fleet_letters, team_letters
 from daemon.mail.letter import Composer
 
-COMPOSERS: dict[str, Composer] = {**account_letters.COMPOSERS, **team_letters.COMPOSERS}
+COMPOSERS: dict[str, Composer] = {
+    **account_letters.COMPOSERS,
+    **team_letters.COMPOSERS,
+    **fleet_letters.COMPOSERS,
+}

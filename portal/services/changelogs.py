@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Bot, Node, NodeState, Release
 from portal.rules.references import parse_reference
+from portal.services import fleet_mail
 
 _READING_TAKES = timedelta(minutes=10)
 _FIRST_PAUSE = timedelta(seconds=30)
@@ -57,6 +58,7 @@ def note_changelog(session: Session, release_id: str, changelog: dict[str, Any] 
     release.changelog, release.changelog_read_at = changelog, now
     release.changelog_error, release.changelog_next_at = None, None
     session.flush()
+    fleet_mail.announce(session, release)
 
 
 def note_unusable(session: Session, release_id: str, error: str, now: datetime) -> None:
@@ -64,6 +66,7 @@ def note_unusable(session: Session, release_id: str, error: str, now: datetime) 
     release = session.get_one(Release, release_id)
     release.changelog_read_at, release.changelog_error, release.changelog_next_at = now, error, None
     session.flush()
+    fleet_mail.announce(session, release)
 
 
 def note_failure(session: Session, release_id: str, error: str, now: datetime) -> None:

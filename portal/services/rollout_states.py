@@ -19,7 +19,7 @@ from portal.models import (
     move,
     utcnow,
 )
-from portal.services import events, fleet, releases
+from portal.services import events, fleet, fleet_mail, releases
 from portal.services.errors import ConflictError
 
 
@@ -88,6 +88,7 @@ def complete(session: Session, rollout: Rollout) -> bool:
     """End a rollout none of whose bots is left to update; False when it is not running."""
     if not move(session, rollout, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=utcnow(), reason=None):
         return False
+    fleet_mail.tell_outcome(session, rollout)
     record(session, "rollout.completed", rollout, None)
     return True
 
@@ -116,6 +117,7 @@ def _end(session: Session, rollout: Rollout, new: RolloutState, skipped: SkipRea
         .where(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING)
         .values(state=UpdateState.SKIPPED, skip_reason=skipped, ended_at=utcnow())
     )
+    fleet_mail.tell_outcome(session, rollout)
 
 
 def record(session: Session, tag: str, rollout: Rollout, actor: User | None, **data: Any) -> None:

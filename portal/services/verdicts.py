@@ -20,7 +20,7 @@ from portal.models import (
     move,
     utcnow,
 )
-from portal.services import events
+from portal.services import events, fleet_mail
 from portal.services.updates import close_timing
 
 
@@ -121,6 +121,7 @@ def call_for_help(session: Session, update: BotUpdate, error: str) -> None:
     """
     update.bot.needs_attention = error
     fail(session, update, Ending(state=UpdateState.NEEDS_ATTENTION, error=error))
+    fleet_mail.call_operators(session, update)
 
 
 def _seen_running(bot: Bot, address: str | None) -> None:
@@ -137,3 +138,4 @@ def _end(session: Session, update: BotUpdate, ending: Ending) -> None:
     update.transient = ending.transient
     update.ended_at = moment
     move(session, update, UpdateState.RUNNING, ending.state)
+    fleet_mail.tell_outcome(session, update.rollout, update.bot.org_id)

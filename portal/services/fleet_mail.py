@@ -1,0 +1,131 @@
+"""Mail about updates: to owner and admins of an organization, and to operators where a bot is stuck.
+
+Everybody gets each kind of mail once per organization and release, however often its reason comes up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import (
+    Bot,
+    BotUpdate,
+    Channel,
+    Membership,
+    MembershipRole,
+    MembershipState,
+    Org,
+    OrgState,
+    PolledImage,
+    Release,
+    Rollout,
+    UpdateState,
+    User,
+)
+from portal.services import audience, mail, releases
+
+_OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
+
+
+def announce(session: Session, release: Release) -> None:
+    """A release can be read about now: tell the organizations that have to ask for it themselves."""
+    for org in {bot.org for bot in waiting_for(session, release)}:
+        for person in _managers(session, org.id):
+            mail.post(
+                session,
+                to=person.email,
+                template="update_available",
+                dedupe_key=f"update_available:{org.id}:{release.id}:{person.id}",
+                context={"org_id": org.id, "release_id": release.id, "user_id": person.id},
+            )
+
+
+def waiting_for(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:
+    """The bots that could run this release, and will not unless somebody of their organization asks."""
+    if release.quarantined_at is not None:
+        return []
+    images = sa.select(PolledImage.image).where(PolledImage.release_id == release.id)
+    conditions = [Bot.image.in_(images), Bot.release_channel != Channel.PINNED, Org.state == OrgState.ACTIVE]
+    if org_id is not None:
+        conditions.append(Bot.org_id == org_id)
+    return [
+        candidate.bot
+        for candidate in audience.candidates(session, *conditions)
+        if not candidate.automatic and not candidate.bot.needs_attention and not releases.runs(candidate.bot, release)
+    ]
+
+
+def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) -> None:
+    """Some bots of a rollout have ended: tell each organization of which none is left how it went.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        org_id: the organization whose bots ended; by default every one of the rollout.
+    """
+    for ended, succeeded, failed in _ended(session, rollout, org_id):
+        if not succeeded and not failed:
+            continue
+        template = "updated" if succeeded else "update_failed"
+        for person in _managers(session, ended):
+            mail.post(
+                session,
+                to=person.email,
+                template=template,
+                dedupe_key=f"{template}:{ended}:{rollout.release_id}:{person.id}",
+                context={"org_id": ended, "rollout_id": rollout.id, "user_id": person.id},
+            )
+
+
+def call_operators(session: Session, update: BotUpdate) -> None:
+    """A bot could not be brought back: tell every operator what to do."""
+    operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
+    for person in session.scalars(operators):
+        mail.post(
+            session,
+            to=person.email,
+            template="rollback_failed",
+            dedupe_key=f"rollback_failed:{update.id}:{update.attempt}:{person.id}",
+            context={"update_id": update.id},
+        )
+
+
+def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:
+    """Organizations without open updates, and how many of their bots were updated and how many failed for good."""
+
+    def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+        return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
+
+    failed = BotUpdate.state.in_(audience.FAILED) & ~BotUpdate.transient
+    query = (
+        sa.select(Bot.org_id, count(BotUpdate.state == UpdateState.UPDATED), count(failed))
+        .join(BotUpdate, BotUpdate.bot_id == Bot.id)
+        .where(BotUpdate.rollout_id == rollout.id)
+        .group_by(Bot.org_id)
+        .having(count(BotUpdate.state.in_(_OPEN)) == 0)
+    )
+    if org_id is not None:
+        query = query.where(Bot.org_id == org_id)
+    return [(row[0], row[1], row[2]) for row in session.execute(query)]
+
+
+def _managers(session: Session, org_id: str) -> list[User]:
+    """The owner and the admins."""
+    manages = sa.or_(Membership.role == MembershipRole.ADMIN, Org.owner_id == User.id)
+    query = (
+        sa.select(User)
+        .join(Membership, Membership.user_id == User.id)
+        .join(Org, Org.id == Membership.org_id)
+        .where(
+            Org.id == org_id,
+            Org.state == OrgState.ACTIVE,
+            Membership.state == MembershipState.ACTIVE,
+            User.disabled_at.is_(None),
+            manages,
+        )
+        .order_by(User.id)
+    )
+    return list(session.scalars(query))
