@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, flash, render_template, request, url_for
+from flask import Flask, Response, current_app, flash, make_response, render_template, request, url_for
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
@@ -106,8 +106,15 @@ def _stale_form(_error: CSRFError) -> Answer:
 
 def _too_many(_error: RateLimitExceeded) -> Answer:
     limit = limiter.current_limit
-    minutes = max(1, round((limit.reset_at - time.time()) / 60)) if limit else 15
-    return answer(f"Too many attempts. Try again in {minutes} minutes.", 429)
+    seconds = max(1, round(limit.reset_at - time.time())) if limit else 900
+    response = make_response(answer(f"Too many attempts. Try again in {_span(seconds)}.", 429))
+    response.headers["Retry-After"] = str(seconds)
+    return response
+
+
+def _span(seconds: int) -> str:
+    count, unit = (-(-seconds // 60), "minute") if seconds <= 5400 else (-(-seconds // 3600), "hour")
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def _http_error(error: HTTPException) -> Answer | HTTPException:

@@ -9,9 +9,8 @@ import click
 
 from daemon.context import current
 from portal.passwords import hash_password
+from portal.rules import passwords
 from portal.services import accounts
-
-_SHORTEST_PASSWORD = 15
 
 
 @click.group()
@@ -32,18 +31,18 @@ def create(email: str, name: str, password_file: TextIO | None) -> None:
 
     The password is asked for twice at a terminal and read from standard input otherwise.
     """
-    password = _read_password(password_file)
+    password = _read_password(password_file, current().settings.product_name, email, name)
     hashed = hash_password(password)
     with current().database.transaction() as session:
         user = accounts.create_operator(session, email, name, hashed)
     click.echo(f"{user.email} can sign in as an operator now.")
 
 
-def _read_password(file: TextIO | None) -> str:
+def _read_password(file: TextIO | None, *names: str) -> str:
     if file is None and sys.stdin.isatty():
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = (file or sys.stdin).readline().rstrip("\r\n")
-    if len(password) < _SHORTEST_PASSWORD:
-        raise click.UsageError(f"The password must have {_SHORTEST_PASSWORD} characters or more.")
+    if problem := passwords.problem_of(password, names=names):
+        raise click.UsageError(problem)
     return password

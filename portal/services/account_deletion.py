@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import OneTimeToken, Org, OrgState, UpdateNotice, User, UserSession
-from portal.services import events, memberships
+from portal.services import events, memberships, operators
 from portal.services.errors import ConflictError
 
 NAME = "deleted user"
@@ -38,12 +38,13 @@ def delete(session: Session, user_id: str, now: datetime) -> None:
     left = memberships.orgs_of(session, user.id)
     for org in left:
         memberships.leave(session, org, user, now)
+    if user.is_platform_admin:
+        operators.require_another(operators.lock(session), user)
     # Whoever gives this user something at this moment waits for this lock, or had it before and is seen now.
     user = session.get_one(User, user_id, with_for_update=True, populate_existing=True)
     _require_no_orgs(session, user)
     if memberships.orgs_of(session, user.id):
         raise ConflictError("You have just joined another organization. Look at your account again, then decide.")
-    _require_another_operator(session, user)
     _empty(session, user, now)
     events.record(session, "user.deleted", actor_id=user.id, data={"user_id": user.id, "orgs_left": len(left)})
 
@@ -52,14 +53,6 @@ def _require_no_orgs(session: Session, user: User) -> None:
     names = ", ".join(org.name for org in owned(session, user.id))
     if names:
         raise ConflictError(f"You own {names}. Hand over or delete what you own first.")
-
-
-def _require_another_operator(session: Session, user: User) -> None:
-    if not user.is_platform_admin:
-        return
-    operators = sa.select(User.id).where(User.is_platform_admin, User.disabled_at.is_(None)).order_by(User.id)
-    if set(session.scalars(operators.with_for_update())) <= {user.id}:
-        raise ConflictError("You are the only operator. Make somebody else one first.")
 
 
 def _empty(session: Session, user: User, now: datetime) -> None:

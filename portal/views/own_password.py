@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from flask_limiter.util import get_remote_address
+
 from portal.extensions import limiter
 from portal.passwords import verify_password
 from portal.sessions import visitor
@@ -10,7 +12,7 @@ from portal.views import access
 
 def _who() -> str:
     found = visitor()
-    return found.user.id if found else ""
+    return found.user.id if found else get_remote_address()
 
 
 attempts = limiter.shared_limit("10 per 15 minutes", scope="own-password", key_func=_who)
