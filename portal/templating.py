@@ -14,6 +14,7 @@ from jinja2 import StrictUndefined
 from portal import htmx, policy
 from portal.extensions import ROOT
 from portal.models import Org, utcnow
+from portal.rules import addresses
 from portal.services import orgs, timings
 from portal.sessions import visitor
 from portal.settings import Settings
@@ -37,6 +38,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         downtime=timings.downtime,
         duration=duration,
         exact=exact,
+        masked=addresses.masked,
         short=short_digest,
         steps=timings.steps,
         words=words,

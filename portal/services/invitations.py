@@ -50,6 +50,11 @@ class Invitation:
     closed: Closed | None
 
     @property
+    def mark(self) -> str:
+        """What a form carries of what its reader saw: which invite, and which version of it."""
+        return f"{self.invite.id}-{self.invite.version}"
+
+    @property
     def org(self) -> Org:
         """What the invite is to."""
         return self.invite.org
@@ -86,7 +91,7 @@ def has_account(session: Session, found: Invitation) -> bool:
     return accounts.with_address(session, found.invite.email) is not None
 
 
-def accept(session: Session, token: str | None, user: User, now: datetime, *, version: int) -> tuple[Org, bool]:
+def accept(session: Session, token: str | None, user: User, now: datetime, *, seen: str) -> tuple[Org, bool]:
     """Join the organization; accepting twice changes nothing.
 
     Args:
@@ -94,7 +99,7 @@ def accept(session: Session, token: str | None, user: User, now: datetime, *, ve
         token: of the link that was followed.
         user: who accepts.
         now: the present.
-        version: of the invite that the user saw.
+        seen: the mark of the invite that the user saw.
 
     Returns:
         The organization, and whether this call made the difference.
@@ -109,15 +114,16 @@ def accept(session: Session, token: str | None, user: User, now: datetime, *, ve
     user = accounts.lock(session, user.id)
     if not found.is_for(user):
         raise WrongAccountError("This invitation is for another address than your account's.")
-    if found.joined_by(user):
+    if found.joined_by(user) and found.mark == seen:
         return found.org, False
-    _require_open(found, version)
+    _require_open(found)
+    _require_same(found, seen)
     _join(session, found, user, now)
     return found.org, True
 
 
 def sign_up(
-    session: Session, token: str | None, name: str, password_hash: str, now: datetime, *, version: int
+    session: Session, token: str | None, name: str, password_hash: str, now: datetime, *, seen: str
 ) -> tuple[Org, User]:
     """Make the account for the invited address and join with it.
 
@@ -127,7 +133,7 @@ def sign_up(
         name: of the person.
         password_hash: computed before the transaction.
         now: the present.
-        version: of the invite that the person saw.
+        seen: the mark of the invite that the person saw.
 
     Raises:
         NotFoundError, ClosedError, StaleError: as `accept`.
@@ -136,14 +142,15 @@ def sign_up(
         ConflictError: the address has an account already.
     """
     found = _under_lock(session, token, now)
-    _require_open(found, version)
+    _require_open(found)
+    _require_same(found, seen)
     _require_proof(found)
     user = accounts.create(session, found.invite.email, name, password_hash)
     _join(session, found, user, now)
     return found.org, user
 
 
-def decline(session: Session, token: str | None, user: User | None, now: datetime) -> None:
+def decline(session: Session, token: str | None, user: User | None, now: datetime, *, seen: str) -> None:
     """Turn the invite down, signed in or by a mailed link; a second time changes nothing.
 
     Args:
@@ -151,9 +158,10 @@ def decline(session: Session, token: str | None, user: User | None, now: datetim
         token: of the link that was followed.
         user: who is signed in; None for nobody.
         now: the present.
+        seen: the mark of the invite that the reader saw.
 
     Raises:
-        NotFoundError, WrongAccountError, ClosedError: as `accept`.
+        NotFoundError, WrongAccountError, ClosedError, StaleError: as `accept`.
         ForbiddenError: nobody is signed in, and the link was copied.
     """
     found = _under_lock(session, token, now)
@@ -164,6 +172,7 @@ def decline(session: Session, token: str | None, user: User | None, now: datetim
     if found.closed is Closed.DECLINED:
         return
     _require_open(found)
+    _require_same(found, seen)
     move(session, found.invite, InviteState.PENDING, InviteState.DECLINED, ended_at=now)
     _record(session, "invite.declined", found.invite, user)
 
@@ -209,11 +218,15 @@ def _closed(session: Session, row: InviteToken, now: datetime) -> Closed | None:
     return None if invites.inviter_may(session, invite.org, invite) else Closed.ORPHANED
 
 
-def _require_open(found: Invitation, version: int | None = None) -> None:
+def _require_open(found: Invitation) -> None:
     if found.closed is not None:
         raise ClosedError("This invitation cannot be answered any more.")
-    if version is not None and version != found.invite.version:
-        raise StaleError("This invitation was changed since you opened it. Look again, then decide.")
+
+
+def _require_same(found: Invitation, seen: str) -> None:
+    # The browser keeps the link that was followed last, perhaps in another tab.
+    if found.mark != seen:
+        raise StaleError("This invitation was changed, or another one opened, since you looked. Look again.")
 
 
 def _require_proof(found: Invitation) -> None:

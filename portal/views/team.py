@@ -13,7 +13,7 @@ from portal.services import memberships, team
 from portal.services.errors import NotFoundError, StaleError
 from portal.services.team import Member
 from portal.unit_of_work import session
-from portal.views import access
+from portal.views import access, invites
 from portal.views.access import OrgAccess
 
 pages = Blueprint("team", __name__, url_prefix="/o/<slug>/team")
@@ -107,6 +107,7 @@ def _page(mine: OrgAccess, refusal: str = "") -> Response:
         listing=team.search(session(), mine.org, text, page),
         text=text,
         refusal=refusal,
+        **(invites.panel(mine) if mine.may(Action.MANAGE_TEAM) else {}),
     )
 
 

@@ -13,8 +13,9 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from portal.database import Database
-from portal.models import Membership, UpdateState
+from portal.models import Membership, MembershipRole, Org, UpdateState, User, utcnow
 from portal.policy import Action, Role, can
+from portal.services import invites
 from portal.unit_of_work import session as request_session
 from portal.views.access import PUBLIC
 from tests.support.scene import Scene, rollout
@@ -79,6 +80,19 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.update_now": (Action.UPDATE_NOW, 409),
     "health.healthz": (Need.NOTHING, 200),
     "home.index": (Need.SIGNED_IN, 0),
+    "invitation.accept": (Need.SIGNED_IN, 404),
+    "invitation.decline": (Need.NOTHING, 404),
+    "invitation.follow": (Need.NOTHING, 303),
+    "invitation.join": (Need.NOTHING, 404),
+    "invitation.mailed": (Need.NOTHING, 404),
+    "invitation.prove": (Need.NOTHING, 404),
+    "invitation.show": (Need.NOTHING, 404),
+    "invitation.switch": (Need.SIGNED_IN, 303),
+    "invites.copy_link": (Action.MANAGE_TEAM, 200),
+    "invites.index": (Action.MANAGE_TEAM, 200),
+    "invites.resend": (Action.MANAGE_TEAM, 303),
+    "invites.revoke": (Action.MANAGE_TEAM, 303),
+    "invites.send": (Action.MANAGE_TEAM, 422),
     "org.home": (Action.READ, 200),
     "org_settings.lift_override": (Action.OVERRIDE_UPDATE_PREFERENCES, 303),
     "org_settings.rename": (Action.SET_ORG, 422),
@@ -165,7 +179,17 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED]).id
         bob = session.query(Membership.id).filter_by(user_id=cast.people["bob"]).scalar()
-    return requests(app, slug="acme", bot_id=scene.bots[0], release_id=scene.new, rollout_id=made, membership_id=bob)
+        acme, alice = session.get_one(Org, cast.org_id), session.get_one(User, cast.people["alice"])
+        invited = invites.send(session, acme, "new@example.com", MembershipRole.MEMBER, actor=alice, now=utcnow()).id
+    return requests(
+        app,
+        slug="acme",
+        bot_id=scene.bots[0],
+        release_id=scene.new,
+        rollout_id=made,
+        membership_id=bob,
+        invite_id=invited,
+    )
 
 
 def test_every_route_opens_to_the_right_people_only(
