@@ -34,8 +34,8 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
                 started += update_ids
             case Pause(reason):
                 rollout_states.pause(session, rollout, reason, None)
-            case Abort(reason):
-                rollout_states.abort(session, rollout, reason, None, quarantine=True)
+            case Abort(reason, quarantine):
+                rollout_states.abort(session, rollout, reason, None, quarantine=quarantine)
             case Complete():
                 rollout_states.complete(session, rollout)
     return started

@@ -64,7 +64,7 @@ entries=$(tar --list --quoting-style=escape --file="$partial" | wc -l)
 sync "$partial"
 size=$(stat --format=%s "$partial")
 sum=$(sum_of "$partial")
-mv -f -- "$partial" "$archive"
+mv -f -T -- "$partial" "$archive"
 sync /archives
 printf '{"size": %s, "entries": %s, "sha256": "%s"}\\n' "$size" "$entries" "$sum"
 """

@@ -57,6 +57,8 @@ class Part:
     attempt: int = 0
     error: str = ""
     transient: bool = False
+    never_ran: bool = False
+    """It failed before the release's code ran on it (no snapshot could be taken …): that condemns no release."""
     turned_unhealthy: bool = False
     """It was updated, and has been seen unhealthy since."""
     progress_at: datetime | None = None
@@ -124,9 +126,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the rollout and quarantine the release."""
+    """End the rollout, and quarantine the release if its own code has failed on a bot."""
 
     reason: str
+    quarantine: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,8 @@ def _failures(view: View, now: datetime) -> Abort | list[Retry]:
         facts = facts_of(view, now, None if part.turned_unhealthy else part.wave)
         answer = view.strategy.on_bot_failure(facts, part.bot_id, failure, part.attempt)
         if answer is OnFailure.ABORT:
-            return Abort(_why_aborted(facts, part))
+            condemned = any(one.at_fault and not one.never_ran for one in view.parts)
+            return Abort(_why_aborted(facts, part), quarantine=condemned)
         if answer is OnFailure.RETRY:
             retries.append(Retry(part.update_id, now + RETRY_AFTER * max(1, part.attempt)))
     return retries

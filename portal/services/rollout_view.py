@@ -145,6 +145,7 @@ def _part(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Part
         attempt=update.attempt,
         error=update.error or "",
         transient=update.transient,
+        never_ran=update.state is UpdateState.FAILED,
         turned_unhealthy=_turned_unhealthy(update, bot, rollout.release),
         progress_at=_progress_at(update),
         ended_at=update.ended_at,

@@ -67,6 +67,18 @@ def test_a_bad_release_stops_at_the_canary_and_is_quarantined(world: World) -> N
     assert world.events() == ["rollout.started", "release.quarantined", "rollout.aborted"]
 
 
+def test_a_canary_that_no_snapshot_could_be_taken_of_condemns_no_release(world: World) -> None:
+    world.add_bots(4)
+    new = world.push("2.0.0")
+
+    world.run(lambda _bot: "no snapshot")
+
+    [rollout] = world.rollouts()
+    assert rollout.state is RolloutState.ABORTED
+    with world.database.reading() as session:
+        assert session.get_one(Release, new).quarantined_at is None
+
+
 def test_a_release_that_hurts_some_is_aborted_at_the_threshold(world: World) -> None:
     bots = world.add_bots(20)
     world.push("2.0.0")

@@ -102,21 +102,31 @@ def test_a_failed_canary_aborts_and_says_why() -> None:
 
     decided = plan(view(*parts), NOW)
 
-    assert decided == [Abort("the first bot to try this release failed: health answered 503")]
+    assert decided == [Abort("the first bot to try this release failed: health answered 503", quarantine=True)]
+
+
+def test_a_bot_on_which_the_release_never_ran_condemns_no_release() -> None:
+    no_snapshot = part(0, stage=Stage.FAILED, wave=1, attempt=1, error="no snapshot", never_ran=True)
+
+    decided = plan(view(no_snapshot, *waiting(range(1, 5))), NOW)
+
+    assert decided == [Abort("the first bot to try this release failed: no snapshot", quarantine=False)]
 
 
 def test_failures_abort_at_the_threshold_even_while_it_is_paused() -> None:
     failed = [part(number, stage=Stage.FAILED, wave=2, error="no") for number in (1, 2, 3)]
 
     assert not [one for one in plan(view(*proven(*failed[:2], part(9))), NOW) if isinstance(one, Abort)]
-    assert plan(view(*proven(*failed, part(9)), paused=True), NOW) == [Abort("3 bots failed; the last: no")]
+    assert plan(view(*proven(*failed, part(9)), paused=True), NOW) == [
+        Abort("3 bots failed; the last: no", quarantine=True)
+    ]
 
 
 def test_a_canary_that_turns_unhealthy_in_the_pause_aborts() -> None:
     parts = [part(0, stage=Stage.UPDATED, wave=1, turned_unhealthy=True), *waiting(range(1, 5))]
 
     assert plan(view(*parts), NOW) == [
-        Abort("the first bot to try this release failed: turned unhealthy after its update")
+        Abort("the first bot to try this release failed: turned unhealthy after its update", quarantine=True)
     ]
 
 
@@ -251,7 +261,7 @@ class Fleet(RuleBasedStateMachine):
                     self.handed = set(ids)
                 case Pause(_):
                     self.paused = True
-                case Abort(_) | Complete():
+                case Abort() | Complete():
                     self.ended = decision
 
     def check_cut(self, wave: int, ids: Sequence[str]) -> None:
