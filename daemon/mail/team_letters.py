@@ -31,7 +31,7 @@ def _ownership_offered(desk: Desk) -> Letter:
     if org.transfer_to != person.id or org.transfer_expires_at is None or org.transfer_expires_at <= desk.now:
         raise NoReason("The offer of ownership ended before the mail could be sent.")
     names = {"name": person.name, "org": org.name, "owner": org.owner.name}
-    facts = {"until": org.transfer_expires_at, "link": desk.link(f"/o/{org.slug}/team")}
+    facts = {"until": org.transfer_expires_at, "link": desk.link(f"/o/{org.slug}/")}
     return Letter("ownership_offered", f"{org.owner.name} offers you {org.name}", names, facts)
 
 
@@ -41,7 +41,7 @@ def _org_deletion(desk: Desk) -> Letter:
     if org.state is not OrgState.DELETING or org.delete_after is None:
         raise NoReason("The organization was restored, or deleted, before the mail could be sent.")
     owner = org.owner_id == person.id
-    facts = {"until": org.delete_after, "link": desk.link(f"/o/{org.slug}/settings") if owner else None}
+    facts = {"until": org.delete_after, "link": desk.link(f"/o/{org.slug}/") if owner else None}
     return Letter("org_deletion", f"{org.name} is going to be deleted", {"name": person.name, "org": org.name}, facts)
 
 
