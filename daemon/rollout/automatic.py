@@ -13,6 +13,7 @@ from portal.models import (
     PolledImage,
     Release,
     Rollout,
+    RolloutState,
     SkipReason,
     Trigger,
     UpdateState,
@@ -24,12 +25,16 @@ from portal.services.rollout_view import Entry
 
 
 def open_rollouts(session: Session) -> None:
-    """Open a rollout for each release that bots in automatic mode should run and do not, unless it is open."""
+    """Open a rollout for each release that bots in automatic mode should run and do not, unless it is open.
+
+    One that was aborted is not opened anew by itself: a person decided so, or has to look. It may begin again once
+    an operator has lifted the release's quarantine, and an operator can roll the release out at any time.
+    """
     settings = fleet.get(session)
     if settings.mode is not FleetMode.AUTO:
         return
     for release in audience.behind_by_themselves(session):
-        if _open_rollout_of(session, release) is None:
+        if not _open_or_aborted(session, release):
             rollout = Rollout(
                 release=release,
                 strategy=settings.strategy,
@@ -98,8 +103,13 @@ def _pointing(session: Session, rollout: Rollout) -> list[Release]:
     return list(session.scalars(query))
 
 
-def _open_rollout_of(session: Session, release: Release) -> str | None:
+def _open_or_aborted(session: Session, release: Release) -> bool:
+    aborted = Rollout.state == RolloutState.ABORTED
+    if release.released_at is not None:
+        aborted &= Rollout.ended_at > release.released_at
     query = sa.select(Rollout.id).where(
-        Rollout.release_id == release.id, Rollout.trigger == Trigger.AUTO, Rollout.state.in_(Rollout.OPEN)
+        Rollout.release_id == release.id,
+        Rollout.trigger == Trigger.AUTO,
+        sa.or_(Rollout.state.in_(Rollout.OPEN), aborted),
     )
-    return session.scalar(query)
+    return session.scalar(query.limit(1)) is not None

@@ -115,6 +115,7 @@ def upgrade() -> None:
         sa.Column("first_seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("quarantined_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("quarantine_reason", sa.Text(), nullable=True),
+        sa.Column("released_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_releases")),
         sa.UniqueConstraint("repository", "digest", name=op.f("uq_releases_repository_digest")),
     )

@@ -96,6 +96,7 @@ def lift(session: Session, release: Release, reason: str, actor: User | None) ->
         raise ConflictError(f"Release {release.version} is not quarantined.")
     release.quarantined_at = None
     release.quarantine_reason = None
+    release.released_at = utcnow()
     _record(session, "release.released", release, reason.strip(), actor)
 
 

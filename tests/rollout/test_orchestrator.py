@@ -79,6 +79,19 @@ def test_a_canary_that_no_snapshot_could_be_taken_of_condemns_no_release(world: 
         assert session.get_one(Release, new).quarantined_at is None
 
 
+def test_a_lifted_quarantine_lets_automatic_updates_begin_again(world: World) -> None:
+    world.add_bots(2)
+    new = world.push("2.0.0")
+    world.run(bad)
+
+    with world.database.transaction() as session:
+        releases.lift(session, session.get_one(Release, new), "the registry was down", None)
+    world.run()
+
+    assert [rollout.state for rollout in world.rollouts()] == [RolloutState.ABORTED, RolloutState.COMPLETED]
+    assert world.on(new) == 1, "the bot that went back is not tried again by itself"
+
+
 def test_a_release_that_hurts_some_is_aborted_at_the_threshold(world: World) -> None:
     bots = world.add_bots(20)
     world.push("2.0.0")
