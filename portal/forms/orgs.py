@@ -14,6 +14,9 @@ _MODES = {
     TenantMode.MANUAL: "By hand: you see a badge and get an email, and press the button when it suits you",
 }
 
+HOURS = [SelectChoice(hour, f"{hour:02}:00 to {(hour + 1) % 24:02}:00 UTC") for hour in range(24)]
+"""The hours of the day, to choose one of them."""
+
 
 def _stripped(text: str | None) -> str | None:
     return text.strip() if text else text
@@ -40,7 +43,7 @@ class UpdatesForm(FlaskForm):  # type: ignore[misc]
     hour = SelectField(
         "Preferred hour",
         coerce=int,
-        choices=[SelectChoice(hour, f"{hour:02}:00 to {(hour + 1) % 24:02}:00 UTC") for hour in range(24)],
+        choices=HOURS,
     )
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 

@@ -36,23 +36,28 @@ def _choices(labels: Mapping[Any, str]) -> list[SelectChoice]:
     return [SelectChoice(str(value), label) for value, label in labels.items()]
 
 
-class RolloutForm(FlaskForm):  # type: ignore[misc]  # the library has no types
-    """What to roll out, to whom, and how."""
+class StrategyForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+    """How a rollout walks through its bots."""
 
-    release = SelectField("Release", validators=[InputRequired("Choose a release.")])
     strategy = RadioField("Strategy", choices=_choices(_STRATEGIES), default=StrategyName.ROLLING_WAVE)
     canary = IntegerField("Canaries", default=DEFAULTS["canary"])
     percentage = IntegerField("Wave, in percent", default=DEFAULTS["percentage"])
     pause_seconds = IntegerField("Pause, in seconds", default=DEFAULTS["pause_seconds"])
     failure_threshold = IntegerField("Abort at failures", default=DEFAULTS["failure_threshold"])
     max_retries = IntegerField("Retries", default=DEFAULTS["max_retries"])
-    audience = RadioField("Who", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
-    bots = SelectMultipleField("Bots", validators=[Optional()])
-    ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
 
     def parameters(self) -> dict[str, Any]:
         """The parameters that matter to the chosen strategy, as entered."""
         return {name: self[name].data for name in STRATEGIES[self.strategy.data].uses}
+
+
+class RolloutForm(StrategyForm):
+    """What to roll out, to whom, and how."""
+
+    release = SelectField("Release", validators=[InputRequired("Choose a release.")])
+    audience = RadioField("Who", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
+    bots = SelectMultipleField("Bots", validators=[Optional()])
+    ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
 
 
 class AbortForm(FlaskForm):  # type: ignore[misc]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -18,7 +17,12 @@ PER_PAGE = 50
 REFUSALS_AN_HOUR = 20
 """So many refused attempts of one person are kept an hour; more would only drown the rest of the log."""
 
-_UTC = ZoneInfo("UTC")
+SUBJECTS = sentences.tags_by_subject()
+"""What operators can ask for: all tags by subject."""
+SUBJECTS_OF_ORGS = {
+    subject: SUBJECTS[subject] for subject in ("access", "bot", "config", "invite", "member", "org", "transfer")
+}
+"""What concerns single organizations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +64,6 @@ class Listing:
     lines: list[Line]
     older: int | None
     """The event before which the next page goes on; None on the last one."""
-    subjects: dict[str, list[str]] = field(default_factory=sentences.tags_by_subject)
-    """What can be asked for: all tags by subject."""
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,9 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.person.strip():
         conditions.append(_concerns(wanted.person.strip()))
     if wanted.since:
-        conditions.append(Event.at >= datetime.combine(wanted.since, time(), _UTC))
+        conditions.append(Event.at >= datetime.combine(wanted.since, time(), UTC))
     if wanted.until:
-        conditions.append(Event.at < datetime.combine(wanted.until, time(), _UTC) + timedelta(days=1))
+        conditions.append(Event.at < datetime.combine(wanted.until, time(), UTC) + timedelta(days=1))
     return conditions
 
 
@@ -180,8 +182,8 @@ def _names(session: Session, found: Sequence[Event]) -> Names:
     users = {identity for event in found for identity in sentences.people_of(event)}
     bots = {event.bot_id for event in found}
     orgs = {event.org_id for event in found}
-    named_users = session.execute(sa.select(User.id, User.name).where(User.id.in_(users))).tuples()
-    named_bots = session.execute(sa.select(Bot.id, Bot.name).where(Bot.id.in_(bots))).tuples()
+    named_users = session.execute(sa.select(User.id, User.name).where(User.id.in_(users)))
+    named_bots = session.execute(sa.select(Bot.id, Bot.name).where(Bot.id.in_(bots)))
     rows = session.scalars(sa.select(Org).where(Org.id.in_(orgs)))
     return Names(dict(named_users.all()), dict(named_bots.all()), {org.id: org for org in rows})
 

@@ -86,6 +86,22 @@ def restore(session: Session, org: Org, *, actor: User, now: datetime) -> Sequen
     org = orgs.lock(session, org)
     if not can(orgs.roles(session, org, actor), Action.DELETE_ORG):
         raise ForbiddenError("Only the owner can restore this organization.")
+    return _restore(session, org, actor, now)
+
+
+def restore_as_provider(session: Session, org: Org, *, actor: User | None, now: datetime) -> Sequence[Bot]:
+    """Take the deletion back as an operator, for an owner who cannot; None is the command line.
+
+    Returns:
+        The bots that a worker has to look after.
+
+    Raises:
+        ConflictError: as `restore`.
+    """
+    return _restore(session, orgs.lock(session, org), actor, now)
+
+
+def _restore(session: Session, org: Org, actor: User | None, now: datetime) -> Sequence[Bot]:
     if org.delete_after is None or org.delete_after <= now:
         raise ConflictError("It is too late: the time in which this organization could be restored is over.")
     if not move(session, org, OrgState.DELETING, OrgState.ACTIVE, delete_after=None, version=Org.version + 1):
@@ -94,7 +110,8 @@ def restore(session: Session, org: Org, *, actor: User, now: datetime) -> Sequen
     for bot in bots:
         if bot.desired_when_restored is not None:
             bot.desired_state, bot.desired_when_restored = bot.desired_when_restored, None
-    events.record(session, "org.restored", actor_id=actor.id, org_id=org.id, data={"bots": len(bots)})
+    by = actor.id if actor else None
+    events.record(session, "org.restored", actor_id=by, org_id=org.id, data={"bots": len(bots)})
     return bots
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from portal.models import FleetMode, FleetSettings, StrategyName, TenantMode, User, utcnow
 from portal.rules.strategies import ParameterError, parse_parameters
 from portal.services import events
-from portal.services.errors import InvalidError
+from portal.services.errors import InvalidError, StaleError
 
 _ONLY = 1
 _HOURS = range(24)
@@ -29,6 +29,17 @@ def get(session: Session) -> FleetSettings:
             session.expire_all()
         settings = session.get_one(FleetSettings, _ONLY)
     return settings
+
+
+def require_fresh(session: Session, seen: int) -> None:
+    """Lock the settings, and make sure that nobody changed them since a form was opened.
+
+    Raises:
+        StaleError: somebody did.
+    """
+    settings = session.get_one(FleetSettings, _ONLY, with_for_update=True, populate_existing=True)
+    if settings.version != seen:
+        raise StaleError("Somebody else changed the settings meanwhile. Look again, then decide.")
 
 
 def set_mode(session: Session, mode: FleetMode, actor: User | None) -> FleetSettings:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import Node, NodeState
+from portal.models import Bot, Node, NodeState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
@@ -68,6 +68,24 @@ def by_name(session: Session, name: str) -> Node:
         names = ", ".join(session.scalars(sa.select(Node.name).order_by(Node.name))) or "none yet"
         raise NotFoundError(f"There is no node named {name}; the nodes are: {names}.")
     return node
+
+
+def get(session: Session, node_id: str) -> Node:
+    """The node with that id.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    node = session.get(Node, node_id)
+    if node is None:
+        raise NotFoundError("There is no such node.")
+    return node
+
+
+def with_bots(session: Session) -> list[tuple[Node, int]]:
+    """All nodes, by name, each with how many bots it has."""
+    bots = sa.select(sa.func.count()).where(Bot.node_id == Node.id).correlate(Node).scalar_subquery()
+    return [(node, count) for node, count in session.execute(sa.select(Node, bots).order_by(Node.name))]
 
 
 def every(session: Session) -> list[Node]:

@@ -129,7 +129,7 @@ def living(session: Session, user_id: str, now: datetime) -> list[UserSession]:
 def count_living(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
     """In how many browsers each of these users is signed in; those in none are missing."""
     statement = sa.select(UserSession.user_id, sa.func.count()).where(UserSession.user_id.in_(user_ids), *_lives(now))
-    return dict(session.execute(statement.group_by(UserSession.user_id)).tuples().all())
+    return dict(session.execute(statement.group_by(UserSession.user_id)).all())
 
 
 def _revoke(session: Session, now: datetime, *which: sa.ColumnElement[bool]) -> int:

@@ -63,8 +63,10 @@ def set_preferences(session: Session, org: Org, mode: TenantMode, hour_utc: int,
     return _store(session, org, Preferences(mode, hour_utc), actor)
 
 
-def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User) -> Preferences:
+def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User | None) -> Preferences:
     """Decide as an operator; the organization can look but not change until the override is lifted.
+
+    Without an actor it is an operator at the command line.
 
     Raises:
         InvalidError: for an hour outside 0 to 23.
@@ -72,7 +74,7 @@ def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor:
     return _store(session, org, Preferences(mode, hour_utc, overridden_by_operator=True), actor)
 
 
-def lift_override(session: Session, org: Org, actor: User) -> Preferences:
+def lift_override(session: Session, org: Org, actor: User | None) -> Preferences:
     """Let the organization decide again, starting from what the operator had set."""
     current = preferences(session, org)
     return _store(session, org, Preferences(current.mode, current.hour_utc), actor)
@@ -82,7 +84,7 @@ def _row(session: Session, org: Org) -> TenantUpdateConfig | None:
     return session.get(TenantUpdateConfig, org.id, populate_existing=True)
 
 
-def _store(session: Session, org: Org, new: Preferences, actor: User) -> Preferences:
+def _store(session: Session, org: Org, new: Preferences, actor: User | None) -> Preferences:
     if new.hour_utc not in _HOURS:
         raise InvalidError("Choose an hour from 0 to 23, in UTC.", "preferred_hour_utc")
     old = preferences(session, org)
@@ -96,10 +98,10 @@ def _store(session: Session, org: Org, new: Preferences, actor: User) -> Prefere
     config.preferred_hour_utc = new.hour_utc
     config.overridden_by_operator = new.overridden_by_operator
     config.updated_at = utcnow()
-    config.updated_by = actor.id
+    config.updated_by = actor.id if actor else None
     config.version += 1
     data = {"of": "updates", "old": _plain(old), "new": _plain(new)}
-    events.record(session, "config.changed", actor_id=actor.id, org_id=org.id, data=data)
+    events.record(session, "config.changed", actor_id=actor.id if actor else None, org_id=org.id, data=data)
     return new
 
 

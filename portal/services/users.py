@@ -244,4 +244,4 @@ def _lines(session: Session, found: Sequence[User], now: datetime) -> list[Line]
 
 
 def _by_user(session: Session, query: sa.Select[str, Any]) -> dict[str, Any]:
-    return dict(session.execute(query.group_by(query.selected_columns[0])).tuples().all())
+    return dict(session.execute(query.group_by(query.selected_columns[0])).all())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flask import abort, request
 
-from portal import htmx
+from portal import htmx, refusals
 from portal.errors import MembershipEnded, SignInRequired
 from portal.models import Bot, Org, OrgState, User, utcnow
 from portal.policy import WHILE_DELETING, Action, Role, can, strongest
@@ -100,6 +100,7 @@ def operator() -> User:
     """
     person = user()
     if not person.is_platform_admin:
+        refusals.note(person.id, None, "operate")
         raise ForbiddenError("This part of the portal belongs to the operators of the platform.")
     return person
 
@@ -116,6 +117,8 @@ def org(slug: str, action: Action = Action.READ) -> OrgAccess:
     person = user()
     found = orgs.by_slug(session(), slug)
     roles = orgs.roles(session(), found, person) if found else frozenset()
+    if found is not None and not can(roles, action):
+        refusals.note(person.id, found.id, action)
     if found is not None and not roles and orgs.belonged(session(), found, person):
         raise MembershipEnded(found.name)
     if found is None or not roles:

@@ -1,0 +1,95 @@
+"""All organizations: who owns them, how they want updates, and what operators decide in their place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flask import Blueprint, flash, request, url_for
+from werkzeug.wrappers import Response
+
+from portal import htmx
+from portal.forms.orgs import UpdatesForm
+from portal.models import OrgState, TenantMode, utcnow
+from portal.queue import updates_of
+from portal.services import deletion, org_inventory, tenants
+from portal.services.errors import StaleError
+from portal.services.org_inventory import Line
+from portal.unit_of_work import later, session
+from portal.views import access
+
+pages = Blueprint("admin_orgs", __name__, url_prefix="/admin/orgs")
+
+Answer = Response | tuple[Response, int]
+
+
+@pages.get("")
+def index() -> Response:
+    """Search and narrow; an address that makes no sense shows everything."""
+    access.operator()
+    text, state = request.args.get("q", ""), None
+    with suppress(ValueError):
+        state = OrgState(request.args.get("state", ""))
+    return htmx.page(
+        "admin/orgs.html",
+        parts={"orgs": "admin/_orgs.html"},
+        listing=org_inventory.search(session(), text, state, request.args.get("page", 1, type=int)),
+        text=text,
+        state=state,
+        states=list(OrgState),
+    )
+
+
+@pages.get("/<org_id>")
+def show(org_id: str) -> Answer:
+    """One organization."""
+    access.operator()
+    return _page(org_inventory.get(session(), org_id))
+
+
+@pages.post("/<org_id>/override")
+def override(org_id: str) -> Answer:
+    """Decide about updates in its place; its people see "managed by your provider"."""
+    operator = access.operator()
+    line = org_inventory.get(session(), org_id)
+    form = UpdatesForm()
+    if not form.validate():
+        return _page(line, form), 422
+    try:
+        tenants.require_fresh(session(), line.org, form.version.data)
+    except StaleError as error:
+        return _page(line, refusal=str(error)), 409
+    tenants.override(session(), line.org, TenantMode(form.mode.data), form.hour.data, operator)
+    flash(f"You decide about the updates of {line.org.name} now.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+@pages.post("/<org_id>/lift")
+def lift(org_id: str) -> Answer:
+    """Let it decide again."""
+    operator = access.operator()
+    org = org_inventory.get(session(), org_id).org
+    tenants.lift_override(session(), org, operator)
+    flash(f"{org.name} decides about its updates again.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+@pages.post("/<org_id>/restore")
+def restore(org_id: str) -> Answer:
+    """Take its deletion back."""
+    operator = access.operator()
+    org = org_inventory.get(session(), org_id).org
+    for bot in deletion.restore_as_provider(session(), org, actor=operator, now=utcnow()):
+        later("daemon.jobs.follow_wish", bot.id, queue=updates_of(bot.node_id))
+    flash(f"{org.name} is restored; its bots start again.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+def _page(line: Line, form: UpdatesForm | None = None, refusal: str = "") -> Response:
+    # What was posted is shown again only with its own errors.
+    shown = form or UpdatesForm(
+        formdata=None,
+        mode=str(line.preferences.mode),
+        hour=line.preferences.hour_utc,
+        version=tenants.version(session(), line.org),
+    )
+    return htmx.page("admin/org.html", line=line, org=line.org, form=shown, refusal=refusal)
