@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Membership, MembershipRole, MembershipState, Org, User, utcnow
 from portal.policy import Action
-from portal.services import accounts, events, member_sync, open_invites, orgs
+from portal.services import accounts, events, mail, member_sync, open_invites, orgs
 from portal.services.errors import ForbiddenError, NotFoundError, StaleError
 
 _OWNER_STAYS = "The owner's role cannot be changed here; the owner has to hand the organization over first."
@@ -101,6 +101,13 @@ def remove(session: Session, org: Org, membership_id: str, *, version: int, acto
     _require_fresh(row, version)
     _end(session, org, row, actor, now)
     _record(session, "member.removed", org, row, actor, role=row.role)
+    mail.post(
+        session,
+        to=row.user.email,
+        template="member_removed",
+        dedupe_key=f"removed:{row.id}:{row.version}",
+        context={"org_id": org.id, "user_id": row.user_id},
+    )
     return row
 
 

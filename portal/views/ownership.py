@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from flask import Blueprint, flash, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from portal import htmx
+from portal import htmx, sessions
 from portal.forms.orgs import DeleteForm
 from portal.models import Bot, utcnow
 from portal.policy import Action
@@ -47,7 +47,10 @@ def accept(slug: str) -> Answer:
     mine = access.org(slug)
     transfers.accept(session(), mine.org, mine.user, utcnow())
     flash(f"{mine.org.name} is yours now.", "info")
-    return htmx.go_to(url_for("org.home", slug=slug))
+    answer = htmx.go_to(url_for("org.home", slug=slug))
+    # Whoever copied the old session's cookie does not become owner too.
+    sessions.renew(answer)
+    return answer
 
 
 @pages.post("/transfer/decline")

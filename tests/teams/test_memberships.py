@@ -18,6 +18,7 @@ from portal.models import (
     MembershipState,
     MemberSync,
     Org,
+    OutgoingMail,
     SyncRole,
     SyncState,
     User,
@@ -62,9 +63,10 @@ class Team:
         return client.post(f"/o/acme/team/{row.id}/{verb}", data=form, headers=dict(headers))
 
     def tags(self) -> list[str]:
-        """What the log tells, oldest first."""
+        """What the log tells of the team, oldest first."""
         with self.database.reading() as session:
-            return [event.tag for event in session.query(Event).order_by(Event.id)]
+            tags = [event.tag for event in session.query(Event).order_by(Event.id)]
+        return [tag for tag in tags if not tag.startswith(("access.", "bot."))]
 
     def wishes(self, name: str) -> set[tuple[SyncRole, int]]:
         """What the bots should know of somebody, and how new that is."""
@@ -242,6 +244,10 @@ def test_removal_asks_once_more_and_then_holds_at_once(signed_in: SignedIn, team
     assert (answer.status_code, answer.text) == (200, "")
     assert {"dialog:close", "members:changed", "toast"} <= set(answer.headers["HX-Trigger"].split('"'))
     assert team.wishes("bob") == {(SyncRole.NONE, 1)}
+    with team.database.reading() as session:
+        assert [(mail.to, mail.template) for mail in session.query(OutgoingMail)] == [
+            ("bob@example.com", "member_removed")
+        ]
     assert listed(carol) == ["Alice", "Carol"]
 
     # The next click, the next poll, the next form: all end on the switcher, which says why.
