@@ -6,7 +6,10 @@ import click
 
 from daemon.commands.output import table
 from daemon.context import current
-from portal.services import founding
+from portal.models import TenantMode, utcnow
+from portal.queue import enqueue, updates_of
+from portal.services import deletion, founding, org_inventory, tenants
+from portal.services.org_inventory import Line
 
 
 @click.group()
@@ -16,12 +19,12 @@ def orgs() -> None:
 
 @orgs.command("list")
 def list_() -> None:
-    """Show all organizations."""
+    """Show all organizations but those that are gone for good, and how they are updated."""
+    headers = ("SLUG", "NAME", "OWNER", "STATE", "PEOPLE", "BOTS", "UPDATES", "SINCE")
     with current().database.reading() as session:
-        table(
-            ("SLUG", "NAME", "OWNER", "STATE", "SINCE"),
-            [(org.slug, org.name, org.owner.email, org.state, org.created_at) for org in founding.every(session)],
-        )
+        first = org_inventory.search(session)
+        others = (org_inventory.search(session, page=page) for page in range(2, first.pages + 1))
+        table(headers, [_row(line) for page in (first, *others) for line in page.lines])
 
 
 @orgs.command()
@@ -33,3 +36,48 @@ def create(slug: str, name: str, owner: str) -> None:
     with current().database.transaction() as session:
         org = founding.found(session, slug, name, owner)
     click.echo(f"Organization {org.slug} belongs to {owner} now.")
+
+
+@orgs.command()
+@click.argument("slug")
+def restore(slug: str) -> None:
+    """Take the deletion of the organization SLUG back, while it can be; its bots start again."""
+    context = current()
+    with context.database.transaction() as session:
+        org = org_inventory.with_slug(session, slug)
+        bots = deletion.restore_as_provider(session, org, actor=None, now=utcnow())
+    for bot in bots:
+        enqueue(context.redis, "daemon.jobs.follow_wish", bot.id, queue=updates_of(bot.node_id))
+    click.echo(f"Organization {slug} is restored; its bots start again.")
+
+
+@orgs.command()
+@click.argument("slug")
+@click.option(
+    "--mode", type=click.Choice([mode.value for mode in TenantMode]), help="Updated by itself, or by hand only."
+)
+@click.option("--hour", type=click.IntRange(0, 23), help="In which hour, in UTC; the one it has otherwise.")
+@click.option("--lift", is_flag=True, help="Let the organization decide again.")
+def override(slug: str, mode: str | None, hour: int | None, lift: bool) -> None:
+    """Decide how the bots of the organization SLUG are updated, in its place.
+
+    Its people see "managed by your provider" and cannot change it until that is lifted.
+    """
+    if lift == (mode is not None) or (lift and hour is not None):
+        raise click.UsageError("Give either --mode, with or without --hour, or --lift.")
+    with current().database.transaction() as session:
+        org = org_inventory.with_slug(session, slug)
+        if mode is None:
+            tenants.lift_override(session, org, None)
+        else:
+            kept = tenants.preferences(session, org).hour_utc
+            tenants.override(session, org, TenantMode(mode), kept if hour is None else hour, None)
+    click.echo(f"Operators decide about updates of {slug} now." if mode else f"{slug} decides about updates again.")
+
+
+def _row(line: Line) -> tuple[object, ...]:
+    org, wish = line.org, line.preferences
+    updates = f"auto at {wish.hour_utc:02}:00" if wish.mode is TenantMode.AUTO else "manual"
+    if wish.overridden_by_operator:
+        updates += ", by operators"
+    return (org.slug, org.name, org.owner.email, org.state, line.people, line.bots, updates, org.created_at)

@@ -97,11 +97,6 @@ def rename(session: Session, org: Org, name: str, *, version: int, actor: User) 
     return org
 
 
-def every(session: Session) -> list[Org]:
-    """All organizations but deleted ones, by slug."""
-    return list(session.scalars(sa.select(Org).where(Org.state != OrgState.DELETED).order_by(Org.slug)))
-
-
 def _checked_name(name: str) -> str:
     name = unicodedata.normalize("NFC", name).strip()
     if not name or len(name) > _LONGEST_NAME or not name.isprintable():

@@ -164,10 +164,11 @@ def actor(event: Event, names: Names, *, from_inside: bool = False) -> str:
         names: of the rows it points at.
         from_inside: for the people of an organization, to whom an operator at the command line is their provider.
     """
-    if event.actor_id is not None:
-        return names.users.get(event.actor_id, _NOBODY)
+    # First, for what is done there in somebody's name is an operator's deed all the same.
     if "via" in event.data:
         return PROVIDER if from_inside else f"an operator, by {event.data['via']}"
+    if event.actor_id is not None:
+        return names.users.get(event.actor_id, _NOBODY)
     return "somebody" if event.tag == "user.sign_in_failed" else "Flotilla"
 
 
