@@ -106,7 +106,7 @@ def _stale_form(_error: CSRFError) -> Answer:
 
 def _too_many(_error: RateLimitExceeded) -> Answer:
     limit = limiter.current_limit
-    seconds = max(1, round(limit.reset_at - time.time())) if limit else 900
+    seconds = max(1, int(limit.reset_at - time.time())) if limit else 900
     response = make_response(answer(f"Too many attempts. Try again in {_span(seconds)}.", 429))
     response.headers["Retry-After"] = str(seconds)
     return response

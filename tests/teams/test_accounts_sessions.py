@@ -1,0 +1,119 @@
+"""Where one is signed in."""
+
+import re
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal.database import Database
+from portal.models import Event, UserSession, utcnow
+from portal.rules.browsers import describe
+from portal.tokens import fingerprint
+from tests.teams.conftest import Cast
+from tests.teams.people import PASSWORD, browser, give_password, is_signed_in, sign_in
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
+
+
+@pytest.fixture(autouse=True)
+def _passwords(database: Database, cast: Cast) -> None:
+    give_password(database, cast, "bob", "carol")
+
+
+def listed(client: FlaskClient) -> list[str]:
+    """The hashes of the sessions on the account's page."""
+    return re.findall(r'name="session" value="(\w+)"', client.get("/account").text)
+
+
+def test_every_browser_is_listed_and_this_one_marked(app: Flask) -> None:
+    bob = browser(app, {"User-Agent": FIREFOX})
+    bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
+    sign_in(app, "bob")
+    sign_in(app, "carol")
+    page = bob.get("/account").text
+    assert len(listed(bob)) == 2
+    assert re.search(r"Firefox on Linux</b>\s*<span[^>]*>this one", page)
+    assert page.count("this one") == 1
+    assert "127.0.0.1" in page
+
+
+def test_one_browser_is_signed_out(app: Flask, database: Database, cast: Cast) -> None:
+    bob, other = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    (theirs,) = set(listed(bob)) - {fingerprint(own.value)}
+    assert bob.post("/account/sessions/end", data={"session": theirs}).location == "/account#browsers"
+    assert is_signed_in(bob)
+    assert not is_signed_in(other)
+    page = bob.get("/account").text
+    assert "That browser is signed out." in page
+    assert listed(bob) == [fingerprint(own.value)]
+    with database.reading() as session:
+        event = session.query(Event).filter_by(tag="session.ended").one()
+        assert event.actor_id == cast.people["bob"]
+
+
+def test_nobody_signs_others_out(app: Flask) -> None:
+    bob, carol = sign_in(app, "bob"), sign_in(app, "carol")
+    (hers,) = listed(carol)
+    bob.post("/account/sessions/end", data={"session": hers})
+    assert is_signed_in(carol)
+
+
+def test_signing_this_browser_out_leads_to_the_sign_in(app: Flask) -> None:
+    bob, other = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    assert bob.post("/account/sessions/end", data={"session": fingerprint(own.value)}).location == "/login"
+    assert not is_signed_in(bob)
+    assert is_signed_in(other)
+
+
+def test_signing_out_everywhere_ends_all(app: Flask) -> None:
+    browsers = [sign_in(app, "bob") for _ in range(3)]
+    carol = sign_in(app, "carol")
+    assert browsers[0].post("/account/sessions/end-all").location == "/login"
+    assert [is_signed_in(client) for client in browsers] == [False] * 3
+    assert is_signed_in(carol)
+
+
+def test_ended_sessions_are_not_listed(app: Flask, database: Database) -> None:
+    bob, _old = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    with database.transaction() as session:
+        old = session.query(UserSession).filter(UserSession.id_hash != fingerprint(own.value)).one()
+        old.last_seen_at = utcnow() - timedelta(hours=13)
+    assert listed(bob) == [fingerprint(own.value)]
+
+
+def test_signing_in_again_gives_another_id_and_ends_the_old_session(app: Flask) -> None:
+    bob = sign_in(app, "bob")
+    old = bob.get_cookie("flotilla-session")
+    assert old is not None
+    bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
+    assert is_signed_in(bob)
+    thief = browser(app)
+    thief.set_cookie("flotilla-session", old.value)
+    assert not is_signed_in(thief)
+
+
+CHROMIUM = "Mozilla/5.0 (%s) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 %sSafari/537.36"
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 Version/18.6 Safari/604.1"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (CHROMIUM % ("Linux; Android 10; K", "Mobile "), "Chrome on Android"),
+        (CHROMIUM % ("Windows NT 10.0; Win64; x64", "") + " Edg/141.0.0.0", "Edge on Windows"),
+        (IPHONE, "Safari on iPhone"),
+        ("curl/8.14.1", "Unknown browser"),
+        ("", "Unknown browser"),
+    ],
+)
+def test_browsers_are_told_in_words(user_agent: str, words: str) -> None:
+    assert describe(user_agent) == words
