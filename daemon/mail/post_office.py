@@ -30,6 +30,10 @@ class NotNow(Exception):
     """The mail could not be handed over; later it may be. The text says why."""
 
 
+class Unusable(NotNow):
+    """The server does not answer, or not as it should: no other mail would fare better."""
+
+
 class Refused(Exception):
     """The server refuses this mail for good. The text says why."""
 
@@ -49,11 +53,12 @@ def deliver(settings: MailSettings, parcel: Parcel) -> None:
     """Hand a mail to the server.
 
     Raises:
-        NotNow: no server is set, it does not answer, or it cannot be trusted.
+        Unusable: no server is set, it does not answer, or it cannot be trusted.
+        NotNow: it does not want this mail now.
         Refused: it refuses this mail for good.
     """
     if settings.server is None:
-        raise NotNow("No mail server is set: give MAIL_SERVER its address.")
+        raise Unusable("No mail server is set: give MAIL_SERVER its address.")
     app = _app(settings)
     try:
         with app.app_context(), _CarefulConnection(app.extensions["mail"]) as connection:
@@ -127,7 +132,7 @@ def _explained(error: Exception, settings: MailSettings) -> NotNow | Refused:
         case smtplib.SMTPDataError():
             return _answered("The mail server refused the mail", error.smtp_code, error.smtp_error)
         case _:
-            return NotNow(_obstacle(error, f"{settings.server}:{settings.port}"))
+            return Unusable(_obstacle(error, f"{settings.server}:{settings.port}"))
 
 
 def _obstacle(error: Exception, server: str) -> str:

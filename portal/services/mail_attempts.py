@@ -22,6 +22,7 @@ ATTEMPT_LASTS = timedelta(minutes=3)
 GIVE_UP_AFTER = timedelta(days=3)
 _FIRST_PAUSE = timedelta(seconds=5)
 _LONGEST_PAUSE = timedelta(minutes=30)
+_OUTAGE_PAUSE = timedelta(seconds=30)
 _AT_ONCE = 100
 
 
@@ -93,6 +94,28 @@ def postponed(session: Session, mail: OutgoingMail, reason: str, now: datetime) 
 def refused(session: Session, mail: OutgoingMail, reason: str) -> bool:
     """It will never work: the server refused the mail for good, or there is no reason for it any more."""
     return _settle(session, mail, state=MailState.FAILED, last_error=reason)
+
+
+def hold_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
+    """The server cannot be used: let all other mails wait a little, so that they do not keep workers busy in vain.
+
+    The mail that found out goes on trying after its own, shorter pauses.
+    """
+    until = now + _OUTAGE_PAUSE
+    waiting = (
+        sa.select(OutgoingMail.id)
+        .where(
+            OutgoingMail.id != mail.id, OutgoingMail.state == MailState.PENDING, OutgoingMail.next_attempt_at < until
+        )
+        # Several workers find out at once; none of them waits for another.
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        sa.update(OutgoingMail)
+        .where(OutgoingMail.id.in_(waiting))
+        .values(next_attempt_at=until)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _settle(session: Session, mail: OutgoingMail, **values: Any) -> bool:

@@ -172,6 +172,28 @@ def test_a_mute_server_holds_nobody_up(office: Office, posted: str, monkeypatch:
     assert "stopped answering" in (row.last_error or "")
 
 
+def test_an_outage_is_found_out_by_one_mail_not_by_each(office: Office, smtp: Mailbox) -> None:
+    ids = [office.post("signup", token_id=add_token(office.database, TokenPurpose.SIGNUP)) for _ in range(5)]
+    office.serves(Mailbox())
+    office.send_due()
+    assert sum(office.row(mail_id).attempts for mail_id in ids) == 1
+
+    office.serves(smtp)
+    office.send_due(utcnow() + timedelta(minutes=1))
+
+    assert len(smtp.messages) == len(ids)
+
+
+def test_many_workers_find_out_at_once(office: Office) -> None:
+    ids = [office.post("signup", token_id=add_token(office.database, TokenPurpose.SIGNUP)) for _ in range(24)]
+    office.serves(Mailbox())
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda mail_id: sender.send(office.database, office.settings, mail_id, utcnow()), ids))
+
+    assert {office.row(mail_id).state for mail_id in ids} == {MailState.PENDING}
+
+
 def test_without_a_server_mail_waits_and_says_what_to_set(office: Office, posted: str) -> None:
     office.settings = replace(office.settings, mail=replace(office.settings.mail, server=None))
 
