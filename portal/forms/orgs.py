@@ -14,7 +14,7 @@ _MODES = {
     TenantMode.MANUAL: "By hand: you see a badge and get an email, and press the button when it suits you",
 }
 
-HOURS = [SelectChoice(hour, f"{hour:02}:00 to {(hour + 1) % 24:02}:00 UTC") for hour in range(24)]
+HOURS = [SelectChoice(hour, f"{hour:02}:00 UTC") for hour in range(24)]
 """The hours of the day, to choose one of them."""
 
 

@@ -6,6 +6,7 @@ from playwright.sync_api import Browser, Page, expect
 from portal.database import Database
 from portal.extensions import ROOT
 from portal.models import UpdateState
+from portal.services import mail
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene, rollout
@@ -21,6 +22,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     states = [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.RUNNING]
     with database.transaction() as session:
         made = rollout(session, scene, states)
+        mail.post(session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"})
     bot = f"/o/acme/bots/{scene.bots[1]}"
     return [
         ("root", "/admin/"),
@@ -30,8 +32,14 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/releases"),
         ("root", f"/admin/releases/{scene.old}"),
         ("root", "/admin/fleet"),
+        ("root", "/admin/mail/"),
         ("root", "/nowhere"),
+        ("alice", "/orgs"),
+        ("alice", "/orgs/new"),
         ("alice", "/o/acme/"),
+        ("alice", "/o/acme/team"),
+        ("alice", "/o/acme/settings"),
+        ("alice", "/o/acme/delete"),
         ("alice", bot),
         ("alice", f"{bot}/changelog"),
     ]

@@ -32,7 +32,7 @@ def test_updates_are_by_hand_until_somebody_chooses(signed_in: SignedIn, databas
     assert choose(signed_in("carol"), "auto", 22) == 303
     assert stored(database, cast) == (TenantMode.AUTO, 22, False)
     page = signed_in("alice").get("/o/acme/settings").text
-    assert '<option selected value="22">22:00 to 23:00 UTC</option>' in page
+    assert '<option selected value="22">22:00 UTC</option>' in page
     assert "Next window: <time" in page
     with database.reading() as session:
         (event,) = session.query(Event).filter_by(tag="config.changed")

@@ -1,0 +1,140 @@
+"""A team in a real browser: roles and removal in place, and a browser that remembers its organization."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from portal.database import Database
+from portal.models import Membership, MembershipRole, Org, User
+from portal.services import founding
+from portal.settings import Settings
+from tests.browser.conftest import Open, sign_in
+from tests.support.scene import Scene
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def acme(database: Database, scene: Scene) -> str:
+    """Bob and carol belong to Acme too; gives its id."""
+    with database.transaction() as session:
+        org = session.query(Org).filter_by(slug="acme").one()
+        for name, role in (("bob", MembershipRole.MEMBER), ("carol", MembershipRole.ADMIN)):
+            person = User(
+                id=name, email=f"{name}@example.com", email_normalized=f"{name}@example.com", name=name.title()
+            )
+            session.add(person)
+            session.flush()
+            session.add(Membership(org_id=org.id, user_id=person.id, role=role))
+        return org.id
+
+
+def test_a_role_changes_in_place(visit: Open, page: Page, acme: str) -> None:
+    visit("alice", "/o/acme/team")
+    page.evaluate("window.same = true")
+    page.get_by_label("Role of Bob", exact=True).select_option("admin")
+    page.get_by_role("button", name="Save the role of Bob").click()
+    expect(page.get_by_text("Bob is an admin now.")).to_be_visible()
+    expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
+    assert page.evaluate("window.same")
+
+
+def test_people_are_found_while_typing(visit: Open, page: Page, acme: str) -> None:
+    visit("alice", "/o/acme/team")
+    page.get_by_label("Search people").press_sequentially("car")
+    expect(page.get_by_text("1 person")).to_be_visible()
+    expect(page.get_by_text("carol@example.com")).to_be_visible()
+    expect(page.get_by_text("bob@example.com")).to_be_hidden()
+
+
+def test_who_is_removed_loses_the_open_page_by_itself(  # noqa: PLR0917 - fixtures come by name
+    visit: Open, page: Page, browser: Browser, portal: str, settings: Settings, database: Database, acme: str
+) -> None:
+    with browser.new_context() as context:
+        sign_in(context, portal, settings, database, "bob")
+        his = context.new_page()
+        his.goto(f"{portal}/o/acme/")
+        expect(his.get_by_role("heading", name="Acme")).to_be_visible()
+
+        visit("alice", "/o/acme/team")
+        page.get_by_role("link", name="Remove Bob").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text("Remove Bob from Acme?")
+        dialog.get_by_role("button", name="Remove Bob").click()
+        expect(dialog).to_be_hidden()
+        expect(page.get_by_text("bob@example.com")).to_be_hidden()
+        expect(page.get_by_text("carol@example.com")).to_be_visible()
+
+        # He does nothing: the next poll of his page takes him away from it.
+        expect(his.get_by_text("You do not belong to Acme any more.")).to_be_visible(timeout=10000)
+        assert his.url == f"{portal}/orgs"
+
+
+def test_another_persons_change_is_shown_instead_of_overwritten(
+    visit: Open, page: Page, database: Database, acme: str
+) -> None:
+    visit("alice", "/o/acme/team")
+    with database.transaction() as session:
+        row = session.query(Membership).filter_by(user_id="bob").one()
+        row.role, row.version = MembershipRole.ADMIN, row.version + 1
+    page.get_by_role("link", name="Remove Bob").wait_for()
+    page.get_by_label("Role of Bob", exact=True).select_option("member")
+    page.get_by_role("button", name="Save the role of Bob").click()
+    expect(page.get_by_text("was changed by somebody else meanwhile")).to_be_visible()
+    expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
+
+
+def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
+    visit: Open, page: Page, portal: str, database: Database, acme: str
+) -> None:
+    with database.transaction() as session:
+        alice = session.get_one(User, "alice")
+        for name in ("Beta", "Gamma"):
+            founding.create(session, name, alice)
+    visit("alice", "/o/acme/")
+    page.locator(".switcher summary").click()
+    page.get_by_role("link", name="Beta").click()
+    expect(page.get_by_role("heading", name="Beta")).to_be_visible()
+    page.goto(f"{portal}/")
+    page.wait_for_url(f"{portal}/o/beta/")
+
+    with database.transaction() as session:
+        beta = session.query(Org).filter_by(slug="beta").one()
+        session.query(Membership).filter_by(org_id=beta.id).delete()
+        beta.owner_id = "carol"
+    page.goto(f"{portal}/")
+    # The one that was made last, as on a browser that remembers nothing.
+    page.wait_for_url(f"{portal}/o/gamma/")
+    assert page.evaluate("localStorage.getItem('flotilla:organization')") == "gamma"
+    page.goto(f"{portal}/orgs")
+    expect(page.get_by_role("link", name="Acme")).to_be_visible()
+    assert page.url == f"{portal}/orgs"
+
+
+def test_a_team_is_managed_without_javascript(
+    browser: Browser, portal: str, settings: Settings, database: Database, acme: str
+) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        sign_in(context, portal, settings, database, "alice")
+        page = context.new_page()
+        page.goto(f"{portal}/o/acme/team")
+        page.get_by_label("Role of Bob", exact=True).select_option("admin")
+        page.get_by_role("button", name="Save the role of Bob").click()
+        expect(page.get_by_text("Bob is an admin now.")).to_be_visible()
+        page.get_by_role("link", name="Remove Bob").click()
+        page.get_by_role("button", name="Remove Bob").click()
+        expect(page.get_by_text("Bob does not belong to Acme any more.")).to_be_visible()
+        expect(page.get_by_text("bob@example.com")).to_be_hidden()
+
+        page.goto(f"{portal}/o/acme/settings")
+        page.get_by_label("Automatic").check()
+        page.get_by_label("Preferred hour").select_option("22")
+        page.get_by_role("button", name="Save").nth(1).click()
+        expect(page.get_by_text("How updates happen is saved.")).to_be_visible()
+        expect(page.get_by_label("Preferred hour")).to_have_value("22")
+        expect(page.get_by_text("Next window")).to_be_visible()
+
+        page.locator(".switcher summary").click()
+        page.get_by_role("link", name="New organization").click()
+        page.get_by_label("Name", exact=True).fill("Second")
+        page.get_by_role("button", name="Make it").click()
+        expect(page.get_by_role("heading", name="Second")).to_be_visible()
