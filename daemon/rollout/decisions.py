@@ -28,8 +28,7 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
             case PutBack(update_ids):
                 _set_wave(session, update_ids, None)
             case Retry(update_id, not_before):
-                update = session.get_one(BotUpdate, update_id)
-                _make_pending(session, update, UpdateState.FAILED, not_before=not_before)
+                _try_again(session, session.get_one(BotUpdate, update_id), not_before)
             case Start(update_ids):
                 started += update_ids
             case Pause(reason):
@@ -50,6 +49,12 @@ def leave_out(session: Session, group: Sequence[BotUpdate], reason: SkipReason, 
 def take_back(session: Session, update: BotUpdate) -> None:
     """Let a skipped bot take part after all."""
     _make_pending(session, update, UpdateState.SKIPPED)
+
+
+def _try_again(session: Session, update: BotUpdate, not_before: datetime) -> None:
+    # Its archives and containers are found by its state: made pending before they are gone, it would hide them.
+    if update.cleaned_at is not None:
+        _make_pending(session, update, UpdateState.FAILED, not_before=not_before)
 
 
 def _make_pending(session: Session, update: BotUpdate, old: UpdateState, **values: Any) -> None:

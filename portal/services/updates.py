@@ -16,6 +16,7 @@ from portal.models import (
     Bot,
     BotUpdate,
     DesiredState,
+    Rollout,
     SkipReason,
     Step,
     UpdateState,
@@ -159,9 +160,12 @@ def give_back(session: Session, update: BotUpdate) -> bool:
     """Make an update that was cut off before anything was stopped due again.
 
     Returns:
-        False when that happened so often that the update had better fail.
+        False when that happened so often that the update had better fail, or when its rollout has ended meanwhile:
+        nobody would ever come back to it.
     """
-    if update.attempt >= _ATTEMPTS_CUT_SHORT:
+    # Locked, or the rollout could end right after this look and leave a pending update behind.
+    rollout = session.get_one(Rollout, update.rollout_id, with_for_update=True, populate_existing=True)
+    if update.attempt >= _ATTEMPTS_CUT_SHORT or rollout.state not in Rollout.OPEN:
         return False
     return move(
         session,

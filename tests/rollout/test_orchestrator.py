@@ -252,6 +252,26 @@ def test_a_newer_release_supersedes_what_has_not_begun(world: World) -> None:
     assert _sizes(world, new.id)[0] == 1
 
 
+def test_a_bot_is_tried_again_only_after_what_the_last_attempt_left_is_gone(world: World) -> None:
+    [bot] = world.add_bots(1)
+    world.push("2.0.0")
+    [update_id] = world.tick()
+    world.work([update_id], lambda _bot: "transient")
+    # The worker died before it had removed archives and containers.
+    with world.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).cleaned_at = None
+
+    assert world.tick() == [update_id]  # for a worker to remove them
+    [rollout] = world.rollouts()
+    assert world.count(rollout.id) == {"failed": 1}
+
+    with world.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).cleaned_at = world.now
+    world.tick()
+    assert world.count(rollout.id) == {"pending": 1}
+    assert world.rollout(rollout.id).state is RolloutState.RUNNING
+
+
 def test_a_stopped_bot_is_left_out_and_due_again_once_it_is_seen_running(world: World) -> None:
     world.add_bots(1, hour=5)
     [sleeper] = world.add_bots(1, hour=5)

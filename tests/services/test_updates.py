@@ -194,6 +194,19 @@ def test_an_update_that_no_worker_survives_is_not_tried_for_ever(database: Datab
     assert read(database, update_id).state is UpdateState.RUNNING
 
 
+@pytest.mark.parametrize("state", set(RolloutState) - Rollout.OPEN)
+def test_an_update_cut_off_is_not_left_pending_in_a_rollout_that_has_ended(
+    database: Database, bot_id: str, state: RolloutState
+) -> None:
+    update_id = add_update(database, bot_id)
+    claim(database, update_id)
+    with database.transaction() as session:
+        session.get_one(BotUpdate, update_id).rollout.state = state
+    with database.transaction() as session:
+        assert not updates.give_back(session, session.get_one(BotUpdate, update_id))
+    assert read(database, update_id).state is UpdateState.RUNNING
+
+
 def test_every_step_has_a_beginning_and_an_end(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
     claim(database, update_id)
