@@ -12,7 +12,7 @@ from portal.models import Event, Org
 PROVIDER = "your provider"
 """What an operator is called in the log of an organization they do not belong to."""
 
-_NOBODY = "a deleted user"
+_NOBODY = "deleted user"
 _WANTED = {
     "read": "look at this organization",
     "open_bot": "open a bot",
@@ -198,7 +198,7 @@ def _filled(sentence: str, facts: dict[str, str]) -> str:
             text += literal + facts[name]
         else:
             break
-    return text[:1].upper() + text[1:]
+    return text
 
 
 def _differences(name: str, old: Any, new: Any) -> Iterator[Change]:
