@@ -1,0 +1,79 @@
+"""Mails as people see them, and the operators' outbox that keeps itself up to date."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from daemon.mail.letter import Letter
+from daemon.mail.rendering import render
+from portal.database import Database
+from portal.extensions import ROOT
+from portal.models import MailState, OutgoingMail
+from portal.services import mail, mail_attempts
+from tests.browser.conftest import Open
+from tests.browser.test_every_page import AXE
+from tests.support.scene import Scene
+
+pytestmark = pytest.mark.browser
+
+LINK = "https://portal.example.com/invite/rvinGknZo5UFeSbkK0ZMwMMbRvRXnU5jwZ0l8fPcb4E"
+NAMES = dict.fromkeys(
+    ("name", "org", "inviter", "owner", "bots", "updated", "back", "stuck", "bot", "node"), "A Name " + 40 * "x"
+)
+FACTS: dict[str, Any] = {
+    "link": LINK,
+    "reset_link": LINK,
+    "until": datetime(2100, 5, 4, 14, 5, tzinfo=UTC),
+    "role": "admin",
+    "old": "old@example.com",
+    "new": "new@example.com",
+    "version": "2.0.0",
+    "many": True,
+    "sections": [{"title": "New", "items": ["Faxes are answered"]}],
+    "instructions": "docker start 123456",
+}
+TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("*.jinja"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_mail_is_legible_on_a_phone(page: Page, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.set_viewport_size({"width": 360, "height": 800})
+    found = []
+    for template in TEMPLATES:
+        about = {"product": "Flotilla", "home": "https://portal.example.com"}
+        page.set_content(render(Letter(template, "A subject", NAMES, FACTS), about, "html"))
+        page.evaluate(AXE.read_text())
+        # Mail has neither landmarks nor a page around it.
+        violations = page.evaluate(
+            "axe.run({rules: {region: {enabled: false}, 'landmark-one-main': {enabled: false}}})"
+        )
+        found += [f"{template}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations["violations"]]
+        if page.evaluate("document.documentElement.scrollWidth") > 360:
+            found.append(f"{template} is too wide")
+    assert TEMPLATES
+    assert found == []
+
+
+def test_the_outbox_shows_what_becomes_of_a_mail(visit: Open, page: Page, database: Database, scene: Scene) -> None:
+    assert scene
+    with database.transaction() as session:
+        row = mail.post(session, to="new@example.com", template="signup", dedupe_key="one", context={})
+    visit("root", "/admin/mail/")
+    line = page.get_by_role("row").filter(has_text="new@example.com")
+    expect(line).to_contain_text("pending")
+
+    with database.transaction() as session:
+        attempt = mail_attempts.claim(session, row.id, "example.com", row.next_attempt_at)
+        assert attempt is not None
+        mail_attempts.refused(session, attempt, "550 nobody here")
+    expect(line).to_contain_text("550 nobody here", timeout=15000)
+
+    line.get_by_role("button", name="Send again: the mail to new@example.com").click()
+    expect(page.get_by_role("status").filter(has_text="on its way again")).to_be_visible()
+    with database.reading() as session:
+        assert session.get_one(OutgoingMail, row.id).state is MailState.PENDING
