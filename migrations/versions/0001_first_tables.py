@@ -269,6 +269,7 @@ def upgrade() -> None:
         sa.Column("applied_state", sa.String(length=32), nullable=False),
         sa.Column("desired_when_restored", sa.String(length=32), nullable=True),
         sa.Column("restart_policy", sa.JSON(), nullable=True),
+        sa.Column("volumes_to_remove", sa.JSON(), nullable=True),
         sa.Column("state", sa.String(length=32), nullable=False),
         sa.Column("state_detail", sa.Text(), nullable=True),
         sa.Column("state_since", sa.DateTime(timezone=True), nullable=True),

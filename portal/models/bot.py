@@ -72,6 +72,8 @@ class Bot(Base):
     """While the organization is being deleted: what is wanted again should that be taken back."""
     restart_policy: Mapped[dict[str, Any] | None]
     """While stopped by Flotilla: what the engine did about the container's end before, to be set again."""
+    volumes_to_remove: Mapped[list[str] | None]
+    """While the bot is removed for good: volumes of its container, which can be asked no more once it is gone."""
     state: Mapped[BotState] = mapped_column(choice(BotState), default=BotState.UNKNOWN)
     state_detail: Mapped[str | None] = mapped_column(sa.Text)
     state_since: Mapped[datetime | None]
