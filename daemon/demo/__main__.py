@@ -17,11 +17,12 @@ from daemon.demo.engine import existing_engine, running_engine
 from daemon.demo.home import Home, open_home
 from daemon.demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, build_reference_bot
 from daemon.demo.mailbox import running_mailbox
+from daemon.demo.people import add_people
 from daemon.demo.platform import environment, migrate, running_platform
 from daemon.demo.processes import MachineError
 from daemon.demo.proof import prove
 from daemon.demo.registry import running_registry
-from daemon.demo.seed import OPERATOR, TAG, seed
+from daemon.demo.seed import OPERATOR, ORGS, TAG, seed
 from daemon.demo.versions import ALL_VERSIONS, FIRST
 from portal.database import Database
 from portal.models.encrypted import use_keys
@@ -65,12 +66,13 @@ def _run(home: Home, *, once: bool) -> None:
         with running_mailbox(home), running_platform(home, settings):
             _step("Creating organizations and adopting bots")
             seed(home, settings, engine, docker_url)
+            use_keys(home.secret_key)
+            database = Database(f"sqlite:///{home.folder / 'data' / 'flotilla.db'}")
+            add_people(database, ORGS, home.operator_password)
             _greet(home)
             if not once:
                 _push_hints(home, docker_url)
                 threading.Event().wait()
-            use_keys(home.secret_key)
-            database = Database(f"sqlite:///{home.folder / 'data' / 'flotilla.db'}")
             if not prove(home, settings, engine, database):
                 raise MachineError("not every bot ended where it should; the rows marked WRONG tell which")
     print("\nEvery bot is where it should be, with its data.")
@@ -118,7 +120,8 @@ def _greet(home: Home) -> None:
         f"""
   Portal     {home.base_url}/admin/
   Sign in    {OPERATOR}
-  Password   {home.operator_password}
+             or owner@, admin@ or member@ of {", ".join(f"{slug}.example" for slug in ORGS)}
+  Password   {home.operator_password} (of all of them)
   Mails      {home.mail_url}
   Logs       {home.folder / "logs"}
 """,
