@@ -15,7 +15,7 @@ from daemon.registry import changelogs
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
-from daemon.update import collector, desired, sequence
+from daemon.update import collector, desired, purge, sequence
 from portal.models import utcnow
 from portal.queue import enqueue
 from portal.rules.allowlist import Allowlist
@@ -81,6 +81,12 @@ def update_bot(context: Context, update_id: str) -> None:
 def follow_desired_state(context: Context, bot_id: str) -> None:
     """Stop or start a bot, as people want it."""
     desired.follow(context.database, bot_id)
+
+
+@_job
+def purge_bot(context: Context, bot_id: str) -> None:
+    """Remove a bot of an organization that was deleted, with its data."""
+    purge.purge(context.database, bot_id)
 
 
 @_job

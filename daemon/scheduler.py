@@ -23,7 +23,7 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import DEFAULT, enqueue, open_queue, updates_of
-from portal.services import changelogs, desired, images, leases, mail_attempts, nodes, transfers
+from portal.services import changelogs, desired, images, leases, mail_attempts, nodes, purging, transfers
 from portal.services.leases import HeldLease
 
 logger = logging.getLogger(__name__)
@@ -128,6 +128,8 @@ class Scheduler:
             due_mails = mail_attempts.due(session, now)
             wanted = desired.unmet(session)
             transfers.expire(session, now)
+            to_remove = purging.due(session, now)
+            purging.close_empty(session, now)
             all_nodes = nodes.every(session)
         for image in due_images:
             yield Wish("daemon.jobs.poll_image", image, 5)
@@ -140,6 +142,8 @@ class Scheduler:
             yield Wish("daemon.jobs.update_bot", update_id, 10, updates_of(node_id))
         for bot_id, node_id in wanted:
             yield Wish("daemon.jobs.follow_desired_state", bot_id, 15, updates_of(node_id))
+        for bot_id, node_id in to_remove:
+            yield Wish("daemon.jobs.purge_bot", bot_id, 60, updates_of(node_id))
         for node in all_nodes:
             yield Wish("daemon.jobs.probe_node", node.id, 15)
             yield Wish("daemon.jobs.collect_node", node.id, 3600)

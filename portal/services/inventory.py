@@ -9,7 +9,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager, defer
 
-from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, Release, Rollout, UpdateState
+from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, OrgState, Release, Rollout, UpdateState
 from portal.rules.references import parse_reference
 from portal.services import releases
 
@@ -64,7 +64,12 @@ def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page
         narrowed: to which kind of bots.
         page: from 1, of `PER_PAGE` bots each.
     """
-    query = sa.select(Bot).join(Bot.org).join(Bot.node).where(_matching(text.strip()), _narrowed(session, narrowed))
+    query = (
+        sa.select(Bot)
+        .join(Bot.org)
+        .join(Bot.node)
+        .where(Org.state != OrgState.DELETED, _matching(text.strip()), _narrowed(session, narrowed))
+    )
     total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
     found = session.scalars(
         query.options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)

@@ -1,0 +1,87 @@
+"""Removing a bot for good, with its data: the last step of an organization's deletion."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+
+import docker
+from docker.errors import APIError, NotFound
+
+from daemon.engine import connect
+from daemon.update import containers
+from daemon.update.lease import BotLease
+from daemon.update.mounts import writable_volumes
+from portal.database import Database
+from portal.models import Bot, utcnow
+from portal.services import purging
+from portal.services.bot_leases import BotBusy
+
+logger = logging.getLogger(__name__)
+
+_CALL_SECONDS = 20
+"""Time limit of one call to the engine, well below the time a lease lasts."""
+
+
+def purge(database: Database, bot_id: str) -> None:
+    """Remove a bot's container and the volumes that it could write to, unless another container uses them.
+
+    The container is addressed by its id and tells itself which volumes are its own; they are written down before
+    it goes, so a worker that dies leaves nothing behind that the next one would not find.
+
+    Raises:
+        EngineUnreachable: the node does not answer; what was not removed yet will be asked for again.
+    """
+    try:
+        with BotLease(database, bot_id) as lease:
+            _purge(database, lease, bot_id)
+    except BotBusy:
+        logger.info("bot %s is being worked on, it is removed later", bot_id)
+
+
+def _purge(database: Database, lease: BotLease, bot_id: str) -> None:
+    with database.reading() as session:
+        if not purging.may_go(session, bot_id, utcnow()):
+            return
+        bot = session.get_one(Bot, bot_id)
+        node = bot.node
+    engine = connect(node)
+    engine.timeout = _CALL_SECONDS
+    try:
+        volumes = _remove_container(engine, lease, bot)
+        kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
+    finally:
+        engine.close()
+    with lease.transaction() as session:
+        purging.gone(session, bot_id, kept)
+
+
+def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> Iterable[str]:
+    found = containers.inspect(engine, bot.container_id)
+    if found is None:
+        return bot.volumes_to_remove or []
+    still_mine = partial(lease.check, _CALL_SECONDS)
+    # Somebody may have started it by hand.
+    containers.stop(engine, found["Id"], still_mine)
+    volumes = [volume.name for volume in writable_volumes(found)]
+    with lease.transaction() as session:
+        purging.remember_volumes(session, bot.id, volumes)
+    still_mine()
+    containers.remove(engine, found["Id"], with_fresh_volumes=False)
+    return volumes
+
+
+def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
+    """Whether the volume is gone; the engine itself refuses while another container uses it."""
+    lease.check(_CALL_SECONDS)
+    try:
+        engine.remove_volume(name)
+    except NotFound:
+        return True
+    except APIError as error:
+        if error.status_code != 409:
+            raise
+        logger.warning("volume %s is used by another container and stays", name)
+        return False
+    return True
