@@ -113,7 +113,7 @@ def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
             archives = snapshots.of_update(session, update.id)
         text = instructions(run, archives, why, words(error))
         with run.write() as (session, update):
-            verdicts.call_for_help(session, update, text)
+            verdicts.call_for_help(session, update, f"{why}; taking it back failed too", text)
         return False
     return True
 

@@ -111,15 +111,16 @@ def fail(session: Session, update: BotUpdate, ending: Ending) -> None:
     )
 
 
-def call_for_help(session: Session, update: BotUpdate, error: str) -> None:
+def call_for_help(session: Session, update: BotUpdate, error: str, instructions: str) -> None:
     """End an update that could not be taken back. The bot is left alone until an operator has looked.
 
     Args:
         session: a fenced transaction.
         update: the update.
-        error: what went wrong, where the archives are, and the commands that help.
+        error: what went wrong, for everybody who may see the bot.
+        instructions: where the archives are, and the commands that help: for operators only.
     """
-    update.bot.needs_attention = error
+    update.bot.needs_attention = instructions
     fail(session, update, Ending(state=UpdateState.NEEDS_ATTENTION, error=error))
     fleet_mail.call_operators(session, update)
 

@@ -95,7 +95,8 @@ def hiccup(session: Session, update: BotUpdate) -> None:
 
 
 def get_stuck(session: Session, update: BotUpdate) -> None:
-    verdicts.call_for_help(session, update, "Taking it back failed too.\n\ndocker start 123456 && echo '<done>'")
+    instructions = "Taking it back failed too.\n\ndocker start 123456 && echo '<done>'"
+    verdicts.call_for_help(session, update, "did not become healthy", instructions)
 
 
 @pytest.fixture
