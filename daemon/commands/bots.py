@@ -11,7 +11,7 @@ from daemon.update.adopt import Wishes
 from daemon.update.adopt import adopt as adopt_container
 from portal.models import Channel, Trigger
 from portal.rules.allowlist import Allowlist
-from portal.services import inventory, lookup, releases, rollouts
+from portal.services import attention, inventory, lookup, releases, rollouts
 from portal.services.inventory import Line
 from portal.services.rollouts import NothingToDoError
 
@@ -82,6 +82,20 @@ def update(bot: str, following: bool) -> None:
     click.echo(f"{row.name} is being updated to {target.version} by rollout {rollout.id}.")
     if following:
         follow(context.database, rollout.id)
+
+
+@bots.command()
+@click.argument("bot")
+@click.option("--reason", required=True, help="What was done about it, in words that people will read.")
+def clear(bot: str, reason: str) -> None:
+    """Let updates take BOT (id, subdomain or name) again, which needed attention and was put right by hand.
+
+    Nothing else happens to it: a rollback that failed is not carried on, and its archives stay.
+    """
+    with current().database.transaction() as session:
+        row = lookup.bot(session, bot)
+        attention.clear(session, row, reason, None)
+    click.echo(f"{row.name} takes part in updates again.")
 
 
 def _row(line: Line) -> tuple[object, ...]:

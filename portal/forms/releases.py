@@ -1,4 +1,4 @@
-"""Forms about releases."""
+"""Forms about releases, and the reason that operators give for what they do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DigestForm(FlaskForm):  # type: ignore[misc]  # the library has no types
 
 
 class ReasonForm(FlaskForm):  # type: ignore[misc]
-    """Why a release is quarantined, or allowed again."""
+    """Why a release is quarantined or allowed again, or what was done about a bot."""
 
     reason = StringField(
         "Reason",

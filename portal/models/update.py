@@ -97,7 +97,8 @@ class BotUpdate(Base):
         UpdateState.UPDATED: frozenset(),
         UpdateState.ROLLED_BACK: frozenset(),
         UpdateState.FAILED: frozenset({UpdateState.PENDING}),
-        UpdateState.NEEDS_ATTENTION: frozenset({UpdateState.RUNNING, UpdateState.ROLLED_BACK, UpdateState.UPDATED}),
+        # A person puts the bot right; what became of the update stays in the log as it was.
+        UpdateState.NEEDS_ATTENTION: frozenset(),
         UpdateState.SKIPPED: frozenset({UpdateState.PENDING}),
     }
 

@@ -18,7 +18,7 @@ _WORDS = {
     "bot.updated": "updated",
     "bot.update_failed": "update failed",
     "bot.state_changed": "state changed",
-    "bot.needs_attention": "needs a person",
+    "bot.attention_cleared": "put right by hand",
 }
 
 

@@ -30,7 +30,7 @@ _WANTED = {
 _SENTENCES = {
     "access.refused": "Refused: {actor} tried to {wanted}",
     "bot.created": "{bot} was taken under management",
-    "bot.needs_attention": "{bot} needs a person: {error}",
+    "bot.attention_cleared": "{bot} was put right by hand: {reason}",
     "bot.restarted": "{bot} was restarted",
     "bot.started": "{bot} was started",
     "bot.state_changed": "{bot} is in another state",
@@ -92,6 +92,13 @@ _SENTENCES = {
 }
 """A sentence for each tag. A fact that an event lacks leaves nothing behind, not even what led to it."""
 
+_SETTING_NAMES = {
+    "hour_utc": "hour (UTC)",
+    "max_parallel": "side by side on a node",
+    "overridden_by_operator": "decided by operators",
+    "tenant_hour_utc": "hour of organizations that chose none (UTC)",
+    "tenant_mode": "mode of organizations that chose none",
+}
 _SETTINGS = {"fleet": "Settings of the fleet", "updates": "Update preferences"}
 
 
@@ -207,7 +214,8 @@ def _differences(name: str, old: Any, new: Any) -> Iterator[Change]:
             yield from _differences(inner, old.get(inner), new.get(inner))
     else:
         # Settings are named and chosen by identifiers.
-        yield Change(*(text.replace("_", " ") for text in (name, _plain(old), _plain(new))))
+        label = _SETTING_NAMES.get(name, name)
+        yield Change(*(text.replace("_", " ") for text in (label, _plain(old), _plain(new))))
 
 
 def _plain(value: Any) -> str:

@@ -6,9 +6,10 @@ from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from portal import htmx
+from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
 from portal.policy import Action, Role
-from portal.services import fleet, history, inventory, notices, releases, rollouts
+from portal.services import attention, fleet, history, inventory, notices, releases, rollouts
 from portal.services.rollouts import NewerReleaseError
 from portal.unit_of_work import session
 from portal.views import access, current
@@ -22,19 +23,20 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 @pages.get("")
 def page(slug: str, bot_id: str) -> Answer:
     """Status, events, what no snapshot protects, and the latest updates."""
+    return _page(*access.bot(slug, bot_id), ReasonForm(None))
+
+
+@pages.post("/clear")
+def clear(slug: str, bot_id: str) -> Answer:
+    """Take it into updates again: an operator has put it right."""
+    operator = access.operator()
     mine, bot = access.bot(slug, bot_id)
-    (line,) = inventory.lines(session(), [bot])
-    return htmx.page(
-        "bot/page.html",
-        live={"status": "bot/_status.html"},
-        parts={"history": "bot/_history.html"},
-        access=mine,
-        org=mine.org,
-        bot=bot,
-        line=line,
-        updates=history.updates(session(), bot),
-        happenings=history.happenings(session(), bot),
-    )
+    form = ReasonForm()
+    if not form.validate():
+        return _page(mine, bot, form), 422
+    attention.clear(session(), bot, form.reason.data, operator)
+    flash(f"{bot.name} takes part in updates again.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
 
 @pages.get("/changelog")
@@ -71,6 +73,22 @@ def later(slug: str, bot_id: str) -> Answer:
     if release is not None and request.form.get("digest") in release.digests:
         notices.snooze(session(), bot, mine.user, release, utcnow())
     return htmx.go_to(url_for("org.home", slug=slug))
+
+
+def _page(mine: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
+    (line,) = inventory.lines(session(), [bot])
+    return htmx.page(
+        "bot/page.html",
+        live={"status": "bot/_status.html"},
+        parts={"history": "bot/_history.html"},
+        access=mine,
+        org=mine.org,
+        bot=bot,
+        line=line,
+        form=form,
+        updates=history.updates(session(), bot),
+        happenings=history.happenings(session(), bot),
+    )
 
 
 def _changelog(mine: OrgAccess, bot: Bot, refusal: str = "") -> Response:

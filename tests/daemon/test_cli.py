@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Event, Node, Org, PolledImage, Release, Rollout, RolloutState, User, utcnow
+from portal.models import Bot, Event, Node, Org, PolledImage, Release, Rollout, RolloutState, User, utcnow
 from portal.passwords import verify_password
 from portal.queue import connect, open_queue
 from tests.daemon.conftest import Flotilla
@@ -212,6 +212,21 @@ def test_one_bot_is_updated_by_name(flotilla: Flotilla, database: Database) -> N
     assert release.version in result.output
     assert count(database, Rollout) == 1
     assert release.version in flotilla("bots", "list").output
+
+
+def test_a_bot_put_right_by_hand_is_cleared(flotilla: Flotilla, database: Database) -> None:
+    desk = add_bot(database, add_node(database), name="desk")
+    with database.transaction() as session:
+        session.get_one(Bot, desk.id).needs_attention = "docker start 1234"
+    assert "needs attention" in flotilla("bots", "list").output
+
+    result = flotilla("bots", "clear", "desk", "--reason", "restored by hand")
+
+    assert result.exit_code == 0, result.output
+    assert "needs attention" not in flotilla("bots", "list").output
+    again = flotilla("bots", "clear", "desk", "--reason", "restored by hand")
+    assert again.exit_code == REFUSED
+    assert "needs nobody" in again.output
 
 
 def test_a_release_is_quarantined_and_lifted_by_version_and_digest(flotilla: Flotilla, database: Database) -> None:

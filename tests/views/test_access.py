@@ -94,6 +94,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "auth.sign_in": (Need.NOTHING, 422),
     "auth.sign_out": (Need.SIGNED_IN, 303),
     "bot.changelog": (Action.READ, 200),
+    "bot.clear": (Need.OPERATOR, 422),
     "bot.later": (Action.UPDATE_NOW, 303),
     "bot.page": (Action.READ, 200),
     "bot.update_now": (Action.UPDATE_NOW, 409),

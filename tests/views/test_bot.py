@@ -92,6 +92,23 @@ def test_a_bot_that_went_back_says_so(signed_in: SignedIn, scene: Scene, databas
     assert "migration 7 failed" in page
 
 
+def test_an_operator_clears_a_bot_that_was_put_right(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[0]).needs_attention = "docker start 1234"
+    alice, root = signed_in("alice"), signed_in("root")
+    assert "Clear…" not in alice.get(address(scene)).text
+    assert "Clear…" in root.get(address(scene)).text
+
+    refused = root.post(address(scene, "/clear"), data={"reason": ""})
+    assert (refused.status_code, "Say why" in refused.text) == (422, True)
+    assert root.post(address(scene, "/clear"), data={"reason": "restored it"}).status_code == 303
+
+    page = root.get(address(scene)).text
+    assert "Clear…" not in page
+    assert "put right by hand: restored it" in page
+    assert root.post(address(scene, "/clear"), data={"reason": "again"}).status_code == 409
+
+
 def test_unprotected_paths_are_named(signed_in: SignedIn, scene: Scene) -> None:
     bob = signed_in("bob")
     assert "Not protected by snapshots" not in bob.get(address(scene)).text
