@@ -126,7 +126,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the rollout, and quarantine the release if its own code has failed on a bot."""
+    """End the rollout, and quarantine the release if the bots on which its code ran were reason enough."""
 
     reason: str
     quarantine: bool
@@ -215,11 +215,16 @@ def _failures(view: View, now: datetime) -> Abort | list[Retry]:
         facts = facts_of(view, now, None if part.turned_unhealthy else part.wave)
         answer = view.strategy.on_bot_failure(facts, part.bot_id, failure, part.attempt)
         if answer is OnFailure.ABORT:
-            condemned = any(one.at_fault and not one.never_ran for one in view.parts)
-            return Abort(_why_aborted(facts, part), quarantine=condemned)
+            return Abort(_why_aborted(facts, part), quarantine=_condemned(view, now))
         if answer is OnFailure.RETRY:
             retries.append(Retry(part.update_id, now + RETRY_AFTER * max(1, part.attempt)))
     return retries
+
+
+def _condemned(view: View, now: datetime) -> bool:
+    """Whether the failures of bots on which the release ran would have ended the rollout by themselves."""
+    ran = [part for part in view.parts if not (part.stage is Stage.FAILED and part.never_ran)]
+    return len(ran) == len(view.parts) or isinstance(_failures(replace(view, parts=ran), now), Abort)
 
 
 def _with(view: View, waiting: Mapping[str, Hold | None]) -> View:
@@ -235,6 +240,8 @@ def _with(view: View, waiting: Mapping[str, Hold | None]) -> View:
 
 def _why_aborted(facts: Facts, part: Part) -> str:
     what = "turned unhealthy after its update" if part.turned_unhealthy else part.error or "could not be updated"
+    if not facts.proven and part.never_ran:
+        return f"the release could not be tried on the first bot: {what}"
     if not facts.proven:
         return f"the first bot to try this release failed: {what}"
     return f"{facts.failed} bots failed; the last: {what}"

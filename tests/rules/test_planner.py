@@ -110,7 +110,23 @@ def test_a_bot_on_which_the_release_never_ran_condemns_no_release() -> None:
 
     decided = plan(view(no_snapshot, *waiting(range(1, 5))), NOW)
 
-    assert decided == [Abort("the first bot to try this release failed: no snapshot", quarantine=False)]
+    assert decided == [Abort("the release could not be tried on the first bot: no snapshot", quarantine=False)]
+
+
+def test_bots_on_which_the_release_never_ran_end_a_rollout_but_do_not_condemn_with_one_on_which_it_did() -> None:
+    bad = part(1, stage=Stage.FAILED, wave=2, attempt=1, error="unhealthy")
+    refused = [
+        part(number, stage=Stage.FAILED, wave=2, attempt=1, error="may not run here", never_ran=True)
+        for number in (2, 3)
+    ]
+    worse = [part(number, stage=Stage.FAILED, wave=2, attempt=1, error="unhealthy") for number in (4, 5)]
+
+    assert plan(view(*proven(bad, *refused, part(9))), NOW) == [
+        Abort("3 bots failed; the last: unhealthy", quarantine=False)
+    ]
+    assert plan(view(*proven(bad, *refused, *worse, part(9))), NOW) == [
+        Abort("5 bots failed; the last: unhealthy", quarantine=True)
+    ]
 
 
 def test_failures_abort_at_the_threshold_even_while_it_is_paused() -> None:
