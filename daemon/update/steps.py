@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon import engine as engines
-from daemon.registry.credentials import Credential, Credentials
+from daemon.registry.credentials import Credentials
 from daemon.update import capture as captures
 from daemon.update import compare, containers, health, recreate
 from daemon.update.errors import UpdateFailed
@@ -22,13 +22,7 @@ def pull(run: Run) -> None:
     """Get the release's image by digest, while the old container still serves."""
     reference = parse_reference(run.image)
     credential = Credentials.from_docker_config(run.settings.registry_config).for_registry(reference.registry)
-    engines.pull(run.engine, run.image, None if credential is None else _shown_to_engine(credential))
-
-
-def _shown_to_engine(credential: Credential) -> dict[str, str]:
-    if credential.identity_token:
-        return {"identitytoken": credential.identity_token}
-    return {"username": credential.username, "password": credential.password}
+    engines.pull(run.engine, run.image, credential.for_engine() if credential else None)
 
 
 def capture(run: Run) -> None:
