@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import Blueprint, flash, render_template, request, url_for
+from flask import Blueprint, flash, make_response, render_template, request, url_for
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 
@@ -112,7 +112,7 @@ def page(**refused: FlaskForm) -> Response:
         for row in signed_in.living(session(), user.id, utcnow())
     ]
     html = render_template("account/page.html", user=user, forms={**forms, **refused}, browsers=browsers)
-    return Response(html, 422 if refused else 200)
+    return make_response(html, 422 if refused else 200)
 
 
 def _this() -> str:
