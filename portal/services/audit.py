@@ -56,6 +56,11 @@ class Line:
     actor: str
     org: Org | None
 
+    @property
+    def address(self) -> str | None:
+        """Where the request came from; a provider's network is not its customers' business."""
+        return None if self.actor == sentences.PROVIDER else self.event.address
+
 
 @dataclass(frozen=True)
 class Listing:

@@ -13,6 +13,8 @@ PROVIDER = "your provider"
 """What an operator is called in the log of an organization they do not belong to."""
 
 _NOBODY = "deleted user"
+_BY_STRANGERS = {"invite.declined", "user.sign_in_failed"}
+"""What people do who are not signed in."""
 _WANTED = {
     "read": "look at this organization",
     "open_bot": "open a bot",
@@ -31,6 +33,7 @@ _SENTENCES = {
     "access.refused": "Refused: {actor} tried to {wanted}",
     "bot.created": "{bot} was taken under management",
     "bot.attention_cleared": "{bot} was put right by hand: {reason}",
+    "bot.removed": "{bot} was removed",
     "bot.restarted": "{bot} was restarted",
     "bot.started": "{bot} was started",
     "bot.state_changed": "{bot} is in another state",
@@ -176,7 +179,7 @@ def actor(event: Event, names: Names, *, from_inside: bool = False) -> str:
         return PROVIDER if from_inside else f"an operator, by {event.data['via']}"
     if event.actor_id is not None:
         return names.users.get(event.actor_id, _NOBODY)
-    return "somebody" if event.tag == "user.sign_in_failed" else "Flotilla"
+    return "somebody" if event.tag in _BY_STRANGERS else "Flotilla"
 
 
 def _facts(event: Event, names: Names) -> dict[str, str]:
@@ -188,7 +191,7 @@ def _facts(event: Event, names: Names) -> dict[str, str]:
         # The name of today, or the address of then where there never was an account.
         "person": names.users.get(user_id or "") or data.get("email") or _NOBODY,
         "actor": actor(event, names),
-        "bot": names.bots.get(event.bot_id or "", "a bot that is gone"),
+        "bot": names.bots.get(event.bot_id or "") or data.get("bot") or data.get("name") or "a bot that is gone",
         "org": org.name if org else data.get("name", "the organization"),
         "settings": _SETTINGS.get(data.get("of", ""), "Settings"),
         "browsers": "1 browser" if data.get("sessions") == 1 else f"{data.get('sessions', 0)} browsers",
