@@ -26,11 +26,6 @@ class Credentials:
     disabled: bool
 
 
-def normalized(email: str) -> str:
-    """The spelling under which addresses are compared: case does not matter."""
-    return addresses.normalized(email)
-
-
 def checked_address(email: str) -> str:
     """An address that mail could be sent to, without the blanks around it.
 

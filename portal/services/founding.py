@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from datetime import timedelta
 from itertools import count
@@ -13,14 +12,13 @@ from sqlalchemy.orm import Session
 
 from portal.models import Membership, MembershipRole, Org, OrgState, User, utcnow
 from portal.policy import Action
-from portal.rules import slugs
+from portal.rules import addresses, slugs
 from portal.services import accounts, events, orgs
 from portal.services.errors import ConflictError, InvalidError, StaleError
 
 SLUG_RESERVED = timedelta(days=30)
 """How long nobody else gets the slug of an organization that was deleted, so that old links lead nowhere foreign."""
 
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+")
 _LONGEST_NAME = 100
 
 
@@ -64,9 +62,10 @@ def found(session: Session, slug: str, name: str, owner_email: str, *, actor_id:
     Raises:
         InvalidError, ConflictError: as `create`.
     """
-    if not _ADDRESS.fullmatch(owner_email.strip()):
-        raise InvalidError(f"{owner_email!r} is not an email address.", "owner")
-    return create(session, name, _owner(session, owner_email.strip()), slug, actor_id=actor_id)
+    owner_email = owner_email.strip()
+    if problem := addresses.problem_of(owner_email):
+        raise InvalidError(problem, "owner")
+    return create(session, name, _owner(session, owner_email), slug, actor_id=actor_id)
 
 
 def rename(session: Session, org: Org, name: str, *, version: int, actor: User) -> Org:
@@ -119,10 +118,11 @@ def _free_after_deletion(session: Session, slug: str) -> None:
 
 
 def _owner(session: Session, email: str) -> User:
-    normalized = accounts.normalized(email)
-    user = session.scalar(sa.select(User).where(User.email_normalized == normalized))
+    user = accounts.with_address(session, email)
     if user is None:
-        user = User(email=email, email_normalized=normalized, name=email.partition("@")[0][:_LONGEST_NAME])
+        user = User(
+            email=email, email_normalized=addresses.normalized(email), name=email.partition("@")[0][:_LONGEST_NAME]
+        )
         session.add(user)
         session.flush()
     return user

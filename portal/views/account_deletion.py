@@ -8,7 +8,8 @@ from werkzeug.wrappers import Response
 from portal import htmx, sessions
 from portal.forms.account import DeletionForm
 from portal.models import utcnow
-from portal.services import account_deletion, accounts, memberships
+from portal.rules import addresses
+from portal.services import account_deletion, memberships
 from portal.unit_of_work import session
 from portal.views import access, own_password
 
@@ -33,7 +34,7 @@ def delete() -> Answer:
     if not own_password.is_right(form.present.data):
         form.present.errors = [own_password.WRONG]
         return _page(form), 422
-    if accounts.normalized(form.email.data) != user.email_normalized:
+    if addresses.normalized(form.email.data) != user.email_normalized:
         form.email.errors = [f"Type the address of this account exactly: {user.email}"]
         return _page(form), 422
 

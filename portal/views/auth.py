@@ -10,6 +10,7 @@ from portal.extensions import limiter
 from portal.forms.auth import LoginForm
 from portal.passwords import verify_password
 from portal.redirects import local_page
+from portal.rules import addresses
 from portal.services import accounts, events
 from portal.unit_of_work import apart, keep, session
 from portal.views.current import settings
@@ -20,7 +21,7 @@ Answer = Response | str | tuple[str, int]
 
 
 def _account() -> str:
-    return accounts.normalized(request.form.get("email", ""))
+    return addresses.normalized(request.form.get("email", ""))
 
 
 @pages.get("/login")

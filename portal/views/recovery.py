@@ -11,6 +11,7 @@ from portal.forms.auth import AskForMailForm
 from portal.forms.passwords import NewPasswordForm
 from portal.models import TokenPurpose, User, utcnow
 from portal.passwords import hash_password
+from portal.rules import addresses
 from portal.services import accounts, one_time_tokens
 from portal.unit_of_work import apart, session
 from portal.views import mailed_links
@@ -22,7 +23,7 @@ Answer = Response | str | tuple[str, int]
 
 
 def _address() -> str:
-    return accounts.normalized(request.form.get("email", ""))
+    return addresses.normalized(request.form.get("email", ""))
 
 
 @pages.get("/forgot")

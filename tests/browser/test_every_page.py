@@ -5,7 +5,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
 from portal.extensions import ROOT
-from portal.models import UpdateState
+from portal.models import Bot, UpdateState
 from portal.services import mail
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
@@ -22,6 +22,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     states = [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.RUNNING]
     with database.transaction() as session:
         made = rollout(session, scene, states)
+        acme = session.get_one(Bot, scene.bots[0]).org_id
         mail.post(session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"})
     bot = f"/o/acme/bots/{scene.bots[1]}"
     return [
@@ -33,13 +34,26 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", f"/admin/releases/{scene.old}"),
         ("root", "/admin/fleet"),
         ("root", "/admin/mail/"),
+        ("root", "/admin/orgs"),
+        ("root", f"/admin/orgs/{acme}"),
+        ("root", "/admin/users"),
+        ("root", "/admin/users/alice"),
+        ("root", "/admin/nodes"),
+        ("root", "/admin/events"),
+        ("root", "/admin/settings"),
         ("root", "/nowhere"),
         ("alice", "/orgs"),
         ("alice", "/orgs/new"),
+        ("nobody", "/signup"),
+        ("nobody", "/signup/finish"),
+        ("nobody", "/forgot"),
+        ("alice", "/account"),
+        ("alice", "/account/delete"),
         ("alice", "/o/acme/"),
         ("alice", "/o/acme/team"),
         ("alice", "/o/acme/settings"),
         ("alice", "/o/acme/delete"),
+        ("alice", "/o/acme/audit"),
         ("alice", bot),
         ("alice", f"{bot}/changelog"),
     ]

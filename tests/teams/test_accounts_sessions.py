@@ -1,15 +1,18 @@
 """Where one is signed in."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal.app import create_app
 from portal.database import Database
 from portal.models import Event, UserSession, utcnow
 from portal.rules.browsers import describe
+from portal.settings import Settings
 from portal.tokens import fingerprint
 from tests.teams.conftest import Cast
 from tests.teams.people import PASSWORD, browser, give_password, is_signed_in, sign_in
@@ -117,3 +120,22 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605
 )
 def test_browsers_are_told_in_words(user_agent: str, words: str) -> None:
     assert describe(user_agent) == words
+
+
+def test_under_https_the_cookies_belong_to_this_very_host(
+    settings: Settings, redis_url: str, database: Database, cast: Cast
+) -> None:
+    app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = browser(app)
+    data = {"email": "bob@example.com", "password": PASSWORD}
+    answer = client.post("/login", data=data, base_url="https://localhost")
+    assert answer.status_code == 303
+    (cookie,) = (line for line in answer.headers.getlist("Set-Cookie") if line.startswith("__Host-flotilla-session="))
+    assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+    assert len(cookie.partition("=")[2].partition(";")[0]) == 43
+
+
+def test_what_signed_out_visitors_carry_lasts_an_hour(app: Flask) -> None:
+    assert app.permanent_session_lifetime == timedelta(minutes=60)

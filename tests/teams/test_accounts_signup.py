@@ -1,5 +1,6 @@
 """Signing up: the address first, name and password behind the mailed link."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -228,3 +229,22 @@ def test_the_account_of_somebody_else_cannot_be_had_by_a_similar_address(databas
     with database.transaction() as session:
         assert accounts.with_address(session, "ALICE@EXAMPLE.COM") is not None
         assert accounts.with_address(session, "al\N{LATIN SMALL LETTER DOTLESS I}ce@example.com") is None
+
+
+def test_of_many_who_use_a_link_at_once_one_makes_the_account(
+    app: Flask, stranger: FlaskClient, post: Post, database: Database
+) -> None:
+    stranger.post("/signup", data={"email": "nina@example.com"})
+    link = post.link("nina@example.com")
+    browsers = [browser(app) for _ in range(8)]
+    for client in browsers:
+        client.get(link)
+
+    def finish(client: FlaskClient) -> int:
+        return client.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code
+
+    with ThreadPoolExecutor(len(browsers)) as threads:
+        statuses = list(threads.map(finish, browsers))
+    assert sorted(statuses) == [303] + [410] * 7
+    with database.reading() as session:
+        assert [event.tag for event in session.query(Event)] == ["user.signed_up"]
