@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Bot, BotState, Channel, DesiredState, Org, OrgState, utcnow
 from portal.rules.references import Reference
-from portal.services import events, images, orgs
+from portal.services import events, images, member_sync, orgs
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -93,6 +93,7 @@ def adopt(session: Session, org_slug: str, found: Found, *, actor_id: str | None
         bot_id=bot.id,
         data={"adopted": True, "image": bot.image, "digest": bot.current_digest, "unprotected": bot.unprotected},
     )
+    member_sync.want_everybody(session, bot)
     if bot.release_channel is not Channel.PINNED:
         images.poll_soon(session, bot.image, utcnow())
     return bot

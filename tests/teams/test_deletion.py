@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Bot, DesiredState, Event, Org, OrgState, OutgoingMail, User, utcnow
 from portal.passwords import hash_password
+from portal.queue import connect, open_queue, updates_of
 from tests.support.scene import Scene
 from tests.teams.conftest import Cast, SignedIn
 
@@ -83,6 +84,21 @@ def test_bots_stop_and_everybody_is_told(alice: FlaskClient, database: Database,
         (event,) = session.query(Event).filter_by(tag="org.deletion_requested")
         assert (event.actor_id, event.data["bots"]) == (cast.people["alice"], 3)
     assert delete(alice) == 409
+
+
+def test_workers_are_asked_to_stop_and_start_the_bots(alice: FlaskClient, scene: Scene, redis_url: str) -> None:
+    def asked() -> list[tuple[str, list[str]]]:
+        with connect(redis_url) as redis:
+            queue = open_queue(redis, updates_of(scene.node))
+            jobs = [(str(job.func_name), list(job.args)) for job in queue.jobs]
+            redis.flushall()
+            return sorted(jobs)
+
+    every_bot = sorted(("daemon.jobs.follow_desired_state", [bot_id]) for bot_id in scene.bots)
+    delete(alice)
+    assert asked() == every_bot
+    alice.post("/o/acme/restore")
+    assert asked() == every_bot
 
 
 def test_meanwhile_it_can_be_read_but_not_changed(

@@ -17,15 +17,17 @@ from portal.models import (
     Channel,
     DesiredState,
     Event,
+    MemberSync,
     Org,
     OrgState,
     PolledImage,
+    SyncRole,
     User,
     new_id,
     utcnow,
 )
 from portal.rules.allowlist import ImageNotAllowed
-from portal.services import nodes
+from portal.services import founding, nodes
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.nodes import NewNode
 from tests.update.bots import Site
@@ -42,7 +44,7 @@ def here(empty_site: Site, docker_url: str) -> Site:
         owner = User(email="a@example.com", email_normalized="a@example.com", name="Alice")
         session.add(owner)
         session.flush()
-        session.add(Org(slug="acme", name="Acme", owner_id=owner.id))
+        founding.create(session, "Acme", owner)
         session.add(Org(slug="leaving", name="Leaving", owner_id=owner.id, state=OrgState.DELETING))
         nodes.add(session, NewNode(name="here", docker_url=docker_url, snapshot_dir="/var/lib/flotilla"))
     return empty_site
@@ -105,6 +107,9 @@ def test_a_container_becomes_a_bot_and_stays_as_it_is(here: Site, start: Start) 
         assert event.data["adopted"] is True
         assert "secret" not in str(event.data)
         assert "secret" not in str(session.execute(sa.text("SELECT spec FROM bots")).scalar_one())
+        # It will be told who belongs to its organization.
+        wish = session.scalars(sa.select(MemberSync).where(MemberSync.bot_id == bot.id)).one()
+        assert (wish.user_id, wish.desired_role) == (bot.org.owner_id, SyncRole.OWNER)
         polled = session.scalars(sa.select(PolledImage)).one()
         assert polled.image == bot.image
         assert polled.next_poll_at is not None
