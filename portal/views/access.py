@@ -22,6 +22,7 @@ PUBLIC = frozenset(
         "auth.login",
         "auth.sign_in",
         "health.healthz",
+        "invitation.accept",
         "invitation.decline",
         "invitation.follow",
         "invitation.join",

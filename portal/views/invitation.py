@@ -16,7 +16,7 @@ from portal.services import invitations
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.invitations import Invitation, WrongAccountError
 from portal.unit_of_work import apart, session
-from portal.views import access, invite_limits
+from portal.views import invite_limits
 from portal.views.current import settings
 
 pages = Blueprint("invitation", __name__, url_prefix="/invite")
@@ -50,9 +50,11 @@ def show() -> Response:
 @pages.post("/accept")
 def accept() -> Response:
     """Join with the account that is signed in."""
-    person = access.user()
+    visitor = sessions.visitor()
+    if visitor is None:
+        return _page(problem="You are signed out. Sign in to join.", status=403)
     try:
-        org, joined = invitations.accept(session(), _token(), person, utcnow(), seen=_seen())
+        org, joined = invitations.accept(session(), _token(), visitor.user, utcnow(), seen=_seen())
     except ServiceError as error:
         return _refused(error)
     answer = htmx.see_other(url_for("org.home", slug=org.slug))

@@ -6,6 +6,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 
 import pytest
+from redis import Redis
 
 from portal.database import Database
 from portal.models import Invite, InviteState, InviteToken, MailState, Org, OutgoingMail, User, utcnow
@@ -275,6 +276,22 @@ def test_twenty_invites_an_hour_for_one_organization(inviting: Inviting, signed_
         assert inviting.send(person, f"person{number}@example.com").status_code == 303
     assert inviting.send(signed_in("carol"), "one-more@example.com").status_code == 429
     assert len(inviting.rows()) == 20
+
+
+def test_fifty_invites_a_day_for_one_organization(inviting: Inviting, signed_in: SignedIn, redis_url: str) -> None:
+    statuses = []
+    with Redis.from_url(redis_url) as redis:
+        for number in range(51):
+            if number % 20 == 0:
+                an_hour_later(redis)
+            statuses.append(inviting.send(signed_in("alice"), f"person{number}@example.com").status_code)
+    assert statuses == [303] * 50 + [429]
+
+
+def an_hour_later(redis: Redis) -> None:
+    """Forget what the limits of an hour have counted."""
+    for key in redis.keys("*/hour"):
+        redis.delete(key)
 
 
 def test_refused_people_do_not_use_up_the_organizations_share(inviting: Inviting, signed_in: SignedIn) -> None:

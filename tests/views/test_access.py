@@ -100,7 +100,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.update_now": (Action.UPDATE_NOW, 409),
     "health.healthz": (Need.NOTHING, 200),
     "home.index": (Need.SIGNED_IN, 0),
-    "invitation.accept": (Need.SIGNED_IN, 404),
+    "invitation.accept": (Need.NOTHING, 404),
     "invitation.decline": (Need.NOTHING, 404),
     "invitation.follow": (Need.NOTHING, 303),
     "invitation.join": (Need.NOTHING, 404),
