@@ -50,13 +50,12 @@ class Settings:
     public_signup: bool
     product_name: str
     billing_url: str | None
-    hosted: bool
     fleet_image_allowlist: tuple[str, ...]
     snapshot_image: str
     insecure_registries: tuple[str, ...]
     registry_config: Path
     poll_every: timedelta | None
-    health_timeout: timedelta
+    health_timeout: timedelta | None
     health_interval: timedelta
     worker_processes: int
 
@@ -104,13 +103,12 @@ class Settings:
             public_signup=env.bool("PUBLIC_SIGNUP", True),
             product_name=env.str("PRODUCT_NAME", "Flotilla"),
             billing_url=env.str("BILLING_URL", None, validate=_web_address),
-            hosted=env.bool("HOSTED", True),
             fleet_image_allowlist=tuple(env.list("FLEET_IMAGE_ALLOWLIST", [])),
             snapshot_image=env.str("SNAPSHOT_IMAGE", "debian:12-slim"),
             insecure_registries=tuple(env.list("INSECURE_REGISTRIES", [])),
             registry_config=Path(env.str("REGISTRY_CONFIG", "~/.docker/config.json")).expanduser(),
             poll_every=_seconds(env, "POLL_SECONDS", None),
-            health_timeout=_seconds(env, "HEALTH_TIMEOUT_SECONDS", 120) or timedelta(),
+            health_timeout=_seconds(env, "HEALTH_TIMEOUT_SECONDS", None),
             health_interval=_seconds(env, "HEALTH_INTERVAL_SECONDS", 5) or timedelta(),
             worker_processes=env.int("WORKER_PROCESSES", 3, validate=Range(min=2, max=64)),
         )

@@ -30,7 +30,8 @@ def clean(run: Run) -> None:
 
 def _retire_old(run: Run) -> None:
     policy = run.saved["container"]["HostConfig"]["RestartPolicy"]
-    containers.set_restart_policy(run.hand(), run.new, policy)
+    if containers.inspect(run.engine, run.new):  # somebody may have removed it since: then there is less to do
+        containers.set_restart_policy(run.hand(), run.new, policy)
     # Its volumes are those of the new one.
     containers.remove(run.hand(), run.old, with_fresh_volumes=False)
 
@@ -41,8 +42,9 @@ def delete_archives(run: Run) -> None:
         paths = [snapshot.archive for snapshot in snapshots.of_update(session, update.id)]
     if not paths:
         return
+    helper = run.helper_again()
     run.still_mine()
-    run.helper.delete(paths)
+    helper.delete(paths)
     with run.write() as (session, update):
         snapshots.forget(session, update.id)
 

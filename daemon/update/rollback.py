@@ -7,15 +7,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from docker.errors import ImageNotFound
-
 from daemon.engine import EngineUnreachable
 from daemon.update import containers, health, recreate
 from daemon.update.errors import UpdateFailed
 from daemon.update.finish import clean, drop_keep_tag
 from daemon.update.help_needed import instructions
 from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
-from daemon.update.snapshots import Helper
 from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move
 from portal.rules.references import parse_reference
 from portal.services import snapshots, updates, verdicts
@@ -139,15 +136,14 @@ def _remove_new(run: Run) -> None:
 def _restore_volumes(run: Run) -> None:
     with run.write() as (session, update):
         taken = snapshots.of_update(session, update.id)
+    helper = run.helper_again()
     for number, snapshot in enumerate(taken, start=1):
         if snapshot.state is SnapshotState.RESTORED:
             continue
         if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
             raise GoingBackFailed(f"the archive of volume {snapshot.volume} was never verified; nothing was emptied")
         run.still_mine()
-        _helper_for(run, snapshot).restore(
-            number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0
-        )
+        helper.restore(number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0)
         with run.write() as (session, update):
             move(
                 session,
@@ -155,16 +151,6 @@ def _restore_volumes(run: Run) -> None:
                 SnapshotState.VERIFIED,
                 SnapshotState.RESTORED,
             )
-
-
-def _helper_for(run: Run, snapshot: Snapshot) -> Helper:
-    try:
-        run.engine.inspect_image(snapshot.helper_digest)  # type: ignore[no-untyped-call]
-    except ImageNotFound:
-        helper = Helper(run.engine, run.settings.snapshot_image, run.labels, run.update.id)
-        helper.require_image()
-        return helper
-    return run.helper
 
 
 def _bring_old_back(run: Run) -> _Back:
@@ -186,7 +172,7 @@ def _bring_old_back(run: Run) -> _Back:
         run.node,
         run.bot.port,
         run.bot.health_path,
-        timeout=run.settings.health_timeout.total_seconds(),
+        timeout=run.health_timeout.total_seconds(),
         interval=run.settings.health_interval.total_seconds(),
         still_mine=run.still_mine,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +20,7 @@ from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
 from daemon.update.snapshots import Helper
 from portal.models import Bot, BotUpdate, Node, Release, Step
 from portal.rules.references import parse_reference
+from portal.rules.strategies import strategy_for
 from portal.services import fleet, updates
 from portal.services.bot_leases import LeaseLost
 from portal.settings import Settings
@@ -46,8 +48,10 @@ class Run:
             self.update = session.get_one(BotUpdate, update_id)
             self.bot: Bot = self.update.bot
             self.node: Node = self.bot.node
-            self.release: Release = self.update.rollout.release
+            rollout = self.update.rollout
+            self.release: Release = rollout.release
             install = fleet.get(session).install_id
+        self._strategy = strategy_for(rollout.strategy, rollout.parameters)
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
     @cached_property
@@ -112,6 +116,11 @@ class Run:
         return self.engine
 
     @property
+    def health_timeout(self) -> timedelta:
+        """How long a container may take to become healthy: what the strategy says, unless the setting is given."""
+        return self.settings.health_timeout or self._strategy.health_check_timeout()
+
+    @property
     def image(self) -> str:
         """The release as `repository@digest`."""
         return parse_reference(self.release.repository).pinned(self.release.digest)
@@ -157,6 +166,19 @@ class Run:
         """Helper containers of the image that was checked in the preflight."""
         image = self.update.journal.get("helper_image", self.settings.snapshot_image)
         return Helper(self.engine, image, self.labels, self.update.id)
+
+    def helper_again(self) -> Helper:
+        """The same, or should somebody have pruned that image meanwhile, helpers of the one the setting names.
+
+        Raises:
+            HelperFailed: that one does not do.
+            PullFailed: it cannot be had.
+        """
+        helper = self.helper
+        if not helper.is_there():
+            helper = Helper(self.engine, self.settings.snapshot_image, self.labels, self.update.id)
+            helper.require_image()
+        return helper
 
 
 def _known(container_id: str | None) -> str:

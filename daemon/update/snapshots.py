@@ -78,14 +78,19 @@ class Helper:
             HelperFailed: the image lacks a program or does not run.
             PullFailed: it cannot be had.
         """
-        try:
-            found = self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
-        except ImageNotFound:
+        if not self.is_there():
             pull(self._engine, self._image, None)
-            found = self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
-        self._image = str(found["Id"])
+        self._image = str(self._engine.inspect_image(self._image)["Id"])  # type: ignore[no-untyped-call]
         self._run("probe", scripts.CHECK)
         return self._image
+
+    def is_there(self) -> bool:
+        """Whether the node has the image."""
+        try:
+            self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
+        except ImageNotFound:
+            return False
+        return True
 
     def measure(self, volumes: Sequence[str]) -> int:
         """How many bytes archives of these volumes may take together; a little more than they will.

@@ -98,7 +98,7 @@ def await_health(run: Run) -> None:
         run.node,
         run.bot.port,
         run.bot.health_path,
-        timeout=run.settings.health_timeout.total_seconds(),
+        timeout=run.health_timeout.total_seconds(),
         interval=run.settings.health_interval.total_seconds(),
         still_mine=run.still_mine,
     )

@@ -257,7 +257,6 @@ def upgrade() -> None:
         sa.Column("subdomain", sa.String(length=63), nullable=False),
         sa.Column("image", sa.String(length=300), nullable=False),
         sa.Column("release_channel", sa.String(length=32), nullable=False),
-        sa.Column("update_policy", sa.String(length=100), nullable=False),
         sa.Column("port", sa.Integer(), nullable=False),
         sa.Column("health_path", sa.String(length=200), nullable=False),
         sa.Column("spec", sa.Text(), nullable=False),

@@ -55,7 +55,6 @@ class Bot(Base):
     image: Mapped[str] = mapped_column(sa.String(300), index=True)
     """Normalized reference with its tag, as `str(Reference)` writes it."""
     release_channel: Mapped[Channel] = mapped_column(choice(Channel), default=Channel.STABLE)
-    update_policy: Mapped[str] = mapped_column(sa.String(100), default="manual")
     port: Mapped[int] = mapped_column(default=3100)
     health_path: Mapped[str] = mapped_column(sa.String(200), default="/health")
     spec: Mapped[Any] = mapped_column(EncryptedJSON, default=dict)

@@ -17,7 +17,18 @@ import sqlalchemy as sa
 from daemon.demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, UNHEALTHY, BotVersion
 from daemon.update.names import name_of
 from daemon.update.sequence import update_bot
-from portal.models import BotState, BotUpdate, Event, Node, SkipReason, Step, UpdateState, Verdict
+from portal.models import (
+    BotState,
+    BotUpdate,
+    Event,
+    Node,
+    SkipReason,
+    Snapshot,
+    SnapshotState,
+    Step,
+    UpdateState,
+    Verdict,
+)
 from portal.services import snapshots
 from tests.update.bots import NOTE, Site
 from tests.update.conftest import wait_for
@@ -192,6 +203,23 @@ def test_a_rollback_that_fails_asks_for_a_person_and_says_what_helps(site: Site,
     assert (site.inspect()["Id"], site.notes()) == (site.container, [NOTE])
     assert site.contents() == before
     assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_cleaning_up_needs_neither_the_helper_image_of_then_nor_the_new_container(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    with site.database.transaction() as session:
+        update = session.get_one(BotUpdate, update_id)
+        update.cleaned_at, update.journal = None, update.journal | {"helper_image": f"sha256:{'0' * 64}"}
+        for snapshot in session.scalars(sa.select(Snapshot)):
+            snapshot.state = SnapshotState.VERIFIED
+            Path(snapshot.archive).write_bytes(b"left by a worker that died")
+    site.engine.remove_container(str(update.new_container_id), force=True)
+
+    update_bot(site.database, site.settings, update_id)
+
+    assert site.update(update_id).cleaned_at is not None
+    assert site.left_behind() == []
 
 
 def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
