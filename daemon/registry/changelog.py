@@ -15,6 +15,8 @@ import docker
 from docker.errors import NotFound, create_api_error_from_http_exception
 from requests import HTTPError
 
+from daemon.update.names import CHANGELOG_PREFIX
+
 CHANGELOG_PATH = "/app/changelogs/latest.json"
 CHANGELOG_LIMIT = 256 * 1024
 SECTION_TITLES = ("New", "Improved", "Fixed")
@@ -78,7 +80,7 @@ def read_changelog(engine: docker.APIClient, image: str, labels: Mapping[str, st
     container = engine.create_container(
         image,
         command=["never-started"],  # an image without one of its own could not be created otherwise
-        name=f"flotilla-changelog-{uuid.uuid4().hex[:12]}",
+        name=f"{CHANGELOG_PREFIX}{uuid.uuid4().hex[:12]}",
         labels=dict(labels),
         host_config=engine.create_host_config(network_mode="none"),
     )

@@ -10,6 +10,9 @@ BOT_LABEL = "flotilla.bot"
 UPDATE_LABEL = "flotilla.update"
 
 _NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
+CHANGELOG_PREFIX = "flotilla-changelog-"
+"""Begins the names of containers that are made, never started, to read an image's changelog."""
+
 _CONTAINERS_OF_BOTS = frozenset({"new", "old"})
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
-from portal.models import Bot, BotUpdate, FleetSettings, UpdateState
+from portal.models import Bot, BotUpdate, FleetSettings, PolledImage, Release, Rollout, UpdateState
+from portal.rules.references import parse_reference
 
 _OVER = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED)
 
@@ -29,3 +31,50 @@ def containers_of_bots(session: Session, node_id: str) -> set[str]:
     """Ids of the containers that bots of a node run in."""
     statement = sa.select(Bot.container_id).where(Bot.node_id == node_id, Bot.container_id.is_not(None))
     return {container_id for container_id in session.scalars(statement) if container_id}
+
+
+def images_over(session: Session, node_id: str, before: datetime) -> list[str]:
+    """Images, as `repository@digest`, that updates pulled to a node and that nobody there needs any more.
+
+    No bot of the node runs such a release or ran it before its last update, no tag points at it, no open rollout
+    brings it, and every update to it ended before the given moment.
+    """
+    needed = _digests_in_use(session, node_id)
+    return [
+        parse_reference(release.repository).pinned(release.digest)
+        for release in session.scalars(_pulled(node_id, before))
+        if not release.digests & needed
+    ]
+
+
+def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
+    # Where a new container was made the image had been pulled; of other updates nobody knows.
+    pulled_once = (
+        sa.select(Rollout.release_id)
+        .join(BotUpdate, BotUpdate.rollout_id == Rollout.id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(Bot.node_id == node_id, BotUpdate.new_container_id.is_not(None))
+        .group_by(Rollout.release_id)
+        .having(sa.func.max(BotUpdate.ended_at) < before)
+    )
+    wanted = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None))
+    in_flight = sa.exists().where(BotUpdate.rollout_id == Rollout.id, BotUpdate.state == UpdateState.RUNNING)
+    under_way = sa.select(Rollout.release_id).where(sa.or_(Rollout.state.in_(Rollout.OPEN), in_flight))
+    return sa.select(Release).where(
+        Release.id.in_(pulled_once), Release.id.not_in(wanted), Release.id.not_in(under_way)
+    )
+
+
+def _digests_in_use(session: Session, node_id: str) -> set[str | None]:
+    """What bots of the node run, and what each ran before its last update."""
+    runs = sa.select(Bot.current_digest).where(Bot.node_id == node_id)
+    newer = aliased(BotUpdate)
+    was_last = ~sa.exists().where(
+        newer.bot_id == BotUpdate.bot_id, newer.state == UpdateState.UPDATED, newer.ended_at > BotUpdate.ended_at
+    )
+    ran = (
+        sa.select(BotUpdate.previous_digest)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(Bot.node_id == node_id, BotUpdate.state == UpdateState.UPDATED, was_last)
+    )
+    return {*session.scalars(runs), *session.scalars(ran)}

@@ -1,13 +1,18 @@
 """The collector takes what a finished update left, and nothing that anybody could still need."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
+from docker.errors import ImageNotFound
 
 from daemon.demo.versions import SECOND
+from daemon.engine import pull
+from daemon.update import collector
 from daemon.update.collector import collect_node
 from daemon.update.names import INSTALL_LABEL
-from portal.models import BotUpdate, FleetSettings, UpdateState, new_id, utcnow
+from portal.models import BotUpdate, FleetSettings, RolloutState, UpdateState, new_id, utcnow
 from tests.update.bots import Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -118,3 +123,54 @@ def test_the_data_of_a_removed_container_stays(site: Site) -> None:
     assert collect(site) == [f"flotilla-{update_id}-old"]
     site.engine.inspect_volume(mount["Name"])
     site.engine.remove_volume(mount["Name"])
+
+
+def test_a_container_left_by_a_reader_of_changelogs_is_removed_when_that_is_long_ago(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"flotilla-changelog-{new_id()}"
+    make(site, name)
+    make(site, f"flotilla-changelog-{new_id()}", install=new_id())
+
+    assert collect(site) == []
+    monkeypatch.setattr(collector, "_READING_IS_OVER_AFTER", timedelta(0))
+    assert collect(site) == [name]
+
+
+def pulled(site: Site, *, days_ago: int) -> str:
+    """The image of a release that an update tried in vain so many days ago, as a pull by digest leaves it."""
+    version = replace(SECOND, version=f"9.9.{days_ago}")
+    digest = site.images.digest(version)
+    site.engine.remove_image(f"{site.images.repository}:{version.version}")
+    pull(site.engine, site.images.reference(version), None)
+    update_id = site.update_to(version)
+    with site.database.transaction() as session:
+        update = session.get_one(BotUpdate, update_id)
+        update.state, update.new_container_id = UpdateState.ROLLED_BACK, "gone"
+        update.ended_at = update.cleaned_at = utcnow() - timedelta(days=days_ago)
+        update.rollout.state = RolloutState.COMPLETED
+    return f"{site.images.repository}@{digest}"
+
+
+def test_an_image_nobody_needs_goes_after_a_week(site: Site) -> None:
+    old, young = pulled(site, days_ago=8), pulled(site, days_ago=6)
+
+    assert collect(site) == [old]
+    with pytest.raises(ImageNotFound):
+        site.engine.inspect_image(old)  # type: ignore[no-untyped-call]
+    site.engine.inspect_image(young)  # type: ignore[no-untyped-call]
+    site.engine.remove_image(young)
+
+
+def test_an_image_that_somebody_else_uses_stays(site: Site) -> None:
+    tagged, used = pulled(site, days_ago=9), pulled(site, days_ago=10)
+    site.engine.tag(tagged, "somebodys", "own")
+    container = site.engine.create_container(used, labels=dict(site.labels))["Id"]
+
+    assert collect(site) == []
+    site.engine.inspect_image(tagged)  # type: ignore[no-untyped-call]
+    site.engine.inspect_image(used)  # type: ignore[no-untyped-call]
+
+    site.engine.remove_container(container, v=True)
+    site.engine.remove_image("somebodys:own")
+    assert collect(site) == sorted([tagged, used])
