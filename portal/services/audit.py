@@ -94,10 +94,15 @@ def of_org(session: Session, org: Org, wanted: Filter, before: int | None = None
         before: id of the event before which the page begins; None for the newest ones.
     """
     found, older = _page(session, [Event.org_id == org.id, *_conditions(wanted)], before)
-    names = _names(session, found)
-    outside = _operators_from_outside(session, org, found)
-    names.users.update(dict.fromkeys(outside, sentences.PROVIDER))
-    return Listing([_line(event, names, from_inside=True) for event in found], older)
+    return Listing(_for_insiders(session, org, found), older)
+
+
+def of_bot(session: Session, bot: Bot, limit: int = 30) -> list[Line]:
+    """The latest of what happened to a bot, for the people it belongs to."""
+    found = session.scalars(
+        sa.select(Event).where(Event.bot_id == bot.id).order_by(Event.id.desc()).limit(limit)
+    ).all()
+    return _for_insiders(session, bot.org, found)
 
 
 def everywhere(session: Session, wanted: Filter, before: int | None = None) -> Listing:
@@ -191,6 +196,13 @@ def _names(session: Session, found: Sequence[Event]) -> Names:
     named_bots = session.execute(sa.select(Bot.id, Bot.name).where(Bot.id.in_(bots)))
     rows = session.scalars(sa.select(Org).where(Org.id.in_(orgs)))
     return Names(dict(named_users.all()), dict(named_bots.all()), {org.id: org for org in rows})
+
+
+def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[Line]:
+    names = _names(session, found)
+    outside = _operators_from_outside(session, org, found)
+    names.users.update(dict.fromkeys(outside, sentences.PROVIDER))
+    return [_line(event, names, from_inside=True) for event in found]
 
 
 def _operators_from_outside(session: Session, org: Org, found: Sequence[Event]) -> list[str]:

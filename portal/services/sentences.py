@@ -31,8 +31,8 @@ _WANTED = {
 }
 _SENTENCES = {
     "access.refused": "Refused: {actor} tried to {wanted}",
-    "bot.created": "{bot} was taken under management",
     "bot.attention_cleared": "{bot} was put right by hand: {reason}",
+    "bot.created": "{bot} was taken under management",
     "bot.removed": "{bot} was removed",
     "bot.restarted": "{bot} was restarted",
     "bot.started": "{bot} was started",

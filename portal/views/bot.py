@@ -9,7 +9,7 @@ from portal import htmx
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
 from portal.policy import Action, Role
-from portal.services import attention, fleet, history, inventory, notices, releases, rollouts
+from portal.services import attention, audit, fleet, history, inventory, notices, releases, rollouts
 from portal.services.rollouts import NewerReleaseError
 from portal.unit_of_work import session
 from portal.views import access, current
@@ -87,7 +87,7 @@ def _page(mine: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
         line=line,
         form=form,
         updates=history.updates(session(), bot),
-        happenings=history.happenings(session(), bot),
+        happenings=audit.of_bot(session(), bot),
     )
 
 

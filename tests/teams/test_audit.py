@@ -235,3 +235,16 @@ def test_every_tag_that_the_code_writes_has_a_sentence() -> None:
     written = {literal for literal in literals if literal.partition(".")[0] in known}
     assert len(written) > 40, "the pattern finds nothing any more"
     assert written <= {tag for tags in known.values() for tag in tags}
+
+
+def test_a_bot_s_page_tells_its_people_what_happened_to_it(
+    signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
+) -> None:
+    with database.transaction() as session:
+        events.record(session, "bot.stopped", actor_id=cast.people["root"], bot_id=scene.bots[0])
+        change = {"old": "running", "new": "unhealthy"}
+        events.record(session, "bot.state_changed", bot_id=scene.bots[0], data=change)
+    page = text(signed_in("bob").get(f"/o/acme/bots/{scene.bots[0]}").text)
+    assert "Paperclip 1 was stopped your provider" in page
+    assert "Paperclip 1 is in another state: running → unhealthy Flotilla" in page
+    assert "Root" not in page
