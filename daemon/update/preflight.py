@@ -40,8 +40,6 @@ def preflight(run: Run) -> None:
         PreflightFailed: with the reason; nothing was changed.
         EngineUnreachable: the node does not answer.
     """
-    if run.bot.needs_attention:
-        raise PreflightFailed("an earlier update needs a person's attention; look at it, then clear the bot")
     _require_allowed(run)
     old = _require_running(run)
     _require_volumes(run, old)

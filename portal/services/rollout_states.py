@@ -94,9 +94,9 @@ def complete(session: Session, rollout: Rollout) -> bool:
 
 
 def may_start(session: Session, update: BotUpdate) -> bool:
-    """Whether it is this bot's turn. The message that named it may be old, so a worker asks when it claims the bot.
+    """Whether the rollout lets this bot begin; the hour its organization chose is for the caller to look at.
 
-    A bot that missed its hour has been taken out of its wave; a rollout or the fleet may have been paused since.
+    The message that named it may be old: the rollout or the fleet may have been paused since, or the wave undone.
     """
     rollout = update.rollout
     return (

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from portal.models import (
     Bot,
     BotUpdate,
-    DesiredState,
     Rollout,
     SkipReason,
     Step,
@@ -23,7 +22,9 @@ from portal.models import (
     move,
     utcnow,
 )
-from portal.services import rollout_states
+from portal.rules import windows
+from portal.services import audience, rollout_states
+from portal.services.audience import Candidate
 
 _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
@@ -45,8 +46,9 @@ class Claim(StrEnum):
 def claim(session: Session, update_id: str) -> Claim:
     """Look at an update whose bot we hold, and make it ours.
 
-    A pending update that is due starts, unless nothing is to be done: then it is skipped. A running one was left by
-    a worker that died. An ended one that is not cleaned up yet has its left-overs removed.
+    A pending update that is due starts, unless its bot takes no part any more: then it is skipped. Outside the hour
+    its organization chose it waits, for nobody may have looked at the rollout since. A running one was left by a
+    worker that died. An ended one that is not cleaned up yet has its left-overs removed.
     """
     update = session.get(BotUpdate, update_id)
     if update is None:
@@ -55,23 +57,26 @@ def claim(session: Session, update_id: str) -> Claim:
         return Claim.RECOVER
     if update.state in _LEAVES_SOMETHING:
         return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
-    if not rollout_states.may_start(session, update):  # a message may come late or twice
+    (candidate,) = audience.candidates(session, Bot.id == update.bot_id)
+    if not _is_its_turn(session, update, candidate):
         return Claim.NOTHING
-    if reason := _nothing_to_do(update):
+    if reason := _nothing_to_do(update, candidate):
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, ended_at=utcnow())
         return Claim.NOTHING
     return Claim.START if _begin(session, update) else Claim.NOTHING
 
 
-def _nothing_to_do(update: BotUpdate) -> SkipReason | None:
-    release = update.rollout.release
-    if release.quarantined_at is not None:
+def _is_its_turn(session: Session, update: BotUpdate, candidate: Candidate) -> bool:
+    # The message may come late or twice, and the hour may have ended since it was sent.
+    in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, utcnow())
+    return in_window and rollout_states.may_start(session, update)
+
+
+def _nothing_to_do(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
+    rollout = update.rollout
+    if rollout.release.quarantined_at is not None:
         return SkipReason.QUARANTINED
-    if update.bot.current_digest in release.digests:
-        return SkipReason.ALREADY_THERE
-    if update.bot.desired_state is DesiredState.STOPPED:
-        return SkipReason.STOPPED
-    return None
+    return audience.left_out(candidate, rollout.release, rollout.audience)
 
 
 def _begin(session: Session, update: BotUpdate) -> bool:

@@ -71,6 +71,7 @@ def add_update(database: Database, bot_id: str, digest: str = NEW, **values: Any
             state=RolloutState.RUNNING,
             trigger=Trigger.OPERATOR,
             audience=Audience.ALL,
+            ignore_windows=True,
         )
         session.add(rollout)
         session.flush()
@@ -134,8 +135,9 @@ def test_no_update_starts_unless_its_rollout_runs(database: Database, bot_id: st
         ({}, {"current_digest": NEW}, SkipReason.ALREADY_THERE),
         ({"platform_digests": {"linux/amd64": PLATFORM}}, {"current_digest": PLATFORM}, SkipReason.ALREADY_THERE),
         ({}, {"desired_state": DesiredState.STOPPED}, SkipReason.STOPPED),
+        ({}, {"needs_attention": "docker start 1234"}, SkipReason.NOT_ELIGIBLE),
     ],
-    ids=["quarantined", "there", "there by platform", "stopped"],
+    ids=["quarantined", "there", "there by platform", "stopped", "needs a person"],
 )
 def test_an_update_without_anything_to_do_is_skipped(
     database: Database, bot_id: str, release: dict[str, Any], bot: dict[str, Any], reason: SkipReason
@@ -149,6 +151,16 @@ def test_an_update_without_anything_to_do_is_skipped(
     assert claim(database, update_id) is Claim.NOTHING
     update = read(database, update_id)
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, reason)
+
+
+def test_a_message_that_comes_after_the_hour_starts_nothing(database: Database, bot_id: str) -> None:
+    update_id = add_update(database, bot_id)
+    with database.transaction() as session:
+        session.get_one(BotUpdate, update_id).rollout.ignore_windows = False
+        # Twelve hours from now, whenever this runs.
+        session.get_one(FleetSettings, 1).tenant_hour_utc = (utcnow().hour + 12) % 24
+    assert claim(database, update_id) is Claim.NOTHING
+    assert read(database, update_id).state is UpdateState.PENDING
 
 
 @pytest.mark.parametrize("state", [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED])

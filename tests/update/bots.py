@@ -119,6 +119,7 @@ class Site:
                 state=RolloutState.RUNNING,
                 trigger=Trigger.OPERATOR,
                 audience=Audience.NAMED,
+                ignore_windows=True,
             )
             session.add(rollout)
             session.flush()
