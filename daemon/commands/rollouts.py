@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from daemon.commands.output import as_json, digest, table
 from daemon.context import current
 from portal.database import Database
-from portal.models import Audience, Rollout, StrategyName, Trigger, UpdateState
+from portal.models import Audience, Rollout, RolloutState, StrategyName, Trigger, UpdateState
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup, progress
 from portal.services import rollouts as service
@@ -145,7 +145,7 @@ def follow(database: Database, rollout_id: str) -> None:
     """Print each change of a rollout until it ended.
 
     Raises:
-        Exit: with code 1 when a bot could not be updated, or the rollout was aborted or superseded.
+        Exit: with code 1 when no bot was updated, one could not be, or the rollout was aborted or superseded.
     """
     last = ""
     while True:
@@ -162,7 +162,7 @@ def follow(database: Database, rollout_id: str) -> None:
         time.sleep(_LOOKS_EVERY_SECONDS)
     if reason:
         click.echo(reason)
-    if summary.failed or summary.updated == 0:
+    if summary.failed or summary.updated == 0 or summary.state is not RolloutState.COMPLETED:
         raise click.exceptions.Exit(1)
 
 

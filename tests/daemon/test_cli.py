@@ -10,7 +10,20 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, Event, Node, Org, PolledImage, Release, Rollout, RolloutState, User, utcnow
+from portal.models import (
+    Bot,
+    BotUpdate,
+    Event,
+    Node,
+    Org,
+    PolledImage,
+    Release,
+    Rollout,
+    RolloutState,
+    UpdateState,
+    User,
+    utcnow,
+)
 from portal.passwords import verify_password
 from portal.queue import connect, open_queue
 from tests.daemon.conftest import Flotilla
@@ -193,6 +206,19 @@ def test_following_a_rollout_that_updated_nobody_fails(flotilla: Flotilla, datab
     assert result.exit_code == REFUSED
     assert "aborted" in result.output
     assert "second thoughts" in result.output
+
+
+def test_following_a_rollout_that_was_aborted_half_way_fails(flotilla: Flotilla, database: Database) -> None:
+    node = add_node(database)
+    for name in ("desk", "shelf"):
+        add_bot(database, node, name=name)
+    add_release(database)
+    identity = json.loads(flotilla("rollouts", "start", IMAGE, "--all", "--json").output)["id"]
+    with database.transaction() as session:
+        session.scalars(sa.select(BotUpdate)).first().state = UpdateState.UPDATED  # type: ignore[union-attr]
+    flotilla("rollouts", "abort", identity, "--reason", "second thoughts")
+
+    assert flotilla("rollouts", "status", identity, "--follow").exit_code == REFUSED
 
 
 def test_nothing_to_do_is_no_success(flotilla: Flotilla, database: Database) -> None:
