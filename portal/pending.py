@@ -29,7 +29,7 @@ def keep(purpose: str, token: str) -> None:
     """
     waiting = {name: entry for name, entry in _waiting().items() if name != purpose}
     if _TOKEN.fullmatch(token):
-        waiting[purpose] = [token, int(time.time())]
+        waiting[purpose] = (token, int(time.time()))
     visitor_cookie[_KEY] = waiting
 
 
@@ -52,6 +52,7 @@ def survive_sign_in() -> None:
         visitor_cookie[_KEY] = waiting
 
 
-def _waiting() -> dict[str, list]:  # type: ignore[type-arg]  # [token, when it was followed], as JSON gives it back
-    found: dict[str, list] = visitor_cookie.get(_KEY, {})  # type: ignore[type-arg]
+def _waiting() -> dict[str, tuple[str, int]]:
+    """By purpose: the token, and when its link was followed."""
+    found: dict[str, tuple[str, int]] = visitor_cookie.get(_KEY, {})
     return found
