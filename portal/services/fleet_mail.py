@@ -5,7 +5,7 @@ Everybody gets each kind of mail once per organization and release, however ofte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -32,15 +32,14 @@ _OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
 
 def announce(session: Session, release: Release) -> None:
     """A release can be read about now: tell the organizations that have to ask for it themselves."""
-    for org in {bot.org for bot in waiting_for(session, release)}:
-        for person in _managers(session, org.id):
-            mail.post(
-                session,
-                to=person.email,
-                template="update_available",
-                dedupe_key=f"update_available:{org.id}:{release.id}:{person.id}",
-                context={"org_id": org.id, "release_id": release.id, "user_id": person.id},
-            )
+    for org_id, person in _managers(session, {bot.org_id for bot in waiting_for(session, release)}):
+        mail.post(
+            session,
+            to=person.email,
+            template="update_available",
+            dedupe_key=f"update_available:{org_id}:{release.id}:{person.id}",
+            context={"org_id": org_id, "release_id": release.id, "user_id": person.id},
+        )
 
 
 def waiting_for(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:
@@ -66,18 +65,27 @@ def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) 
         rollout: the rollout.
         org_id: the organization whose bots ended; by default every one of the rollout.
     """
-    for ended, succeeded, failed in _ended(session, rollout, org_id):
-        if not succeeded and not failed:
+    templates = {
+        ended: "updated" if succeeded else "update_failed"
+        for ended, succeeded, failed in _ended(session, rollout, org_id)
+        if succeeded or failed
+    }
+    letters = {
+        f"{templates[ended]}:{ended}:{rollout.release_id}:{person.id}": (ended, person)
+        for ended, person in _managers(session, templates)
+    }
+    # At the end of a rollout nearly everybody has been told, bot by bot, so that is asked about all at once.
+    told = mail.by_key(session, letters)
+    for dedupe_key, (ended, person) in letters.items():
+        if dedupe_key in told:
             continue
-        template = "updated" if succeeded else "update_failed"
-        for person in _managers(session, ended):
-            mail.post(
-                session,
-                to=person.email,
-                template=template,
-                dedupe_key=f"{template}:{ended}:{rollout.release_id}:{person.id}",
-                context={"org_id": ended, "rollout_id": rollout.id, "user_id": person.id},
-            )
+        mail.post(
+            session,
+            to=person.email,
+            template=templates[ended],
+            dedupe_key=dedupe_key,
+            context={"org_id": ended, "rollout_id": rollout.id, "user_id": person.id},
+        )
 
 
 def call_operators(session: Session, update: BotUpdate) -> None:
@@ -112,20 +120,20 @@ def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[t
     return [(row[0], row[1], row[2]) for row in session.execute(query)]
 
 
-def _managers(session: Session, org_id: str) -> list[User]:
-    """The owner and the admins."""
+def _managers(session: Session, org_ids: Collection[str]) -> list[tuple[str, User]]:
+    """The owners and the admins of these organizations, each with the id of the organization."""
     manages = sa.or_(Membership.role == MembershipRole.ADMIN, Org.owner_id == User.id)
     query = (
-        sa.select(User)
+        sa.select(Org.id, User)
         .join(Membership, Membership.user_id == User.id)
         .join(Org, Org.id == Membership.org_id)
         .where(
-            Org.id == org_id,
+            Org.id.in_(org_ids),
             Org.state == OrgState.ACTIVE,
             Membership.state == MembershipState.ACTIVE,
             User.disabled_at.is_(None),
             manages,
         )
-        .order_by(User.id)
+        .order_by(Org.id, User.id)
     )
-    return list(session.scalars(query))
+    return [(row[0], row[1]) for row in session.execute(query)]

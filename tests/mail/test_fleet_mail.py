@@ -26,10 +26,11 @@ from portal.models import (
     User,
     utcnow,
 )
-from portal.services import changelogs, releases, rollout_states, verdicts
+from portal.services import changelogs, fleet_mail, mail, releases, rollout_states, verdicts
 from portal.services.verdicts import Ending
 from tests.mail.conftest import BASE_URL, Office, bodies
 from tests.support.mail import Mailbox
+from tests.support.statements import counted_statements
 from tests.support.world import World
 
 CHANGELOG = {
@@ -238,3 +239,31 @@ def test_a_bot_that_is_stuck_calls_the_operators_with_instructions(
     told = next(message for message in smtp.messages if message["To"] != "root@example.com")
     assert "docker" not in bodies(told)[0]
     assert "Your provider has been told" in " ".join(bodies(told)[0].split())
+
+
+def test_asking_again_whom_to_tell_costs_the_same_for_one_organization_and_for_many(database: Database) -> None:
+    world = World(database)
+    with database.transaction() as session:
+        session.get_one(User, world.root_id).is_platform_admin = True
+    needed = []
+    for version, number in (("2.0.0", 1), ("3.0.0", 9)):
+        bots = world.add_bots(number)
+        with database.transaction() as session:
+            for bot in bots:
+                org = session.get_one(Bot, bot).org
+                session.add(Membership(org_id=org.id, user_id=org.owner_id, role=MembershipRole.ADMIN))
+        rollout_id = world.start(world.push(version), bots)
+        with database.transaction() as session:
+            updates = session.scalars(sa.select(BotUpdate).where(BotUpdate.rollout_id == rollout_id))
+            for update in updates:
+                update.state = UpdateState.UPDATED
+            session.flush()
+            fleet_mail.tell_outcome(session, session.get_one(Rollout, rollout_id))
+            assert len(mail.take_posted(session)) == number
+        with database.transaction() as session:
+            rollout = session.get_one(Rollout, rollout_id)
+            with counted_statements(database.engine) as statements:
+                fleet_mail.tell_outcome(session, rollout)
+            needed.append(len(statements))
+            assert mail.take_posted(session) == []
+    assert needed[0] == needed[1]
