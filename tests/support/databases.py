@@ -15,6 +15,7 @@ from psycopg import sql
 from portal.app import create_app
 from portal.extensions import db
 from portal.settings import Settings
+from tests.support.postgres import MEMORY
 
 TEMPLATE = "flotilla_template"
 
@@ -58,13 +59,14 @@ class PostgresTemplate:
         """Make it on the cluster `server`, the URL of a database that is always there."""
         self._server = server
         self._run("CREATE DATABASE {}", TEMPLATE)
+        self._strategy = _fastest_strategy(server)
         migrate(self._url(TEMPLATE), folder)
 
     @contextmanager
     def copy(self, _folder: Path) -> Iterator[str]:
         """Give the URL of a fresh copy, and drop it in the end."""
         name = f"test_{uuid4().hex}"
-        self._run("CREATE DATABASE {} TEMPLATE {}", name, TEMPLATE)
+        self._run(f"CREATE DATABASE {{}} TEMPLATE {{}} {self._strategy}", name, TEMPLATE)
         try:
             yield self._url(name)
         finally:
@@ -76,3 +78,11 @@ class PostgresTemplate:
     def _run(self, statement: str, *names: str) -> None:
         with psycopg.connect(self._server, autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))
+
+
+def _fastest_strategy(server: str) -> str:
+    """How to copy databases: in memory it is faster to copy files than to log every page, as newer versions do."""
+    with psycopg.connect(server) as connection:
+        row = connection.execute("SHOW data_directory").fetchone()
+        in_memory = row is not None and Path(row[0]).is_relative_to(MEMORY)
+        return "STRATEGY FILE_COPY" if in_memory and connection.info.server_version >= 150000 else ""
