@@ -11,11 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import ForUpdateArg
 
 from portal.models import Bot, Node, NodeState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
+# Operators and workers change the same row. Others may still refer to it meanwhile: a snapshot, a new bot.
+_LOCK = ForUpdateArg(key_share=True)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PORTS = range(1, 2**16)
 
@@ -95,6 +98,7 @@ def every(session: Session) -> list[Node]:
 
 def set_draining(session: Session, node: Node, draining: bool, *, actor_id: str | None = None) -> None:
     """Keep a node out of updates and new bots, or let it take part again."""
+    session.refresh(node, with_for_update=_LOCK)
     old = node.state
     new = NodeState.DRAINING if draining else NodeState.ACTIVE
     if old is new or (old is NodeState.OFFLINE and not draining):
@@ -107,6 +111,7 @@ def set_draining(session: Session, node: Node, draining: bool, *, actor_id: str 
 def answered(session: Session, node_id: str, now: datetime) -> None:
     """Write down that the engine answered; one that was offline takes part again."""
     node = session.get_one(Node, node_id)
+    session.refresh(node, with_for_update=_LOCK)
     node.last_seen_at, node.last_error = now, None
     if node.state is NodeState.OFFLINE:
         node.state = NodeState.ACTIVE
@@ -116,6 +121,7 @@ def answered(session: Session, node_id: str, now: datetime) -> None:
 def did_not_answer(session: Session, node_id: str, error: str) -> None:
     """Write down that the engine did not answer. A draining node stays draining, for that is an operator's wish."""
     node = session.get_one(Node, node_id)
+    session.refresh(node, with_for_update=_LOCK)
     node.last_error = error
     if node.state is NodeState.ACTIVE:
         node.state = NodeState.OFFLINE

@@ -76,6 +76,7 @@ def quarantine(session: Session, release: Release, reason: str, actor: User | No
     """
     if not reason.strip():
         raise InvalidError("Say why this release is bad; people will read it.", "reason")
+    session.refresh(release, with_for_update=True)
     if release.quarantined_at is not None:
         return
     release.quarantined_at = utcnow()
@@ -92,6 +93,7 @@ def lift(session: Session, release: Release, reason: str, actor: User | None) ->
     """
     if not reason.strip():
         raise InvalidError("Say why this release may be rolled out again; people will read it.", "reason")
+    session.refresh(release, with_for_update=True)
     if release.quarantined_at is None:
         raise ConflictError(f"Release {release.version} is not quarantined.")
     release.quarantined_at = None

@@ -1,5 +1,6 @@
 """Nodes are taken in only when their description makes sense, and remember whether they answer."""
 
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Event, NodeState, utcnow
+from portal.models import Event, Node, NodeState, utcnow
 from portal.services import nodes
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.nodes import NewNode
@@ -99,3 +100,23 @@ def test_an_offline_node_is_not_made_active_by_wishing(database: Database) -> No
         nodes.did_not_answer(session, node.id, "no such socket")
         nodes.set_draining(session, node, draining=False)
         assert node.state is NodeState.OFFLINE
+
+
+def test_an_operators_wish_is_not_lost_to_a_worker_who_looks_at_that_moment(database: Database) -> None:
+    with database.transaction() as session:
+        node_id = nodes.add(session, GOOD).id
+
+    def look() -> None:
+        with database.transaction() as session:
+            nodes.did_not_answer(session, node_id, "no such socket")
+
+    worker = threading.Thread(target=look)
+    with database.transaction() as session:
+        nodes.set_draining(session, session.get_one(Node, node_id), draining=True)
+        session.flush()
+        worker.start()
+        worker.join(0.3)
+    worker.join()
+    with database.reading() as session:
+        node = session.get_one(Node, node_id)
+    assert (node.state, node.last_error) == (NodeState.DRAINING, "no such socket")
