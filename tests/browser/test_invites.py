@@ -98,7 +98,7 @@ def test_a_copied_link_leads_through_a_mail(
         expect(page.get_by_role("heading", name="This invitation was declined")).to_be_visible()
 
 
-def test_a_double_click_on_join_costs_nobody_the_session(
+def test_a_double_click_on_accept_costs_nobody_the_session(
     visit: Open, page: Page, portal: str, database: Database, post: Post
 ) -> None:
     with database.transaction() as session:
@@ -109,7 +109,7 @@ def test_a_double_click_on_join_costs_nobody_the_session(
     expect(page.get_by_text(f"{NEW} is invited.")).to_be_visible()
     (link,) = [word for word in bodies(post.one_to(NEW))[0].split() if "/invite/" in word]
     visit("nora", link.removeprefix(portal))
-    page.get_by_role("button", name="Join Acme").dblclick()
+    page.get_by_role("button", name="Accept").dblclick()
     expect(page.get_by_role("heading", name="Acme", exact=True)).to_be_visible()
     page.goto(f"{portal}/o/acme/team")
     expect(page.get_by_role("heading", name="Team")).to_be_visible()
