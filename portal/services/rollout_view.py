@@ -9,6 +9,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm.attributes import set_committed_value
 
 from portal.models import (
     Audience,
@@ -62,7 +63,13 @@ def entries(session: Session, rollout: Rollout) -> list[Entry]:
     )
     updates = {update.bot_id: update for update in session.scalars(query)}
     taking_part = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)
-    return [Entry(updates[candidate.bot.id], candidate) for candidate in candidates(session, Bot.id.in_(taking_part))]
+    found = [
+        Entry(updates[candidate.bot.id], candidate) for candidate in candidates(session, Bot.id.in_(taking_part))
+    ]
+    for entry in found:
+        # Whoever keeps only the updates has their bots too, instead of asking the database for one after the other.
+        set_committed_value(entry.update, "bot", entry.candidate.bot)
+    return found
 
 
 def to_leave_out(

@@ -4,12 +4,15 @@ import re
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from portal.database import Database
-from portal.models import BotUpdate, Release, Rollout, RolloutState, UpdateState, move, utcnow
+from portal.extensions import db
+from portal.models import BotUpdate, Org, Release, Rollout, RolloutState, UpdateState, move, utcnow
 from portal.services import fleet
-from tests.support.scene import Scene, rollout
-from tests.views.conftest import SignedIn
+from tests.support.scene import Scene, rollout, small_fleet
+from tests.support.statements import counted_statements
+from tests.views.conftest import Cast, SignedIn
 
 FRAGMENT = {"HX-Request": "true"}
 
@@ -175,3 +178,24 @@ def test_the_mode_is_switched_and_shown(signed_in: SignedIn, scene: Scene, datab
     assert "The fleet is paused" in root.get("/admin/").text
     with database.transaction() as session:
         assert fleet.get(session).mode == "paused"
+
+
+@pytest.mark.parametrize("part", ["", "?part=progress", "?part=updates"])
+def test_a_rollout_of_many_bots_asks_the_database_no_more_often_than_one_of_few(
+    signed_in: SignedIn, app: Flask, database: Database, cast: Cast, part: str
+) -> None:
+    root = signed_in("root")
+    with database.transaction() as session:
+        scene = small_fleet(session, session.get_one(Org, cast.org_id), bots=20)
+        addresses = []
+        for number in (2, 20):
+            states = [UpdateState.PENDING] * number
+            addresses.append(f"/admin/rollouts/{rollout(session, scene, states).id}{part}")
+    with app.app_context():
+        engine = db.engine
+    needed = []
+    for address in (addresses[0], *addresses):  # the first time, settings are made and remembered
+        with counted_statements(engine) as statements:
+            assert root.get(address, headers=FRAGMENT if part else {}).status_code == 200
+        needed.append(len(statements))
+    assert needed[1] == needed[2]
