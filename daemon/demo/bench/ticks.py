@@ -19,11 +19,12 @@ def measure(place: Place) -> Table:
     table = Table(f"One tick of the orchestrator, {fleet.BOTS} bots in a rollout", ("", "ms", "queries"))
     with place.every_database() as databases:
         for kind, database in databases.items():
-            table.rows.extend((f"{kind}: {what}", *cost.cells) for what, cost in _ticks(database))
+            table.rows.extend((f"{kind}: {what}", *cost.cells) for what, cost in follow(database))
     return table
 
 
-def _ticks(database: Database) -> Iterator[tuple[str, Cost]]:
+def follow(database: Database) -> Iterator[tuple[str, Cost]]:
+    """Every kind of tick of one rollout from before its start to its end, in words, with what it costs."""
     with database.transaction() as session:
         operator, release = fleet.found(session)
 
