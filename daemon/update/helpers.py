@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,8 +60,13 @@ def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_onl
     return Mount(target=target, source=volume, type="volume", read_only=read_only, no_copy=True)
 
 
-def run(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: Task) -> dict[str, Any]:
+def run(
+    engine: docker.APIClient, image: str, labels: Mapping[str, str], task: Task, still_mine: Callable[[], object]
+) -> dict[str, Any]:
     """Carry out a task and return the JSON object its script printed last.
+
+    `still_mine` is asked right before the helper starts, and raises when this worker may not go on: one that slept
+    through its lease must not empty a volume that somebody else has put to use again.
 
     The container runs detached and is polled: what a client asked of an engine goes on when the client dies, and
     under its fixed name it can be found and ended. One that a dead worker left under this name is ended first.
@@ -78,6 +83,7 @@ def run(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: T
     except APIError as error:
         raise HelperFailed(f"the engine refused the helper: {_explain(error)}") from error
     try:
+        still_mine()
         _start(engine, created["Id"])
         status = _await_end(engine, created["Id"], task.seconds)
         return _result(engine, created["Id"], status)

@@ -165,7 +165,7 @@ class Run:
     def helper(self) -> Helper:
         """Helper containers of the image that was checked in the preflight."""
         image = self.update.journal.get("helper_image", self.settings.snapshot_image)
-        return Helper(self.engine, image, self.labels, self.update.id)
+        return Helper(self.engine, image, self.labels, self.update.id, self.still_mine)
 
     def helper_again(self) -> Helper:
         """The same, or should somebody have pruned that image meanwhile, helpers of the one the setting names.
@@ -176,7 +176,7 @@ class Run:
         """
         helper = self.helper
         if not helper.is_there():
-            helper = Helper(self.engine, self.settings.snapshot_image, self.labels, self.update.id)
+            helper = Helper(self.engine, self.settings.snapshot_image, self.labels, self.update.id, self.still_mine)
             helper.require_image()
         return helper
 

@@ -8,7 +8,7 @@ sparseness. Nothing here decides when a volume may be emptied: callers do that o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -60,12 +60,21 @@ class Helper:
         image: reference or id of the image they run; see `require_image`.
         labels: put on every container; `flotilla.update` is added.
         update_id: the update whose name they bear.
+        still_mine: called before each helper starts; raises when this worker may not go on.
     """
 
-    def __init__(self, engine: docker.APIClient, image: str, labels: Mapping[str, str], update_id: str) -> None:
+    def __init__(
+        self,
+        engine: docker.APIClient,
+        image: str,
+        labels: Mapping[str, str],
+        update_id: str,
+        still_mine: Callable[[], object] = lambda: None,
+    ) -> None:
         self._engine = engine
         self._image = image
         self._labels = {**labels, UPDATE_LABEL: update_id}
+        self._still_mine = still_mine
         self.update_id = update_id
 
     def require_image(self) -> str:
@@ -200,7 +209,7 @@ class Helper:
         seconds: float = _LEAST_SECONDS,
     ) -> dict[str, Any]:
         task = Task(name_of(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
-        return helpers.run(self._engine, self._image, self._labels, task)
+        return helpers.run(self._engine, self._image, self._labels, task, self._still_mine)
 
 
 def _deadline(size: int) -> float:

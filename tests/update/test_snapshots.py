@@ -12,6 +12,7 @@ from daemon.update.helpers import HelperFailed
 from daemon.update.names import UPDATE_LABEL
 from daemon.update.snapshots import Archived, Helper, RestoreFailed, SnapshotFailed
 from portal.models.base import new_id
+from portal.services.bot_leases import LeaseLost
 from tests.support.docker import RUN_LABEL
 from tests.update import volumes
 
@@ -288,3 +289,22 @@ def test_a_helper_that_hangs_is_ended(
         archive(helper, volume, folder)
 
     assert containers_of(engine, helper) == []
+
+
+def test_a_worker_that_lost_the_bot_empties_no_volume(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
+) -> None:
+    (root / "note").write_text("of then")
+    helper = Helper(engine, snapshot_image, run_labels, new_id())
+    archived = helper.archive(1, volume, folder, "a.tar")
+    (root / "note").write_text("of now")
+
+    def lost() -> None:
+        raise LeaseLost("somebody else holds the bot by now")
+
+    late = Helper(engine, snapshot_image, run_labels, new_id(), lost)
+    with pytest.raises(LeaseLost):
+        late.restore(1, volume, archived.path, archived.sha256)
+
+    assert (root / "note").read_text() == "of now"
+    assert containers_of(engine, late) == []
