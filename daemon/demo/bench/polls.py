@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -32,8 +32,8 @@ def measure(place: Place) -> Table:
     with place.new_database() as database:
         _found(database, followed)
         poller = Poller(database, RegistryClient(), Allowlist.parse([place.registry]))
-        _poll_each_image(poller)  # the first time, manifests are read too
-        once = _measured(place, lambda: _poll_each_image(poller))
+        _poll_each_image(poller, utcnow())  # the first time, manifests are read too
+        once = _measured(place, lambda: _poll_each_image(poller, utcnow() + timedelta(hours=1)))
         alone = _measured(place, lambda: _ask_for_each_bot(database))
     table = Table(f"One cycle of polling, {_BOTS} bots on {len(_VERSIONS)} images", ("", "requests", "seconds"))
     table.rows.append(("each image once", str(once[0]), f"{once[1]:.2f}"))
@@ -68,12 +68,11 @@ def _requests(place: Place) -> int:
     return sum('"HEAD /v2/' in line or '"GET /v2/' in line for line in place.registry_log.read_text().splitlines())
 
 
-def _poll_each_image(poller: Poller) -> None:
-    an_hour_later = utcnow() + timedelta(hours=1)
+def _poll_each_image(poller: Poller, now: datetime) -> None:
     with poller.database.transaction() as session:
-        due = images.due(session, an_hour_later)
+        due = images.due(session, now)
     for image in due:
-        poller.poll(image, an_hour_later)
+        poller.poll(image, now)
 
 
 def _ask_for_each_bot(database: Database) -> None:
