@@ -75,12 +75,18 @@ def answer(message: str, status: int) -> Answer:
 def _sign_in(_error: SignInRequired) -> Answer:
     if htmx.is_fragment():
         # Back to the page the fragment is part of, whose address htmx tells.
-        current = urlsplit(request.headers.get("HX-Current-URL", "/"))
-        back = current.path + (f"?{current.query}" if current.query else "")
-        return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=back)})
+        return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=_page_of_fragment())})
     page = request.full_path.rstrip("?")
     wanted = page if request.method == "GET" and page != "/" else None
     return htmx.see_other(url_for("auth.login", next=wanted))
+
+
+def _page_of_fragment() -> str | None:
+    try:
+        current = urlsplit(request.headers.get("HX-Current-URL", "/"))
+    except ValueError:  # no browser sends that
+        return None
+    return current.path + (f"?{current.query}" if current.query else "")
 
 
 def _to_the_switcher(ended: MembershipEnded) -> Answer:

@@ -17,7 +17,10 @@ def local_page(target: str | None) -> str | None:
     """
     if not target or not target.isprintable() or "\\" in target or "%" in target.partition("?")[0]:
         return None
-    parts = urlsplit(target)
+    try:
+        parts = urlsplit(target)
+    except ValueError:  # what stands between the brackets of `//[` is no address
+        return None
     if parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith("//"):
         return None
     try:

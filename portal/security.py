@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, current_app, g, request
 from flask import session as visitor_cookie
+from werkzeug.exceptions import SecurityError
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal import pending
@@ -48,7 +49,9 @@ def init_app(app: Flask, settings: Settings) -> None:
         hops = settings.trusted_proxies
         proxied = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
         app.wsgi_app = proxied  # type: ignore[method-assign]
+    app.before_request(_refuse_foreign_hosts)
     app.before_request(_refuse_foreign_forms)
+    app.before_request(_refuse_nul)
     app.after_request(_add_headers)
     csrf.init_app(app)
 
@@ -75,6 +78,12 @@ def _cookie(name: str, settings: Settings) -> str:
     return f"__Host-flotilla-{name}" if settings.secure_cookies else f"flotilla-{name}"
 
 
+def _refuse_foreign_hosts() -> None:
+    """Before anything else looks at the request: every other refusal is a page, which needs addresses of ours."""
+    if isinstance(request.routing_exception, SecurityError):
+        raise request.routing_exception
+
+
 def _refuse_foreign_forms() -> None:
     """Customers' bots may live on sibling hosts, whose pages SameSite cookies do not keep out."""
     if request.method in SAFE_METHODS:
@@ -84,6 +93,13 @@ def _refuse_foreign_forms() -> None:
     own = site == "same-origin" if site else request.headers.get("Origin") == settings.base_url
     if not own:
         abort(403, "This request came from another site. Open the portal itself and try again.")
+
+
+def _refuse_nul() -> None:
+    """No text of ours has a NUL, and PostgreSQL cannot even look for one."""
+    sent = (request.path, *request.args.values(), *request.form.values())
+    if any("\0" in text for text in sent):
+        abort(400, "This request contains a character that no text can have.")
 
 
 def _add_headers(response: Response) -> Response:

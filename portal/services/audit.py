@@ -168,7 +168,7 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.since:
         conditions.append(Event.at >= datetime.combine(wanted.since, time(), UTC))
     if wanted.until:
-        conditions.append(Event.at < datetime.combine(wanted.until, time(), UTC) + timedelta(days=1))
+        conditions.append(Event.at <= datetime.combine(wanted.until, time.max, UTC))
     return conditions
 
 

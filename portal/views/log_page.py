@@ -21,7 +21,7 @@ def show(template: str, read: Callable[[Filter, int | None], Listing], **context
         read: gives the events that fit a filter, beginning before one of them.
         context: what the template needs besides.
     """
-    wanted, before = _wanted(), request.args.get("before", type=int)
+    wanted, before = _wanted(), request.args.get("before", type=_event_id)
     place = request.view_args or {}
     return htmx.page(
         template,
@@ -43,6 +43,13 @@ def _wanted() -> Filter:
         since=_day("since"),
         until=_day("until"),
     )
+
+
+def _event_id(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise ValueError(text)  # more than a column of numbers can hold
+    return number
 
 
 def _day(name: str) -> date | None:

@@ -60,7 +60,7 @@ def test_signing_out_ends_the_session_in_the_database(signed_in: SignedIn, datab
 
 @pytest.mark.parametrize(
     "target",
-    ["//evil.example", "/\\evil.example", "/%09/evil.example", "https:evil", "https://evil.example", "/nope"],
+    ["//evil.example", "/\\evil.example", "/%09/evil.example", "https:evil", "https://evil.example", "/nope", "//[x"],
 )
 def test_signing_in_never_leads_elsewhere(stranger: FlaskClient, operator: str, target: str) -> None:
     answer = stranger.post("/login", data={"email": operator, "password": PASSWORD, "next": target})
@@ -88,6 +88,11 @@ def test_a_dead_session_sends_a_fragment_to_login(stranger: FlaskClient) -> None
     assert answer.status_code == 401
     assert answer.headers["HX-Redirect"] == "/login?next=/admin/fleet?q%3Dx"
     assert answer.text == ""
+
+
+def test_a_fragment_of_a_page_without_a_proper_address_goes_to_login_all_the_same(stranger: FlaskClient) -> None:
+    answer = stranger.get("/", headers={"HX-Request": "true", "HX-Current-URL": "http://[x"})
+    assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login")
 
 
 def test_polling_does_not_keep_a_session_alive(signed_in: SignedIn, database: Database) -> None:

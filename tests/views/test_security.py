@@ -21,10 +21,23 @@ def test_forms_come_from_our_own_pages_only(signed_in: SignedIn, headers: dict[s
     assert signed_in("alice").post("/logout", headers=headers).status_code == status
 
 
-def test_a_foreign_host_is_refused_with_the_right_address(stranger: FlaskClient) -> None:
-    answer = stranger.get("/login", base_url="http://evil.example")
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "BREW"])
+@pytest.mark.parametrize("site", ["same-origin", "cross-site"])
+def test_a_foreign_host_is_refused_with_the_right_address(stranger: FlaskClient, method: str, site: str) -> None:
+    headers = {"Sec-Fetch-Site": site}
+    answer = stranger.open("/login", method=method, base_url="http://evil.example", headers=headers)
     assert answer.status_code == 400
     assert "http://localhost" in answer.text
+
+
+@pytest.mark.parametrize("address", ["/o/%00/", "/o/acme/team?q=%00", "/o/acme/audit?person=a%00b"])
+def test_what_no_text_can_hold_is_refused(signed_in: SignedIn, address: str) -> None:
+    assert signed_in("alice").get(address).status_code == 400
+
+
+def test_a_form_with_what_no_text_can_hold_is_refused(signed_in: SignedIn) -> None:
+    answer = signed_in("alice").post("/orgs/new", data={"name": "Zed\0", "slug": "zed"})
+    assert answer.status_code == 400
 
 
 def test_pages_may_load_nothing_from_elsewhere(stranger: FlaskClient) -> None:
