@@ -106,7 +106,7 @@ def test_a_node_is_drained_and_takes_part_again(root: FlaskClient, database: Dat
     page = root.get("/admin/nodes").text
     assert "north" in page
     assert "connection &lt;refused&gt;" in page
-    assert '<td class="number">3</td>' in page
+    assert 'data-label="Bots">3</td>' in page
     for action, state in (("drain", NodeState.DRAINING), ("activate", NodeState.ACTIVE)):
         assert root.post(f"/admin/nodes/{scene.node}/{action}").status_code == 303
         with database.reading() as session:
