@@ -62,7 +62,7 @@ def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page
         session: the transaction.
         text: part of the name of the bot, its organization, node, image, or of its digest; empty for all.
         narrowed: to which kind of bots.
-        page: from 1, of `PER_PAGE` bots each.
+        page: from 1, of `PER_PAGE` bots each; beyond the last one it is the last.
     """
     query = (
         sa.select(Bot)
@@ -71,6 +71,7 @@ def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page
         .where(Org.state != OrgState.DELETED, _matching(text.strip()), _narrowed(session, narrowed))
     )
     total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
+    page = max(1, min(page, -(-total // PER_PAGE)))
     found = session.scalars(
         query.options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
         .order_by(Org.name, Bot.name, Bot.id)

@@ -23,7 +23,7 @@ def index() -> Response:
     narrowed = Filter.ALL
     with suppress(ValueError):
         narrowed = Filter(request.args.get("show", Filter.ALL))
-    page = max(1, request.args.get("page", 1, type=int))
+    page = request.args.get("page", 1, type=int)
     return htmx.page(
         "admin/fleet.html",
         parts={"bots": "admin/_bots.html"},

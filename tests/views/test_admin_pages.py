@@ -91,5 +91,7 @@ def test_the_fleet_is_searched_and_narrowed(signed_in: SignedIn, scene: Scene, d
     assert "2 bots" in root.get("/admin/fleet?show=behind").text
     assert "No bot fits" in root.get("/admin/fleet?q=%25").text
     assert "3 bots" in root.get("/admin/fleet?show=nonsense&page=-4").text
+    # Beyond what a database can count to.
+    assert "Paperclip 2" in root.get(f"/admin/fleet?page={'9' * 20}").text
     fragment = root.get("/admin/fleet?part=bots&q=acme", headers={"HX-Request": "true"}).text
     assert fragment.lstrip().startswith('<div id="bots"')
