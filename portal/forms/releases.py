@@ -6,7 +6,7 @@ from typing import Any
 
 from flask_wtf import FlaskForm
 from wtforms import StringField
-from wtforms.validators import InputRequired, Length, ValidationError
+from wtforms.validators import DataRequired, InputRequired, Length, ValidationError
 
 
 class DigestForm(FlaskForm):  # type: ignore[misc]  # the library has no types
@@ -24,7 +24,7 @@ class ReasonForm(FlaskForm):  # type: ignore[misc]
 
     reason = StringField(
         "Reason",
-        validators=[InputRequired("Say why; people will read it."), Length(max=500)],
+        validators=[DataRequired("Say why; people will read it."), Length(max=500)],
         filters=[lambda text: text.strip() if text else text],
     )
 
@@ -36,7 +36,7 @@ class RollBackForm(FlaskForm):  # type: ignore[misc]
         version: what has to be typed; not needed to show the form.
     """
 
-    why = StringField("Reason", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
+    why = StringField("Reason", validators=[DataRequired("Say why; people will read it."), Length(max=500)])
     typed = StringField("Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)])
 
     def __init__(self, *values: Any, version: str | None = None) -> None:

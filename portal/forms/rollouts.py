@@ -15,7 +15,7 @@ from wtforms import (
     SelectMultipleField,
     StringField,
 )
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import DataRequired, InputRequired, Length, Optional
 
 from portal.models import Audience, StrategyName
 from portal.rules.strategies import DEFAULTS, STRATEGIES
@@ -63,5 +63,5 @@ class RolloutForm(StrategyForm):
 class AbortForm(FlaskForm):  # type: ignore[misc]
     """Why a rollout ends, and whether its release is to blame."""
 
-    reason = StringField("Why", validators=[InputRequired("Say why; people will read it."), Length(max=500)])
+    reason = StringField("Why", validators=[DataRequired("Say why; people will read it."), Length(max=500)])
     quarantine = BooleanField("The release is bad: quarantine it, so that nobody rolls it out again")

@@ -12,7 +12,7 @@ from portal import htmx
 from portal.forms.rollouts import AbortForm, RolloutForm
 from portal.models import Audience, Rollout, StrategyName, Trigger, User
 from portal.services import catalogue, inventory, progress, releases, rollouts
-from portal.services.errors import InvalidError, ServiceError
+from portal.services.errors import ConflictError, InvalidError, ServiceError
 from portal.unit_of_work import session
 from portal.views import access, current
 
@@ -53,6 +53,9 @@ def start() -> Answer:
     except InvalidError as error:
         session().rollback()
         return _new_page(form, _noted(form, error)), 422
+    except ConflictError as error:  # the fleet moved on since the page was opened; what was chosen is not lost
+        session().rollback()
+        return _new_page(form, str(error)), 409
     flash(f"The rollout of {rollout.release.version} has begun.", "info")
     return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
 

@@ -62,7 +62,9 @@ def test_what_is_no_digest_is_refused(
 
 def test_quarantine_and_lift_need_a_reason(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root, here = signed_in("root"), f"/admin/releases/{scene.new}"
-    assert root.post(f"{here}/quarantine", data={"reason": " "}).status_code == 422
+    blank = root.post(f"{here}/quarantine", data={"reason": " "})
+    assert blank.status_code == 422
+    assert 'aria-invalid="true"' in blank.text
     root.post(f"{here}/quarantine", data={"reason": "eats <data>"})
     assert "eats &lt;data&gt;" in root.get(here).text
     root.post(f"{here}/lift", data={"reason": "was the network"})

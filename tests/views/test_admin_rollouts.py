@@ -83,6 +83,13 @@ def test_nothing_to_do_is_said_and_no_button_offered(signed_in: SignedIn, scene:
     assert "Start:" not in page
 
 
+def test_a_page_that_is_out_of_date_is_refused_with_the_form_kept(signed_in: SignedIn, scene: Scene) -> None:
+    answer = signed_in("root").post("/admin/rollouts/new", data=wishes(scene, audience="named", percentage="37"))
+    assert answer.status_code == 409
+    assert "Name at least one bot" in answer.text
+    assert 'value="37"' in answer.text
+
+
 def test_a_paused_fleet_refuses(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     assert root.post("/admin/mode", data={"mode": "paused"}).status_code == 303
