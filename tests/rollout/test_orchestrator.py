@@ -253,7 +253,7 @@ def test_a_newer_release_supersedes_what_has_not_begun(world: World) -> None:
 
 
 def test_a_bot_is_tried_again_only_after_what_the_last_attempt_left_is_gone(world: World) -> None:
-    [bot] = world.add_bots(1)
+    world.add_bots(1)
     world.push("2.0.0")
     [update_id] = world.tick()
     world.work([update_id], lambda _bot: "transient")
