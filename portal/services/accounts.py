@@ -23,7 +23,6 @@ class Credentials:
 
     user_id: str
     password_hash: str | None = field(repr=False)
-    disabled: bool
 
 
 def checked_address(email: str) -> str:
@@ -55,7 +54,17 @@ def credentials(session: Session, email: str) -> Credentials | None:
     user = with_address(session, email)
     if user is None:
         return None
-    return Credentials(user_id=user.id, password_hash=user.password_hash, disabled=user.disabled_at is not None)
+    return Credentials(user_id=user.id, password_hash=user.password_hash)
+
+
+def still_hold(session: Session, found: Credentials) -> bool:
+    """Whether one may sign in with credentials that were looked up before, now and until the transaction ends.
+
+    Comparing a password takes long enough for it to be changed meanwhile, or for the account to be disabled; either
+    is to sign everybody out, also those who are just signing in.
+    """
+    user = session.get(User, found.user_id, with_for_update={"key_share": True}, populate_existing=True)
+    return user is not None and user.disabled_at is None and user.password_hash == found.password_hash
 
 
 def with_address(session: Session, email: str) -> User | None:

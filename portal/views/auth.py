@@ -45,7 +45,7 @@ def sign_in() -> Answer:
         account = accounts.credentials(look, form.email.data)
     known = verify_password(account.password_hash if account else None, form.password.data)
 
-    if account is None or not known or account.disabled:
+    if account is None or not known or not accounts.still_hold(session(), account):
         events.record(session(), "user.sign_in_failed", actor_id=account.user_id if account else None)
         keep()
         return _page(form, refused=True), 422

@@ -11,11 +11,13 @@ from flask.testing import FlaskClient
 from portal.app import create_app
 from portal.database import Database
 from portal.models import Event, UserSession, utcnow
+from portal.passwords import hash_password, verify_password
 from portal.rules.browsers import describe
+from portal.services import account_deletion, accounts, users
 from portal.settings import Settings
 from portal.tokens import fingerprint
 from tests.teams.conftest import Cast
-from tests.teams.people import PASSWORD, browser, give_password, is_signed_in, sign_in
+from tests.teams.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 
@@ -80,6 +82,28 @@ def test_signing_out_everywhere_ends_all(app: Flask) -> None:
     assert browsers[0].post("/account/sessions/end-all").location == "/login"
     assert [is_signed_in(client) for client in browsers] == [False] * 3
     assert is_signed_in(carol)
+
+
+@pytest.mark.parametrize("change", ["password", "disabled", "deleted"])
+def test_what_changes_while_a_password_is_compared_counts(
+    app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def compare(known: str | None, password: str) -> bool:
+        user_id, now = cast.people["bob"], utcnow()
+        with database.transaction() as session:
+            if change == "password":
+                accounts.set_password(session, user_id, hash_password(OTHER_PASSWORD), now)
+            elif change == "disabled":
+                users.disable(session, user_id, now, actor=None)
+            else:
+                account_deletion.delete(session, user_id, now)
+        return verify_password(known, password)
+
+    monkeypatch.setattr("portal.views.auth.verify_password", compare)
+    bob = browser(app)
+    assert bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
+    with database.reading() as session:
+        assert session.query(UserSession).filter_by(user_id=cast.people["bob"]).count() == 0
 
 
 def test_ended_sessions_are_not_listed(app: Flask, database: Database) -> None:
