@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import EmailField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
 from portal.forms.auth import mailable, stripped
+from portal.forms.base import Form
 from portal.forms.passwords import NewPasswordForm
 
 
@@ -16,13 +16,13 @@ def _own_password() -> PasswordField:
     )
 
 
-class NameForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class NameForm(Form):
     """How one is called."""
 
     name = StringField("Name", filters=[stripped], validators=[InputRequired("Tell us your name."), Length(max=100)])
 
 
-class AddressForm(FlaskForm):  # type: ignore[misc]
+class AddressForm(Form):
     """Another address."""
 
     email = EmailField("New email", filters=[stripped], validators=[InputRequired("Enter an address."), mailable])
@@ -35,7 +35,7 @@ class PasswordForm(NewPasswordForm):
     present = _own_password()
 
 
-class DeletionForm(FlaskForm):  # type: ignore[misc]
+class DeletionForm(Form):
     """One's own address and password, so that nobody deletes an account by accident or at an open desk."""
 
     email = StringField("Your email", filters=[stripped], validators=[InputRequired("Type your address.")])

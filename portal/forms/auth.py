@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import EmailField, HiddenField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
+from portal.forms.base import Form
 from portal.forms.passwords import NewPasswordForm
 from portal.rules import addresses
 
@@ -15,13 +15,13 @@ def stripped(text: str | None) -> str | None:
     return text.strip() if text else text
 
 
-def mailable(_form: FlaskForm, field: EmailField) -> None:
+def mailable(_form: Form, field: EmailField) -> None:
     """A validator: an address that mail could be sent to."""
     if problem := addresses.problem_of(field.data):
         raise ValidationError(problem)
 
 
-class LoginForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class LoginForm(Form):
     """Address and password."""
 
     email = EmailField("Email", validators=[InputRequired("Enter your email address."), Length(max=254)])
@@ -29,7 +29,7 @@ class LoginForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     next = HiddenField()
 
 
-class AskForMailForm(FlaskForm):  # type: ignore[misc]
+class AskForMailForm(Form):
     """The address that a link is mailed to."""
 
     email = EmailField("Email", filters=[stripped], validators=[InputRequired("Enter your email address."), mailable])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import EmailField, SelectChoice, SelectField
 from wtforms.validators import InputRequired
 
 from portal.forms.auth import mailable, stripped
+from portal.forms.base import Form
 
 _ROLES = [
     SelectChoice("member", "member: uses the bots"),
@@ -14,7 +14,7 @@ _ROLES = [
 ]
 
 
-class InviteForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class InviteForm(Form):
     """Whom to invite as what."""
 
     email = EmailField("Email", filters=[stripped], validators=[InputRequired("Enter an address."), mailable])

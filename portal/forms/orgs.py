@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import IntegerField, PasswordField, RadioField, SelectChoice, SelectField, StringField
 from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
+from portal.forms.base import Form
 from portal.models import MembershipRole, TenantMode
 
 _MODES = {
@@ -22,21 +22,21 @@ def _stripped(text: str | None) -> str | None:
     return text.strip() if text else text
 
 
-class NewOrgForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class NewOrgForm(Form):
     """A new organization."""
 
     name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[_stripped])
     slug = StringField("Address", validators=[Length(max=48)], filters=[_stripped])
 
 
-class RenameForm(FlaskForm):  # type: ignore[misc]
+class RenameForm(Form):
     """Another name."""
 
     name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[_stripped])
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
-class UpdatesForm(FlaskForm):  # type: ignore[misc]
+class UpdatesForm(Form):
     """How an organization wants its updates."""
 
     mode = RadioField("Updates", choices=[SelectChoice(str(mode), label) for mode, label in _MODES.items()])
@@ -48,27 +48,27 @@ class UpdatesForm(FlaskForm):  # type: ignore[misc]
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
-class TransferForm(FlaskForm):  # type: ignore[misc]
+class TransferForm(Form):
     """Whom the organization is to belong to."""
 
     user_id = SelectField("New owner", validators=[InputRequired("Choose somebody.")])
 
 
-class DeleteForm(FlaskForm):  # type: ignore[misc]
+class DeleteForm(Form):
     """The owner's password again, and the organization's name."""
 
     name = StringField("Name of the organization", validators=[InputRequired("Type its name."), Length(max=100)])
     password = PasswordField("Your password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
-class RoleForm(FlaskForm):  # type: ignore[misc]
+class RoleForm(Form):
     """Another role for a member."""
 
     role = SelectField("Role", choices=[SelectChoice(str(role), str(role)) for role in MembershipRole])
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
-class RemovalForm(FlaskForm):  # type: ignore[misc]
+class RemovalForm(Form):
     """Which member, as the actor saw the row."""
 
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask_wtf import FlaskForm
 from wtforms import PasswordField
 from wtforms.validators import InputRequired
 
+from portal.forms.base import Form
 from portal.rules import passwords
 
 
-class NewPasswordForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class NewPasswordForm(Form):
     """A new password; other forms add what they need."""
 
     password = PasswordField("New password", validators=[InputRequired("Choose a password.")])

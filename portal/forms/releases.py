@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_wtf import FlaskForm
 from wtforms import StringField
 from wtforms.validators import DataRequired, InputRequired, Length, ValidationError
 
+from portal.forms.base import Form
 
-class DigestForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+
+class DigestForm(Form):
     """A digest to look up."""
 
     reference = StringField(
@@ -19,7 +20,7 @@ class DigestForm(FlaskForm):  # type: ignore[misc]  # the library has no types
     )
 
 
-class ReasonForm(FlaskForm):  # type: ignore[misc]
+class ReasonForm(Form):
     """Why a release is quarantined or allowed again, or what was done about a bot."""
 
     reason = StringField(
@@ -29,7 +30,7 @@ class ReasonForm(FlaskForm):  # type: ignore[misc]
     )
 
 
-class RollBackForm(FlaskForm):  # type: ignore[misc]
+class RollBackForm(Form):
     """Bringing the whole fleet back to a release, confirmed by typing its version.
 
     Args:

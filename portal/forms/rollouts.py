@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
     IntegerField,
@@ -17,6 +16,7 @@ from wtforms import (
 )
 from wtforms.validators import DataRequired, InputRequired, Length, Optional
 
+from portal.forms.base import Form
 from portal.models import Audience, StrategyName
 from portal.rules.strategies import DEFAULTS, STRATEGIES
 
@@ -36,7 +36,7 @@ def _choices(labels: Mapping[Any, str]) -> list[SelectChoice]:
     return [SelectChoice(str(value), label) for value, label in labels.items()]
 
 
-class StrategyForm(FlaskForm):  # type: ignore[misc]  # the library has no types
+class StrategyForm(Form):
     """How a rollout walks through its bots."""
 
     strategy = RadioField("Strategy", choices=_choices(_STRATEGIES), default=StrategyName.ROLLING_WAVE)
@@ -60,7 +60,7 @@ class RolloutForm(StrategyForm):
     ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
 
 
-class AbortForm(FlaskForm):  # type: ignore[misc]
+class AbortForm(Form):
     """Why a rollout ends, and whether its release is to blame."""
 
     reason = StringField("Why", validators=[DataRequired("Say why; people will read it."), Length(max=500)])

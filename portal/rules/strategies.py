@@ -70,7 +70,7 @@ class ParameterError(ValueError):
     """
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
+        super().__init__(f"{field.replace('_', ' ')} {message}")
         self.field = field
 
 
@@ -98,7 +98,7 @@ class Parameters:
         """
         unknown = sorted(set(values) - _LIMITS.keys())
         if unknown:
-            raise ParameterError(unknown[0], f"there is no such parameter; use {', '.join(_LIMITS)}")
+            raise ParameterError(unknown[0], f"is no parameter of a strategy; use {', '.join(_LIMITS)}")
         return cls(**{field: _whole_number(field, value) for field, value in values.items()})
 
 
@@ -235,7 +235,7 @@ def parse_parameters(name: str, values: Mapping[str, Any]) -> dict[str, int]:
         ParameterError: (a ValueError) naming the field that is wrong.
     """
     if name not in STRATEGIES:
-        raise ParameterError("strategy", f"there is no {name!r}; use one of {', '.join(STRATEGIES)}")
+        raise ParameterError("strategy", f"{name!r} does not exist; use one of {', '.join(STRATEGIES)}")
     complete = asdict(Parameters.parse(values))
     return {field: complete[field] for field in STRATEGIES[name].uses}
 

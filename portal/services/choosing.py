@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import Audience, Bot, FleetMode, Release, SkipReason, StrategyName
+from portal.models import Audience, Bot, BotState, FleetMode, Release, SkipReason, StrategyName
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import ParameterError, parse_parameters
 from portal.services import audience as audiences
@@ -88,6 +88,10 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
     if bot.needs_attention:
         raise InvalidError(f"{bot.name} needs a person first: {bot.needs_attention}", "bots")
     reason = audiences.left_out(candidate, release, Audience.NAMED)
+    if bot.state is BotState.MISSING:
+        raise InvalidError(
+            f"The container of {bot.name} is gone from node {bot.node.name}, so there is nothing to update.", "bots"
+        )
     if reason is SkipReason.STOPPED:
         raise InvalidError(f"{bot.name} is stopped. Start it first, then update it.", "bots")
     if reason is SkipReason.NOT_ELIGIBLE:
@@ -120,7 +124,11 @@ def _nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipR
     for reason in reasons:
         counts[str(reason)] = counts.get(str(reason), 0) + 1
     if not counts:
-        whom = "organization in automatic mode" if audience is Audience.AUTOMATIC else "bot"
-        return f"Nothing to do: no {whom} follows {release.image}."
+        if audience is Audience.AUTOMATIC:
+            return (
+                f"Nothing to do: no organization in automatic mode follows {release.image}. "
+                "Take every bot that is behind instead, or name bots."
+            )
+        return f"Nothing to do: no bot follows {release.image}."
     details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
     return f"Nothing to do: no bot would be changed ({details})."

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flask import Blueprint, flash, make_response, render_template, request, url_for
-from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response
 
 from portal import htmx, sessions
 from portal.forms.account import AddressForm, NameForm, PasswordForm
+from portal.forms.base import Form
 from portal.models import UserSession, utcnow
 from portal.passwords import hash_password
 from portal.rules.browsers import describe
@@ -95,14 +95,14 @@ def end_all_sessions() -> Answer:
     return _leave()
 
 
-def page(**refused: FlaskForm) -> Response:
+def page(**refused: Form) -> Response:
     """The account's page, with the form that was refused, if one was.
 
     Args:
         refused: the form with its errors, by name: `name`, `address` or `password`.
     """
     user = access.user()
-    forms: dict[str, FlaskForm] = {
+    forms: dict[str, Form] = {
         "name": NameForm(prefix="name", formdata=None, name=user.name),
         "address": AddressForm(prefix="address", formdata=None),
         "password": PasswordForm(prefix="password", formdata=None),

@@ -59,10 +59,10 @@ def test_starting_makes_the_rollout_that_was_shown(signed_in: SignedIn, scene: S
     ("changed", "said"),
     [
         ({"percentage": "0"}, "must be a whole number from 1 to 100"),
-        ({"percentage": "much"}, "Not a valid integer value"),
-        ({"release": "nothing"}, "Not a valid choice"),
-        ({"strategy": "yolo"}, "Not a valid choice"),
-        ({"audience": "named", "bots": ["nobody"]}, "valid choice"),
+        ({"percentage": "much"}, "Enter a whole number"),
+        ({"release": "nothing"}, "Choose one of those offered"),
+        ({"strategy": "yolo"}, "Choose one of those offered"),
+        ({"audience": "named", "bots": ["nobody"]}, "is not offered"),
     ],
 )
 def test_what_makes_no_sense_is_refused_beside_its_field(
