@@ -43,7 +43,8 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
 def leave_out(session: Session, group: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
     """Skip bots that have not begun."""
     for update in group:
-        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, wave=None, ended_at=now)
+        skipped = BotUpdate.left_out(reason, now)
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **skipped)
 
 
 def take_back(session: Session, update: BotUpdate) -> None:

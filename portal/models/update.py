@@ -140,3 +140,8 @@ class BotUpdate(Base):
 
     bot: Mapped[Bot] = relationship()
     rollout: Mapped[Rollout] = relationship(backref="updates")
+
+    @staticmethod
+    def left_out(reason: SkipReason, moment: datetime) -> dict[str, Any]:
+        """What is written when a bot is skipped; the error of an earlier attempt is no longer how it ended."""
+        return {"skip_reason": reason, "error": None, "transient": False, "ended_at": moment}

@@ -115,7 +115,7 @@ def _end(session: Session, rollout: Rollout, new: RolloutState, skipped: SkipRea
     session.execute(
         sa.update(BotUpdate)
         .where(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING)
-        .values(state=UpdateState.SKIPPED, skip_reason=skipped, ended_at=utcnow())
+        .values(state=UpdateState.SKIPPED, **BotUpdate.left_out(skipped, utcnow()))
     )
     fleet_mail.tell_outcome(session, rollout)
 

@@ -263,7 +263,7 @@ def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:
     session.execute(
         sa.update(BotUpdate)
         .where(BotUpdate.bot_id.in_(bot_ids), BotUpdate.state == UpdateState.PENDING)
-        .values(state=UpdateState.SKIPPED, skip_reason=SkipReason.TAKEN_BY_HAND, ended_at=utcnow())
+        .values(state=UpdateState.SKIPPED, **BotUpdate.left_out(SkipReason.TAKEN_BY_HAND, utcnow()))
     )
 
 

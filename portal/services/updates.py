@@ -61,7 +61,7 @@ def claim(session: Session, update_id: str) -> Claim:
     if not _is_its_turn(session, update, candidate):
         return Claim.NOTHING
     if reason := _nothing_to_do(update, candidate):
-        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, skip_reason=reason, ended_at=utcnow())
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.left_out(reason, utcnow()))
         return Claim.NOTHING
     return Claim.START if _begin(session, update) else Claim.NOTHING
 
@@ -194,9 +194,8 @@ def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
         update,
         UpdateState.RUNNING,
         UpdateState.SKIPPED,
-        skip_reason=reason,
-        ended_at=moment,
         cleaned_at=moment,
+        **BotUpdate.left_out(reason, moment),
     )
 
 

@@ -153,6 +153,15 @@ def test_an_update_without_anything_to_do_is_skipped(
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, reason)
 
 
+def test_a_bot_left_out_after_a_failed_attempt_shows_no_error(database: Database, bot_id: str) -> None:
+    update_id = add_update(database, bot_id, error="the registry is away", transient=True)
+    with database.transaction() as session:
+        session.get_one(BotUpdate, update_id).bot.desired_state = DesiredState.STOPPED
+    claim(database, update_id)
+    update = read(database, update_id)
+    assert (update.state, update.error, update.transient) == (UpdateState.SKIPPED, None, False)
+
+
 def test_a_message_that_comes_after_the_hour_starts_nothing(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
     with database.transaction() as session:
