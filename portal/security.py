@@ -97,8 +97,8 @@ def _refuse_foreign_forms() -> None:
 
 def _refuse_nul() -> None:
     """No text of ours has a NUL, and PostgreSQL cannot even look for one."""
-    sent = (request.path, *request.args.values(), *request.form.values())
-    if any("\0" in text for text in sent):
+    sent = (*request.args.items(multi=True), *request.form.items(multi=True))
+    if "\0" in request.path or any("\0" in text for pair in sent for text in pair):
         abort(400, "This request contains a character that no text can have.")
 
 

@@ -1,5 +1,7 @@
 """Rules that hold for every request and every answer."""
 
+from typing import Any
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -38,6 +40,13 @@ def test_what_no_text_can_hold_is_refused(signed_in: SignedIn, address: str) -> 
 def test_a_form_with_what_no_text_can_hold_is_refused(signed_in: SignedIn) -> None:
     answer = signed_in("alice").post("/orgs/new", data={"name": "Zed\0", "slug": "zed"})
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("data", [{"bots": ["one", "t\0wo"]}, {"na\0me": "Zed"}])
+def test_every_value_and_name_of_a_request_is_looked_at(signed_in: SignedIn, data: dict[str, Any]) -> None:
+    root = signed_in("root")
+    assert root.get("/admin/rollouts/new", query_string=data).status_code == 400
+    assert root.post("/admin/rollouts/new", data=data).status_code == 400
 
 
 def test_pages_may_load_nothing_from_elsewhere(stranger: FlaskClient) -> None:
