@@ -62,7 +62,8 @@ def examine(context: Context) -> Iterator[Finding]:
     yield _look("scheduler", lambda: _scheduler(context))
     with context.database.reading() as session:
         all_nodes = nodes.every(session)
-        images = list(session.scalars(sa.select(PolledImage.image).order_by(PolledImage.image)))
+        followed = sa.select(PolledImage.image).where(~PolledImage.asked_once)
+        images = list(session.scalars(followed.order_by(PolledImage.image)))
     for node in all_nodes:
         yield _look(f"engine {node.name}", lambda node=node: _engine(node))  # type: ignore[misc]
     for registry, image in {parse_reference(image).registry: image for image in images}.items():
@@ -135,9 +136,5 @@ def _engine(node: Node) -> str:
 def _registry(context: Context, image: str) -> str:
     credentials = Credentials.from_docker_config(context.settings.registry_config)
     client = RegistryClient(credentials, context.settings.insecure_registries)
-    reference = parse_reference(image)
-    if reference.digest is None:
-        client.current_digest(reference)
-    else:
-        client.resolve(reference, [])
+    client.current_digest(parse_reference(image))
     return f"answers for {image}"

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, new_id, utcnow
@@ -74,3 +75,13 @@ class PolledImage(Base):
     """Failed polls since the last good one."""
 
     release: Mapped[Release | None] = relationship()
+
+    @hybrid_property
+    def asked_once(self) -> bool:
+        """Whether it is a digest an operator pasted. Bots follow tags, so no bot waits for the answer."""
+        return "@" in self.image
+
+    @asked_once.inplace.expression
+    @classmethod
+    def _asked_once(cls) -> sa.ColumnElement[bool]:
+        return cls.image.contains("@")

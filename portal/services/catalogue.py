@@ -43,7 +43,7 @@ def images(session: Session) -> list[ImageLine]:
 def releases(session: Session) -> list[ReleaseLine]:
     """The latest releases, the newest first."""
     tags: dict[str | None, list[str]] = {}
-    pointing = sa.select(PolledImage.release_id, PolledImage.image).where(PolledImage.image.not_like("%@%"))
+    pointing = sa.select(PolledImage.release_id, PolledImage.image).where(~PolledImage.asked_once)
     for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
         tags.setdefault(release_id, []).append(image)
     counted = sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)

@@ -24,19 +24,22 @@ _INTERVALS = {
 }
 # Images that became due together drift apart; never later than the channel promises.
 _JITTER = 0.1
+_FAILED_LOOK_UP_SHOWN = timedelta(days=1)
+"""How long an operator can read why a digest they pasted became no release."""
 
 
 def due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
     """List the images to be polled now, each distinct image once however many bots run it.
 
     Images that bots run and nobody polls yet become due; one whose fastest channel got faster becomes due
-    earlier, unless its registry asked for patience.
+    earlier, unless its registry asked for patience. Digests that were looked up in vain a day ago are forgotten.
 
     Args:
         session: A writing transaction.
         now: The present.
         every: Overrides the interval of every channel but pinned.
     """
+    _forget_failed_look_ups(session, now)
     rows = {row.image: row for row in session.scalars(sa.select(PolledImage))}
     for image, interval in _intervals(session, every).items():
         row = rows.get(image) or _row(session, image)
@@ -53,8 +56,11 @@ def check_now(session: Session, image: str, now: datetime) -> PolledImage:
     """Make an image due at once, whatever its channel; the caller enqueues the poll after the commit.
 
     Raises:
+        InvalidError: if no image is named.
         NotFoundError: if no bot runs that image.
     """
+    if not image:
+        raise InvalidError("Name the image to ask about: registry/repository:tag.", "image")
     if session.scalar(sa.select(sa.exists().where(Bot.image == image))) is not True:
         raise NotFoundError(f"{image} is not polled: no bot runs it.")
     row = _row(session, image)
@@ -176,12 +182,15 @@ def note_failure(session: Session, image: str, error: str, now: datetime, *, van
         error: For people, without secrets.
         now: When the poll began.
         vanished: True if the registry answered that there is no such image. Where there was one before,
-            that is an alarm, raised once.
+            that is an alarm, raised once. A digest that was looked up once is told of whatever the trouble,
+            for nobody asks again.
     """
     row = _find_row(session, image)
     if row is None:
         return
-    if vanished and row.last_digest is not None and row.last_error != error:
+    if row.asked_once:
+        events.record(session, "image.look_up_failed", data={"image": image, "error": error})
+    elif vanished and row.last_digest is not None and row.last_error != error:
         events.record(session, "image.vanished", data={"image": image, "last_digest": row.last_digest})
     row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
     session.flush()
@@ -196,6 +205,17 @@ def postpone(session: Session, image: str, error: str, now: datetime, until: dat
             row.next_poll_at = max(row.next_poll_at or until, until)
             row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
     session.flush()
+
+
+def _forget_failed_look_ups(session: Session, now: datetime) -> None:
+    session.execute(
+        sa.delete(PolledImage).where(
+            PolledImage.asked_once,
+            PolledImage.errors > 0,
+            PolledImage.next_poll_at.is_(None),
+            PolledImage.last_error_at <= now - _FAILED_LOOK_UP_SHOWN,
+        )
+    )
 
 
 def _intervals(session: Session, every: timedelta | None) -> dict[str, timedelta]:

@@ -45,7 +45,7 @@ class Overview:
     nodes: Sequence[Node]
     """Do not answer."""
     images: Sequence[PolledImage]
-    """The registry gave no good answer last time."""
+    """Bots follow them, and the registry gave no good answer last time."""
     bots: int
     updating: int
 
@@ -64,6 +64,8 @@ def overview(session: Session, now: datetime) -> Overview:
     """Look at everything at once."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING)
     bad = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
+    # A digest that was looked up in vain is told of at the releases; it keeps no bot from anything.
+    silent = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
         rollouts=_list(
             session,
@@ -76,7 +78,7 @@ def overview(session: Session, now: datetime) -> Overview:
         stuck=_list(session, _bots().where(Bot.needs_attention.is_not(None))),
         unwell=_list(session, _bots().where(bad, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
-        images=_list(session, sa.select(PolledImage).where(PolledImage.errors > 0).order_by(PolledImage.image)),
+        images=_list(session, silent.order_by(PolledImage.image)),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,
     )

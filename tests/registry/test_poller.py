@@ -15,7 +15,8 @@ from daemon.registry.poller import Poller
 from portal.database import Database
 from portal.models import Bot, Channel, Event, Node, Org, PolledImage, Release, User
 from portal.rules.allowlist import Allowlist
-from portal.services import images
+from portal.services import catalogue, images
+from portal.services.overview import overview
 from tests.registry.pushing import Pusher
 from tests.registry.scripted import Reply, scripted_server
 
@@ -290,6 +291,38 @@ def test_a_pasted_digest_becomes_a_release_and_is_not_asked_for_again(
     assert (release.id, release.digest) == (release_id, old)
     assert _row(database, asked.image).release_id == release_id
     assert _row(database, asked.image).next_poll_at is None
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_pasted_digest_that_becomes_no_release_is_told_shown_a_while_and_forgotten(
+    database: Database, status: int
+) -> None:
+    with scripted_server(lambda _: Reply(status)) as server:
+        with database.transaction() as session:
+            asked = images.ask_for_digest(session, f"{server.address}/acme/bot@sha256:{'0' * 64}", NOW).image
+        poller = Poller(database, RegistryClient(), Allowlist.parse([server.address]))
+        assert poller.poll(asked, NOW) is None
+
+    assert _events(database) == ["image.look_up_failed"]
+    with database.transaction() as session:
+        assert overview(session, NOW).calm
+        assert images.due(session, NOW + timedelta(hours=23)) == []
+        [line] = catalogue.images(session)
+        assert (line.row.image, bool(line.row.last_error)) == (asked, True)
+        images.due(session, NOW + timedelta(hours=24))
+        assert catalogue.images(session) == []
+
+
+def test_a_pasted_digest_that_became_a_release_is_not_forgotten(
+    database: Database, poller: Poller, pusher: tuple[Pusher, str]
+) -> None:
+    push, image = pusher
+    with database.transaction() as session:
+        asked = images.ask_for_digest(session, f"{image}@{push.image('managed', 'one')}", NOW).image
+    poller.poll(asked, NOW)
+    with database.transaction() as session:
+        assert images.due(session, NOW + timedelta(days=30)) == []
+    assert _row(database, asked).release_id
 
 
 def test_two_pollers_at_once_make_one_release(

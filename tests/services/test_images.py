@@ -156,6 +156,11 @@ def test_only_images_of_bots_can_be_checked(database: Database) -> None:
         images.check_now(session, IMAGE, NOW)
 
 
+def test_checking_no_image_asks_for_one(database: Database) -> None:
+    with database.transaction() as session, pytest.raises(InvalidError, match="Name the image"):
+        images.check_now(session, "", NOW)
+
+
 def test_a_pasted_digest_is_due_and_pasting_it_twice_changes_nothing(database: Database) -> None:
     for _ in range(2):
         with database.transaction() as session:
