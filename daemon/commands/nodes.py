@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import closing
-from typing import Any
+from dataclasses import replace
 
 import click
 
@@ -57,10 +57,19 @@ def add(name: str, docker_url: str, snapshot_dir: str, bot_host: str, ports: str
         tls=tls,
     )
     service.check(node)
-    platform = _platform(docker_url, tls)
+    platform, engine_id = _identity(node)
     with current().database.transaction() as session:
-        service.add(session, NewNode(**{**vars(node), "platform": platform}))
+        service.add(session, replace(node, platform=platform, engine_id=engine_id))
     click.echo(f"Node {name} ({platform}) belongs to the fleet now.")
+
+
+@nodes.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget the node NAME. No bot may be on it; its Docker engine is left as it is."""
+    with current().database.transaction() as session:
+        service.remove(session, service.by_name(session, name))
+    click.echo(f"Node {name} does not belong to the fleet any more.")
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -70,7 +79,8 @@ def _range(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _platform(docker_url: str, tls: dict[str, Any] | None) -> str:
-    with closing(connect(Node(docker_url=docker_url, tls=tls))) as engine:
-        version = engine.version()
-    return f"{version['Os']}/{version['Arch']}"
+def _identity(new: NewNode) -> tuple[str, str | None]:
+    """The engine's platform, and what it calls itself."""
+    with closing(connect(Node(name=new.name, docker_url=new.docker_url, tls=new.tls))) as engine:
+        version, info = engine.version(), engine.info()
+    return f"{version['Os']}/{version['Arch']}", info.get("ID") or None

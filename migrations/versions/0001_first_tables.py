@@ -86,6 +86,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(length=16), nullable=False),
         sa.Column("name", sa.String(length=63), nullable=False),
         sa.Column("docker_url", sa.String(length=255), nullable=False),
+        sa.Column("engine_id", sa.String(length=255), nullable=True),
         sa.Column("tls", sa.JSON(), nullable=True),
         sa.Column("bot_host", sa.String(length=255), nullable=False),
         sa.Column("port_first", sa.Integer(), nullable=False),
@@ -97,6 +98,7 @@ def upgrade() -> None:
         sa.Column("last_error", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_nodes")),
+        sa.UniqueConstraint("engine_id", name=op.f("uq_nodes_engine_id")),
         sa.UniqueConstraint("name", name=op.f("uq_nodes_name")),
     )
     op.create_table(

@@ -28,6 +28,9 @@ class Node(Base):
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(sa.String(63), unique=True)
     docker_url: Mapped[str] = mapped_column(sa.String(255))
+    engine_id: Mapped[str | None] = mapped_column(sa.String(255), unique=True)
+    """What the engine calls itself: one engine under two names would give a container to two bots. None: it has
+    no name for itself."""
     tls: Mapped[dict[str, Any] | None]
     """Paths of `ca`, `cert` and `key` for an engine reached over TCP."""
     bot_host: Mapped[str] = mapped_column(sa.String(255), default="127.0.0.1")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -20,7 +22,9 @@ from portal.services.errors import ConflictError, InvalidError, NotFoundError
 # Operators and workers change the same row. Others may still refer to it meanwhile: a snapshot, a new bot.
 _LOCK = ForUpdateArg(key_share=True)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORTS = range(1, 2**16)
+_LONGEST_URL = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class NewNode:
     port_last: int = 29999
     platform: str = "linux/amd64"
     tls: dict[str, Any] | None = None
+    engine_id: str | None = None
 
 
 def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
@@ -47,7 +52,7 @@ def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
 
     Raises:
         InvalidError: a field makes no sense; it names the field.
-        ConflictError: there is a node of that name.
+        ConflictError: there is a node of that name, or the engine is a node already.
     """
     check(new)
     node = Node(**vars(new))
@@ -55,9 +60,27 @@ def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
         with session.begin_nested():
             session.add(node)
     except IntegrityError:
-        raise ConflictError(f"There is a node named {new.name} already; choose another name.") from None
+        raise ConflictError(_taken(session, new)) from None
     events.record(session, "node.added", actor_id=actor_id, data={"node": node.id, "name": node.name})
     return node
+
+
+def remove(session: Session, node: Node, *, actor_id: str | None = None) -> None:
+    """Forget a node without touching its engine.
+
+    Raises:
+        ConflictError: bots are on it, or were: their history names it.
+    """
+    # An adoption that goes on at this moment waits for the end, and the database then refuses a bot on no node.
+    session.refresh(node, with_for_update=True)
+    bots = session.scalars(sa.select(Bot).where(Bot.node_id == node.id).order_by(Bot.name)).all()
+    if names := ", ".join(bot.name for bot in bots if bot.container_id):
+        raise ConflictError(f"Node {node.name} cannot be removed while bots are on it: {names}.")
+    if bots:
+        raise ConflictError(f"Node {node.name} stays, for the history of former bots names it; drain it instead.")
+    session.delete(node)
+    session.flush()
+    events.record(session, "node.removed", actor_id=actor_id, data={"node": node.id, "name": node.name})
 
 
 def by_name(session: Session, name: str) -> Node:
@@ -136,8 +159,10 @@ def check(new: NewNode) -> None:
     """
     if not _NAME.fullmatch(new.name):
         raise InvalidError("Name a node with up to 63 lower-case letters, digits and dashes.", "name")
-    if not new.docker_url.startswith(("unix://", "tcp://", "https://")):
+    if not _is_engine_url(new.docker_url):
         raise InvalidError("Give the engine's address as unix:///path/of/socket or tcp://host:port.", "docker_url")
+    if not _is_host(new.bot_host):
+        raise InvalidError("Give the host of published ports as a name or an IP address, without a port.", "bot_host")
     if new.tls is not None and new.docker_url.startswith("unix://"):
         raise InvalidError("An engine on a socket has no certificates; leave them out.", "tls")
     folder = PurePosixPath(new.snapshot_dir)
@@ -149,3 +174,36 @@ def check(new: NewNode) -> None:
         )
     if new.port_first not in _PORTS or new.port_last not in _PORTS or new.port_first > new.port_last:
         raise InvalidError("Give a range of ports from 1 to 65535, the first not above the last.", "port_first")
+
+
+def _taken(session: Session, new: NewNode) -> str:
+    same = session.scalar(sa.select(Node.name).where(Node.engine_id == new.engine_id))
+    if same is None:
+        return f"There is a node named {new.name} already; choose another name."
+    return (
+        f"This Docker engine is the node {same} already. If its machine was cloned, delete"
+        " /var/lib/docker/engine-id on the clone and restart Docker there."
+    )
+
+
+def _is_engine_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    if len(url) > _LONGEST_URL:
+        return False
+    if parts.scheme == "unix":
+        return not parts.netloc and len(parts.path) > 1
+    return parts.scheme in {"tcp", "https"} and bool(port) and _is_host(parts.hostname or "")
+
+
+def _is_host(text: str) -> bool:
+    if _HOST.fullmatch(text):
+        return True
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True

@@ -88,6 +88,8 @@ def test_an_operator_is_made_with_a_password_from_a_file(
         ("nodes", "add", "one", "--docker-url", "ftp://x", "--snapshot-dir", "/var/lib/snapshots"),
         ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "relative"),
         ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/s", "--ports", "many"),
+        ("nodes", "add", "one", "--docker-url", "tcp://:bad", "--snapshot-dir", "/var/lib/s"),
+        ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/s", "--bot-host", "x y"),
         ("orgs", "create", "www", "--name", "Acme", "--owner", "a@acme.test"),
         ("orgs", "create", "acme", "--name", " ", "--owner", "a@acme.test"),
         ("orgs", "create", "acme", "--name", "Acme", "--owner", "nobody"),
@@ -297,3 +299,40 @@ def test_the_doctor_finds_what_is_missing(flotilla: Flotilla, database: Database
     assert result.exit_code == 1
     for line in ("ok     database", "WRONG  redis", "WRONG  scheduler", "WRONG  engine one"):
         assert line in result.output
+
+
+def test_the_doctor_asks_registries_for_what_bots_follow_only(flotilla: Flotilla, database: Database) -> None:
+    with database.transaction() as session:
+        session.add(PolledImage(image=f"127.0.0.1:1/acme/bot@sha256:{'0' * 64}", errors=1))
+
+    assert "registry 127.0.0.1:1" not in flotilla("doctor").output
+
+
+def test_an_engine_is_a_node_once_until_that_is_removed(
+    flotilla: Flotilla, database: Database, docker_url: str
+) -> None:
+    engine = ("--docker-url", docker_url, "--snapshot-dir", "/var/lib/snapshots")
+    assert flotilla("nodes", "add", "here", *engine).exit_code == 0
+
+    again = flotilla("nodes", "add", "there", *engine)
+    assert again.exit_code == REFUSED
+    assert "is the node here already" in again.output
+
+    assert flotilla("nodes", "remove", "here").exit_code == 0
+    assert flotilla("nodes", "add", "there", *engine).exit_code == 0
+
+
+def test_an_engine_that_does_not_answer_is_named(flotilla: Flotilla) -> None:
+    result = flotilla("nodes", "add", "mars", "--docker-url", "tcp://127.0.0.1:1", "--snapshot-dir", "/var/lib/s")
+
+    assert "of node mars" in result.output
+
+
+def test_a_node_with_bots_stays(flotilla: Flotilla, database: Database) -> None:
+    add_bot(database, add_node(database))
+
+    result = flotilla("nodes", "remove", "one")
+
+    assert result.exit_code == REFUSED
+    assert "bots are on it: desk" in result.output
+    assert count(database, Node) == 1

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Event, Node, NodeState, utcnow
+from portal.models import Bot, Event, Node, NodeState, Org, User, utcnow
 from portal.services import nodes
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.nodes import NewNode
@@ -51,6 +51,18 @@ def test_names_are_taken_once_and_the_transaction_goes_on(database: Database) ->
         ("name", "o" * 64),
         ("docker_url", "/run/docker.sock"),
         ("docker_url", "ssh://host"),
+        ("docker_url", "tcp://:bad"),
+        ("docker_url", "tcp://:2375"),
+        ("docker_url", "tcp://host"),
+        ("docker_url", "tcp://[::1:2375"),
+        ("docker_url", "tcp://x y:2375"),
+        ("docker_url", "tcp://host:2375" + "0" * 300),
+        ("docker_url", "unix://"),
+        ("bot_host", ""),
+        ("bot_host", "x y"),
+        ("bot_host", "http://host"),
+        ("bot_host", "host:80"),
+        ("bot_host", "h" * 256),
         ("snapshot_dir", "snapshots"),
         ("snapshot_dir", "/"),
         ("snapshot_dir", "/var"),
@@ -65,6 +77,50 @@ def test_what_makes_no_sense_is_refused_by_name(database: Database, field: str, 
     with database.transaction() as session, pytest.raises(InvalidError) as refused:
         nodes.add(session, replace(GOOD, **{field: value}))
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("url", ["tcp://host.example:2376", "https://192.0.2.7:2376", "tcp://[2001:db8::1]:2376"])
+@pytest.mark.parametrize("host", ["host_1.example", "192.0.2.7", "2001:db8::1", "::1"])
+def test_engines_and_bots_are_reached_by_name_or_address(url: str, host: str) -> None:
+    nodes.check(replace(GOOD, docker_url=url, bot_host=host))
+
+
+def test_one_engine_is_one_node_but_engines_without_a_name_are_not_alike(database: Database) -> None:
+    with database.transaction() as session:
+        nodes.add(session, replace(GOOD, engine_id="ABCD"))
+        with pytest.raises(ConflictError, match="is the node oslo-1 already"):
+            nodes.add(session, replace(GOOD, name="bergen", engine_id="ABCD"))
+        for name in ("voss", "narvik"):
+            nodes.add(session, replace(GOOD, name=name))
+    with database.reading() as session:
+        assert [node.name for node in nodes.every(session)] == ["narvik", "oslo-1", "voss"]
+
+
+def test_a_node_without_bots_is_removed(database: Database) -> None:
+    with database.transaction() as session:
+        nodes.remove(session, nodes.add(session, GOOD))
+    with database.reading() as session:
+        assert nodes.every(session) == []
+    assert tags(database) == ["node.added", "node.removed"]
+
+
+@pytest.mark.parametrize(
+    ("container_id", "said"), [("1234", "bots are on it: desk"), (None, "history of former bots")]
+)
+def test_a_node_that_bots_need_stays(database: Database, container_id: str | None, said: str) -> None:
+    with database.transaction() as session:
+        node = nodes.add(session, GOOD)
+        owner = User(email="a@b.example", email_normalized="a@b.example", name="A")
+        session.add(owner)
+        session.flush()
+        org = Org(slug="acme", name="Acme", owner_id=owner.id)
+        session.add(org)
+        session.flush()
+        place = {"org_id": org.id, "node_id": node.id, "container_id": container_id}
+        session.add(Bot(name="desk", subdomain="desk", image="ghcr.io/acme/bot:stable", **place))
+        session.flush()
+        with pytest.raises(ConflictError, match=said):
+            nodes.remove(session, node)
 
 
 def test_a_node_goes_offline_and_comes_back_once(database: Database) -> None:
