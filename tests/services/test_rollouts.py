@@ -16,7 +16,9 @@ from portal.models import (
     Audience,
     Bot,
     BotState,
+    BotUpdate,
     Channel,
+    DesiredState,
     Event,
     FleetMode,
     Release,
@@ -25,6 +27,7 @@ from portal.models import (
     StrategyName,
     TenantMode,
     Trigger,
+    UpdateState,
     User,
 )
 from portal.rules.allowlist import Allowlist
@@ -160,6 +163,8 @@ def test_nothing_to_do_is_said_so(world: World) -> None:
     ("values", "message"),
     [
         ({"state": BotState.STOPPED}, "is stopped"),
+        ({"state": BotState.MISSING}, "gone from node one"),
+        ({"state": BotState.MISSING, "desired_state": DesiredState.STOPPED}, "gone from node one"),
         ({"needs_attention": "restore failed"}, "needs a person first: restore failed"),
         ({"image": "ghcr.io/acme/other:stable"}, "not an image of"),
     ],
@@ -293,6 +298,29 @@ def test_aborting_skips_what_has_not_begun(world: World) -> None:
     assert world.count(rollout) == {"updated": 1, "aborted": 3}
     with world.database.reading() as session:
         assert session.get_one(Rollout, rollout).release.quarantined_at is None
+
+
+@pytest.mark.parametrize("by", ["aborting", "update now", "another mode"])
+def test_a_bot_left_out_between_two_attempts_shows_no_error(world: World, by: str) -> None:
+    [bot] = world.add_bots(1)
+    new = world.push("2.0.0")
+    rollout_id = world.start(new)
+    with world.database.transaction() as session:
+        update = session.query(BotUpdate).one()
+        update.error, update.transient = "the registry was away", True
+        if by == "another mode":
+            update.bot.desired_state = DesiredState.STOPPED
+
+    if by == "aborting":
+        act(world, rollouts.abort, rollout_id, "enough", None)
+    elif by == "update now":
+        update_now(world, bot, new)
+    else:
+        world.tick()
+
+    with world.database.reading() as session:
+        skipped = session.query(BotUpdate).filter_by(rollout_id=rollout_id).one()
+    assert (skipped.state, skipped.error, skipped.transient) == (UpdateState.SKIPPED, None, False)
 
 
 def test_what_has_ended_can_neither_be_paused_nor_resumed_nor_aborted(world: World) -> None:
