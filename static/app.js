@@ -45,6 +45,15 @@
   });
   if (toast.childElementCount) fading = setTimeout(() => toast.replaceChildren(), 8000);
 
+  // A second click on a form's button sends nothing while the first is on its way.
+  const sent = new WeakSet();
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented || event.target.method !== "post") return;
+    if (sent.has(event.target)) event.preventDefault();
+    sent.add(event.target);
+    setTimeout(() => sent.delete(event.target), 15000);
+  });
+
   // Exact times also in the reader's own zone.
   document.addEventListener("mouseover", (event) => {
     const time = event.target.closest?.("time[datetime]");

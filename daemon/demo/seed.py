@@ -96,11 +96,22 @@ def start_by_hand(engine: docker.APIClient, image: str, name: str, labels: Mappi
     return f"127.0.0.1:{port}"
 
 
-def write_note(address: str, text: str, patience: int = 100) -> None:
-    """Keep a note in a bot, waiting for a bot that has only just been started."""
+def write_note(address: str, text: str) -> None:
+    """Keep a note in a bot, waiting for a bot that has only just been started.
+
+    Raises:
+        OSError: the bot does not answer, or did not take the note.
+    """
+    _wait_until_it_answers(address)
+    # Written once: an answer that got lost does not mean that the note did.
+    with urlopen(f"http://{address}/notes", urlencode({"text": text}).encode(), timeout=30):
+        pass
+
+
+def _wait_until_it_answers(address: str, patience: int = 100) -> None:
     for attempt in range(patience):
         try:
-            with urlopen(f"http://{address}/notes", urlencode({"text": text}).encode(), timeout=5):
+            with urlopen(f"http://{address}/health", timeout=5):
                 return
         except OSError:
             if attempt == patience - 1:

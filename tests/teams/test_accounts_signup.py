@@ -115,7 +115,7 @@ def test_the_link_is_good_for_an_hour(stranger: FlaskClient, post: Post, databas
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 410
 
 
-@pytest.mark.parametrize("link", ["/signup/nonsense", "/signup/" + "x" * 43, "/signup/" + "x" * 3000, "/signup/%00"])
+@pytest.mark.parametrize("link", ["/signup/nonsense", "/signup/" + "x" * 43, "/signup/" + "x" * 3000])
 def test_an_invented_link_leads_nowhere(stranger: FlaskClient, link: str) -> None:
     assert stranger.get(link, follow_redirects=True).status_code == 410
     cookie = stranger.get_cookie("flotilla-visitor")
