@@ -135,7 +135,7 @@ def test_a_link_for_a_password_makes_no_account(stranger: FlaskClient, post: Pos
     [
         ("", PASSWORD, "Tell us your name"),
         ("Ni\nna", PASSWORD, "printable"),
-        ("x" * 101, PASSWORD, "cannot be longer"),
+        ("x" * 101, PASSWORD, "at most"),
         ("Nina", "", "Choose a password"),
         ("Nina", "short", "15 characters or more"),
         ("Nina", "flotilla flotilla!", "easy to guess"),

@@ -64,7 +64,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_orgs.show": (Need.OPERATOR, 200),
     "admin_overview.index": (Need.OPERATOR, 200),
     "admin_overview.set_mode": (Need.OPERATOR, 422),
-    "admin_releases.check": (Need.OPERATOR, 404),
+    "admin_releases.check": (Need.OPERATOR, 422),
     "admin_releases.index": (Need.OPERATOR, 200),
     "admin_releases.lift": (Need.OPERATOR, 422),
     "admin_releases.paste": (Need.OPERATOR, 422),
