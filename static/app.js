@@ -2,16 +2,10 @@
 (() => {
   "use strict";
 
-  // What htmx sends carries the page's token, and whose page it is.
-  const tenant = document.querySelector('meta[name="tenant"]');
-  document.addEventListener("htmx:configRequest", (event) => {
-    event.detail.headers["X-CSRFToken"] = document.querySelector('meta[name="csrf-token"]').content;
-    if (tenant) event.detail.headers["X-Tenant-Id"] = tenant.content;
-  });
-
   // The organization used last in this browser; forgotten when it is not in the list any more.
+  const here = document.body.dataset.org;
   const LAST = "flotilla:organization";
-  if (tenant) localStorage.setItem(LAST, tenant.dataset.slug);
+  if (here) localStorage.setItem(LAST, here);
   const list = document.getElementById("orgs");
   if (list) {
     const linkTo = (slug) => [...list.querySelectorAll("a[data-slug]")].find((link) => link.dataset.slug === slug);

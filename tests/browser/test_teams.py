@@ -38,6 +38,18 @@ def test_a_role_changes_in_place(visit: Open, page: Page, acme: str) -> None:
     assert page.evaluate("window.same")
 
 
+def test_a_role_changes_in_place_even_when_our_own_script_could_not_be_loaded(
+    visit: Open, page: Page, acme: str
+) -> None:
+    page.route("**/static/app.js*", lambda route: route.abort())
+    visit("alice", "/o/acme/team")
+    page.get_by_label("Role of Bob", exact=True).select_option("admin")
+    with page.expect_response(lambda response: response.request.method == "POST") as answer:
+        page.get_by_role("button", name="Save the role of Bob").click()
+    assert answer.value.ok
+    expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
+
+
 def test_people_are_found_while_typing(visit: Open, page: Page, acme: str) -> None:
     visit("alice", "/o/acme/team")
     page.get_by_label("Search people").press_sequentially("car")

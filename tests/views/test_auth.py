@@ -117,7 +117,7 @@ def test_a_form_needs_the_token_of_this_very_session(app: Flask, signed_in: Sign
 
     def token(client: FlaskClient) -> str:
         page = client.get("/").text if client is mallory else client.get("/nowhere").text
-        return page.partition('name="csrf-token" content="')[2].partition('"')[0]
+        return page.partition('"X-CSRFToken": "')[2].partition('"')[0]
 
     foreign, own = token(mallory), token(alice)
     assert alice.post("/logout").status_code == 400
