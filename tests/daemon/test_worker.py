@@ -114,7 +114,8 @@ def test_a_killed_worker_takes_its_job_along_and_is_replaced(work: Work) -> None
 
 
 def test_a_killed_supervisor_leaves_nothing_running(node: Node, work: Work) -> None:
-    everything = [*pids(work.long_work()), *pids(work.long_work(updates_of(node.id)))]
+    # In this order: only the second worker takes updates, and it must not be busy with the other job.
+    everything = [*pids(work.long_work(updates_of(node.id))), *pids(work.long_work())]
 
     work.process.kill()
 
