@@ -11,17 +11,21 @@ from uuid import uuid4
 
 import docker
 import pytest
+from argon2 import PasswordHasher
+from flask import Flask
+from jinja2 import FileSystemBytecodeCache
 from playwright.sync_api import Browser, Page
 from redis import Redis
 
 from daemon.demo.images import build_helper_image
 from daemon.demo.registry import running_registry
+from portal import passwords
 from portal.database import Database
 from portal.models.encrypted import use_keys
 from portal.settings import Settings
 from tests.support import databases
 from tests.support.browser import running_browser
-from tests.support.databases import PostgresTemplate, SqliteTemplate
+from tests.support.databases import PostgresDatabase, SqliteDatabase
 from tests.support.docker import RUN_LABEL, engine_for_tests, remove_labelled
 from tests.support.images import ReferenceImages
 from tests.support.mail import Mailbox, running_mailbox
@@ -31,12 +35,22 @@ from tests.support.redis import running_redis
 
 SECRET_KEY = "a key for tests, long enough to be accepted"
 
+SLOW = {"browser", "engine", "work"}
+"""Fixtures whose tests are about containers, pages on a screen or processes, and not about the database."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with a database once for every kind asked for; with an engine, which is slow, for the first."""
+    """Run a test once for every kind of database asked for; where other things are slow, for the first only."""
     if "database_kind" in metafunc.fixturenames:
         kinds = databases.kinds()
-        metafunc.parametrize("database_kind", kinds[:1] if "engine" in metafunc.fixturenames else kinds)
+        metafunc.parametrize("database_kind", kinds[:1] if SLOW & set(metafunc.fixturenames) else kinds)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Spare every test what takes long on purpose, or is the same each time: dear hashes, compiling templates."""
+    passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))}
 
 
 @pytest.fixture(scope="session")
@@ -118,22 +132,22 @@ def postgres_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> SqliteTemplate:
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
     """A migrated SQLite database to copy."""
-    return SqliteTemplate(tmp_path_factory.mktemp("template"))
+    return SqliteDatabase(tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> PostgresTemplate:
-    """A migrated PostgreSQL database to copy."""
-    return PostgresTemplate(postgres_url, tmp_path_factory.mktemp("template"))
+def postgresql(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> PostgresDatabase:
+    """A migrated PostgreSQL database to use over and over."""
+    return PostgresDatabase(postgres_url, tmp_path_factory.mktemp("template"))
 
 
 @pytest.fixture
 def database_url(database_kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a migrated, empty database for this test alone."""
-    template: SqliteTemplate | PostgresTemplate = request.getfixturevalue(f"{database_kind}_template")
-    with template.copy(tmp_path) as url:
+    source: SqliteDatabase | PostgresDatabase = request.getfixturevalue(database_kind)
+    with source.empty(tmp_path) as url:
         yield url
 
 

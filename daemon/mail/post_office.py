@@ -71,16 +71,15 @@ class _CarefulConnection(Connection):
     """Flask-Mail's connection that waits for nobody for ever and talks to no impostor."""
 
     def configure_host(self) -> smtplib.SMTP:
-        trust = ssl.create_default_context()
         mail = self.mail
         host: smtplib.SMTP
         if mail.use_ssl:
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=CONNECT_SECONDS, context=trust)
+            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=CONNECT_SECONDS, context=_trust())
         else:
             host = smtplib.SMTP(mail.server, mail.port, timeout=CONNECT_SECONDS)
         try:
             if mail.use_tls:
-                host.starttls(context=trust)
+                host.starttls(context=_trust())
             if mail.username and mail.password:
                 host.login(mail.username, mail.password)
         except BaseException:
@@ -95,6 +94,11 @@ class _CarefulConnection(Connection):
         if self.host is not None:
             with suppress(smtplib.SMTPException, OSError):
                 self.host.quit()
+
+
+def _trust() -> ssl.SSLContext:
+    """Whom to believe to be the mail server; read only where it is needed, because that takes a while."""
+    return ssl.create_default_context()
 
 
 def _app(settings: MailSettings) -> Flask:
