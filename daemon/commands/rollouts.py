@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from daemon.commands.output import as_json, digest, table
 from daemon.context import current
 from portal.database import Database
-from portal.models import Audience, Rollout, RolloutState, StrategyName, Trigger, UpdateState
+from portal.models import Audience, Rollout, RolloutState, StrategyName, UpdateState
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup, progress
 from portal.services import rollouts as service
@@ -64,19 +64,16 @@ def start(
     context = current()
     with context.database.transaction() as session:
         found = lookup.wanted(session, wanted)
-        rollout = service.start(
-            session,
-            Allowlist.parse(context.settings.fleet_image_allowlist),
+        wish = service.Wish(
             release=found.release,
             strategy=StrategyName(strategy),
             parameters={name: value for name, value in parameters.items() if value is not None},
             audience=Audience.NAMED if names else Audience.ALL if everybody else Audience.AUTOMATIC,
-            bots=[lookup.bot(session, name) for name in names] or None,
+            bots=[lookup.bot(session, name) for name in names],
             image=found.image,
             ignore_windows=ignore_windows,
-            trigger=Trigger.OPERATOR,
-            actor=None,
         )
+        rollout = service.start(session, Allowlist.parse(context.settings.fleet_image_allowlist), wish, actor=None)
         described = _described(session, rollout)
     if json_:
         as_json(described)

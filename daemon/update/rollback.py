@@ -166,16 +166,7 @@ def _bring_old_back(run: Run) -> _Back:
         raise GoingBackFailed("the old container does not run the old image")
     if not run.update.journal.get("healthy_before"):
         return _Back(old, health.read_address(found, run.node, run.bot.port), healthy=False)
-    back = health.wait_until_healthy(
-        run.engine,
-        old,
-        run.node,
-        run.bot.port,
-        run.bot.health_path,
-        timeout=run.health_timeout.total_seconds(),
-        interval=run.settings.health_interval.total_seconds(),
-        still_mine=run.still_mine,
-    )
+    back = run.wait_until_healthy(old)
     if not back.healthy:
         raise GoingBackFailed(f"the old container was started again but is not healthy: {back.reason}")
     return _Back(old, back.address, healthy=True)

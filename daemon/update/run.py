@@ -14,7 +14,9 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from daemon.engine import EngineUnreachable, connect
+from daemon.update import health
 from daemon.update.errors import UpdateFailed
+from daemon.update.health import Health
 from daemon.update.lease import BotLease
 from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
 from daemon.update.snapshots import Helper
@@ -114,6 +116,19 @@ class Run:
         """The engine, for one effect: asked for anew before each, so that each is made under a valid lease."""
         self.still_mine()
         return self.engine
+
+    def wait_until_healthy(self, container_id: str) -> Health:
+        """Wait until a container of this bot that was just started answers well."""
+        return health.wait_until_healthy(
+            self.engine,
+            container_id,
+            self.node,
+            self.bot.port,
+            self.bot.health_path,
+            timeout=self.health_timeout.total_seconds(),
+            interval=self.settings.health_interval.total_seconds(),
+            still_mine=self.still_mine,
+        )
 
     @property
     def health_timeout(self) -> timedelta:

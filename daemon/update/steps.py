@@ -92,16 +92,7 @@ def start(run: Run) -> None:
 
 def await_health(run: Run) -> None:
     """Wait until the new container is healthy, where it answers from."""
-    found = health.wait_until_healthy(
-        run.engine,
-        run.new,
-        run.node,
-        run.bot.port,
-        run.bot.health_path,
-        timeout=run.health_timeout.total_seconds(),
-        interval=run.settings.health_interval.total_seconds(),
-        still_mine=run.still_mine,
-    )
+    found = run.wait_until_healthy(run.new)
     if not found.healthy:
         raise Unhealthy(f"the new container is not healthy: {found.reason}")
     run.note(address=found.address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -20,15 +21,37 @@ class NothingToDoError(ConflictError):
     """No bot would be changed. Said so instead of reporting a success."""
 
 
-def require_startable(
-    session: Session, allowlist: Allowlist, release: Release, strategy: StrategyName, parameters: Mapping[str, Any]
-) -> dict[str, int]:
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What somebody wants to roll out, and to whom; nothing of it is checked yet.
+
+    Attributes:
+        release: what is to run.
+        strategy: how to walk through the bots.
+        parameters: of the strategy; those not given have their defaults.
+        audience: organizations in automatic mode, all bots behind, or those named.
+        bots: exactly these, for the audience `named`.
+        image: only bots that follow this reference; see `audience.of_release` for what holds without it.
+        ignore_windows: do not wait for the hour each organization prefers.
+    """
+
+    release: Release
+    strategy: StrategyName
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    audience: Audience
+    bots: Collection[Bot] = ()
+    image: str | None = None
+    ignore_windows: bool
+
+
+def require_startable(session: Session, allowlist: Allowlist, wish: Wish) -> dict[str, int]:
     """Check what does not depend on bots, and give back the complete parameters.
 
     Raises:
         InvalidError: the image may not run here, or a parameter makes no sense.
         ConflictError: the release is quarantined, or the fleet is paused.
     """
+    release = wish.release
     releases.require_allowed(allowlist, release.image)
     if release.quarantined_at is not None:
         raise ConflictError(
@@ -36,7 +59,7 @@ def require_startable(
         )
     require_fleet_not_paused(session)
     try:
-        return parse_parameters(strategy, parameters)
+        return parse_parameters(wish.strategy, wish.parameters)
     except ParameterError as error:
         raise InvalidError(str(error), error.field) from None
 
@@ -51,10 +74,8 @@ def require_fleet_not_paused(session: Session) -> None:
         raise ConflictError("The fleet is paused: no update starts until an operator ends the pause.")
 
 
-def choose(
-    session: Session, release: Release, audience: Audience, bots: Collection[Bot] | None, image: str | None
-) -> list[Candidate]:
-    """Choose the bots a rollout takes; see `rollouts.start` for the arguments.
+def choose(session: Session, wish: Wish) -> list[Candidate]:
+    """Choose the bots a rollout takes.
 
     A stopped bot is among them, for it is due as soon as it runs; but there is always one that can be updated now.
 
@@ -63,9 +84,9 @@ def choose(
         ConflictError: what the tags point at is newer than the release.
         NothingToDoError: no bot would be changed.
     """
-    if audience is Audience.NAMED:
-        return _named(session, release, bots or ())
-    return _all_behind(session, release, audience, image)
+    if wish.audience is Audience.NAMED:
+        return _named(session, wish.release, wish.bots)
+    return _all_behind(session, wish.release, wish.audience, wish.image)
 
 
 def _named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:

@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Audience, Bot, BotUpdate, Channel, Release, StrategyName, UpdateState, utcnow
+from portal.models import BotUpdate, Channel, UpdateState, utcnow
 from portal.rules import forecast as rules
 from portal.rules.allowlist import Allowlist
 from portal.rules.forecast import Entrant, Forecast
 from portal.rules.strategies import strategy_for
 from portal.services import audience as audiences
 from portal.services import choosing, fleet
+from portal.services.choosing import Wish
 
 _USUAL_DURATION = timedelta(seconds=60)
 _SAMPLE = 20
 
 
-def forecast(
-    session: Session,
-    allowlist: Allowlist,
-    *,
-    release: Release,
-    strategy: StrategyName,
-    parameters: Mapping[str, Any],
-    audience: Audience,
-    bots: Collection[Bot] | None = None,
-    image: str | None = None,
-    ignore_windows: bool,
-    now: datetime | None = None,
-) -> Forecast:
-    """Tell what `rollouts.start` would do with the same arguments: bots, waves, who waits for which hour, the end.
+def forecast(session: Session, allowlist: Allowlist, wish: Wish, now: datetime | None = None) -> Forecast:
+    """Tell what `rollouts.start` would do with this wish: bots, waves, who waits for which hour, the end.
 
     Raises:
         ServiceError: whatever `rollouts.start` would refuse.
     """
-    checked = choosing.require_startable(session, allowlist, release, strategy, parameters)
-    chosen = choosing.choose(session, release, audience, bots, image)
+    checked = choosing.require_startable(session, allowlist, wish)
+    chosen = choosing.choose(session, wish)
     entrants = [
         Entrant(
             candidate.bot.node_id,
@@ -49,12 +36,12 @@ def forecast(
             candidate.bot.release_channel is Channel.CANARY,
         )
         for candidate in chosen
-        if audiences.left_out(candidate, release, audience) is None
+        if audiences.left_out(candidate, wish.release, wish.audience) is None
     ]
     return rules.forecast(
-        strategy_for(strategy, checked),
+        strategy_for(wish.strategy, checked),
         entrants,
-        ignore_windows=ignore_windows,
+        ignore_windows=wish.ignore_windows,
         max_parallel=fleet.get(session).max_parallel,
         per_bot=_usual_duration(session),
         now=now or utcnow(),

@@ -5,8 +5,7 @@ These verbs only write down what is wanted. The orchestrator reads it, cuts wave
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
@@ -29,7 +28,7 @@ from portal.rules.allowlist import Allowlist
 from portal.services import audience as audiences
 from portal.services import choosing, releases, rollout_states
 from portal.services.audience import Candidate
-from portal.services.choosing import NothingToDoError
+from portal.services.choosing import NothingToDoError, Wish
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.outlook import forecast
 from portal.services.progress import Summary, summary
@@ -39,6 +38,7 @@ __all__ = [
     "NewerReleaseError",
     "NothingToDoError",
     "Summary",
+    "Wish",
     "abort",
     "add_bots",
     "forecast",
@@ -85,18 +85,7 @@ def list_recent(session: Session, limit: int = 50) -> Sequence[Rollout]:
 
 
 def start(
-    session: Session,
-    allowlist: Allowlist,
-    *,
-    release: Release,
-    strategy: StrategyName,
-    parameters: Mapping[str, Any],
-    audience: Audience,
-    bots: Collection[Bot] | None = None,
-    image: str | None = None,
-    ignore_windows: bool,
-    trigger: Trigger,
-    actor: User | None,
+    session: Session, allowlist: Allowlist, wish: Wish, *, trigger: Trigger = Trigger.OPERATOR, actor: User | None
 ) -> Rollout:
     """Begin to bring bots to a release. Their rows are made now; bots that come later belong to a later rollout.
 
@@ -105,13 +94,7 @@ def start(
     Args:
         session: the transaction.
         allowlist: which images may run here.
-        release: what is to run.
-        strategy: how to walk through the bots.
-        parameters: of the strategy; those not given have their defaults.
-        audience: organizations in automatic mode, all bots behind, or those named.
-        bots: exactly these, for the audience `named`.
-        image: only bots that follow this reference; see `audience.of_release` for what holds without it.
-        ignore_windows: do not wait for the hour each organization prefers.
+        wish: what is wanted, for whom.
         trigger: who wanted it.
         actor: the user who did.
 
@@ -120,22 +103,24 @@ def start(
         ConflictError: the release is quarantined or older than what its image points at, or the fleet is paused.
         NothingToDoError: no bot would be changed.
     """
-    checked = choosing.require_startable(session, allowlist, release, strategy, parameters)
-    chosen = choosing.choose(session, release, audience, bots, image)
+    checked = choosing.require_startable(session, allowlist, wish)
+    chosen = choosing.choose(session, wish)
     rollout = Rollout(
-        release=release,
-        strategy=strategy,
+        release=wish.release,
+        strategy=wish.strategy,
         parameters=checked,
         trigger=trigger,
-        audience=audience,
-        ignore_windows=ignore_windows,
+        audience=wish.audience,
+        ignore_windows=wish.ignore_windows,
         started_by=actor.id if actor else None,
     )
     session.add(rollout)
     session.flush()
     _take_out_of_others(session, [candidate.bot.id for candidate in chosen])
     add_bots(session, rollout, chosen)
-    rollout_states.record(session, "rollout.started", rollout, actor, bots=len(chosen), ignore_windows=ignore_windows)
+    rollout_states.record(
+        session, "rollout.started", rollout, actor, bots=len(chosen), ignore_windows=wish.ignore_windows
+    )
     return rollout
 
 
@@ -146,16 +131,7 @@ def add_bots(session: Session, rollout: Rollout, chosen: Iterable[Candidate]) ->
 
 
 def roll_back(
-    session: Session,
-    allowlist: Allowlist,
-    *,
-    release: Release,
-    reason: str,
-    strategy: StrategyName = StrategyName.ROLLING_WAVE,
-    parameters: Mapping[str, Any] | None = None,
-    image: str | None = None,
-    ignore_windows: bool = True,
-    actor: User | None,
+    session: Session, allowlist: Allowlist, *, release: Release, reason: str, actor: User | None
 ) -> Rollout:
     """Bring the whole fleet back to an earlier release.
 
@@ -169,18 +145,13 @@ def roll_back(
     with session.begin_nested():  # a refusal must leave no quarantine behind
         for newer in releases.newer_than(session, release):
             releases.quarantine(session, newer, reason, actor)
-        return start(
-            session,
-            allowlist,
+        wish = Wish(
             release=release,
-            strategy=strategy,
-            parameters=parameters or {},
+            strategy=StrategyName.ROLLING_WAVE,
             audience=Audience.ALL,
-            image=image,
-            ignore_windows=ignore_windows,
-            trigger=Trigger.OPERATOR,
-            actor=actor,
+            ignore_windows=True,
         )
+        return start(session, allowlist, wish, actor=actor)
 
 
 def update_now(
@@ -214,18 +185,14 @@ def update_now(
         raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")
     if digest not in release.digests:
         raise NewerReleaseError(release)
-    return start(
-        session,
-        allowlist,
+    wish = Wish(
         release=release,
         strategy=StrategyName.SINGLE_BOT,
-        parameters={},
         audience=Audience.NAMED,
         bots=[bot],
         ignore_windows=True,
-        trigger=trigger,
-        actor=actor,
     )
+    return start(session, allowlist, wish, trigger=trigger, actor=actor)
 
 
 def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor: User | None) -> Rollout:
@@ -245,18 +212,15 @@ def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor
     ]
     if not again:
         raise NothingToDoError("No bot of this rollout is left to try again.")
-    return start(
-        session,
-        allowlist,
+    wish = Wish(
         release=rollout.release,
         strategy=rollout.strategy,
         parameters=rollout.parameters,
         audience=Audience.NAMED,
         bots=again,
         ignore_windows=True,
-        trigger=Trigger.OPERATOR,
-        actor=actor,
     )
+    return start(session, allowlist, wish, actor=actor)
 
 
 def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:

@@ -10,7 +10,7 @@ from wtforms import SelectChoice
 
 from portal import htmx
 from portal.forms.rollouts import AbortForm, RolloutForm
-from portal.models import Audience, Rollout, StrategyName, Trigger, User
+from portal.models import Audience, Rollout, StrategyName
 from portal.services import catalogue, inventory, progress, releases, rollouts
 from portal.services.errors import ConflictError, InvalidError, ServiceError
 from portal.unit_of_work import session
@@ -49,7 +49,7 @@ def start() -> Answer:
     if not form.validate():
         return _new_page(form, _MARKED), 422
     try:
-        rollout = _start(form, operator)
+        rollout = rollouts.start(session(), current.allowlist(), _wish(form), actor=operator)
     except InvalidError as error:
         session().rollback()
         return _new_page(form, _noted(form, error)), 422
@@ -149,7 +149,7 @@ def _new_page(form: RolloutForm, refusal: str = "") -> Response:
     outlook = None
     if not refusal and form.release.data:
         try:
-            outlook = rollouts.forecast(session(), current.allowlist(), **_wishes(form))
+            outlook = rollouts.forecast(session(), current.allowlist(), _wish(form))
         except ServiceError as error:
             refusal = _noted(form, error)
     return htmx.page(
@@ -168,16 +168,12 @@ def _noted(form: RolloutForm, error: ServiceError) -> str:
     return str(error)
 
 
-def _wishes(form: RolloutForm) -> dict[str, Any]:
-    return {
-        "release": releases.get(session(), form.release.data),
-        "strategy": StrategyName(form.strategy.data),
-        "parameters": form.parameters(),
-        "audience": Audience(form.audience.data),
-        "bots": inventory.by_ids(session(), form.bots.data or []),
-        "ignore_windows": form.ignore_windows.data,
-    }
-
-
-def _start(form: RolloutForm, operator: User) -> Rollout:
-    return rollouts.start(session(), current.allowlist(), **_wishes(form), trigger=Trigger.OPERATOR, actor=operator)
+def _wish(form: RolloutForm) -> rollouts.Wish:
+    return rollouts.Wish(
+        release=releases.get(session(), form.release.data),
+        strategy=StrategyName(form.strategy.data),
+        parameters=form.parameters(),
+        audience=Audience(form.audience.data),
+        bots=inventory.by_ids(session(), form.bots.data or []),
+        ignore_windows=form.ignore_windows.data,
+    )

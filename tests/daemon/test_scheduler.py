@@ -17,7 +17,7 @@ from redis import Redis
 from daemon.context import Context
 from daemon.scheduler import Scheduler
 from portal.database import Database
-from portal.models import Audience, BotUpdate, PolledImage, Release, Rollout, StrategyName, Trigger, utcnow
+from portal.models import Audience, BotUpdate, PolledImage, Release, Rollout, StrategyName, utcnow
 from portal.queue import connect, open_queue, updates_of
 from portal.rules.allowlist import Allowlist
 from portal.services import rollouts
@@ -59,17 +59,13 @@ def add_release(database: Database) -> Release:
 
 def start_rollout(database: Database, release: Release) -> Rollout:
     with database.transaction() as session:
-        return rollouts.start(
-            session,
-            Allowlist.parse(["registry.test"]),
+        wish = rollouts.Wish(
             release=session.merge(release),
             strategy=StrategyName.IMMEDIATE,
-            parameters={},
             audience=Audience.ALL,
             ignore_windows=True,
-            trigger=Trigger.OPERATOR,
-            actor=None,
         )
+        return rollouts.start(session, Allowlist.parse(["registry.test"]), wish, actor=None)
 
 
 def updates_of_rollout(database: Database, rollout: Rollout) -> list[BotUpdate]:

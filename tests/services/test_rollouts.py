@@ -121,18 +121,15 @@ def test_an_image_outside_the_allowlist_is_refused(world: World) -> None:
     [bot] = world.add_bots(1)
     new = world.push("2.0.0")
 
-    with loaded(world, bot) as (session, _, root), pytest.raises(InvalidError, match="FLEET_IMAGE_ALLOWLIST"):
-        rollouts.start(
-            session,
-            Allowlist.parse(["ghcr.io/acme-other"]),
+    with loaded(world, bot) as (session, _, root):
+        wish = rollouts.Wish(
             release=session.get_one(Release, new),
             strategy=StrategyName.IMMEDIATE,
-            parameters={},
             audience=Audience.ALL,
             ignore_windows=True,
-            trigger=Trigger.OPERATOR,
-            actor=root,
         )
+        with pytest.raises(InvalidError, match="FLEET_IMAGE_ALLOWLIST"):
+            rollouts.start(session, Allowlist.parse(["ghcr.io/acme-other"]), wish, actor=root)
 
 
 def test_nothing_starts_in_a_paused_fleet(world: World) -> None:
@@ -372,17 +369,15 @@ def test_the_summary_adds_up_and_speaks(world: World) -> None:
 def test_the_forecast_says_what_then_happens(world: World) -> None:
     world.add_bots(9)
     new = world.push("2.0.0")
-    arguments: dict[str, Any] = {
-        "strategy": StrategyName.ROLLING_WAVE,
-        "parameters": {},
-        "audience": Audience.ALL,
-        "ignore_windows": True,
-    }
     with world.database.reading() as session:
-        told = rollouts.forecast(
-            session, ALLOWLIST, release=session.get_one(Release, new), now=world.now, **arguments
+        wish = rollouts.Wish(
+            release=session.get_one(Release, new),
+            strategy=StrategyName.ROLLING_WAVE,
+            audience=Audience.ALL,
+            ignore_windows=True,
         )
-    rollout = world.start(new, **arguments)
+        told = rollouts.forecast(session, ALLOWLIST, wish, world.now)
+    rollout = world.start(new)
     world.run()
 
     with world.database.reading() as session:

@@ -28,7 +28,6 @@ from portal.models import (
     StrategyName,
     TenantMode,
     TenantUpdateConfig,
-    Trigger,
     UpdateState,
     User,
     move,
@@ -128,19 +127,15 @@ class World:
         with self.database.transaction() as session:
             arguments: dict[str, Any] = {
                 "strategy": StrategyName.ROLLING_WAVE,
-                "parameters": {},
                 "audience": Audience.NAMED if bot_ids else Audience.ALL,
                 "ignore_windows": True,
-                "trigger": Trigger.OPERATOR,
             }
-            return rollouts.start(
-                session,
-                ALLOWLIST,
+            wish = rollouts.Wish(
                 release=releases.get(session, release_id),
                 bots=[session.get_one(Bot, bot_id) for bot_id in bot_ids],
-                actor=session.get_one(User, self.root_id),
                 **arguments | values,
-            ).id
+            )
+            return rollouts.start(session, ALLOWLIST, wish, actor=session.get_one(User, self.root_id)).id
 
     def set_mode(self, mode: FleetMode) -> None:
         """Switch the whole fleet."""

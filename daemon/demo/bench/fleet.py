@@ -20,7 +20,6 @@ from portal.models import (
     Rollout,
     Step,
     StrategyName,
-    Trigger,
     UpdateState,
     User,
     move,
@@ -60,17 +59,14 @@ def found(session: Session) -> tuple[User, Release]:
 
 def start(session: Session, release: Release, operator: User) -> Rollout:
     """Start a rollout of the whole fleet whose second wave takes everybody."""
-    return rollouts.start(
-        session,
-        Allowlist.parse(["registry.example"]),
+    wish = rollouts.Wish(
         release=release,
         strategy=StrategyName.ROLLING_WAVE,
         parameters={"percentage": 100, "pause_seconds": 0},
         audience=Audience.ALL,
         ignore_windows=True,
-        trigger=Trigger.OPERATOR,
-        actor=operator,
     )
+    return rollouts.start(session, Allowlist.parse(["registry.example"]), wish, actor=operator)
 
 
 def work(database: Database, update_ids: Iterable[str]) -> None:

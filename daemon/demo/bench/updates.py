@@ -27,7 +27,6 @@ from portal.models import (
     Org,
     Step,
     StrategyName,
-    Trigger,
     UpdateState,
     User,
     utcnow,
@@ -108,15 +107,11 @@ def _poll(database: Database, settings: Settings, image: str) -> None:
 
 
 def _start(session: Session, settings: Settings, bot: Bot) -> None:
-    rollouts.start(
-        session,
-        Allowlist.parse(settings.fleet_image_allowlist),
+    wish = rollouts.Wish(
         release=releases.targets(session)[bot.image],
         strategy=StrategyName.SINGLE_BOT,
-        parameters={},
         audience=Audience.NAMED,
         bots=[bot],
         ignore_windows=True,
-        trigger=Trigger.OPERATOR,
-        actor=None,
     )
+    rollouts.start(session, Allowlist.parse(settings.fleet_image_allowlist), wish, actor=None)
