@@ -50,7 +50,7 @@ lint: install ## Check format, style, types and templates
 .PHONY: test
 test: system install lint ## Install what is missing, lint, run all tests on SQLite and PostgreSQL
 	@echo "==> Running the tests"
-	@FLOTILLA_TEST_DATABASES=sqlite,postgresql .venv/bin/python -m pytest -n 3 --dist loadfile
+	@FLOTILLA_TEST_DATABASES=sqlite,postgresql .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo
 demo: system-for-demo install ## Run a whole platform on this machine to look at (ONCE=1: prove an update and a rollback, then end)

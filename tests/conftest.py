@@ -35,15 +35,22 @@ from tests.support.redis import running_redis
 
 SECRET_KEY = "a key for tests, long enough to be accepted"
 
-SLOW = {"browser", "engine", "work"}
-"""Fixtures whose tests are about containers, pages on a screen or processes, and not about the database."""
+ONCE = {"docker", "browser", "processes"}
+"""Marks of slow tests, which are about containers, screens or processes and hardly about the database."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once for every kind of database asked for; where other things are slow, for the first only."""
+    """Run a test once for every kind of database asked for; one with a mark of `ONCE` for the first kind only."""
     if "database_kind" in metafunc.fixturenames:
         kinds = databases.kinds()
-        metafunc.parametrize("database_kind", kinds[:1] if SLOW & set(metafunc.fixturenames) else kinds)
+        marks = {mark.name for mark in metafunc.definition.iter_markers()}
+        metafunc.parametrize("database_kind", kinds[:1] if marks & ONCE else kinds)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slowest, so that no process is left alone with them when all others have finished."""
+    items.sort(key=lambda item: item.get_closest_marker("docker") is None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -21,6 +21,8 @@ from tests.daemon.processes import Process, end, is_alive, running, wait_until
 from tests.daemon.rows import add_node
 from tests.daemon.work_for_tests import PREFIX
 
+pytestmark = pytest.mark.processes
+
 GENEROUS = "60"
 
 

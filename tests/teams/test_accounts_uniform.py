@@ -18,7 +18,7 @@ from portal.models import OneTimeToken, OutgoingMail
 from tests.teams.conftest import Cast
 from tests.teams.people import OTHER_PASSWORD, browser, give_password
 
-TOKEN = r'(csrf[-_]token" (?:content|value)=")[^"]+'
+TOKEN = r'(csrf_token" value="|X-CSRFToken": ")[^"]+'
 KNOWN, UNKNOWN = "alice@example.com", "alina@example.com"
 
 

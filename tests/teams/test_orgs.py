@@ -135,8 +135,8 @@ def test_what_a_tab_of_one_organization_sends_never_acts_on_another(
     right = {"HX-Request": "true", "X-Tenant-Id": second.id}
     assert bob.post("/o/beta/settings/name", data=data, headers=right).status_code == 204
     assert org(database, "beta").name == "Renamed"
-    # Pages name the organization for their script.
-    assert f'name="tenant" content="{second.id}"' in bob.get("/o/beta/").text
+    # Pages say for htmx whose they are.
+    assert f'"X-Tenant-Id": "{second.id}"' in bob.get("/o/beta/").text
 
 
 def test_renaming_keeps_the_address_and_is_logged_once(signed_in: SignedIn, database: Database) -> None:
