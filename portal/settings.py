@@ -13,6 +13,7 @@ from environs.exceptions import EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import Length, OneOf, Range
 
+SUBMISSION_PORT = 587
 _DEVELOPMENT_KEY = "for development only: this key signs nothing that matters"
 
 
@@ -115,13 +116,16 @@ class Settings:
 
 
 def _mail(env: FileAwareEnv) -> MailSettings:
+    port = env.int("MAIL_PORT", SUBMISSION_PORT, validate=Range(min=1, max=65535))
+    use_ssl = env.bool("MAIL_USE_SSL", False)
     return MailSettings(
         server=env.str("MAIL_SERVER", None),
-        port=env.int("MAIL_PORT", 587, validate=Range(min=1, max=65535)),
+        port=port,
         username=env.str("MAIL_USERNAME", None),
         password=env.str("MAIL_PASSWORD", None),
-        use_tls=env.bool("MAIL_USE_TLS", False),
-        use_ssl=env.bool("MAIL_USE_SSL", False),
+        # On the port for sending mail a password must not travel in the clear because nobody thought of it.
+        use_tls=env.bool("MAIL_USE_TLS", port == SUBMISSION_PORT and not use_ssl),
+        use_ssl=use_ssl,
         sender=env.str("MAIL_SENDER", "flotilla@localhost"),
     )
 

@@ -56,6 +56,24 @@ def test_an_unreadable_secret_file_is_a_clear_refusal(monkeypatch: pytest.Monkey
         Settings.from_environment()
 
 
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, True),
+        ({"MAIL_PORT": "25"}, False),
+        ({"MAIL_USE_SSL": "true"}, False),
+        ({"MAIL_USE_TLS": "false"}, False),
+        ({"MAIL_PORT": "25", "MAIL_USE_TLS": "true"}, True),
+    ],
+)
+def test_on_the_submission_port_mail_is_encrypted_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, expected: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().mail.use_tls is expected
+
+
 def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "s3cret-" * 8)
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://u:passw0rd@localhost/x")

@@ -1,4 +1,4 @@
-"""The offer of an update as one person sees it: badge, what is new, and "Later"."""
+"""The offer of an update as people see it: what is new, and "Later"."""
 
 from __future__ import annotations
 
@@ -24,27 +24,26 @@ class Offer:
     release: Release
     news: Sequence[Release]
     """Every release since the one that runs, the newest first: their changelogs are shown together."""
-    snoozed: bool
-    """The person said "Later" to this very release not long ago."""
 
 
-def offer(session: Session, bot: Bot, user: User, now: datetime) -> Offer | None:
+def offer(session: Session, bot: Bot) -> Offer | None:
     """The update this bot may take; None when it runs what it should."""
     release = releases.behind(session, bot)
     if release is None:
         return None
-    notice = session.get(UpdateNotice, (user.id, bot.id, release.id))
-    return Offer(
-        release=release,
-        news=_since(session, bot, release),
-        snoozed=notice is not None and now < notice.snoozed_until,
-    )
+    return Offer(release=release, news=_since(session, bot, release))
 
 
 def snooze(session: Session, bot: Bot, user: User, release: Release, now: datetime) -> None:
     """Remember "Later" for this person, bot and release."""
     session.merge(UpdateNotice(user_id=user.id, bot_id=bot.id, release_id=release.id, snoozed_until=now + SNOOZE))
     session.flush()
+
+
+def put_off(session: Session, user: User, now: datetime) -> dict[tuple[str, str], datetime]:
+    """Until when this person does not want to be asked, by the ids of bot and release."""
+    query = sa.select(UpdateNotice).where(UpdateNotice.user_id == user.id, UpdateNotice.snoozed_until > now)
+    return {(notice.bot_id, notice.release_id): notice.snoozed_until for notice in session.scalars(query)}
 
 
 def _since(session: Session, bot: Bot, target: Release) -> Sequence[Release]:

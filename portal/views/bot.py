@@ -72,6 +72,7 @@ def later(slug: str, bot_id: str) -> Answer:
     release = releases.behind(session(), bot)
     if release is not None and request.form.get("digest") in release.digests:
         notices.snooze(session(), bot, mine.user, release, utcnow())
+        flash(f"{release.version} is offered again in 48 hours.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
@@ -85,6 +86,7 @@ def _page(mine: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
         org=mine.org,
         bot=bot,
         line=line,
+        put_off=notices.put_off(session(), mine.user, utcnow()),
         form=form,
         updates=history.updates(session(), bot),
         happenings=audit.of_bot(session(), bot),
@@ -98,7 +100,7 @@ def _changelog(mine: OrgAccess, bot: Bot, refusal: str = "") -> Response:
         access=mine,
         org=mine.org,
         bot=bot,
-        offer=notices.offer(session(), bot, mine.user, utcnow()),
+        offer=notices.offer(session(), bot),
         paused=fleet.get(session()).mode is FleetMode.PAUSED,
         refusal=refusal,
     )

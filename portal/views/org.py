@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from portal import htmx
-from portal.services import inventory
+from portal.models import utcnow
+from portal.services import inventory, notices
 from portal.unit_of_work import session
 from portal.views import access
 
@@ -22,4 +23,5 @@ def home(slug: str) -> Response:
         access=mine,
         org=mine.org,
         lines=inventory.of_org(session(), mine.org),
+        put_off=notices.put_off(session(), mine.user, utcnow()),
     )

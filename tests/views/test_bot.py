@@ -1,5 +1,7 @@
 """A bot's pages: badge, changelog, "Update now", "Later"."""
 
+from datetime import timedelta
+
 from flask.testing import FlaskClient
 
 from portal.database import Database
@@ -74,13 +76,35 @@ def test_a_paused_fleet_disables_the_button_and_says_why(signed_in: SignedIn, sc
     assert press(signed_in("alice"), scene) == 409
 
 
-def test_later_is_remembered_and_the_badge_stays(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_later_is_remembered_for_one_person_and_the_badge_stays(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
     alice = signed_in("alice")
     for _ in range(2):
         assert alice.post(address(scene, "/later"), data={"digest": scene.new_digest}).status_code == 303
     with database.reading() as session:
         assert session.query(UpdateNotice).one().release_id == scene.new
-    assert alice.get("/o/acme/").text.count("Update available") == 3
+    cards = alice.get("/o/acme/").text
+    assert (cards.count("Update available"), cards.count("asked again")) == (3, 1)
+    assert "asked again" in alice.get(address(scene)).text
+    assert "asked again" not in signed_in("carol").get("/o/acme/").text
+
+
+def test_later_ends_after_two_days_or_with_a_newer_release(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    alice = signed_in("alice")
+    alice.post(address(scene, "/later"), data={"digest": scene.new_digest})
+    with database.transaction() as session:
+        session.query(UpdateNotice).one().snoozed_until -= timedelta(hours=48)
+    assert "asked again" not in alice.get("/o/acme/").text
+
+    alice.post(address(scene, "/later"), data={"digest": scene.new_digest})
+    with database.transaction() as session:
+        session.query(PolledImage).one().release_id = release(session, "1.6.0", "e", 0).id
+    cards = alice.get("/o/acme/").text
+    assert "Update available: 1.6.0" in cards
+    assert "asked again" not in cards
 
 
 def test_a_bot_that_went_back_says_so(signed_in: SignedIn, scene: Scene, database: Database) -> None:
