@@ -18,15 +18,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.context import Context
 from daemon.engine import connect
+from daemon.mail.post_office import NotNow, greet
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from daemon.scheduler import LEASE
 from daemon.update.errors import UpdateFailed
+from daemon.update.names import INSTALL_LABEL
+from daemon.update.snapshots import Helper
 from portal.extensions import ROOT
 from portal.models import Node, PolledImage
 from portal.rules.references import parse_reference
-from portal.services import leases, nodes
+from portal.services import fleet, leases, nodes
 
 _LEAST_FREE_BYTES = 1024**3
 
@@ -55,6 +58,7 @@ def examine(context: Context) -> Iterator[Finding]:
     yield _look("disk", lambda: _disk(context))
     yield _look("redis", lambda: _redis(context))
     yield _look("workers", lambda: _workers(context))
+    yield _look("mail", lambda: _mail(context))
     database = _look("database", lambda: _database(context))
     yield database
     if not database.well:
@@ -65,7 +69,7 @@ def examine(context: Context) -> Iterator[Finding]:
         followed = sa.select(PolledImage.image).where(~PolledImage.asked_once)
         images = list(session.scalars(followed.order_by(PolledImage.image)))
     for node in all_nodes:
-        yield _look(f"engine {node.name}", lambda node=node: _engine(node))  # type: ignore[misc]
+        yield _look(f"engine {node.name}", lambda node=node: _engine(context, node))  # type: ignore[misc]
     for registry, image in {parse_reference(image).registry: image for image in images}.items():
         yield _look(f"registry {registry}", lambda image=image: _registry(context, image))  # type: ignore[misc]
 
@@ -73,7 +77,7 @@ def examine(context: Context) -> Iterator[Finding]:
 def _look(subject: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, True, check())
-    except (Ill, RegistryError, UpdateFailed, DockerException) as error:
+    except (Ill, RegistryError, UpdateFailed, DockerException, NotNow) as error:
         return Finding(subject, False, str(error))
     except RedisError as error:
         return Finding(
@@ -85,10 +89,13 @@ def _look(subject: str, check: Callable[[], str]) -> Finding:
 
 def _disk(context: Context) -> str:
     folder = context.settings.data_dir
-    free = shutil.disk_usage(folder).free
+    return _room(shutil.disk_usage(folder).free, str(folder))
+
+
+def _room(free: int, where: str) -> str:
     if free < _LEAST_FREE_BYTES:
-        raise Ill(f"only {free // 1024**2} MB are free in {folder}; make room")
-    return f"{free // 1024**3} GB are free in {folder}"
+        raise Ill(f"only {free // 1024**2} MB are free in {where}; make room")
+    return f"{free // 1024**3} GB are free in {where}"
 
 
 def _redis(context: Context) -> str:
@@ -124,13 +131,25 @@ def _scheduler(context: Context) -> str:
     return "one leads"
 
 
-def _engine(node: Node) -> str:
+def _mail(context: Context) -> str:
+    mail = context.settings.mail
+    greet(mail)
+    return f"{mail.server}:{mail.port} takes mails"
+
+
+def _engine(context: Context, node: Node) -> str:
+    with context.database.transaction() as session:
+        install = fleet.get(session).install_id
     with closing(connect(node)) as engine:
         version = engine.version()
-    platform = f"{version['Os']}/{version['Arch']}"
-    if platform != node.platform:
-        raise Ill(f"is {platform}, but the node was added as {node.platform}")
-    return f"answers, version {version['Version']}"
+        platform = f"{version['Os']}/{version['Arch']}"
+        if platform != node.platform:
+            raise Ill(f"is {platform}, but the node was added as {node.platform}")
+        # Without this image, and room for what it writes, no bot of the node is ever updated.
+        helper = Helper(engine, context.settings.snapshot_image, {INSTALL_LABEL: install}, f"doctor{install}")
+        helper.require_image()
+        room = _room(helper.free_space(node.snapshot_dir), f"{node.snapshot_dir} on the node")
+    return f"answers, version {version['Version']}; takes snapshots; {room}"
 
 
 def _registry(context: Context, image: str) -> str:

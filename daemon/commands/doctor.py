@@ -10,7 +10,7 @@ from daemon.doctor import examine
 
 @click.command()
 def doctor() -> None:
-    """Look at database, Redis, workers, scheduler, engines, registries and disk.
+    """Look at disk, Redis, workers, mail server, database, scheduler, engines and registries.
 
     The exit code is 1 when something is wrong.
     """

@@ -6,7 +6,8 @@ import logging
 import re
 import smtplib
 import ssl
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from flask import Flask
@@ -57,12 +58,28 @@ def deliver(settings: MailSettings, parcel: Parcel) -> None:
         NotNow: it does not want this mail now.
         Refused: it refuses this mail for good.
     """
+    with _connected(settings) as connection:
+        connection.send(_message(parcel))
+
+
+def greet(settings: MailSettings) -> None:
+    """Sign in at the server as for a mail, but send none.
+
+    Raises:
+        Unusable: as `deliver` says.
+    """
+    with _connected(settings):
+        pass
+
+
+@contextmanager
+def _connected(settings: MailSettings) -> Iterator[Connection]:
     if settings.server is None:
         raise Unusable("No mail server is set: give MAIL_SERVER its address.")
     app = _app(settings)
     try:
         with app.app_context(), _CarefulConnection(app.extensions["mail"]) as connection:
-            connection.send(_message(parcel))
+            yield connection
     except (smtplib.SMTPException, OSError, BadHeaderError, UnicodeError) as error:
         raise _explained(error, settings) from None
 

@@ -10,11 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from portal.models import TokenPurpose, User
-from portal.rules import addresses
+from portal.rules import addresses, names
 from portal.services import events, mail, one_time_tokens, sessions
 from portal.services.errors import ConflictError, InvalidError
-
-LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,14 @@ def checked_address(email: str) -> str:
 
 
 def checked_name(name: str) -> str:
-    """A person's name as one printable line, without the blanks around it.
+    """The name of a person or an organization as one line that can be seen, without the blanks around it.
 
     Raises:
         InvalidError: it is none.
     """
-    name = name.strip()
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise InvalidError(f"A name has 1 to {LONGEST_NAME} printable characters.", field="name")
+    name = names.cleaned(name)
+    if problem := names.problem_of(name):
+        raise InvalidError(problem, field="name")
     return name
 
 

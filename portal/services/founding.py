@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from datetime import timedelta
 from itertools import count
 
@@ -12,14 +11,12 @@ from sqlalchemy.orm import Session
 
 from portal.models import Membership, MembershipRole, Org, OrgState, User, utcnow
 from portal.policy import Action
-from portal.rules import addresses, slugs
+from portal.rules import addresses, names, slugs
 from portal.services import accounts, events, orgs
 from portal.services.errors import ConflictError, InvalidError, StaleError
 
 SLUG_RESERVED = timedelta(days=30)
 """How long nobody else gets the slug of an organization that was deleted, so that old links lead nowhere foreign."""
-
-_LONGEST_NAME = 100
 
 
 def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id: str | None = None) -> Org:
@@ -36,7 +33,7 @@ def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id
         InvalidError: a field makes no sense; it names the field.
         ConflictError: the slug is taken.
     """
-    name = _checked_name(name)
+    name = accounts.checked_name(name)
     slug = slug.strip() or _free_slug(session, name)
     if problem := slugs.problem_of(slug):
         raise InvalidError(problem, "slug")
@@ -83,7 +80,7 @@ def rename(session: Session, org: Org, name: str, *, version: int, actor: User) 
         StaleError: the organization was changed meanwhile.
         ForbiddenError: the actor may not do that (any more).
     """
-    name = _checked_name(name)
+    name = accounts.checked_name(name)
     org = orgs.lock_for(session, org, actor, Action.SET_ORG)
     if org.name == name:
         return org
@@ -94,13 +91,6 @@ def rename(session: Session, org: Org, name: str, *, version: int, actor: User) 
     session.flush()
     events.record(session, "org.renamed", actor_id=actor.id, org_id=org.id, data=data)
     return org
-
-
-def _checked_name(name: str) -> str:
-    name = unicodedata.normalize("NFC", name).strip()
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
-        raise InvalidError(f"A name has 1 to {_LONGEST_NAME} printable characters.", "name")
-    return name
 
 
 def _free_slug(session: Session, name: str) -> str:
@@ -121,7 +111,7 @@ def _owner(session: Session, email: str) -> User:
     user = accounts.with_address(session, email)
     if user is None:
         user = User(
-            email=email, email_normalized=addresses.normalized(email), name=email.partition("@")[0][:_LONGEST_NAME]
+            email=email, email_normalized=addresses.normalized(email), name=email.partition("@")[0][: names.LONGEST]
         )
         session.add(user)
         session.flush()

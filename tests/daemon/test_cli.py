@@ -297,7 +297,7 @@ def test_the_doctor_finds_what_is_missing(flotilla: Flotilla, database: Database
     result = flotilla("doctor")
 
     assert result.exit_code == 1
-    for line in ("ok     database", "WRONG  redis", "WRONG  scheduler", "WRONG  engine one"):
+    for line in ("ok     database", "WRONG  redis", "WRONG  mail", "WRONG  scheduler", "WRONG  engine one"):
         assert line in result.output
 
 

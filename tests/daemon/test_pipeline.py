@@ -20,6 +20,7 @@ from portal.models import Bot, Release
 from portal.settings import Settings
 from tests.daemon.processes import end, running, wait_until
 from tests.support.images import ReferenceImages
+from tests.support.mail import Mailbox
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
@@ -69,7 +70,16 @@ def surroundings(
 
 
 @pytest.fixture
-def place(surroundings: None, database: Database, parts: Callable[..., Place], tmp_path: Path) -> Iterator[Place]:
+def mail_server(smtp: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where mails go."""
+    monkeypatch.setenv("MAIL_SERVER", smtp.host)
+    monkeypatch.setenv("MAIL_PORT", str(smtp.port))
+
+
+@pytest.fixture
+def place(
+    surroundings: None, mail_server: None, database: Database, parts: Callable[..., Place], tmp_path: Path
+) -> Iterator[Place]:
     """Everything there is, with worker and scheduler running."""
     place = parts(database, tmp_path)
     with (
@@ -141,4 +151,7 @@ def test_from_an_empty_database_through_a_good_and_a_bad_release(place: Place, d
     assert "rolled back" in output
     assert read_notes(address(place)) == notes
     assert SECOND.version in flotilla("bots", "list")
-    assert "ok     engine local" in flotilla("doctor")
+    healthy = flotilla("doctor")
+    assert "ok     engine local: answers" in healthy
+    assert "takes snapshots" in healthy
+    assert "ok     mail" in healthy

@@ -40,9 +40,9 @@ class Office:
     settings: Settings
 
     def serves(self, mailbox: Mailbox, **options: Any) -> None:
-        """Send to that server from now on."""
-        server = replace(self.settings.mail, server=mailbox.host, port=mailbox.port, **options)
-        self.settings = replace(self.settings, mail=server)
+        """Send to that server from now on, in the clear unless the options say otherwise."""
+        address: dict[str, Any] = {"server": mailbox.host, "port": mailbox.port, "use_tls": False}
+        self.settings = replace(self.settings, mail=replace(self.settings.mail, **address | options))
 
     def post(self, template: str, to: str = "new@example.com", **context: str) -> str:
         """Write a mail; its id."""
