@@ -116,10 +116,11 @@ def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> N
         EngineUnreachable: the engine itself stopped answering.
     """
     try:
-        for message in _pull_messages(engine, image, auth):
-            # A pull that fails on the way still has status 200; only the stream says so.
-            if "error" in message:
-                raise PullFailed(f"Pulling {image} failed: {message['error']}", transient=True)
+        # A pull that fails on the way still has status 200; only the stream says so. It is read to its end either
+        # way, or its connection would stay open.
+        errors = [message["error"] for message in _pull_messages(engine, image, auth) if "error" in message]
+        if errors:
+            raise PullFailed(f"Pulling {image} failed: {errors[0]}", transient=True)
         engine.inspect_image(image)  # type: ignore[no-untyped-call]
     except ImageNotFound as error:
         raise PullFailed(f"Pulling {image} failed: {error.explanation}") from error

@@ -64,8 +64,11 @@ def pids(folder: Path) -> tuple[int, int]:
 
 @contextmanager
 def working(redis_url: str, folder: Path, grace: str = GENEROUS) -> Iterator[Work]:
-    with running("tests.daemon.work_for_tests", grace, log=folder / "log") as process:
-        yield Work(process, connect(redis_url), folder)
+    with (
+        connect(redis_url) as redis,
+        running("tests.daemon.work_for_tests", grace, log=folder / "log") as process,
+    ):
+        yield Work(process, redis, folder)
         print((folder / "log").read_text())  # noqa: T201 - shown when a test fails
 
 
@@ -163,8 +166,8 @@ def test_a_job_beyond_the_grace_is_cut_off(
 @contextmanager
 def redis_server(folder: Path) -> Iterator[Process]:
     with running("daemon.cli", "redis", log=folder / "redis-log") as process:
-        client = Redis(unix_socket_path=str(folder / "redis.sock"))
-        wait_until(lambda: answers(client), "Redis answers")
+        with Redis(unix_socket_path=str(folder / "redis.sock")) as client:
+            wait_until(lambda: answers(client), "Redis answers")
         yield process
 
 

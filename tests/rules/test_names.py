@@ -5,18 +5,14 @@ import pytest
 from portal.rules import names
 
 
-@pytest.mark.parametrize(
-    "typed", ["Nora", "  Nora ", "Zoë", "Zoe\u0308", "李", "O'Neil & Co", "\u3164x", 100 * "n"]
-)
+@pytest.mark.parametrize("typed", ["Nora", "  Nora ", "Zoë", "Zoe\u0308", "李", "O'Neil & Co", "\u3164x", 100 * "n"])
 def test_a_name_can_be_seen(typed: str) -> None:
     cleaned = names.cleaned(typed)
     assert names.problem_of(cleaned) is None
     assert cleaned == names.cleaned(cleaned)
 
 
-@pytest.mark.parametrize(
-    "typed", ["", "  ", "\u3164", "\u2800 \u2800", "two\nlines", "\u200b", 101 * "n"]
-)
+@pytest.mark.parametrize("typed", ["", "  ", "\u3164", "\u2800 \u2800", "two\nlines", "\u200b", 101 * "n"])
 def test_what_cannot_be_seen_on_one_line_is_none(typed: str) -> None:
     assert names.problem_of(names.cleaned(typed)) is not None
 

@@ -31,7 +31,7 @@ from portal.services import bot_leases, updates
 from portal.services.updates import Claim
 
 OLD, NEW, PLATFORM = (f"sha256:{character * 64}" for character in "abc")
-LATER = utcnow() + timedelta(minutes=5)
+LATER = utcnow() + timedelta(days=1)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A portal and its cast: alice owns Acme, carol is admin there, bob member; mallory is an outsider, root operates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from portal.app import create_app
 from portal.database import Database
+from portal.extensions import db
 from portal.models import Membership, MembershipRole, Org, User, utcnow
 from portal.security import session_cookie_name
 from portal.services import sessions
@@ -25,7 +26,7 @@ class Cast:
 
 
 @pytest.fixture
-def app(settings: Settings, redis_url: str) -> Flask:
+def app(settings: Settings, redis_url: str) -> Iterator[Flask]:
     """The portal on this test's database."""
     app = create_app(
         replace(
@@ -35,7 +36,10 @@ def app(settings: Settings, redis_url: str) -> Flask:
     app.testing = True
     # One test proves that tokens are asked for; in all others they would only be in the way.
     app.config["WTF_CSRF_ENABLED"] = False
-    return app
+    yield app
+    app.extensions["redis"].close()
+    with app.app_context():
+        db.engine.dispose()
 
 
 @pytest.fixture
