@@ -47,7 +47,7 @@ def restore(slug: str) -> None:
         org = org_inventory.with_slug(session, slug)
         bots = deletion.restore_as_provider(session, org, actor=None, now=utcnow())
     for bot in bots:
-        enqueue(context.redis, "daemon.jobs.follow_wish", bot.id, queue=updates_of(bot.node_id))
+        enqueue(context.redis, "daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
     click.echo(f"Organization {slug} is restored; its bots start again.")
 
 

@@ -79,7 +79,7 @@ def restore(org_id: str) -> Answer:
     operator = access.operator()
     org = org_inventory.get(session(), org_id).org
     for bot in deletion.restore_as_provider(session(), org, actor=operator, now=utcnow()):
-        later("daemon.jobs.follow_wish", bot.id, queue=updates_of(bot.node_id))
+        later("daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
     flash(f"{org.name} is restored; its bots start again.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 

@@ -159,6 +159,6 @@ def test_a_deletion_is_taken_back(
         assert session.get_one(Org, bot.org_id).state is OrgState.ACTIVE
         assert session.get_one(Bot, bot.id).desired_state is DesiredState.RUNNING
     (job,) = open_queue(connect(redis_url), updates_of(node.id)).jobs
-    assert (job.func_name, job.args) == ("daemon.jobs.follow_wish", [bot.id])
+    assert (job.func_name, job.args) == ("daemon.jobs.follow_desired_state", [bot.id])
     assert flotilla("orgs", "restore", "desk").exit_code == REFUSED
     assert flotilla("orgs", "restore", "nowhere").exit_code == REFUSED

@@ -128,5 +128,5 @@ def test_a_deletion_is_taken_back_for_an_owner_who_cannot(
         assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
         assert {bot.desired_state for bot in session.query(Bot)} == {DesiredState.RUNNING}
     jobs = open_queue(app.extensions["redis"], updates_of(scene.node)).jobs
-    assert [job.func_name for job in jobs] == ["daemon.jobs.follow_wish"] * 3
+    assert [job.func_name for job in jobs] == ["daemon.jobs.follow_desired_state"] * 3
     assert root.post(f"{here}/restore").status_code == 409
