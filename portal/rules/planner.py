@@ -60,7 +60,9 @@ class Part:
     never_ran: bool = False
     """It failed before the release's code ran on it (no snapshot could be taken …): that condemns no release."""
     turned_unhealthy: bool = False
-    """It was updated, and has been seen unhealthy since."""
+    """It was updated, and has been down since for longer than a start may take."""
+    in_doubt: bool = False
+    """It was updated and is down just now, as when its node restarts: no wave is cut until that is settled."""
     progress_at: datetime | None = None
     """When it last began or finished a step."""
     ended_at: datetime | None = None
@@ -168,7 +170,7 @@ def plan(view: View, now: datetime) -> list[Decision]:
     if not any(part.stage in UNENDED for part in view.parts):
         return [*decisions, Complete()]
     wave = _unbegun(view)
-    if not wave and not any(part.stage is Stage.IN_FLIGHT for part in view.parts):
+    if not wave and not any(part.stage is Stage.IN_FLIGHT or part.in_doubt for part in view.parts):
         wave = _next_wave(view, now)
         if wave:
             decisions.append(Cut(last_wave(view) + 1, _ids(wave)))

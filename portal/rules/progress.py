@@ -34,7 +34,9 @@ def waits(view: View, now: datetime) -> list[str]:
     holds = Counter(part.hold for part in waiting if part.hold is not None)
     reasons = [f"{_bots(holds[hold])} {_WORDS[hold]}" for hold in Hold if holds[hold]]
     due = [part for part in waiting if is_due(part)]
-    if due and view.strategy.next_batch(facts_of(view, now)).canary and not any(part.may_be_canary for part in due):
+    if due and any(part.in_doubt for part in view.parts):
+        reasons.insert(0, "waiting to see whether a bot that was updated and is down comes back")
+    elif due and view.strategy.next_batch(facts_of(view, now)).canary and not any(part.may_be_canary for part in due):
         reasons.insert(0, "waiting for a bot that may go first: healthy, and all its data protected by snapshots")
     return reasons
 

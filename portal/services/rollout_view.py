@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
@@ -43,6 +44,8 @@ _STAGES = {
     UpdateState.SKIPPED: Stage.LEFT_OUT,
 }
 _DOWN = frozenset({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING})
+_NO_MORE_LOOKS = timedelta(minutes=1)
+"""A bot that was not looked at for so long says nothing: its node is in trouble, and that is no release's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,11 @@ def view(session: Session, rollout: Rollout, found: list[Entry], running: Mappin
         now: the moment.
     """
     settings = fleet.get(session)
+    strategy = strategy_for(rollout.strategy, rollout.parameters)
     busy = _running_elsewhere(session, rollout)
     return View(
-        strategy=strategy_for(rollout.strategy, rollout.parameters),
-        parts=[_part(rollout, entry, busy, now) for entry in found],
+        strategy=strategy,
+        parts=[_part(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in found],
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
         max_parallel=settings.max_parallel,
@@ -138,8 +142,9 @@ def running_per_node(session: Session) -> Counter[str]:
     return Counter(dict(session.execute(query).all()))
 
 
-def _part(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Part:
+def _part(rollout: Rollout, entry: Entry, busy: set[str], patience: timedelta, now: datetime) -> Part:
     update, bot = entry.update, entry.candidate.bot
+    down = _seen_down(update, bot, rollout.release)
     return Part(
         update_id=update.id,
         bot_id=bot.id,
@@ -153,7 +158,8 @@ def _part(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Part
         error=update.error or "",
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
-        turned_unhealthy=_turned_unhealthy(update, bot, rollout.release),
+        turned_unhealthy=down is not None and down.until - down.since >= patience,
+        in_doubt=down is not None and down.until - down.since < patience and now < down.until + _NO_MORE_LOOKS,
         progress_at=_progress_at(update),
         ended_at=update.ended_at,
     )
@@ -170,14 +176,21 @@ def _hold(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Hold
     return Hold.BUSY if bot.id in busy else None
 
 
-def _turned_unhealthy(update: BotUpdate, bot: Bot, release: Release) -> bool:
-    """Whether two looks in a row found an updated bot down, which people still want to run."""
+class _Down(NamedTuple):
+    since: datetime
+    until: datetime
+
+
+def _seen_down(update: BotUpdate, bot: Bot, release: Release) -> _Down | None:
+    """From when to when an updated bot, which people still want to run, was seen down; None for one that is not."""
     if update.state is not UpdateState.UPDATED or bot.desired_state is not DesiredState.RUNNING:
-        return False
+        return None
     if bot.state not in _DOWN or not releases.runs(bot, release):
-        return False
+        return None
     since, ended, checked = bot.state_since, update.ended_at, bot.checked_at
-    return since is not None and checked is not None and ended is not None and ended < since < checked
+    if since is None or checked is None or ended is None or since <= ended:
+        return None
+    return _Down(since, checked)
 
 
 def _progress_at(update: BotUpdate) -> datetime | None:

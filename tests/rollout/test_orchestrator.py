@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -26,6 +26,7 @@ from portal.models import (
     UpdateState,
     utcnow,
 )
+from portal.rules.strategies import HEALTH_CHECK_TIMEOUT
 from portal.services import releases, rollouts
 from tests.support.world import ALLOWLIST, World, bad
 
@@ -349,21 +350,58 @@ def test_bots_in_flight_without_progress_pause_the_rollout(world: World) -> None
     assert world.events()[-1] == "rollout.paused"
 
 
-def test_a_canary_that_turns_unhealthy_during_the_pause_ends_the_rollout(world: World) -> None:
-    first, *_ = world.add_bots(4)
-    world.push("2.0.0")
-    world.work(world.tick())
-    ill = {"state": BotState.UNHEALTHY, "state_since": world.now + timedelta(seconds=15)}
+def falls_ill(world: World, bot: str) -> datetime:
+    """Let a bot be seen down a moment after its update; since when."""
+    world.now += timedelta(seconds=15)
+    world.change(Bot, bot, state=BotState.UNHEALTHY, state_since=world.now, checked_at=world.now)
+    return world.now
 
-    world.change(Bot, first, **ill, checked_at=world.now + timedelta(seconds=15))
-    world.tick()
-    assert world.rollouts()[0].state is RolloutState.RUNNING, "one look may be an accident"
-    world.change(Bot, first, checked_at=world.now + timedelta(seconds=30))
+
+def test_a_canary_that_stays_down_after_its_update_ends_the_rollout(world: World) -> None:
+    first, *_ = world.add_bots(4)
+    new = world.push("2.0.0")
+    world.work(world.tick())
+    since = falls_ill(world, first)
+
+    while world.now < since + HEALTH_CHECK_TIMEOUT:
+        assert world.tick() == [], "nothing is built on a bot that is down"
+        assert world.rollouts()[0].state is RolloutState.RUNNING, "it may come back"
+        world.now += timedelta(seconds=15)
+        world.change(Bot, first, checked_at=world.now)
     world.tick()
 
     [rollout] = world.rollouts()
     assert rollout.state is RolloutState.ABORTED
     assert world.count(rollout.id) == {"updated": 1, "quarantined": 3}
+    with world.database.reading() as session:
+        assert session.get_one(Release, new).quarantined_at is not None
+
+
+def test_a_node_that_restarts_is_no_fault_of_the_release(world: World) -> None:
+    first, *_ = world.add_bots(4)
+    new = world.push("2.0.0")
+    world.work(world.tick())
+    since = falls_ill(world, first)
+    world.now += timedelta(seconds=90)
+    world.change(Bot, first, checked_at=world.now)
+    assert world.tick() == []
+
+    world.change(Bot, first, state=BotState.RUNNING, state_since=since + timedelta(seconds=100))
+    world.run()
+
+    assert world.rollouts()[0].state is RolloutState.COMPLETED
+    assert world.on(new) == 4
+
+
+def test_a_bot_nobody_can_look_at_any_more_holds_nobody_up(world: World) -> None:
+    first, *_ = world.add_bots(4)
+    world.push("2.0.0")
+    world.work(world.tick())
+    falls_ill(world, first)
+
+    world.now += timedelta(minutes=5)
+
+    assert len(world.tick()) == 1
 
 
 def test_a_quarantine_ends_open_rollouts_of_the_release(world: World) -> None:

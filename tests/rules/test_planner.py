@@ -146,6 +146,16 @@ def test_a_canary_that_turns_unhealthy_in_the_pause_aborts() -> None:
     ]
 
 
+def test_no_wave_is_cut_while_an_updated_bot_is_in_doubt_and_that_is_said() -> None:
+    doubtful = part(0, stage=Stage.UPDATED, wave=1, in_doubt=True)
+
+    shown = view(doubtful, *waiting(range(1, 5)))
+
+    assert plan(shown, NOW) == []
+    assert "comes back" in waits(shown, NOW)[0]
+    assert plan(view(doubtful), NOW) == [Complete()]
+
+
 def test_a_bot_that_turns_unhealthy_later_counts_against_the_threshold() -> None:
     def ill(number: int) -> list[Part]:
         return [part(one, stage=Stage.UPDATED, wave=2, turned_unhealthy=True) for one in range(1, number + 1)]
