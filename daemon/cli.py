@@ -9,7 +9,7 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, users
+from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
 from daemon.embedded_redis import CannotServe
 from daemon.update.errors import UpdateFailed
 from portal.rules.allowlist import ImageNotAllowed
@@ -106,6 +106,7 @@ for command in (
     orgs.orgs,
     releases.releases,
     rollouts.rollouts,
+    snapshots.snapshots,
     users.users,
 ):
     main.add_command(command)

@@ -75,6 +75,7 @@ _SENTENCES = {
     "rollout.started": "A rollout of {version} was started",
     "rollout.superseded": "The rollout of {version} gave way to a newer release",
     "session.ended": "{person} was signed out of {browsers}",
+    "snapshot.deleted": "An archive of {bot} was deleted",
     "transfer.accepted": "The organization was handed over",
     "transfer.declined": "{person} declined to become the owner",
     "transfer.ended": "The offer to {person} to become the owner ended with the membership",

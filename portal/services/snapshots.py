@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import BotUpdate, Snapshot, SnapshotState, move
+from portal.models import Bot, BotUpdate, Snapshot, SnapshotState, UpdateState, move
+from portal.services import events
+from portal.services.errors import ConflictError, NotFoundError
 
 
 def of_update(session: Session, update_id: str) -> list[Snapshot]:
@@ -35,3 +39,50 @@ def forget(session: Session, update_id: str) -> None:
     """The update's archives were deleted from the node's disk."""
     for snapshot in of_update(session, update_id):
         move(session, snapshot, snapshot.state, SnapshotState.DELETED)
+
+
+def kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot, Bot]]:
+    """Every archive that is still on a node's disk, or those of one bot; the newest first."""
+    query = (
+        sa.select(Snapshot, Bot)
+        .join(BotUpdate, BotUpdate.id == Snapshot.update_id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(Snapshot.state != SnapshotState.DELETED)
+        .order_by(Snapshot.created_at.desc(), Snapshot.archive)
+    )
+    found = session.execute(query.where(Bot.id == bot_id) if bot_id else query).all()
+    return [(snapshot, bot) for snapshot, bot in found]
+
+
+def of_bot(session: Session, snapshot_id: str) -> tuple[Snapshot, Bot]:
+    """An archive that is still there, and whose it is.
+
+    Raises:
+        NotFoundError: there is none with this id, or it was deleted.
+    """
+    found = [(snapshot, bot) for snapshot, bot in kept(session) if snapshot.id == snapshot_id]
+    if not found:
+        raise NotFoundError(f"There is no snapshot {snapshot_id!r}; `flotilla snapshots list` shows all.")
+    return found[0]
+
+
+def require_needless(session: Session, snapshot: Snapshot, bot: Bot) -> None:
+    """Make sure that nothing and nobody needs an archive any more.
+
+    Raises:
+        ConflictError: an update may still need it, or the bot needs a person, for whom it may be all there is.
+    """
+    if bot.needs_attention:
+        raise ConflictError(
+            f"{bot.name} needs a person first, and this archive may be all there is of its data."
+            " Put the bot right, say so with `flotilla bots clear`, then delete the archive."
+        )
+    if session.get_one(BotUpdate, snapshot.update_id).state is UpdateState.RUNNING:
+        raise ConflictError(f"An update of {bot.name} is under way and may need this archive.")
+
+
+def deleted(session: Session, snapshot: Snapshot, bot: Bot) -> None:
+    """Write down that an archive was deleted from its node's disk."""
+    move(session, snapshot, snapshot.state, SnapshotState.DELETED)
+    data = {"volume": snapshot.volume, "archive": snapshot.archive}
+    events.record(session, "snapshot.deleted", org_id=bot.org_id, bot_id=bot.id, data=data)

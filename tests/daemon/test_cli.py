@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from portal.database import Database
 from portal.models import (
+    Audience,
     Bot,
     BotUpdate,
     Event,
@@ -20,6 +21,10 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
+    Snapshot,
+    SnapshotState,
+    StrategyName,
+    Trigger,
     UpdateState,
     User,
     utcnow,
@@ -336,3 +341,30 @@ def test_a_node_with_bots_stays(flotilla: Flotilla, database: Database) -> None:
     assert result.exit_code == REFUSED
     assert "bots are on it: desk" in result.output
     assert count(database, Node) == 1
+
+
+def test_archives_that_outlived_their_update_are_listed(flotilla: Flotilla, database: Database) -> None:
+    node = add_node(database)
+    bot = add_bot(database, node)
+    release = add_release(database)
+    with database.transaction() as session:
+        rollout = Rollout(
+            release_id=release.id, strategy=StrategyName.IMMEDIATE, trigger=Trigger.OPERATOR, audience=Audience.ALL
+        )
+        session.add(rollout)
+        session.flush()
+        update = BotUpdate(rollout_id=rollout.id, bot_id=bot.id, state=UpdateState.NEEDS_ATTENTION)
+        session.add(update)
+        session.flush()
+        for volume, state in (("data", SnapshotState.VERIFIED), ("cache", SnapshotState.DELETED)):
+            archive = f"/snapshots/{volume}.tar"
+            row = Snapshot(update_id=update.id, node_id=node.id, volume=volume, archive=archive, state=state)
+            session.add(row)
+
+    listed = flotilla("snapshots", "list").output
+
+    assert "/snapshots/data.tar" in listed
+    assert "cache" not in listed
+    refused = flotilla("snapshots", "delete", "nosuch")
+    assert refused.exit_code == REFUSED
+    assert "flotilla snapshots list" in refused.output
