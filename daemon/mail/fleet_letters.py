@@ -1,4 +1,4 @@
-"""Mails about updates: one is available, bots were updated or not, a bot needs a person."""
+"""Mails about updates: one is available, bots were updated or not, a bot or a rollout needs a person."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from daemon.mail.letter import Composer, Desk, Letter, NoReason
-from portal.models import Bot, BotUpdate, Org, OrgState, Release, Rollout, UpdateState
-from portal.services import fleet_mail
+from portal.models import Bot, BotUpdate, Org, OrgState, Release, Rollout, RolloutState, UpdateState
+from portal.services import fleet_mail, progress
 
 
 def _update_available(desk: Desk) -> Letter:
@@ -50,13 +50,28 @@ def _rollback_failed(desk: Desk) -> Letter:
     return Letter("rollback_failed", f"{bot.name} of {bot.org.name} needs a person", names, facts)
 
 
+def _rollout_stopped(desk: Desk) -> Letter:
+    rollout = desk.row(Rollout, "rollout_id")
+    if rollout.state not in {RolloutState.PAUSED, RolloutState.ABORTED}:
+        raise NoReason("The rollout went on before the mail could be sent.")
+    names = {"reason": rollout.reason or "", "progress": progress.summary(desk.session, rollout, desk.now).words}
+    facts = {
+        "version": rollout.release.version,
+        "state": str(rollout.state),
+        "quarantined": rollout.release.quarantined_at is not None,
+        "link": desk.link(f"/admin/rollouts/{rollout.id}"),
+    }
+    return Letter("rollout_stopped", f"The rollout of {rollout.release.version} was {rollout.state}", names, facts)
+
+
 COMPOSERS: dict[str, Composer] = {
     "update_available": _update_available,
     "updated": _outcome,
     "update_failed": _outcome,
     "rollback_failed": _rollback_failed,
+    "rollout_stopped": _rollout_stopped,
 }
-"""Context: `org_id` with `release_id` or `rollout_id`; for the last one `update_id`."""
+"""Context: `org_id` with `release_id` or `rollout_id`; for the last two `update_id` and `rollout_id` alone."""
 
 
 def _org(desk: Desk) -> Org:

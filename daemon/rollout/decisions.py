@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
 from portal.rules.planner import Abort, Complete, Cut, Decision, Pause, PutBack, Retry, Start
-from portal.services import rollout_states
+from portal.services import fleet_mail, rollout_states
 
 
 def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
@@ -33,8 +33,10 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
                 started += update_ids
             case Pause(reason):
                 rollout_states.pause(session, rollout, reason, None)
+                fleet_mail.tell_stopped(session, rollout)
             case Abort(reason, quarantine):
                 rollout_states.abort(session, rollout, reason, None, quarantine=quarantine)
+                fleet_mail.tell_stopped(session, rollout)
             case Complete():
                 rollout_states.complete(session, rollout)
     return started

@@ -90,15 +90,20 @@ def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) 
 
 def call_operators(session: Session, update: BotUpdate) -> None:
     """A bot could not be brought back: tell every operator what to do."""
+    _post_to_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
+
+
+def tell_stopped(session: Session, rollout: Rollout) -> None:
+    """A rollout was paused or aborted by itself: tell every operator why."""
+    occasion = f"{rollout.id}:{rollout.state}:{rollout.resumed_at}"  # once resumed, it may stand still again
+    _post_to_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
+
+
+def _post_to_operators(session: Session, template: str, occasion: str, context: dict[str, str]) -> None:
     operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
     for person in session.scalars(operators):
-        mail.post(
-            session,
-            to=person.email,
-            template="rollback_failed",
-            dedupe_key=f"rollback_failed:{update.id}:{update.attempt}:{person.id}",
-            context={"update_id": update.id},
-        )
+        dedupe_key = f"{template}:{occasion}:{person.id}"
+        mail.post(session, to=person.email, template=template, dedupe_key=dedupe_key, context=context)
 
 
 def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.browser
 
 LINK = "https://portal.example.com/invite/rvinGknZo5UFeSbkK0ZMwMMbRvRXnU5jwZ0l8fPcb4E"
 NAMES = dict.fromkeys(
-    ("name", "org", "inviter", "owner", "bots", "updated", "back", "stuck", "bot", "node"), "A Name " + 40 * "x"
+    ("name", "org", "inviter", "owner", "bots", "updated", "back", "stuck", "bot", "node", "reason", "progress"),
+    "A Name " + 40 * "x",
 )
 FACTS: dict[str, Any] = {
     "link": LINK,
@@ -35,6 +36,8 @@ FACTS: dict[str, Any] = {
     "many": True,
     "sections": [{"title": "New", "items": ["Faxes are answered"]}],
     "instructions": "docker start 123456",
+    "state": "aborted",
+    "quarantined": True,
 }
 TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("*.jinja"))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
+from email.message import EmailMessage
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from portal.models import (
     OutgoingMail,
     Release,
     Rollout,
+    RolloutState,
     TenantMode,
     TenantUpdateConfig,
     UpdateState,
@@ -31,7 +34,7 @@ from portal.services.verdicts import Ending
 from tests.mail.conftest import BASE_URL, Office, bodies
 from tests.support.mail import Mailbox
 from tests.support.statements import counted_statements
-from tests.support.world import World
+from tests.support.world import World, bad
 
 CHANGELOG = {
     "version": "2.0.0",
@@ -75,6 +78,14 @@ class Fleet:
             for update in updates:
                 update.state = UpdateState.RUNNING
             return {update.bot_id: update.id for update in updates}
+
+    def resume(self, rollout_id: str) -> None:
+        """An operator lets a rollout go on, unless it does."""
+        with self.world.database.transaction() as session:
+            rollout = session.get_one(Rollout, rollout_id)
+            if rollout.state is RolloutState.PAUSED:
+                rollout_states.resume(session, rollout, None)
+                rollout.resumed_at = self.world.now
 
     def end(self, update_id: str, how: Ends) -> None:
         """A worker ends an update."""
@@ -239,6 +250,42 @@ def test_a_bot_that_is_stuck_calls_the_operators_with_instructions(
     told = next(message for message in smtp.messages if message["To"] != "root@example.com")
     assert "docker" not in bodies(told)[0]
     assert "Your provider has been told" in " ".join(bodies(told)[0].split())
+
+
+def to_operators(smtp: Mailbox) -> list[EmailMessage]:
+    return [message for message in smtp.messages if message["To"] == "root@example.com"]
+
+
+def test_operators_hear_that_a_bad_release_ended_its_rollout(fleet: Fleet, office: Office, smtp: Mailbox) -> None:
+    rollout = fleet.world.start(fleet.world.push("1.1.0"))
+    fleet.world.work(fleet.world.tick(), bad)
+    fleet.world.tick()
+    fleet.world.tick()
+
+    office.send_due()
+
+    (message,) = to_operators(smtp)
+    assert message["Subject"].endswith("was aborted")
+    text = " ".join(bodies(message)[0].split())
+    assert "the first bot to try this release failed" in text
+    assert "The release is quarantined" in text
+    assert f"{BASE_URL}/admin/rollouts/{rollout}" in text
+
+
+def test_operators_hear_of_each_standstill_unless_it_is_over(fleet: Fleet, office: Office, smtp: Mailbox) -> None:
+    rollout = fleet.world.start(fleet.world.push("1.1.0"))
+    fleet.world.begin(*fleet.world.tick())
+    for heard in (1, 1, 2):
+        fleet.world.now += timedelta(minutes=11)
+        fleet.world.tick()
+        if heard == len(to_operators(smtp)):  # somebody was quicker than the mail
+            fleet.resume(rollout)
+        office.send_due()
+        assert len(to_operators(smtp)) == heard
+        fleet.resume(rollout)
+
+    text = " ".join(bodies(to_operators(smtp)[0])[0].split())
+    assert "paused the rollout of 1.1.0: no step finished for 10 minutes" in text
 
 
 def test_asking_again_whom_to_tell_costs_the_same_for_one_organization_and_for_many(database: Database) -> None:
