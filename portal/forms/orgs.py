@@ -22,6 +22,12 @@ def _stripped(text: str | None) -> str | None:
     return text.strip() if text else text
 
 
+class SeenForm(Form):
+    """A form about a row as somebody saw it: one that was changed meanwhile is shown again instead."""
+
+    version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
+
+
 class NewOrgForm(Form):
     """A new organization."""
 
@@ -29,14 +35,13 @@ class NewOrgForm(Form):
     slug = StringField("Address", validators=[Length(max=48)], filters=[_stripped])
 
 
-class RenameForm(Form):
+class RenameForm(SeenForm):
     """Another name."""
 
     name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[_stripped])
-    version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
-class UpdatesForm(Form):
+class UpdatesForm(SeenForm):
     """How an organization wants its updates."""
 
     mode = RadioField("Updates", choices=[SelectChoice(str(mode), label) for mode, label in _MODES.items()])
@@ -45,7 +50,10 @@ class UpdatesForm(Form):
         coerce=int,
         choices=HOURS,
     )
-    version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
+
+
+class LiftForm(SeenForm):
+    """Letting the organization decide about its updates again."""
 
 
 class TransferForm(Form):
@@ -61,14 +69,11 @@ class DeleteForm(Form):
     password = PasswordField("Your password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
-class RoleForm(Form):
+class RoleForm(SeenForm):
     """Another role for a member."""
 
     role = SelectField("Role", choices=[SelectChoice(str(role), str(role)) for role in MembershipRole])
-    version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
-class RemovalForm(Form):
-    """Which member, as the actor saw the row."""
-
-    version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
+class RemovalForm(SeenForm):
+    """Which member."""

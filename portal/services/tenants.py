@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.orm import Session
 
@@ -20,24 +20,20 @@ class Preferences:
     mode: TenantMode
     hour_utc: int
     overridden_by_operator: bool = False
+    version: int = field(default=0, compare=False)
+    """Of the organization's row, for forms to carry; 0 while there is none."""
 
 
 def effective(config: TenantUpdateConfig | None, defaults: FleetSettings) -> Preferences:
     """Combine an organization's row, which may be missing, with the fleet's defaults."""
     if config is None:
         return Preferences(defaults.tenant_mode, defaults.tenant_hour_utc)
-    return Preferences(config.mode, config.preferred_hour_utc, config.overridden_by_operator)
+    return Preferences(config.mode, config.preferred_hour_utc, config.overridden_by_operator, config.version)
 
 
 def preferences(session: Session, org: Org) -> Preferences:
     """Tell what holds for this organization now."""
     return effective(_row(session, org), fleet.get(session))
-
-
-def version(session: Session, org: Org) -> int:
-    """The version of the organization's row, which forms carry; 0 while there is none."""
-    config = _row(session, org)
-    return config.version if config else 0
 
 
 def require_fresh(session: Session, org: Org, seen: int) -> None:
@@ -47,7 +43,7 @@ def require_fresh(session: Session, org: Org, seen: int) -> None:
         StaleError: somebody did.
     """
     orgs.lock(session, org)
-    if version(session, org) != seen:
+    if preferences(session, org).version != seen:
         raise StaleError("Somebody else changed the update preferences meanwhile. Look again, then decide.")
 
 
@@ -58,6 +54,7 @@ def set_preferences(session: Session, org: Org, mode: TenantMode, hour_utc: int,
         ForbiddenError: when an operator has overridden it.
         InvalidError: for an hour outside 0 to 23.
     """
+    orgs.lock(session, org)
     if preferences(session, org).overridden_by_operator:
         raise ForbiddenError("Updates of this organization are managed by your provider; ask them for a change.")
     return _store(session, org, Preferences(mode, hour_utc), actor)
@@ -71,12 +68,19 @@ def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor:
     Raises:
         InvalidError: for an hour outside 0 to 23.
     """
+    orgs.lock(session, org)
     return _store(session, org, Preferences(mode, hour_utc, overridden_by_operator=True), actor)
 
 
 def lift_override(session: Session, org: Org, actor: User | None) -> Preferences:
-    """Let the organization decide again, starting from what the operator had set."""
+    """Let the organization decide again, starting from what the operator had set; where it does, nothing changes.
+
+    Without an actor it is an operator at the command line.
+    """
+    orgs.lock(session, org)
     current = preferences(session, org)
+    if not current.overridden_by_operator:
+        return current
     return _store(session, org, Preferences(current.mode, current.hour_utc), actor)
 
 
@@ -90,10 +94,11 @@ def _store(session: Session, org: Org, new: Preferences, actor: User | None) -> 
     old = preferences(session, org)
     config = _row(session, org)
     if config is None:
+        # The organization is locked, so nobody else is making its first row.
         config = TenantUpdateConfig(org_id=org.id, version=0)
         session.add(config)
     elif old == new:
-        return new
+        return old
     config.mode = new.mode
     config.preferred_hour_utc = new.hour_utc
     config.overridden_by_operator = new.overridden_by_operator
@@ -102,7 +107,7 @@ def _store(session: Session, org: Org, new: Preferences, actor: User | None) -> 
     config.version += 1
     data = {"of": "updates", "old": _plain(old), "new": _plain(new)}
     events.record(session, "config.changed", actor_id=actor.id if actor else None, org_id=org.id, data=data)
-    return new
+    return replace(new, version=config.version)
 
 
 def _plain(preferences: Preferences) -> dict[str, str | int | bool]:

@@ -8,12 +8,11 @@ from flask import Blueprint, flash, request, url_for
 from werkzeug.wrappers import Response
 
 from portal import htmx
-from portal.forms.orgs import UpdatesForm
+from portal.forms.orgs import LiftForm, UpdatesForm
 from portal.models import OrgState, TenantMode, utcnow
 from portal.queue import updates_of
 from portal.services import deletion, org_inventory, tenants
 from portal.services.errors import StaleError
-from portal.services.org_inventory import Line
 from portal.unit_of_work import later, session
 from portal.views import access
 
@@ -43,23 +42,23 @@ def index() -> Response:
 def show(org_id: str) -> Answer:
     """One organization."""
     access.operator()
-    return _page(org_inventory.get(session(), org_id))
+    return _page(org_id)
 
 
 @pages.post("/<org_id>/override")
 def override(org_id: str) -> Answer:
     """Decide about updates in its place; its people see "managed by your provider"."""
     operator = access.operator()
-    line = org_inventory.get(session(), org_id)
+    org = org_inventory.get(session(), org_id).org
     form = UpdatesForm()
     if not form.validate():
-        return _page(line, form), 422
+        return _page(org_id, form), 422
     try:
-        tenants.require_fresh(session(), line.org, form.version.data)
+        tenants.require_fresh(session(), org, form.version.data)
     except StaleError as error:
-        return _page(line, refusal=str(error)), 409
-    tenants.override(session(), line.org, TenantMode(form.mode.data), form.hour.data, operator)
-    flash(f"You decide about the updates of {line.org.name} now.", "info")
+        return _page(org_id, refusal=str(error)), 409
+    tenants.override(session(), org, TenantMode(form.mode.data), form.hour.data, operator)
+    flash(f"You decide about the updates of {org.name} now.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
@@ -68,6 +67,13 @@ def lift(org_id: str) -> Answer:
     """Let it decide again."""
     operator = access.operator()
     org = org_inventory.get(session(), org_id).org
+    form = LiftForm()
+    if not form.validate():
+        return _page(org_id, refusal=" ".join(form.version.errors)), 422
+    try:
+        tenants.require_fresh(session(), org, form.version.data)
+    except StaleError as error:
+        return _page(org_id, refusal=str(error)), 409
     tenants.lift_override(session(), org, operator)
     flash(f"{org.name} decides about its updates again.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
@@ -84,12 +90,10 @@ def restore(org_id: str) -> Answer:
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
-def _page(line: Line, form: UpdatesForm | None = None, refusal: str = "") -> Response:
+def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Response:
+    line = org_inventory.get(session(), org_id)
+    stored = line.preferences
     # What was posted is shown again only with its own errors.
-    shown = form or UpdatesForm(
-        formdata=None,
-        mode=str(line.preferences.mode),
-        hour=line.preferences.hour_utc,
-        version=tenants.version(session(), line.org),
-    )
-    return htmx.page("admin/org.html", line=line, org=line.org, form=shown, refusal=refusal)
+    shown = form or UpdatesForm(formdata=None, mode=str(stored.mode), hour=stored.hour_utc, version=stored.version)
+    lift = LiftForm(formdata=None, version=stored.version)
+    return htmx.page("admin/org.html", line=line, org=line.org, form=shown, lift=lift, refusal=refusal)

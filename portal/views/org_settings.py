@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms import SelectChoice
 
 from portal import htmx
-from portal.forms.orgs import RenameForm, TransferForm, UpdatesForm
+from portal.forms.orgs import LiftForm, RenameForm, SeenForm, TransferForm, UpdatesForm
 from portal.models import TenantMode, utcnow
 from portal.policy import Action
 from portal.rules.windows import Window, next_window
@@ -71,6 +71,13 @@ def set_updates(slug: str) -> Answer:
 def lift_override(slug: str) -> Answer:
     """Let the organization decide about its updates again."""
     mine = access.org(slug, Action.OVERRIDE_UPDATE_PREFERENCES)
+    form = LiftForm()
+    if not form.validate():
+        return _page(mine, refusal={"updates": " ".join(form.version.errors)}), 422
+    try:
+        tenants.require_fresh(session(), mine.org, form.version.data)
+    except StaleError as error:
+        return _page(mine, refusal={"updates": str(error)}), 409
     tenants.lift_override(session(), mine.org, mine.user)
     flash(f"{mine.org.name} decides about its updates again.", "info")
     return _done(mine)
@@ -99,12 +106,8 @@ def _page(
         refusal=refusal,
         general=general or _fresh(RenameForm, name=org.name, version=org.version),
         updates=updates
-        or _fresh(
-            UpdatesForm,
-            mode=str(preferences.mode),
-            hour=preferences.hour_utc,
-            version=tenants.version(session(), org),
-        ),
+        or _fresh(UpdatesForm, mode=str(preferences.mode), hour=preferences.hour_utc, version=preferences.version),
+        lift=_fresh(LiftForm, version=preferences.version),
         preferences=preferences,
         managed=preferences.overridden_by_operator and mine.belongs,
         window=_window(preferences, now),
@@ -113,7 +116,7 @@ def _page(
     )
 
 
-def _fresh(form: type[RenameForm | UpdatesForm], **values: object) -> RenameForm | UpdatesForm:
+def _fresh(form: type[SeenForm], **values: object) -> SeenForm:
     """A form that shows what is stored, whatever was posted."""
     return form(formdata=None, **values)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import sqlalchemy as sa
 
@@ -16,6 +18,7 @@ from portal.models import (
     Release,
     StrategyName,
     TenantMode,
+    TenantUpdateConfig,
     User,
 )
 from portal.services import fleet, releases, tenants
@@ -81,6 +84,40 @@ def test_what_an_operator_overrides_the_organization_cannot_change(world: World)
         assert tenants.preferences(session, org) == Preferences(TenantMode.MANUAL, 6)
         assert tenants.set_preferences(session, org, TenantMode.AUTO, 0, root).hour_utc == 0
         assert _events(session.scalars(sa.select(Event)).all(), org) == ["config.changed"] * 4
+
+
+def test_what_nobody_overrides_cannot_be_lifted(world: World) -> None:
+    [bot] = world.add_bots(1, mode=None)
+    with world.database.transaction() as session:
+        root, org = session.get_one(User, world.root_id), session.get_one(Bot, bot).org
+        assert tenants.lift_override(session, org, root) == Preferences(TenantMode.MANUAL, 3)
+        assert session.get(TenantUpdateConfig, org.id) is None, "it goes on following the fleet's defaults"
+        tenants.set_preferences(session, org, TenantMode.AUTO, 5, root)
+        assert tenants.lift_override(session, org, root) == Preferences(TenantMode.AUTO, 5)
+        assert _events(session.scalars(sa.select(Event)).all(), org) == ["config.changed"]
+
+
+def test_two_who_decide_first_at_the_same_moment_do_so_in_turn(world: World) -> None:
+    [bot] = world.add_bots(1, mode=None)
+    refused = []
+
+    def second() -> None:
+        with world.database.transaction() as session:
+            root, org = session.get_one(User, world.root_id), session.get_one(Bot, bot).org
+            with pytest.raises(ForbiddenError) as refusal:
+                tenants.set_preferences(session, org, TenantMode.MANUAL, 5, root)
+        refused.append(str(refusal.value))
+
+    other = threading.Thread(target=second)
+    with world.database.transaction() as session:
+        tenants.override(session, session.get_one(Bot, bot).org, TenantMode.AUTO, 4, None)
+        session.flush()
+        other.start()
+        other.join(0.3)
+    other.join()
+    assert ["managed by your provider" in text for text in refused] == [True]
+    with world.database.reading() as session:
+        assert tenants.preferences(session, session.get_one(Bot, bot).org) == Preferences(TenantMode.AUTO, 4, True)
 
 
 @pytest.mark.parametrize("hour", [-1, 24])

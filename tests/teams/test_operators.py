@@ -196,7 +196,7 @@ def test_an_org_s_updates_are_decided_in_its_place(
     chosen = {"mode": "manual", "hour": "3", "version": "1"}
     assert alice.post("/o/acme/settings/updates", data=chosen).status_code == 403
 
-    assert root.post(f"{here}/lift").status_code == 303
+    assert root.post(f"{here}/lift", data={"version": "1"}).status_code == 303
     assert "Managed by your provider" not in alice.get("/o/acme/settings").text
     log = alice.get("/o/acme/audit?about=config").text
     assert "Update preferences were changed" in log

@@ -1,7 +1,10 @@
 """How an organization wants its updates: its own choice, row versions, and the provider's override."""
 
+import re
+
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from portal.database import Database
 from portal.models import Event, TenantMode, TenantUpdateConfig
@@ -15,6 +18,16 @@ def choose(client: FlaskClient, mode: str, hour: int, version: str | None = None
     """Send the form as the page has it; gives the status."""
     version = version_in(client.get("/o/acme/settings").text, "updates") if version is None else version
     return client.post(ADDRESS, data={"mode": mode, "hour": hour, "version": version}).status_code
+
+
+def let_decide(client: FlaskClient, version: str) -> TestResponse:
+    """Lift the provider's override as somebody does who saw this version."""
+    return client.post(f"{ADDRESS}/own", data={"version": version})
+
+
+def versions(page: str) -> list[str]:
+    """The row versions in the forms about updates."""
+    return re.findall(r'name="version"[^>]*value="(\d+)"', page[page.index('id="updates"') :])
 
 
 def stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] | None:
@@ -74,6 +87,35 @@ def test_what_the_provider_decided_the_organization_can_only_look_at(
     assert alice.post(f"{ADDRESS}/own").status_code == 403
     assert stored(database, cast) == (TenantMode.AUTO, 4, True)
 
-    assert root.post(f"{ADDRESS}/own").status_code == 303
+    assert let_decide(root, "1").status_code == 303
     assert stored(database, cast) == (TenantMode.AUTO, 4, False)
     assert choose(alice, "manual", 3) == 303
+
+
+def test_letting_decide_again_undoes_no_newer_decision(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+    root = signed_in("root")
+    assert choose(root, "auto", 4) == 303
+    seen = versions(root.get("/o/acme/settings").text)
+    assert seen == ["1", "1"], "both forms about updates carry it"
+    assert choose(root, "manual", 9) == 303
+
+    answer = let_decide(root, seen[1])
+    assert answer.status_code == 409
+    assert "Somebody else changed the update preferences" in answer.text
+    assert versions(answer.text) == ["2", "2"]
+    assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
+
+    here = f"/admin/orgs/{cast.org_id}"
+    stale = root.post(f"{here}/lift", data={"version": seen[1]})
+    assert stale.status_code == 409
+    assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
+    assert versions(stale.text) == ["2", "2"]
+    assert root.post(f"{here}/lift", data={"version": "2"}).status_code == 303
+    assert stored(database, cast) == (TenantMode.MANUAL, 9, False)
+
+
+@pytest.mark.parametrize("version", ["", "many"])
+def test_letting_decide_again_says_what_was_seen(signed_in: SignedIn, cast: Cast, version: str) -> None:
+    root = signed_in("root")
+    assert let_decide(root, version).status_code == 422
+    assert root.post(f"/admin/orgs/{cast.org_id}/lift", data={"version": version}).status_code == 422
