@@ -28,6 +28,7 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 _A_YEAR = "max-age=31536000"
 _CSRF_KEY = "csrf_token"
 
@@ -51,6 +52,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         app.wsgi_app = proxied  # type: ignore[method-assign]
     app.before_request(_refuse_foreign_hosts)
     app.before_request(_refuse_foreign_forms)
+    app.before_request(_refuse_all_but_forms)
     app.before_request(_refuse_nul)
     app.after_request(_add_headers)
     csrf.init_app(app)
@@ -93,6 +95,15 @@ def _refuse_foreign_forms() -> None:
     own = site == "same-origin" if site else request.headers.get("Origin") == settings.base_url
     if not own:
         abort(403, "This request came from another site. Open the portal itself and try again.")
+
+
+def _refuse_all_but_forms() -> None:
+    """Limits and checks look at `request.form`; our forms would read JSON and files too, and those pass them by."""
+    if request.method in SAFE_METHODS:
+        return
+    empty = not request.mimetype and not request.content_length
+    if not (empty or request.mimetype in _FORMS) or request.files:
+        abort(415, "This address takes the portal's own forms, without files. Open the page and send its form.")
 
 
 def _refuse_nul() -> None:

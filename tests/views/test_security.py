@@ -7,6 +7,8 @@ from flask.testing import FlaskClient
 
 from tests.views.conftest import SignedIn
 
+A_FILE = b'--x\r\nContent-Disposition: form-data; name="email"; filename="a"\r\n\r\na@example.com\r\n--x--\r\n'
+
 
 @pytest.mark.parametrize(
     ("headers", "status"),
@@ -47,6 +49,33 @@ def test_every_value_and_name_of_a_request_is_looked_at(signed_in: SignedIn, dat
     root = signed_in("root")
     assert root.get("/admin/rollouts/new", query_string=data).status_code == 400
     assert root.post("/admin/rollouts/new", data=data).status_code == 400
+
+
+@pytest.mark.parametrize("address", ["/login", "/forgot", "/signup", "/account/password", "/orgs/new", "/logout"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"json": {"email": "a@example.com"}},
+        {"json": {"email": 5}},
+        {"json": [1]},
+        {"data": b"{", "content_type": "application/json"},
+        {"data": b"", "content_type": "application/json"},
+        {"data": b"email=a", "content_type": "text/plain"},
+        {"data": b"email=a"},
+        {"data": A_FILE, "content_type": "multipart/form-data; boundary=x"},
+    ],
+)
+def test_forms_are_the_only_thing_taken(signed_in: SignedIn, address: str, body: dict[str, Any]) -> None:
+    """Limits and checks look at forms; what the library reads besides would pass them by."""
+    answer = signed_in("alice").post(address, **body)
+    assert answer.status_code == 415
+    assert "own forms" in answer.text
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "multipart/form-data"])
+def test_forms_are_taken_however_browsers_send_them(stranger: FlaskClient, kind: str) -> None:
+    assert stranger.post("/forgot", data={"email": "a@example.com"}, content_type=kind).status_code == 303
+    assert stranger.post("/logout").status_code == 303
 
 
 def test_pages_may_load_nothing_from_elsewhere(stranger: FlaskClient) -> None:
