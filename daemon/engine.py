@@ -24,6 +24,7 @@ from docker.utils import version_lt
 from daemon.update.errors import UpdateFailed
 from portal.models.node import Node
 
+CONNECT_SECONDS = 5  # a node that is gone says nothing, and whoever asks holds up others meanwhile
 CALL_SECONDS = 60
 STREAM_SECONDS = 300  # unpacking a large layer may be silent for minutes
 # Later versions no longer report which MAC address was asked for, only the one in use.
@@ -54,28 +55,36 @@ class Engine(docker.APIClient):
         """Send a request.
 
         The library asks for no time limit where an answer may take long (pull, wait): these get one of silence.
+        Being connected never takes long, whatever is asked then.
 
         Raises:
             EngineUnreachable: no connection, or no answer in time.
         """
-        kwargs["timeout"] = kwargs.get("timeout") or STREAM_SECONDS
+        limit = kwargs.get("timeout") or STREAM_SECONDS
+        # A redirect comes here again, with both.
+        kwargs["timeout"] = limit if isinstance(limit, tuple) else (CONNECT_SECONDS, limit)
         try:
             return super().send(request, **kwargs)
         except _BROKEN_CONNECTION as error:
             raise EngineUnreachable(f"The Docker engine did not answer: {error}") from error
 
 
-def connect(node: Node) -> docker.APIClient:
+def connect(node: Node, call_seconds: int | None = None) -> docker.APIClient:
     """Connect to the engine of a node; close the client when done.
+
+    Args:
+        node: the node.
+        call_seconds: how long to wait for the answer to each call, the first one included; `CALL_SECONDS` unless
+            given.
 
     Raises:
         EngineUnreachable: it does not answer, or its certificates cannot be read.
     """
     try:
-        client = _client(node, "auto")
+        client = _client(node, "auto", call_seconds)
         if version_lt(NEWEST_API, client.api_version):
             client.close()
-            client = _client(node, NEWEST_API)
+            client = _client(node, NEWEST_API, call_seconds)
     except (DockerException, OSError) as error:
         raise EngineUnreachable(
             f"The Docker engine of node {node.name} at {node.docker_url} does not answer: {error}"
@@ -84,8 +93,8 @@ def connect(node: Node) -> docker.APIClient:
     return client
 
 
-def _client(node: Node, version: str) -> Engine:
-    return Engine(base_url=node.docker_url, version=version, timeout=CALL_SECONDS, tls=_tls(node))
+def _client(node: Node, version: str, call_seconds: int | None) -> Engine:
+    return Engine(base_url=node.docker_url, version=version, timeout=call_seconds or CALL_SECONDS, tls=_tls(node))
 
 
 def _tls(node: Node) -> TLSConfig | bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,13 @@ from docker.errors import APIError, NotFound
 from daemon.engine import EngineUnreachable, connect
 from daemon.update.health import Probe, probe, read_address
 from portal.database import Database
-from portal.models import Bot, BotState, Node, utcnow
-from portal.services import nodes, sightings
+from portal.models import Bot, BotState, Node, new_id, utcnow
+from portal.services import leases, nodes, sightings
 from portal.services.sightings import Sighting
 
 _ENGINE_SECONDS = 10
+_LONGEST_LOOK = timedelta(minutes=2)
+"""After so long another worker may look at the node: whoever began has most likely died."""
 _SIDE_BY_SIDE = 8
 _SECOND_TRY_AFTER = 1.0
 
@@ -26,27 +29,33 @@ _SECOND_TRY_AFTER = 1.0
 def probe_node(database: Database, node_id: str) -> None:
     """Look at every bot of a node that nobody is at work on, and write down what has changed.
 
-    A node whose engine does not answer is marked offline; of its bots nothing is said, for nothing was seen.
+    A node whose engine does not answer is marked offline; of its bots nothing is said, for nothing was seen. While
+    another worker looks at the node, nothing happens: a look may outlast the pause until the next is asked for, and
+    one node with many sick bots must not take up all workers.
     """
-    with database.reading() as session:
+    with database.transaction() as session:
         node = session.get(Node, node_id)
+        if node is None:
+            return
+        look = leases.acquire(session, f"look-{node_id}", new_id(), _LONGEST_LOOK)
         bots = sightings.to_look_at(session, node_id)
-    if node is None:
+    if look is None:
         return
     try:
         seen = _look_at_all(node, bots)
     except EngineUnreachable as error:
         with database.transaction() as session:
             nodes.did_not_answer(session, node_id, str(error))
+            leases.release(session, look)
         return
     with database.transaction() as session:
         nodes.answered(session, node_id, utcnow())
         sightings.record(session, node_id, seen, utcnow())
+        leases.release(session, look)
 
 
 def _look_at_all(node: Node, bots: Sequence[Bot]) -> list[Sighting]:
-    engine = connect(node)
-    engine.timeout = _ENGINE_SECONDS
+    engine = connect(node, _ENGINE_SECONDS)
     try:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
             return list(pool.map(partial(_look, engine, node), bots))

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -138,15 +138,19 @@ class Scheduler:
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield Wish("daemon.jobs.read_changelog", release_id, 30)
-        for update_id, node_id in orchestrator.tick(database, now):
+        due_updates = orchestrator.tick(database, now)
+        # A silent node is only asked whether it answers again: anything else would hold up a worker in vain.
+        silent = {node.id for node in all_nodes if node.last_error is not None}
+        for update_id, node_id in _except(silent, due_updates):
             yield Wish("daemon.jobs.update_bot", update_id, 10, updates_of(node_id))
-        for bot_id, node_id in wanted:
+        for bot_id, node_id in _except(silent, wanted):
             yield Wish("daemon.jobs.follow_desired_state", bot_id, 15, updates_of(node_id))
-        for bot_id, node_id in to_remove:
+        for bot_id, node_id in _except(silent, to_remove):
             yield Wish("daemon.jobs.purge_bot", bot_id, 60, updates_of(node_id))
         for node in all_nodes:
-            yield Wish("daemon.jobs.probe_node", node.id, 15)
-            yield Wish("daemon.jobs.collect_node", node.id, 3600)
+            yield Wish("daemon.jobs.probe_node", node.id, 60 if node.id in silent else 15)
+            if node.id not in silent:
+                yield Wish("daemon.jobs.collect_node", node.id, 3600)
 
     def _ask(self, wishes: list[Wish]) -> None:
         redis = self._context.redis
@@ -166,3 +170,8 @@ class Scheduler:
         if not self._redis_answers:
             logger.info("Redis answers again")
         self._redis_answers = True
+
+
+def _except(silent: set[str], due: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is due, by id and node, on the nodes that answer."""
+    return [(each, node_id) for each, node_id in due if node_id not in silent]

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import docker
@@ -58,6 +58,20 @@ class FutureEngine(ScriptedEngine):
     api_version = "1.99"
 
 
+class RedirectingEngine(ScriptedEngine):
+    """Answers at another path than was asked for."""
+
+    def do_GET(self) -> None:
+        """Send whoever asks for `/version` on."""
+        if self.path != "/version":
+            super().do_GET()
+            return
+        self.send_response(301)
+        self.send_header("Location", "/its/version")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
 @contextmanager
 def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
     """Run a scripted engine and give its address."""
@@ -108,6 +122,31 @@ def test_an_engine_that_falls_silent_is_unreachable(monkeypatch: pytest.MonkeyPa
 
         with pytest.raises(EngineUnreachable):
             connect(node_at(address))
+
+
+@contextmanager
+def swallowing() -> Iterator[str]:
+    """Give an address that takes no connection and does not say so either, as a machine that is switched off."""
+    with ExitStack() as sockets, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        for _ in range(4):  # more than wait to be accepted; the kernel then drops whoever knocks
+            knocking = sockets.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(address)
+        yield f"tcp://127.0.0.1:{address[1]}"
+
+
+def test_an_engine_that_swallows_connections_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long its answers may take, being connected takes no time."""
+    monkeypatch.setattr(engine_module, "CONNECT_SECONDS", 0.2)
+    with swallowing() as url, pytest.raises(EngineUnreachable, match=r"connect timeout=0\.2"):
+        connect(node_at(url))
+
+
+def test_a_redirect_keeps_the_time_limits() -> None:
+    """Engines redirect what has a path they would write differently."""
+    with scripted(RedirectingEngine) as url, connect(node_at(url)) as client:
+        assert client.api_version == ScriptedEngine.api_version
 
 
 def test_calls_without_a_limit_of_their_own_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

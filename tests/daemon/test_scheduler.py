@@ -17,10 +17,21 @@ from redis import Redis
 from daemon.context import Context
 from daemon.scheduler import Scheduler
 from portal.database import Database
-from portal.models import Audience, BotUpdate, PolledImage, Release, Rollout, StrategyName, utcnow
+from portal.models import (
+    Audience,
+    Bot,
+    BotUpdate,
+    DesiredState,
+    PolledImage,
+    Release,
+    Rollout,
+    StrategyName,
+    UpdateState,
+    utcnow,
+)
 from portal.queue import connect, open_queue, updates_of
 from portal.rules.allowlist import Allowlist
-from portal.services import rollouts
+from portal.services import nodes, rollouts
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, running, wait_until
 from tests.daemon.rows import IMAGE, add_bot, add_node
@@ -120,6 +131,33 @@ def test_updates_go_to_the_queue_of_their_node(bench: Bench) -> None:
     (update,) = updates_of_rollout(bench.database, rollout)
     assert update.bot_id == bot.id
     assert bench.asked(updates_of(node.id)) == [("daemon.jobs.update_bot", update.id)]
+
+
+def test_a_silent_node_is_asked_less_often_and_for_nothing_else(bench: Bench) -> None:
+    silent, well = add_node(bench.database), add_node(bench.database, "two")
+    updated = [add_bot(bench.database, node, name=f"updated-on-{node.name}").id for node in (silent, well)]
+    start_rollout(bench.database, add_release(bench.database))
+    stopped = [add_bot(bench.database, node, name=f"stopped-on-{node.name}").id for node in (silent, well)]
+    with bench.database.transaction() as session:
+        nodes.did_not_answer(session, silent.id, "no route to host")
+        abandoned = sa.update(BotUpdate).where(BotUpdate.bot_id.in_(updated))
+        session.execute(abandoned.values(state=UpdateState.RUNNING))
+        session.execute(sa.update(Bot).where(Bot.id.in_(stopped)).values(desired_state=DesiredState.STOPPED))
+
+    bench.scheduler.turn(NOW)
+
+    waits = {node.id: bench.redis.ttl(f"flotilla:asked:daemon.jobs.probe_node:{node.id}") for node in (silent, well)}
+    assert waits[silent.id] > 15 >= waits[well.id] > 0
+    assert ("daemon.jobs.collect_node", silent.id) not in bench.asked()
+    assert bench.asked(updates_of(silent.id)) == []
+    jobs = ["daemon.jobs.update_bot", "daemon.jobs.follow_desired_state"]
+    assert [job for job, _ in bench.asked(updates_of(well.id))] == jobs
+
+    with bench.database.transaction() as session:
+        nodes.answered(session, silent.id, NOW)
+    bench.scheduler.turn(NOW)
+
+    assert [job for job, _ in bench.asked(updates_of(silent.id))] == jobs
 
 
 def test_a_queue_nobody_works_off_is_not_made_longer_without_end(
