@@ -10,18 +10,14 @@ from portal.extensions import limiter
 from portal.forms.auth import LoginForm
 from portal.passwords import verify_password
 from portal.redirects import local_page
-from portal.rules import addresses
 from portal.services import accounts, events
 from portal.unit_of_work import apart, keep, session
+from portal.views.counted import posted_address
 from portal.views.current import settings
 
 pages = Blueprint("auth", __name__)
 
 Answer = Response | str | tuple[str, int]
-
-
-def _account() -> str:
-    return addresses.normalized(request.form.get("email", ""))
 
 
 @pages.get("/login")
@@ -34,7 +30,7 @@ def login() -> Answer:
 
 @pages.post("/login")
 @limiter.limit("30 per 15 minutes")
-@limiter.limit("10 per 15 minutes", key_func=_account)
+@limiter.limit("10 per 15 minutes", key_func=posted_address)
 def sign_in() -> Answer:
     """Compare the password, then start a session. Unknown address and wrong password look and last alike."""
     form = LoginForm()

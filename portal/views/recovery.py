@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, flash, render_template, request, url_for
+from flask import Blueprint, flash, render_template, url_for
 from werkzeug.wrappers import Response
 
 from portal import htmx, pending
@@ -11,19 +11,15 @@ from portal.forms.auth import AskForMailForm
 from portal.forms.passwords import NewPasswordForm
 from portal.models import TokenPurpose, User, utcnow
 from portal.passwords import hash_password
-from portal.rules import addresses
 from portal.services import accounts, one_time_tokens
 from portal.unit_of_work import apart, session
 from portal.views import mailed_links
+from portal.views.counted import posted_address
 from portal.views.current import settings
 
 pages = Blueprint("recovery", __name__)
 
 Answer = Response | str | tuple[str, int]
-
-
-def _address() -> str:
-    return addresses.normalized(request.form.get("email", ""))
 
 
 @pages.get("/forgot")
@@ -33,7 +29,8 @@ def start() -> str:
 
 
 @pages.post("/forgot")
-@limiter.limit("3 per hour", key_func=_address)
+@limiter.limit("30 per hour")
+@limiter.limit("3 per hour", key_func=posted_address)
 def ask() -> Answer:
     """Have a link mailed. What is done and answered is the same for every address."""
     form = AskForMailForm()

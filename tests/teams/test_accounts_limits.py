@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from portal.app import create_app
 from portal.database import Database
 from portal.extensions import limiter
+from portal.queue import connect
 from portal.settings import Settings
 from tests.teams.conftest import Cast
 from tests.teams.people import OTHER_PASSWORD, PASSWORD, browser, give_password, sign_in
@@ -58,6 +59,20 @@ def test_thirty_sign_ins_in_a_quarter_of_an_hour_from_one_address_of_the_network
     for number in range(30):
         assert stranger.post("/login", data={"email": f"n{number}@example.com"}).status_code == 422
     refused(stranger.post("/login", data={"email": "n99@example.com"}), 900)
+
+
+def test_thirty_reset_mails_an_hour_from_one_address_of_the_network(stranger: FlaskClient) -> None:
+    for number in range(30):
+        assert stranger.post("/forgot", data={"email": f"n{number}@example.com"}).status_code == 303
+    refused(stranger.post("/forgot", data={"email": "n99@example.com"}), 3600)
+
+
+@pytest.mark.parametrize("path", ["/login", "/forgot"])
+def test_what_is_counted_is_short_however_much_is_posted(stranger: FlaskClient, redis_url: str, path: str) -> None:
+    assert stranger.post(path, data={"email": 100_000 * "a", "password": PASSWORD}).status_code == 422
+    keys = connect(redis_url).keys("LIMITS*")
+    assert keys
+    assert max(len(key) for key in keys) < 200
 
 
 def test_asking_for_one_s_own_password_has_one_limit_for_all_forms(
