@@ -11,7 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Membership, MembershipRole, MembershipState, Org, User, utcnow
+from portal.models import Membership, MembershipRole, MembershipState, Org, OrgState, User, utcnow
 from portal.policy import Action
 from portal.services import accounts, events, mail, member_sync, open_invites, orgs
 from portal.services.errors import ForbiddenError, NotFoundError, StaleError
@@ -26,10 +26,10 @@ def find(session: Session, org: Org, user: User) -> Membership | None:
 
 
 def orgs_of(session: Session, user_id: str) -> list[Org]:
-    """The organizations in which a user has an active row, in the order in which to lock several."""
+    """The organizations a user belongs to, but for those gone for good, in the order in which to lock several."""
     statement = sa.select(Org).join(Membership, Membership.org_id == Org.id)
-    mine = statement.where(Membership.user_id == user_id, Membership.state == MembershipState.ACTIVE)
-    return list(session.scalars(mine.order_by(Org.id)))
+    mine = (Membership.user_id == user_id) & (Membership.state == MembershipState.ACTIVE)
+    return list(session.scalars(statement.where(mine, Org.state != OrgState.DELETED).order_by(Org.id)))
 
 
 def add(session: Session, org: Org, user: User, role: MembershipRole, actor: User) -> Membership:

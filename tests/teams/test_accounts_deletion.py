@@ -18,6 +18,7 @@ from portal.models import (
     MemberSync,
     OneTimeToken,
     Org,
+    OrgState,
     User,
     UserSession,
     utcnow,
@@ -87,6 +88,16 @@ def test_owners_hand_over_first(app: Flask, database: Database, cast: Cast) -> N
     assert is_signed_in(alice)
     with database.reading() as session:
         assert session.get_one(User, cast.people["alice"]).deleted_at is None
+
+
+def test_what_was_deleted_for_good_keeps_nobody(app: Flask, database: Database, cast: Cast) -> None:
+    with database.transaction() as session:
+        session.get_one(Org, cast.org_id).state = OrgState.DELETED
+    alice, bob = sign_in(app, "alice"), sign_in(app, "bob")
+    assert "Acme" not in alice.get("/account/delete").text
+    assert "Acme" not in bob.get("/account/delete").text
+    assert delete(alice, "alice")[0] == 303
+    assert delete(bob, "bob")[0] == 303
 
 
 @pytest.mark.parametrize(
