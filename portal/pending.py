@@ -21,16 +21,16 @@ _OUTLIVE_SIGN_IN = frozenset({"invite", "change_email"})
 
 
 def keep(purpose: str, token: str) -> None:
-    """Let a link's token wait for its form. What cannot be a token of ours is dropped, together with an older one.
+    """Let a link's token wait for its form, in the place of an older one.
+
+    What cannot be a token of ours changes nothing: it may be the address of the form itself, typed or loaded again.
 
     Args:
         purpose: what the link is for; one link waits per purpose.
         token: as it stood in the address.
     """
-    waiting = {name: entry for name, entry in _waiting().items() if name != purpose}
     if _TOKEN.fullmatch(token):
-        waiting[purpose] = (token, int(time.time()))
-    visitor_cookie[_KEY] = waiting
+        visitor_cookie[_KEY] = {**_waiting(), purpose: (token, int(time.time()))}
 
 
 def token(purpose: str) -> str | None:

@@ -315,6 +315,16 @@ def test_an_unknown_link_names_nobody(inviting: Inviting, path: str) -> None:
         assert browser.post(f"/invite/{verb}").status_code == 404
 
 
+@pytest.mark.parametrize("verb", ["join", "accept", "decline", "proof", "switch"])
+def test_the_address_of_a_form_leads_back_to_the_invite(inviting: Inviting, verb: str) -> None:
+    browser = inviting.browser()
+    follow(browser, inviting.invited())
+    assert browser.post("/invite/join", data={"password": "short"}).status_code == 422
+    # Enter in the address bar, or a reload after the refused form.
+    assert browser.get(f"/invite/{verb}").location == "/invite"
+    assert "Acme" in browser.get("/invite").text
+
+
 def test_an_invite_that_somebody_else_accepted(inviting: Inviting, signed_in: SignedIn) -> None:
     link = inviting.invited()
     nora = inviting.browser()
