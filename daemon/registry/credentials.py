@@ -3,13 +3,16 @@
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from daemon.registry.errors import WrongCredentials
 from portal.rules.references import InvalidReference, parse_registry
+
+_OF_WEB_LOGIN = {"v1/access-token", "v1/refresh-token"}
+"""What `docker login` keeps beside the credentials of Docker Hub for itself; no registry takes it as a password."""
 
 
 class CredentialsError(WrongCredentials):
@@ -39,16 +42,21 @@ class Credentials:
     """The credentials of all registries; an unknown registry is asked anonymously."""
 
     def __init__(
-        self, by_registry: Mapping[str, Credential] | None = None, kept_elsewhere: Iterable[str] = ()
+        self,
+        by_registry: Mapping[str, Credential] | None = None,
+        unusable: Mapping[str, str] | None = None,
+        broken: str | None = None,
     ) -> None:
         """Take credentials by normalized registry, such as ``ghcr.io`` or ``docker.io``.
 
         Args:
             by_registry: What is known.
-            kept_elsewhere: Registries whose credentials only a credential helper could tell.
+            unusable: Registries whose credentials cannot be used, and why.
+            broken: Why nothing is known of any registry.
         """
         self._by_registry = dict(by_registry or {})
-        self._kept_elsewhere = frozenset(kept_elsewhere)
+        self._unusable = dict(unusable or {})
+        self._broken = broken
 
     def __repr__(self) -> str:
         """Name the registries only."""
@@ -58,39 +66,44 @@ class Credentials:
         """The credential for a normalized registry, or None for anonymous access.
 
         Raises:
-            CredentialsError: if a credential helper keeps it, which a background process cannot unlock.
+            CredentialsError: if the file, or its entry for this registry, cannot be used; for one that a credential
+                helper keeps could not be unlocked by a background process.
         """
-        if registry in self._kept_elsewhere:
-            raise CredentialsError(
-                f"The credentials of {registry} are kept by a credential helper, which Flotilla does not run."
-                " Point REGISTRY_CONFIG at a config.json with a plain entry for it in auths."
-            )
+        complaint = self._broken or self._unusable.get(registry)
+        if complaint is not None:
+            raise CredentialsError(complaint)
         return self._by_registry.get(registry)
 
     @classmethod
     def from_docker_config(cls, path: Path) -> Self:
         """Read the ``auths`` of a Docker ``config.json``, as ``docker login`` writes it; no file, no credentials.
 
-        Raises:
-            CredentialsError: if the file cannot be read or is malformed.
+        Nothing is raised for a file that cannot be used: whoever needs one of its entries is told, so that an odd
+        entry is the trouble of its own registry only.
         """
-        config = _read(path)
-        auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
-        if not isinstance(auths, dict) or not isinstance(helpers, dict):
-            raise CredentialsError(f"{path}: auths and credHelpers must be objects keyed by registry.")
-        # Where a helper keeps the secret, docker login leaves an empty entry behind.
-        kept_elsewhere = [*helpers, *(key for key, entry in auths.items() if entry == {})]
-        return cls(
-            {_registry_of(key, path): _credential(key, entry, path) for key, entry in auths.items() if entry},
-            [_registry_of(key, path) for key in kept_elsewhere],
-        )
+        try:
+            auths, helpers = _read(path)
+        except CredentialsError as error:
+            return cls(broken=str(error))
+        known: dict[str, Credential] = {}
+        unusable: dict[str, str] = {}
+        for key, entry in [*auths.items(), *((key, {}) for key in helpers)]:
+            registry = _registry_of(key)
+            if registry is None:  # an image can be in no such registry
+                continue
+            try:
+                known[registry] = _credential(registry, key, entry, path)
+            except CredentialsError as error:
+                unusable[registry] = str(error)
+        return cls(known, unusable)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the file says of registries: their entries, and the helpers that keep the credentials of some."""
     try:
         config = json.loads(path.read_bytes())
     except FileNotFoundError:
-        return {}
+        return {}, {}
     except OSError as error:
         raise CredentialsError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError):
@@ -98,22 +111,29 @@ def _read(path: Path) -> dict[str, Any]:
         raise CredentialsError(f"{path} is not valid JSON.") from None
     if not isinstance(config, dict):
         raise CredentialsError(f"{path} must hold a JSON object.")
-    return config
+    auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
+    if not isinstance(auths, dict) or not isinstance(helpers, dict):
+        raise CredentialsError(f"{path}: auths and credHelpers must be objects keyed by registry.")
+    return auths, helpers
 
 
-def _registry_of(key: str, path: Path) -> str:
+def _registry_of(key: str) -> str | None:
     # Docker Hub's entry is keyed by the URL of an API long gone: https://index.docker.io/v1/
-    host = key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
+    if path in _OF_WEB_LOGIN:
+        return None
     try:
-        registry = parse_registry(host)
+        return parse_registry(host)
     except InvalidReference:
-        registry = None
-    if registry is None:
-        raise CredentialsError(f"{path}: {key!r} in auths is not a registry.")
-    return registry
+        return None
 
 
-def _credential(key: str, entry: object, path: Path) -> Credential:
+def _credential(registry: str, key: str, entry: object, path: Path) -> Credential:
+    if entry == {}:  # where a helper keeps the secret, docker login leaves an empty entry behind
+        raise CredentialsError(
+            f"The credentials of {registry} are kept by a credential helper, which Flotilla does not run."
+            " Point REGISTRY_CONFIG at a config.json with a plain entry for it in auths."
+        )
     if not isinstance(entry, dict):
         raise CredentialsError(f"{path}: the entry of {key} in auths must be an object.")
     username, password = entry.get("username") or "", entry.get("password") or ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from daemon import engine as engines
-from daemon.registry.credentials import Credentials
+from daemon.registry.credentials import Credentials, CredentialsError
 from daemon.update import capture as captures
 from daemon.update import compare, containers, health, recreate
 from daemon.update.errors import UpdateFailed
@@ -20,8 +20,11 @@ class Unhealthy(UpdateFailed):
 
 def pull(run: Run) -> None:
     """Get the release's image by digest, while the old container still serves."""
-    reference = parse_reference(run.image)
-    credential = Credentials.from_docker_config(run.settings.registry_config).for_registry(reference.registry)
+    registry = parse_reference(run.image).registry
+    try:
+        credential = Credentials.from_docker_config(run.settings.registry_config).for_registry(registry)
+    except CredentialsError as error:  # an operator mends the file, and no release is the worse for it
+        raise engines.PullFailed(f"Pulling {run.image} failed: {error}", transient=True) from error
     engines.pull(run.engine, run.image, credential.for_engine() if credential else None)
 
 

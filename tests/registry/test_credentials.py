@@ -91,14 +91,13 @@ def test_what_a_helper_keeps_is_refused_when_it_is_needed(config: Path, document
         ('{"auths": {"ghcr.io": {"auth": "s3cr"}}}', "base64 of user:password"),
         ('{"auths": {"ghcr.io": {"username": "s3cret"}}}', "no user and password"),
         ('{"auths": {"ghcr.io": {"username": "fleet", "password": ["s3cret"]}}}', "must hold strings"),
-        ('{"auths": {"not a registry": {"username": "fleet", "password": "s3cret"}}}', "is not a registry"),
     ],
 )
 def test_complaints_name_the_file_and_no_secret(config: Path, text: str, complaint: str) -> None:
     config.write_text(text)
 
     with pytest.raises(CredentialsError, match=complaint) as refusal:
-        Credentials.from_docker_config(config)
+        Credentials.from_docker_config(config).for_registry("ghcr.io")
 
     assert str(config) in str(refusal.value)
     assert "s3cr" not in str(refusal.value)
@@ -106,7 +105,34 @@ def test_complaints_name_the_file_and_no_secret(config: Path, text: str, complai
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="cannot be read"):
-        Credentials.from_docker_config(tmp_path)
+        Credentials.from_docker_config(tmp_path).for_registry("ghcr.io")
+
+
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        ("other.example", {"auth": "no base64"}),
+        ("other.example", "s3cret"),
+        ("other.example", {}),
+        ("not a registry", {"auth": _auth("fleet:pass")}),
+        ("https://", {"auth": _auth("fleet:pass")}),
+        ("[", {}),
+    ],
+)
+def test_an_odd_entry_is_the_trouble_of_its_own_registry_only(config: Path, key: str, entry: Any) -> None:
+    credentials = _read(config, {"auths": {key: entry, "ghcr.io": {"auth": _auth("fleet:pass")}}})
+
+    assert credentials.for_registry("ghcr.io") == Credential("fleet", "pass")
+    assert credentials.for_registry("quay.io") is None
+
+
+def test_what_a_web_login_keeps_for_itself_is_no_password(config: Path) -> None:
+    hub = "https://index.docker.io/v1/"
+    keys = {f"{hub}access-token": "fleet:eyJhbGciOi", hub: "fleet:dckr_pat", f"{hub}refresh-token": "fleet:v1.MRqa"}
+
+    credentials = _read(config, {"auths": {key: {"auth": _auth(text)} for key, text in keys.items()}})
+
+    assert credentials.for_registry("docker.io") == Credential("fleet", "dckr_pat")
 
 
 def test_secrets_do_not_show(config: Path) -> None:

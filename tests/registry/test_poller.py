@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier, Thread
 from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
+from daemon import jobs
+from daemon.context import Context
 from daemon.registry.client import RegistryClient
 from daemon.registry.poller import Poller
 from portal.database import Database
-from portal.models import Bot, Channel, Event, Node, Org, PolledImage, Release, User
+from portal.models import Bot, Channel, Event, Node, Org, PolledImage, Release, User, utcnow
+from portal.queue import connect
 from portal.rules.allowlist import Allowlist
 from portal.services import catalogue, images
 from portal.services.overview import overview
+from portal.settings import Settings
 from tests.registry.pushing import Pusher
 from tests.registry.scripted import Reply, scripted_server
 
@@ -261,6 +267,25 @@ def test_a_registry_that_asks_for_patience_is_left_alone_with_all_its_images(
     with database.transaction() as session:
         assert images.due(session, NOW + timedelta(minutes=119)) == [calm]
         assert set(images.due(session, NOW + timedelta(minutes=121))) == {busy, sibling, calm}
+
+
+def test_credentials_that_cannot_be_used_are_written_down_as_the_reason(
+    settings: Settings, database: Database, redis_url: str, add_bot: Callable[..., None], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{")
+    with scripted_server(lambda _: Reply(401, {"WWW-Authenticate": "Basic realm=x"})) as server:
+        image = f"{server.address}/acme/bot:managed"
+        add_bot(image)
+        with database.transaction() as session:
+            images.due(session, utcnow())
+        settings = replace(settings, registry_config=config, fleet_image_allowlist=(server.address,))
+
+        jobs.poll_image.__wrapped__(Context(settings, database, connect(redis_url)), image)  # type: ignore[attr-defined]
+
+    assert "is not valid JSON" in str(_row(database, image).last_error)
+    with database.transaction() as session:
+        assert images.due(session, utcnow()) == []
 
 
 def test_an_image_that_is_no_longer_admitted_is_not_asked_for(

@@ -140,6 +140,18 @@ def test_a_volume_that_another_container_mounts_is_not_risked(site: Site) -> Non
     assert untouched(site)
 
 
+def test_credentials_that_cannot_be_used_are_no_fault_of_the_release(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    update_id = site.update_to(SECOND)
+
+    update_bot(site.database, site.with_settings(registry_config=tmp_path / "config.json"), update_id)
+
+    update = site.update(update_id)
+    assert (update.state, update.transient) == (UpdateState.FAILED, True)
+    assert "config.json is not valid JSON" in (update.error or "")
+    assert untouched(site)
+
+
 def test_a_release_that_cannot_be_pulled_touches_nothing(site: Site) -> None:
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
