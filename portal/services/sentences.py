@@ -13,6 +13,7 @@ PROVIDER = "your provider"
 """What an operator is called in the log of an organization they do not belong to."""
 
 _NOBODY = "deleted user"
+_NO_ACCOUNT = "an unknown address"
 _BY_STRANGERS = {"invite.declined", "user.sign_in_failed"}
 """What people do who are not signed in."""
 _WANTED = {
@@ -189,10 +190,11 @@ def _facts(event: Event, names: Names) -> dict[str, str]:
     data = event.data
     facts = {name: _plain(value) for name, value in data.items() if value is not None}
     user_id = data.get("user_id") or (None if "email" in data else event.actor_id)
+    nobody = _NOBODY if user_id else _NO_ACCOUNT
     org = names.orgs.get(event.org_id or "")
     return facts | {
         # The name of today, or the address of then where there never was an account.
-        "person": names.users.get(user_id or "") or data.get("email") or _NOBODY,
+        "person": names.users.get(user_id or "") or data.get("email") or nobody,
         "actor": actor(event, names),
         "bot": names.bots.get(event.bot_id or "") or data.get("bot") or data.get("name") or "a bot that is gone",
         "org": org.name if org else data.get("name", "the organization"),

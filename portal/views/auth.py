@@ -42,7 +42,9 @@ def sign_in() -> Answer:
     known = verify_password(account.password_hash if account else None, form.password.data)
 
     if account is None or not known or not accounts.still_hold(session(), account):
-        events.record(session(), "user.sign_in_failed", actor_id=account.user_id if account else None)
+        # Whose account it is, not who tried.
+        facts = {"user_id": account.user_id} if account else {}
+        events.record(session(), "user.sign_in_failed", data=facts)
         keep()
         return _page(form, refused=True), 422
 

@@ -225,6 +225,17 @@ def test_signing_in_out_and_failing_to_are_kept(
     assert positions == sorted(positions)
 
 
+@pytest.mark.parametrize(
+    ("email", "whom"), [("bob@example.com", "Bob"), ("nobody@example.com", "an unknown address")]
+)
+def test_who_fails_to_sign_in_is_nobody_known(
+    stranger: FlaskClient, signed_in: SignedIn, email: str, whom: str
+) -> None:
+    stranger.post("/login", data={"email": email, "password": "wrong, but also long"})
+    read = log(signed_in("root"), "/admin/events")
+    assert f"Somebody failed to sign in as {whom} by somebody" in read
+
+
 def test_every_tag_that_the_code_writes_has_a_sentence() -> None:
     known = sentences.tags_by_subject()
     sources = [*(ROOT / "portal/services").glob("*.py"), *(ROOT / "daemon").glob("[!d]*/*.py")]
