@@ -93,7 +93,9 @@ def of_org(session: Session, org: Org, wanted: Filter, before: int | None = None
         wanted: what to show.
         before: id of the event before which the page begins; None for the newest ones.
     """
-    found, older = _page(session, [Event.org_id == org.id, *_conditions(wanted)], before)
+    # Who the provider is must not come out letter by letter, so only people of the organization are looked for.
+    findable = User.id.in_(_insiders(org))
+    found, older = _page(session, [Event.org_id == org.id, *_conditions(wanted, findable)], before)
     return Listing(_for_insiders(session, org, found), older)
 
 
@@ -107,7 +109,7 @@ def of_bot(session: Session, bot: Bot, limit: int = 30) -> list[Line]:
 
 def everywhere(session: Session, wanted: Filter, before: int | None = None) -> Listing:
     """The log of everything, for operators; arguments as `of_org`."""
-    conditions = _conditions(wanted)
+    conditions = _conditions(wanted, sa.true())
     if wanted.org.strip():
         conditions.append(Event.org_id.in_(_orgs_like(wanted.org.strip())))
     found, older = _page(session, conditions, before)
@@ -157,14 +159,14 @@ def _page(
     return found, found[-1].id if more else None
 
 
-def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
+def _conditions(wanted: Filter, findable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if "." in wanted.about:
         conditions.append(Event.tag == wanted.about)
     elif wanted.about:
         conditions.append(Event.tag.startswith(f"{wanted.about}.", autoescape=True))
     if wanted.person.strip():
-        conditions.append(_concerns(wanted.person.strip()))
+        conditions.append(_concerns(wanted.person.strip(), findable))
     if wanted.since:
         conditions.append(Event.at >= datetime.combine(wanted.since, time(), UTC))
     if wanted.until:
@@ -172,9 +174,10 @@ def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _concerns(text: str) -> sa.ColumnElement[bool]:
+def _concerns(text: str, findable: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     columns = (User.name, User.email)
-    people = sa.select(User.id).where(sa.or_(*(column.icontains(text, autoescape=True) for column in columns)))
+    called = sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
+    people = sa.select(User.id).where(findable, called)
     return sa.or_(
         Event.actor_id.in_(people),
         Event.data["user_id"].as_string().in_(people),
@@ -206,11 +209,20 @@ def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[Li
 
 
 def _operators_from_outside(session: Session, org: Org, found: Sequence[Event]) -> list[str]:
-    inside = sa.select(Membership.user_id).where(Membership.org_id == org.id)
+    """Who acted as the provider, be it long ago: the log knows who was an operator once, and who is deleted."""
+    made = Event.tag.in_(["user.operator_created", "user.operator_granted"])
+    once = sa.select(Event.data["user_id"].as_string()).where(made)
     query = sa.select(User.id).where(
-        User.id.in_({event.actor_id for event in found}), User.is_platform_admin, User.id.not_in(inside)
+        User.id.in_({event.actor_id for event in found}),
+        User.is_platform_admin | User.id.in_(once),
+        User.id.not_in(_insiders(org)),
     )
     return list(session.scalars(query))
+
+
+def _insiders(org: Org) -> sa.Select[str]:
+    """Whoever belongs to an organization, or did once."""
+    return sa.select(Membership.user_id).where(Membership.org_id == org.id)
 
 
 def _line(event: Event, names: Names, *, from_inside: bool = False) -> Line:

@@ -10,7 +10,7 @@ from portal.database import Database
 from portal.extensions import ROOT
 from portal.models import Event, Membership, Org, User, utcnow
 from portal.passwords import hash_password
-from portal.services import audit, events, sentences
+from portal.services import account_deletion, audit, events, sentences, users
 from tests.support.scene import Scene
 from tests.teams.conftest import Cast, SignedIn
 
@@ -99,6 +99,48 @@ def test_operators_are_the_provider_to_an_org_and_themselves_to_operators(
     everything = log(signed_in("root"), "/admin/events")
     assert "Root" in everything
     assert "an operator, by command line" in everything
+
+
+@pytest.mark.parametrize("text", ["root", "Root", "root@example.com", "ro", "@example"])
+def test_who_the_provider_is_cannot_be_found_out_by_searching(
+    signed_in: SignedIn, database: Database, cast: Cast, text: str
+) -> None:
+    happened(database, cast, "bot.restarted", "root")
+    happened(database, cast, "member.left", "bob", user_id=cast.people["bob"])
+    assert "your provider" not in log(signed_in("alice"), f"/o/acme/audit?person={text}")
+    assert "was restarted Acme by Root" in log(signed_in("root"), f"/admin/events?person={text}")
+
+
+@pytest.mark.parametrize("how", ["revoked", "deleted"])
+def test_who_was_the_provider_once_is_not_told_later(
+    signed_in: SignedIn, database: Database, cast: Cast, how: str
+) -> None:
+    carol, mallory = cast.people["carol"], cast.people["mallory"]
+    with database.transaction() as session:
+        root = session.get_one(User, cast.people["root"])
+        users.grant_operator(session, mallory, utcnow(), actor=root)
+        users.grant_operator(session, carol, utcnow(), actor=root)
+    assert signed_in("mallory").post("/o/acme/transfer").status_code == 403
+    happened(database, cast, "bot.restarted", "mallory")
+    happened(database, cast, "bot.restarted", "carol")
+    with database.transaction() as session:
+        if how == "revoked":
+            users.revoke_operator(session, mallory, utcnow(), actor=session.get_one(User, cast.people["root"]))
+        else:
+            account_deletion.delete(session, mallory, utcnow())
+    read = log(signed_in("alice"))
+    assert read.count("your provider") == 3
+    assert "Mallory" not in read
+    assert "127.0.0.1" not in read
+    assert "by Carol" in read, "she belongs to Acme"
+
+
+def test_outsiders_are_named_by_what_they_leave_behind(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+    happened(database, cast, "invite.declined", "mallory", email="mallory@example.com")
+    signed_in("mallory").get("/o/acme/")
+    read = log(signed_in("alice"))
+    assert "by Mallory" in read
+    assert "Mallory tried to look at this organization" in read
 
 
 def test_an_operator_who_belongs_to_the_org_is_named(signed_in: SignedIn, database: Database, cast: Cast) -> None:
