@@ -1,14 +1,16 @@
 """The orchestrator: at every tick it looks at the database and does what the planner decides.
 
-It remembers nothing between ticks and waits for nothing. Whoever leads may die at any moment; the next one looks at
-the same rows and goes on. Two that lead at once do no harm, for each change is a compare-and-set.
+It remembers nothing between ticks, save what it logged, and waits for nothing. Whoever leads may die at any moment;
+the next one looks at the same rows and goes on. Two that lead at once do no harm, for each change is a
+compare-and-set.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -24,6 +26,11 @@ from portal.rules.planner import plan
 from portal.services import fleet, releases, rollout_states, rollout_view, updates
 from portal.services.rollout_view import Entry
 
+logger = logging.getLogger(__name__)
+
+_told: dict[str, str] = {}
+"""Trouble that stands in the log already: the same every second would bury everything else."""
+
 
 class Due(NamedTuple):
     """An update a worker of that node should look at now."""
@@ -36,7 +43,8 @@ def tick(database: Database, now: datetime) -> list[Due]:
     """Bring every rollout one step further.
 
     1. Open the automatic rollout of each release that automatic bots should run and do not.
-    2. For each open rollout: let bots join or leave, then carry out what the planner decides.
+    2. For each open rollout: let bots join or leave, then carry out what the planner decides. One with which that
+       goes wrong, whatever the reason, is told in the log and stays as it is; the others go on.
     3. Name the updates that workers should begin with, or take over from a worker that died.
 
     The answer is a hint that may be given to workers more than once: the claim of an update is what counts.
@@ -48,13 +56,28 @@ def tick(database: Database, now: datetime) -> list[Due]:
     with database.transaction() as session:
         fleet.get(session)  # so that the row is there for all who only read
         running = rollout_view.running_per_node(session)
-        due = [Due(update.id, update.bot.node_id) for update in updates.abandoned(session, database_now(session))]
-    with suppress(IntegrityError), database.transaction() as session:  # another leader opened it at the same moment
+        due = [Due(update_id, node_id) for update_id, node_id in updates.abandoned(session, database_now(session))]
+    with _apart("automatic rollouts"), database.transaction() as session:
         automatic.open_rollouts(session)
     for rollout_id in _open(database):
-        with suppress(IntegrityError), database.transaction() as session:  # or gave the same bot its part
+        with _apart(f"rollout {rollout_id}"), database.transaction() as session:
             due += _advance(session, rollout_id, running, now)
     return due
+
+
+@contextmanager
+def _apart(what: str) -> Iterator[None]:
+    """Keep the trouble of one rollout from all others; the next tick tries it again."""
+    try:
+        yield
+    except IntegrityError:
+        pass  # another leader opened the rollout, or gave the same bot its part, at the same moment
+    except Exception as error:
+        if _told.get(what) != repr(error):
+            logger.exception("%s cannot go on", what)
+        _told[what] = repr(error)
+    else:
+        _told.pop(what, None)
 
 
 def _open(database: Database) -> Sequence[str]:

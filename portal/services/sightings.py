@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from portal.database import now as database_now
 from portal.models import Bot, BotState, BotUpdate, UpdateState
@@ -34,7 +34,7 @@ class Sighting:
 
 
 def to_look_at(session: Session, node_id: str) -> list[Bot]:
-    """The bots of a node that nobody is at work on: no running update, and no lease on them."""
+    """The bots of a node that nobody is at work on: no running update and no lease. Without their secrets."""
     updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
     return list(
         session.scalars(
@@ -45,6 +45,7 @@ def to_look_at(session: Session, node_id: str) -> list[Bot]:
                 sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session)),
                 ~updating.exists(),
             )
+            .options(defer(Bot.spec), defer(Bot.provision_secret))
             .order_by(Bot.id)
             # Whoever takes a bot's lease waits until what was seen before is written.
             .with_for_update(of=Bot)

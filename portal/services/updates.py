@@ -117,26 +117,23 @@ def unfinished_before(session: Session, update: BotUpdate) -> list[str]:
     )
 
 
-def abandoned(session: Session, moment: datetime) -> list[BotUpdate]:
-    """Updates that a worker should look at again because nobody holds their bot.
+def abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
+    """Id and node of every update that a worker should look at again because nobody holds its bot.
 
-    They are running although the lease ran out, or ended without having been cleaned up.
+    They are running although the lease ran out, or ended without having been cleaned up. Only that is read: what they
+    saved of containers is secret, and none of it may stand in the way of the others.
 
     Args:
         session: any.
         moment: now by the database's clock.
     """
-    return list(
-        session.scalars(
-            sa.select(BotUpdate)
-            .join(Bot)
-            .where(
-                _unfinished(),
-                sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment),
-            )
-            .order_by(BotUpdate.created_at)
-        )
+    query = (
+        sa.select(BotUpdate.id, Bot.node_id)
+        .join(BotUpdate.bot)
+        .where(_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
+        .order_by(BotUpdate.created_at)
     )
+    return [(update_id, node_id) for update_id, node_id in session.execute(query)]
 
 
 def _unfinished() -> sa.ColumnElement[bool]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from portal.models import (
@@ -26,9 +28,10 @@ from portal.models import (
     UpdateState,
     utcnow,
 )
+from portal.models.encrypted import use_keys
 from portal.rules.strategies import HEALTH_CHECK_TIMEOUT
 from portal.services import releases, rollouts
-from tests.support.world import ALLOWLIST, World, bad
+from tests.support.world import ALLOWLIST, IMAGE, World, bad
 
 
 def test_a_new_release_reaches_every_automatic_bot_in_waves(world: World) -> None:
@@ -511,3 +514,42 @@ def _begun_or_due(world: World, due: list[str]) -> set[str]:
     with world.database.reading() as session:
         running = session.scalars(sa.select(BotUpdate.id).where(BotUpdate.state == UpdateState.RUNNING))
         return {*running, *due}
+
+
+def test_one_rollout_that_cannot_go_on_stops_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    other = IMAGE.replace("stable", "beta")
+    world.add_bots(1)
+    world.add_bots(1, image=other)
+    broken, well = world.push("2.0.0"), world.push("3.0.0", image=other)
+    rollout_id = world.start(broken)
+    _set_parameters(world, rollout_id, {"percentage": "many"})
+
+    world.run()
+
+    assert (world.on(broken), world.on(well)) == (0, 1)
+    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert rollout_id in told.message
+    assert told.exc_info
+
+    _set_parameters(world, rollout_id, {})
+    world.run()
+    assert world.on(broken) == 1
+
+
+def _set_parameters(world: World, rollout_id: str, parameters: dict[str, Any]) -> None:
+    with world.database.transaction() as session:
+        session.get_one(Rollout, rollout_id).parameters = parameters
+
+
+def test_what_was_written_under_a_lost_key_holds_nothing_up(world: World) -> None:
+    (bot_id,) = world.add_bots(1, provision_secret="secret")
+    world.push("2.0.0")
+    (update_id,) = world.tick()
+    world.begin(update_id)
+    with world.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).saved_container = {"Id": "old"}
+        session.get_one(Bot, bot_id).lease_until = None
+
+    use_keys("a key that came after the one which was lost")
+
+    assert world.tick() == [update_id]

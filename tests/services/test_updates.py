@@ -188,7 +188,7 @@ def test_unfinished_work_is_found_while_nobody_holds_the_bot(database: Database,
 
     def abandoned() -> set[str]:
         with database.reading() as session:
-            return {update.id for update in updates.abandoned(session, now(session))}
+            return {update_id for update_id, _ in updates.abandoned(session, now(session))}
 
     assert abandoned() == {running, uncleaned}
     with database.transaction() as session:
