@@ -22,6 +22,8 @@ CONFIGURATION = json.dumps(
         "disableInheritance": True,
         "selfRequestsOnly": True,
         "timeout": 15000,
+        # What opens in the dialog is a page like any other where our script, which shows dialogs, was not loaded.
+        "disableSelector": "[hx-disable], html:not([data-dialogs]) [hx-target='#dialog']",
         "responseHandling": [
             {"code": "204", "swap": False},
             {"code": "[23]..", "swap": True},

@@ -21,14 +21,18 @@
   // Messages: one at a time, in a polite live region.
   const toast = document.getElementById("toast");
   let fading;
+  const fade = () => (fading = setTimeout(() => toast.replaceChildren(), 8000));
   const say = (kind, text) => {
     const line = document.createElement("p");
     line.className = "toast-line";
     line.dataset.kind = kind;
     line.textContent = text;
-    toast.replaceChildren(line);
     clearTimeout(fading);
-    fading = setTimeout(() => toast.replaceChildren(), 8000);
+    // A moment later: what a region brings along when it moves into the dialog, or out of it, is not read out.
+    fading = setTimeout(() => {
+      toast.replaceChildren(line);
+      fade();
+    }, 100);
   };
   document.addEventListener("toast", (event) => say(event.detail.kind, event.detail.text));
   for (const name of ["htmx:sendError", "htmx:timeout"]) {
@@ -37,7 +41,7 @@
   document.addEventListener("htmx:responseError", (event) => {
     if (!event.detail.xhr.getResponseHeader("HX-Trigger")) say("error", "That did not work. Try again in a moment.");
   });
-  if (toast.childElementCount) fading = setTimeout(() => toast.replaceChildren(), 8000);
+  if (toast.childElementCount) fade();
 
   // A second click on a form's button sends nothing while the first is on its way.
   const sent = new WeakSet();
@@ -75,28 +79,54 @@
   });
   prepare(document);
 
-  // What a reader unfolded stays open when its part of the page is renewed.
+  // What a reader unfolded stays open when its part of the page is renewed, and what had the focus keeps it: what has
+  // an id by htmx, anything else as long as it looks the same.
   let unfolded = [];
+  let focused;
+  const looks = (element) => element.cloneNode(false).outerHTML;
   document.addEventListener("htmx:beforeSwap", (event) => {
     unfolded = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    const now = document.activeElement;
+    focused = event.detail.target.contains(now) && !now.id && { tag: now.localName, looks: looks(now) };
   });
   document.addEventListener("htmx:afterSwap", (event) => {
     unfolded.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
     unfolded = [];
     prepare(event.detail.elt);
-    if (dialog.contains(event.detail.elt) || dialog === event.detail.target) {
-      if (!dialog.open && dialog.childElementCount) dialog.showModal();
+    if (focused && document.activeElement === document.body) {
+      [...event.detail.elt.querySelectorAll(focused.tag)].find((one) => looks(one) === focused.looks)?.focus();
     }
+    if ((dialog.contains(event.detail.elt) || dialog === event.detail.target) && dialog.childElementCount) open();
   });
 
-  // One native dialog; what it shows is also a page. Esc closes it by itself.
+  // One native dialog; what it shows is also a page. Esc closes it by itself. Messages move in and out with it, for
+  // nothing else can be read while it is open.
   const dialog = document.getElementById("dialog");
+  let opener;
+  const open = () => {
+    if (!dialog.open) {
+      opener = document.activeElement?.id;
+      dialog.showModal();
+    }
+    if (!dialog.contains(toast)) dialog.append(toast);
+  };
+  const close = () => {
+    dialog.close();
+    if (dialog.contains(toast)) document.body.append(toast);
+  };
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog || event.target.closest("[data-close]")) {
       event.preventDefault();
-      dialog.close();
+      close();
     }
   });
-  dialog.addEventListener("close", () => dialog.replaceChildren());
-  document.addEventListener("dialog:close", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    close();
+    dialog.replaceChildren();
+    // What opened it may have been renewed meanwhile.
+    if (document.activeElement === document.body) document.getElementById(opener)?.focus();
+  });
+  document.addEventListener("dialog:close", close);
+  // Only now do links open it: htmx's configuration leaves them alone without this script.
+  document.documentElement.dataset.dialogs = "";
 })();

@@ -74,6 +74,24 @@ def test_a_new_person_is_invited_and_lands_in_the_organization(
         expect(team.get_by_text("No invite is pending")).to_be_visible()
 
 
+def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, post: Post) -> None:
+    visit("alice", "/o/acme/team")
+    page.get_by_label("Email").fill(NEW)
+    invite = page.get_by_role("button", name="Invite", exact=True)
+    invite.click()
+    again = page.get_by_role("button", name=f"Send again: the invite to {NEW}")
+    expect(again).to_be_visible()
+    expect(invite).to_be_focused()
+
+    again.click()
+    expect(page.get_by_text(f"A new mail to {NEW} is on its way")).to_be_visible()
+    expect(again).to_be_focused()
+    post.deliver()
+    # The list renews itself.
+    expect(page.get_by_role("row").filter(has_text=NEW)).not_to_contain_text("sending", timeout=10000)
+    expect(again).to_be_focused()
+
+
 @pytest.mark.parametrize("script", [True, False])
 def test_a_copied_link_leads_through_a_mail(
     browser: Browser, portal: str, settings: Settings, database: Database, post: Post, *, script: bool

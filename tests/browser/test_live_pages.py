@@ -4,7 +4,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
 
 from portal.database import Database
-from portal.models import Bot, BotUpdate, PolledImage, Rollout, RolloutState, UpdateState, move, utcnow
+from portal.models import Bot, BotState, BotUpdate, PolledImage, Rollout, RolloutState, UpdateState, move, utcnow
 from tests.browser.conftest import Open
 from tests.support.scene import Scene, release, rollout
 
@@ -125,4 +125,58 @@ def test_a_refused_click_is_told_in_the_corner(visit: Open, page: Page, scene: S
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).needs_attention = "archives kept"
     page.get_by_role("button", name="Update now").click()
-    expect(page.get_by_role("status")).to_contain_text("needs a person first")
+    # Inside the dialog: everything else can neither be read nor reached while it is open.
+    expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("needs a person first")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("body > #toast")).to_contain_text("needs a person first")
+
+
+def test_focus_comes_back_to_a_link_that_was_renewed_behind_the_dialog(
+    visit: Open, page: Page, scene: Scene, database: Database
+) -> None:
+    visit("alice", "/o/acme/")
+    offer = page.locator(f"#offer-{scene.bots[0]}")
+    offer.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
+    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    page.keyboard.press("Escape")
+    expect(offer).to_be_focused()
+
+
+def test_focus_stays_on_a_bot_while_the_cards_are_renewed(
+    visit: Open, page: Page, scene: Scene, database: Database
+) -> None:
+    visit("alice", "/o/acme/")
+    link = page.get_by_role("link", name="Paperclip 2")
+    link.focus()
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
+    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    expect(link).to_be_focused()
+
+
+def test_focus_stays_on_what_has_no_id_but_looks_the_same(
+    visit: Open, page: Page, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        made = rollout(session, scene, [UpdateState.RUNNING, UpdateState.PENDING])
+    visit("root", "/admin/rollouts")
+    link = page.locator(f"#rollouts a[href='/admin/rollouts/{made.id}']").first
+    link.focus()
+    with database.transaction() as session:
+        move(session, session.get_one(Rollout, made.id), RolloutState.RUNNING, RolloutState.PAUSED)
+    expect(page.locator("#rollouts")).to_contain_text("paused", timeout=10000)
+    expect(link).to_be_focused()
+
+
+def test_what_opens_in_a_dialog_is_a_page_where_our_own_script_could_not_be_loaded(
+    visit: Open, page: Page, scene: Scene
+) -> None:
+    page.route("**/static/app.js*", lambda route: route.abort())
+    visit("alice", "/o/acme/")
+    page.get_by_role("link", name="Update available: 1.5.0").first.click()
+    expect(page.get_by_role("heading", name="What's new for Paperclip 1")).to_be_visible()
+    assert page.url.endswith("/changelog")

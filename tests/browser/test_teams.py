@@ -35,6 +35,7 @@ def test_a_role_changes_in_place(visit: Open, page: Page, acme: str) -> None:
     page.get_by_role("button", name="Save the role of Bob").click()
     expect(page.get_by_text("Bob is an admin now.")).to_be_visible()
     expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
+    expect(page.get_by_role("button", name="Save the role of Bob")).to_be_focused()
     assert page.evaluate("window.same")
 
 
@@ -73,6 +74,7 @@ def test_who_is_removed_loses_the_open_page_by_itself(  # noqa: PLR0917 - fixtur
         expect(dialog).to_contain_text("Remove Bob from Acme?")
         dialog.get_by_role("button", name="Remove Bob").click()
         expect(dialog).to_be_hidden()
+        expect(page.locator("body > #toast")).to_contain_text("Bob does not belong to Acme any more.")
         expect(page.get_by_text("bob@example.com")).to_be_hidden()
         expect(page.get_by_text("carol@example.com")).to_be_visible()
 
