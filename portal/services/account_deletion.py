@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import OneTimeToken, Org, OrgState, UpdateNotice, User, UserSession
-from portal.services import events, memberships, operators
+from portal.services import accounts, events, memberships, operators
+from portal.services.accounts import Credentials
 from portal.services.errors import ConflictError
 
 NAME = "deleted user"
@@ -22,18 +23,19 @@ def owned(session: Session, user_id: str) -> Sequence[Org]:
     return session.scalars(statement.order_by(Org.name)).all()
 
 
-def delete(session: Session, user_id: str, now: datetime) -> None:
+def delete(session: Session, proven: Credentials, now: datetime) -> None:
     """End the user's memberships and sessions, and empty the account.
 
     Args:
         session: the transaction.
-        user_id: whose account it is; the password was asked for again.
+        proven: of whose account it is; the password was asked for again.
         now: the present.
 
     Raises:
-        ConflictError: the user owns organizations, which it names, or is the last operator.
+        ConflictError: the user owns organizations, which it names, or is the last operator; or the password was
+            changed meanwhile.
     """
-    user = session.get_one(User, user_id)
+    user = session.get_one(User, proven.user_id)
     _require_no_orgs(session, user)
     left = memberships.orgs_of(session, user.id)
     for org in left:
@@ -41,7 +43,8 @@ def delete(session: Session, user_id: str, now: datetime) -> None:
     if user.is_platform_admin:
         operators.require_another(operators.lock(session), user)
     # Whoever gives this user something at this moment waits for this lock, or had it before and is seen now.
-    user = session.get_one(User, user_id, with_for_update=True, populate_existing=True)
+    user = session.get_one(User, proven.user_id, with_for_update=True, populate_existing=True)
+    accounts.require_still_hold(session, proven)
     _require_no_orgs(session, user)
     if memberships.orgs_of(session, user.id):
         raise ConflictError("You have just joined another organization. Look at your account again, then decide.")

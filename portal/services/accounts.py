@@ -65,6 +65,16 @@ def still_hold(session: Session, found: Credentials) -> bool:
     return user is not None and user.disabled_at is None and user.password_hash == found.password_hash
 
 
+def require_still_hold(session: Session, found: Credentials) -> None:
+    """Do nothing while `still_hold` says yes.
+
+    Raises:
+        ConflictError: it says no.
+    """
+    if not still_hold(session, found):
+        raise ConflictError("Your account was changed somewhere else at this moment. Sign in again, then try again.")
+
+
 def with_address(session: Session, email: str) -> User | None:
     """The account with that address."""
     return session.scalar(sa.select(User).where(User.email_normalized == addresses.normalized(email)))

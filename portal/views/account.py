@@ -67,6 +67,7 @@ def change_password() -> Answer:
         return page(password=form)
 
     stored = hash_password(form.password.data)
+    own_password.require_unchanged()
     accounts.set_password(session(), user.id, stored, utcnow(), keep_session=_this())
     flash("Your password is changed. Every other browser was signed out.", "info")
     answer = htmx.go_to(url_for("account.index"))

@@ -28,6 +28,7 @@ def ask() -> Answer:
     if not own_password.is_right(form.present.data):
         form.present.errors = [own_password.WRONG]
         return account.page(address=form)
+    own_password.require_unchanged()
     try:
         profiles.ask_for_address(session(), user.id, form.email.data, utcnow())
     except ConflictError as error:

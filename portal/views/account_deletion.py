@@ -38,7 +38,7 @@ def delete() -> Answer:
         form.email.errors = [f"Type the address of this account exactly: {user.email}"]
         return _page(form), 422
 
-    account_deletion.delete(session(), user.id, utcnow())
+    account_deletion.delete(session(), own_password.credentials(), utcnow())
     answer = htmx.go_to(url_for("auth.login"))
     sessions.sign_out(answer)
     flash("Your account is deleted.", "info")

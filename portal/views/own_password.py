@@ -6,7 +6,10 @@ from flask_limiter.util import get_remote_address
 
 from portal.extensions import limiter
 from portal.passwords import verify_password
+from portal.services import accounts
+from portal.services.accounts import Credentials
 from portal.sessions import visitor
+from portal.unit_of_work import session
 from portal.views import access
 
 
@@ -24,3 +27,20 @@ WRONG = "This is not your password."
 def is_right(password: str | None) -> bool:
     """Whether this is the password of whoever is signed in. It is slow on purpose: ask before the first query."""
     return verify_password(access.user().password_hash, password or "")
+
+
+def credentials() -> Credentials:
+    """Those that `is_right` compares with: of the account as it was when the request began."""
+    user = access.user()
+    return Credentials(user.id, user.password_hash)
+
+
+def require_unchanged() -> None:
+    """Make sure, in the request's transaction, that what was compared before still holds until it ends.
+
+    Ask for it after locking organizations, for whoever joins one locks the account second.
+
+    Raises:
+        ConflictError: the password was changed meanwhile, or the account disabled.
+    """
+    accounts.require_still_hold(session(), credentials())

@@ -86,6 +86,7 @@ def delete(slug: str) -> Answer:
     except InvalidError as error:
         form.name.errors = [str(error)]
         return _deletion_page(mine, form), 422
+    own_password.require_unchanged()
     _have_followed(bots)
     flash(f"{mine.org.name} is being deleted. You can restore it for seven days.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))

@@ -24,6 +24,7 @@ from portal.models import (
     utcnow,
 )
 from portal.services import account_deletion, founding, memberships, orgs
+from portal.services.accounts import Credentials
 from portal.services.errors import ConflictError
 from tests.support.scene import Scene
 from tests.teams.conftest import Cast, Post
@@ -150,7 +151,8 @@ def test_nobody_is_given_an_organization_while_being_deleted(
         gift(session, session.get_one(User, cast.people["bob"]))
 
     def remove(session: Session) -> None:
-        account_deletion.delete(session, cast.people["bob"], utcnow())
+        bob = session.get_one(User, cast.people["bob"])
+        account_deletion.delete(session, Credentials(bob.id, bob.password_hash), utcnow())
 
     def second() -> None:
         try:

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from portal.app import create_app
 from portal.database import Database
-from portal.models import Event, UserSession, utcnow
+from portal.models import Event, OneTimeToken, Org, OrgState, User, UserSession, utcnow
 from portal.passwords import hash_password, verify_password
 from portal.rules.browsers import describe
 from portal.services import account_deletion, accounts, users
@@ -96,7 +96,7 @@ def test_what_changes_while_a_password_is_compared_counts(
             elif change == "disabled":
                 users.disable(session, user_id, now, actor=None)
             else:
-                account_deletion.delete(session, user_id, now)
+                account_deletion.delete(session, accounts.Credentials(user_id, known), now)
         return verify_password(known, password)
 
     monkeypatch.setattr("portal.views.auth.verify_password", compare)
@@ -104,6 +104,42 @@ def test_what_changes_while_a_password_is_compared_counts(
     assert bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
     with database.reading() as session:
         assert session.query(UserSession).filter_by(user_id=cast.people["bob"]).count() == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ("/account/password", {"password-present": PASSWORD, "password-password": "a third one, which is long"}),
+        ("/account/address", {"address-email": "new@example.com", "address-present": PASSWORD}),
+        ("/account/delete", {"email": "alice@example.com", "present": PASSWORD}),
+        ("/o/acme/delete", {"name": "Acme", "password": PASSWORD}),
+    ],
+)
+def test_a_password_that_is_reset_while_it_is_compared_is_good_for_nothing(
+    app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, sent: tuple[str, dict[str, str]]
+) -> None:
+    path, form = sent
+    user_id, reset = cast.people["alice"], hash_password(OTHER_PASSWORD)
+    if path == "/account/delete":  # which owners may not do
+        with database.transaction() as session:
+            session.get_one(Org, cast.org_id).owner_id = cast.people["carol"]
+
+    def compare(known: str | None, password: str) -> bool:
+        with database.transaction() as session:
+            accounts.set_password(session, user_id, reset, utcnow())
+        return verify_password(known, password)
+
+    give_password(database, cast, "alice")
+    alice = sign_in(app, "alice")
+    monkeypatch.setattr("portal.views.own_password.verify_password", compare)
+    answer = alice.post(path, data=form)
+    assert answer.status_code == 409
+    assert "Sign in again" in answer.text
+    with database.reading() as session:
+        user = session.get_one(User, user_id)
+        assert (user.password_hash, user.deleted_at) == (reset, None)
+        assert session.query(OneTimeToken).count() == 0
+        assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
 
 
 def test_ended_sessions_are_not_listed(app: Flask, database: Database) -> None:

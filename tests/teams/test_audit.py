@@ -11,6 +11,7 @@ from portal.extensions import ROOT
 from portal.models import Event, Membership, Org, User, utcnow
 from portal.passwords import hash_password
 from portal.services import account_deletion, audit, events, sentences, users
+from portal.services.accounts import Credentials
 from tests.support.scene import Scene
 from tests.teams.conftest import Cast, SignedIn
 
@@ -127,7 +128,7 @@ def test_who_was_the_provider_once_is_not_told_later(
         if how == "revoked":
             users.revoke_operator(session, mallory, utcnow(), actor=session.get_one(User, cast.people["root"]))
         else:
-            account_deletion.delete(session, mallory, utcnow())
+            account_deletion.delete(session, Credentials(mallory, None), utcnow())
     read = log(signed_in("alice"))
     assert read.count("your provider") == 3
     assert "Mallory" not in read
