@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from docker.errors import DockerException
+import docker
+from docker.errors import DockerException, ImageNotFound
 
 from daemon.engine import EngineUnreachable, connect, pull
 from daemon.registry.changelog import InvalidChangelog, read_changelog
@@ -16,7 +17,7 @@ from daemon.registry.errors import RegistryError
 from daemon.update.errors import UpdateFailed
 from daemon.update.names import INSTALL_LABEL
 from portal.database import Database
-from portal.models import Node
+from portal.models import Node, utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import changelogs, fleet
@@ -38,7 +39,7 @@ def read(database: Database, settings: Settings, release_id: str, now: datetime)
     if reading is None:
         return
     try:
-        changelog = _read_anywhere(reading, settings, labels)
+        changelog = _read_anywhere(database, reading, settings, labels)
     except InvalidChangelog as error:
         logger.warning("the changelog of %s breaks the contract: %s", reading.image, error)
         with database.transaction() as session:
@@ -52,7 +53,9 @@ def read(database: Database, settings: Settings, release_id: str, now: datetime)
             changelogs.note_changelog(session, release_id, changelog, now)
 
 
-def _read_anywhere(reading: Reading, settings: Settings, labels: Mapping[str, str]) -> dict[str, Any] | None:
+def _read_anywhere(
+    database: Database, reading: Reading, settings: Settings, labels: Mapping[str, str]
+) -> dict[str, Any] | None:
     reference = parse_reference(reading.image)
     Allowlist.parse(settings.fleet_image_allowlist).require(reference)
     credential = Credentials.from_docker_config(settings.registry_config).for_registry(reference.registry)
@@ -60,16 +63,30 @@ def _read_anywhere(reading: Reading, settings: Settings, labels: Mapping[str, st
     trouble = EngineUnreachable("No active node has a platform this release was built for.")
     for node in reading.nodes:
         try:
-            return _read_on(node, reading.image, auth, labels)
+            return _read_on(node, database, reading, auth, labels)
         except EngineUnreachable as error:
             trouble = error
     raise trouble
 
 
-def _read_on(node: Node, image: str, auth: dict[str, str] | None, labels: Mapping[str, str]) -> dict[str, Any] | None:
+def _read_on(
+    node: Node, database: Database, reading: Reading, auth: dict[str, str] | None, labels: Mapping[str, str]
+) -> dict[str, Any] | None:
     engine = connect(node)
     try:
-        pull(engine, image, auth)
-        return read_changelog(engine, image, labels)
+        if not _has(engine, reading.image):
+            # Before the pull: a worker that dies in between must not leave an image that nobody ever removes.
+            with database.transaction() as session:
+                changelogs.note_pull(session, reading.release_id, node.id, utcnow())
+        pull(engine, reading.image, auth)
+        return read_changelog(engine, reading.image, labels)
     finally:
         engine.close()
+
+
+def _has(engine: docker.APIClient, image: str) -> bool:
+    try:
+        engine.inspect_image(image)  # type: ignore[no-untyped-call]
+    except ImageNotFound:
+        return False
+    return True

@@ -10,7 +10,7 @@ from portal.models.mail import MailState, OutgoingMail
 from portal.models.node import Node, NodeState
 from portal.models.notice import UpdateNotice
 from portal.models.org import Membership, MembershipRole, MembershipState, Org, OrgState
-from portal.models.release import PolledImage, Release
+from portal.models.release import PolledImage, ReadingPull, Release
 from portal.models.rollout import Audience, Rollout, RolloutState, StrategyName, Trigger
 from portal.models.snapshot import Snapshot, SnapshotState
 from portal.models.states import move
@@ -46,6 +46,7 @@ __all__ = [
     "OrgState",
     "OutgoingMail",
     "PolledImage",
+    "ReadingPull",
     "Release",
     "Rollout",
     "RolloutState",

@@ -1,4 +1,4 @@
-"""What was seen in registries: the images that are polled, and the releases found."""
+"""What was seen in registries: the images that are polled, the releases found, and who pulled them to be read."""
 
 from __future__ import annotations
 
@@ -85,3 +85,13 @@ class PolledImage(Base):
     @classmethod
     def _asked_once(cls) -> sa.ColumnElement[bool]:
         return cls.image.contains("@")
+
+
+class ReadingPull(Base):
+    """A node was made to pull the image of a release, which it did not have, only for the changelog to be read."""
+
+    __tablename__ = "reading_pulls"
+
+    node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True)
+    release_id: Mapped[str] = mapped_column(sa.ForeignKey("releases.id", ondelete="CASCADE"), primary_key=True)
+    pulled_at: Mapped[datetime]

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Node, NodeState, Release
+from portal.models import Bot, Node, NodeState, ReadingPull, Release
 from portal.rules.references import parse_reference
 from portal.services import fleet_mail
 
@@ -50,6 +50,14 @@ def claim(session: Session, release_id: str, now: datetime) -> Reading | None:
     release = session.get_one(Release, release_id)
     pinned = parse_reference(release.image).pinned(release.digest)
     return Reading(release.id, pinned, _nodes(session, release))
+
+
+def note_pull(session: Session, release_id: str, node_id: str, now: datetime) -> None:
+    """Write down that a node is about to pull a release's image only to have the changelog read.
+
+    The caller has made sure that the node does not have it, so that it is ours to remove once nobody needs it.
+    """
+    session.merge(ReadingPull(node_id=node_id, release_id=release_id, pulled_at=now))
 
 
 def note_changelog(session: Session, release_id: str, changelog: dict[str, Any] | None, now: datetime) -> None:

@@ -8,7 +8,16 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from portal.models import Bot, BotUpdate, FleetSettings, PolledImage, Release, Rollout, UpdateState
+from portal.models import (
+    Bot,
+    BotUpdate,
+    FleetSettings,
+    PolledImage,
+    ReadingPull,
+    Release,
+    Rollout,
+    UpdateState,
+)
 from portal.rules.references import parse_reference
 
 _OVER = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED)
@@ -34,10 +43,10 @@ def containers_of_bots(session: Session, node_id: str) -> set[str]:
 
 
 def images_over(session: Session, node_id: str, before: datetime) -> list[str]:
-    """Images, as `repository@digest`, that updates pulled to a node and that nobody there needs any more.
+    """Images, as `repository@digest`, that we had a node pull and that nobody there needs any more.
 
     No bot of the node runs such a release or ran it before its last update, no tag points at it, no open rollout
-    brings it, and every update to it ended before the given moment.
+    brings it, and every update to it ended, and its changelog was read there, before the given moment.
     """
     needed = _digests_in_use(session, node_id)
     return [
@@ -49,15 +58,19 @@ def images_over(session: Session, node_id: str, before: datetime) -> list[str]:
 
 def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
     # Where a new container was made the image had been pulled; of other updates nobody knows.
-    pulled_once = (
-        sa.select(Rollout.release_id)
+    for_updates = (
+        sa.select(Rollout.release_id, BotUpdate.ended_at.label("at"))
         .join(BotUpdate, BotUpdate.rollout_id == Rollout.id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
         .where(Bot.node_id == node_id, BotUpdate.new_container_id.is_not(None))
-        .group_by(Rollout.release_id)
-        .having(sa.func.max(BotUpdate.ended_at) < before)
     )
-    wanted = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None))
+    for_reading = sa.select(ReadingPull.release_id, ReadingPull.pulled_at).where(ReadingPull.node_id == node_id)
+    pulled = sa.union_all(for_updates, for_reading).subquery()
+    pulled_once = (
+        sa.select(pulled.c.release_id).group_by(pulled.c.release_id).having(sa.func.max(pulled.c.at) < before)
+    )
+    # A digest that an operator pasted is followed by no bot.
+    wanted = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None), ~PolledImage.asked_once)
     in_flight = sa.exists().where(BotUpdate.rollout_id == Rollout.id, BotUpdate.state == UpdateState.RUNNING)
     under_way = sa.select(Rollout.release_id).where(sa.or_(Rollout.state.in_(Rollout.OPEN), in_flight))
     return sa.select(Release).where(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import docker
 import pytest
+import sqlalchemy as sa
 
 from daemon.demo.versions import SECOND, WITHOUT_CHANGELOG, BotVersion
 from daemon.registry import changelogs
 from portal.database import Database
-from portal.models import Node, Release, utcnow
+from portal.models import Node, ReadingPull, Release, utcnow
+from portal.services import leftovers
 from portal.settings import Settings
 from tests.support.images import ReferenceImages
 
@@ -58,6 +61,46 @@ def test_the_changelog_is_read_out_of_the_image(
     assert release.version == SECOND.version
     assert release.changelog_error is None
     assert len(engine.containers(all=True)) == before
+
+
+def pulled_to_be_read(database: Database, release: Release) -> int:
+    """On how many nodes the image of a release is only because its changelog was read."""
+    with database.reading() as session:
+        pulls = sa.select(sa.func.count()).select_from(ReadingPull).where(ReadingPull.release_id == release.id)
+        return session.scalar(pulls) or 0
+
+
+def test_an_image_that_was_not_there_is_ours_to_remove_again(
+    database: Database,
+    admitted: Settings,
+    docker_url: str,
+    engine: docker.APIClient,
+    reference_images: ReferenceImages,
+) -> None:
+    add_node(database, docker_url)
+    version = replace(SECOND, version="7.1.0")
+    release = add_release(database, reference_images, version)
+    engine.remove_image(f"{reference_images.repository}:{version.version}")
+
+    assert read(database, admitted, release).version == version.version
+
+    assert pulled_to_be_read(database, release) == 1
+    with database.reading() as session:
+        node = session.scalars(sa.select(Node)).one()
+        (over,) = leftovers.images_over(session, node.id, utcnow() + timedelta(seconds=1))
+    assert over == f"{reference_images.repository}@{release.digest}"
+    engine.remove_image(over)
+
+
+def test_an_image_that_was_there_is_not(
+    database: Database, admitted: Settings, docker_url: str, reference_images: ReferenceImages
+) -> None:
+    add_node(database, docker_url)
+
+    release = read(database, admitted, add_release(database, reference_images, SECOND))
+
+    assert release.changelog is not None
+    assert pulled_to_be_read(database, release) == 0
 
 
 def test_an_image_without_changelog_is_read_once(

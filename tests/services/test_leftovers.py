@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState
-from portal.services import leftovers
+from portal.models import Bot, BotUpdate, Node, ReadingPull, Release, Rollout, RolloutState, UpdateState
+from portal.services import changelogs, leftovers, nodes
 from tests.support.world import REPOSITORY, World
 
 
@@ -97,3 +97,64 @@ def test_what_no_container_was_made_of_is_not_ours(world: World) -> None:
     with world.database.transaction() as session:
         session.execute(sa.update(BotUpdate).values(new_container_id=None))
     assert over(world) == []
+
+
+def read_on(world: World, version: str, node_id: str | None = None) -> None:
+    """The engine of a node, of the bot's unless another is named, pulls a release to have its changelog read."""
+    with world.database.transaction() as session:
+        release = session.scalars(sa.select(Release).where(Release.digest == _digest(version))).one()
+        changelogs.note_pull(session, release.id, node_id or world.node_id, world.now)
+
+
+def test_what_was_pulled_only_to_be_read_goes_after_a_week(world: World) -> None:
+    world.push("4.0.0")
+    read_on(world, "4.0.0")
+    assert over(world) == []  # the tag points at it
+    world.push("3.0.0")
+    assert over(world, timedelta(days=6)) == []
+    assert over(world) == ["4.0.0"]
+
+
+def test_what_was_pulled_elsewhere_to_be_read_is_not_ours(world: World) -> None:
+    with world.database.transaction() as session:
+        other = Node(name="two", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
+        session.add(other)
+    world.push("4.0.0")
+    read_on(world, "4.0.0", other.id)
+    world.push("3.0.0")
+    assert over(world) == []
+
+
+def test_what_was_read_long_ago_and_tried_lately_stays(world: World) -> None:
+    world.push("4.0.0")
+    read_on(world, "4.0.0")
+    world.now += timedelta(days=5)
+    set_back(world)
+    assert over(world, timedelta(days=6)) == []
+    assert over(world) == ["4.0.0"]
+
+
+def test_what_was_read_and_is_run_stays(world: World) -> None:
+    read_on(world, "2.0.0")
+    read_on(world, "3.0.0")
+    assert over(world) == []
+
+
+def test_a_pasted_digest_keeps_no_image(world: World) -> None:
+    pasted = world.push("4.0.0", f"{REPOSITORY}@{_digest('4.0.0')}")
+    read_on(world, "4.0.0")
+    assert over(world) == ["4.0.0"]
+    with world.database.reading() as session:
+        bot_ids = session.scalars(sa.select(Bot.id)).all()
+    world.start(pasted, bot_ids)
+    assert over(world) == []
+
+
+def test_a_node_that_goes_takes_its_notes_along(world: World) -> None:
+    with world.database.transaction() as session:
+        other = Node(name="two", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
+        session.add(other)
+    read_on(world, "3.0.0", other.id)
+    with world.database.transaction() as session:
+        nodes.remove(session, session.get_one(Node, other.id))
+        assert session.scalars(sa.select(ReadingPull)).all() == []
