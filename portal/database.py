@@ -103,6 +103,12 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     for pragma in ("journal_mode = WAL", "busy_timeout = 15000", "synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    # SQLite's own knows no letters but A to Z, so a search for "özil" would not find "Özil".
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _lower(value: Any) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def _on_sqlite_begin(connection: Connection) -> None:

@@ -48,6 +48,7 @@ def running_postgres() -> Iterator[str]:
                 "-E",
                 "UTF8",
                 "--locale=C",
+                "--lc-ctype=C.UTF-8",  # letters beyond A to Z, as on any server set up for people
                 "--no-sync",
             ],
             user=user,

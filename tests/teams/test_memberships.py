@@ -117,6 +117,16 @@ def test_the_list_is_searched_by_name_and_address(signed_in: SignedIn, query: st
     assert re.findall(r"<strong>([^<]*)</strong>", fragment) == names
 
 
+@pytest.mark.parametrize("typed", ["özil", "ÖZIL", "élodie"])
+def test_names_are_found_however_their_letters_are_written(
+    signed_in: SignedIn, database: Database, cast: Cast, typed: str
+) -> None:
+    with database.transaction() as session:
+        session.get_one(User, cast.people["bob"]).name = "Élodie Özil"
+    assert listed(signed_in("alice"), f"?q={typed}") == ["Élodie Özil"]
+    assert "1 person" in signed_in("root").get(f"/admin/users?q={typed}").text
+
+
 def test_a_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         org = orgs.lock(session, session.get_one(Org, cast.org_id))
