@@ -215,7 +215,7 @@ def _closed(session: Session, row: InviteToken, now: datetime) -> Closed | None:
         return Closed.EXPIRED
     if invite.org.state is not OrgState.ACTIVE:
         return Closed.ORG_GONE
-    return None if invites.inviter_may(session, invite.org, invite) else Closed.ORPHANED
+    return None if invites.may_invite(session, invite.org, invite.inviter) else Closed.ORPHANED
 
 
 def _require_open(found: Invitation) -> None:

@@ -132,7 +132,7 @@ def copy_link(session: Session, org: Org, invite_id: str, *, actor: User, now: d
     """
     org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
     invite = _pending(session, org, invite_id)
-    if invite.expires_at <= now or not inviter_may(session, org, invite):
+    if invite.expires_at <= now or not may_invite(session, org, invite.inviter):
         raise ConflictError("Nobody could accept this invite as it is. Send it again, then copy the link.")
     token = random_token()
     session.add(InviteToken(invite_id=invite.id, delivery=TokenDelivery.COPIED, token_hash=fingerprint(token)))
@@ -145,12 +145,15 @@ def pending(session: Session, org: Org, now: datetime) -> list[Pending]:
     query = _invites(org).where(_IS_PENDING).options(joinedload(Invite.inviter))
     found = session.scalars(query.order_by(Invite.created_at.desc(), Invite.id)).all()
     mails = _newest_mails(session, found)
+    # Asked once for each who invited: few people invite many, and the list polls.
+    inviters = {invite.inviter for invite in found}
+    entitled = {inviter for inviter in inviters if may_invite(session, org, inviter)}
     return [
         Pending(
             invite=invite,
             mail=mails.get(invite.id),
             expired=invite.expires_at <= now,
-            orphaned=not inviter_may(session, org, invite),
+            orphaned=invite.inviter not in entitled,
         )
         for invite in found
     ]
@@ -165,10 +168,9 @@ def address_of(session: Session, org: Org, invite_id: str) -> str:
     return _known(session, org, invite_id).email
 
 
-def inviter_may(session: Session, org: Org, invite: Invite) -> bool:
-    """Whether the one who invited may still do so; an invite is worth as much as its inviter's right."""
-    inviter = invite.inviter
-    return inviter.disabled_at is None and can(orgs.roles(session, org, inviter), Action.MANAGE_TEAM)
+def may_invite(session: Session, org: Org, person: User) -> bool:
+    """Whether somebody may invite (still); an invite is worth as much as its inviter's right."""
+    return person.disabled_at is None and can(orgs.roles(session, org, person), Action.MANAGE_TEAM)
 
 
 def mail_key(token: InviteToken) -> str:

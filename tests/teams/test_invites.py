@@ -6,13 +6,16 @@ from datetime import timedelta
 from email.message import EmailMessage
 
 import pytest
+from flask import Flask
 from redis import Redis
 
 from portal.database import Database
+from portal.extensions import db
 from portal.models import Invite, InviteState, InviteToken, MailState, Org, OutgoingMail, User, utcnow
 from portal.tokens import fingerprint
 from tests.mail.conftest import bodies
 from tests.support.mail import Mailbox
+from tests.support.statements import counted_statements
 from tests.teams.conftest import SignedIn
 from tests.teams.inviting import HTMX, NEW, Inviting, answer, follow, join
 
@@ -382,3 +385,25 @@ def test_declining_by_mail_needs_no_account_and_happens_once(inviting: Inviting,
     (event,) = inviting.events("invite.declined")
     assert event.actor_id is None
     assert NEW not in signed_in("alice").get(TEAM).text
+
+
+@pytest.mark.parametrize("part", ["", "?part=pending"])
+def test_the_list_asks_once_for_each_who_invited(
+    app: Flask, inviting: Inviting, signed_in: SignedIn, database: Database, part: str
+) -> None:
+    alice, carol = signed_in("alice"), signed_in("carol")
+    with app.app_context():
+        engine = db.engine
+
+    def needed() -> int:
+        with counted_statements(engine) as statements:
+            assert alice.get(f"{TEAM}/invites{part}", headers=HTMX if part else {}).status_code == 200
+        return len(statements)
+
+    inviting.send(alice, "one@example.com")
+    inviting.send(carol, "two@example.com")
+    needed()  # the first time, settings are made and remembered
+    few = needed()
+    for number in range(5):
+        inviting.send(alice, f"more-{number}@example.com")
+    assert needed() == few
