@@ -5,8 +5,8 @@ from __future__ import annotations
 from wtforms import EmailField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
-from portal.forms.auth import mailable, stripped
-from portal.forms.base import Form
+from portal.forms.auth import mailable
+from portal.forms.base import Form, stripped
 from portal.forms.passwords import NewPasswordForm
 
 

@@ -5,14 +5,9 @@ from __future__ import annotations
 from wtforms import EmailField, HiddenField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
-from portal.forms.base import Form
+from portal.forms.base import Form, stripped
 from portal.forms.passwords import NewPasswordForm
 from portal.rules import addresses
-
-
-def stripped(text: str | None) -> str | None:
-    """A filter: without the blanks around it, which come along when people paste."""
-    return text.strip() if text else text
 
 
 def mailable(_form: Form, field: EmailField) -> None:

@@ -30,6 +30,11 @@ class Form(FlaskForm):  # type: ignore[misc]  # the library has no types
         return valid
 
 
+def stripped(text: str | None) -> str | None:
+    """A filter: without the blanks around it, which come along when people paste."""
+    return text.strip() if text else text
+
+
 def _in_plain_words(errors: Sequence[Any]) -> list[Any]:
     return [_plain(error) if isinstance(error, str) else error for error in errors]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from wtforms import EmailField, SelectChoice, SelectField
 from wtforms.validators import InputRequired
 
-from portal.forms.auth import mailable, stripped
-from portal.forms.base import Form
+from portal.forms.auth import mailable
+from portal.forms.base import Form, stripped
 
 _ROLES = [
     SelectChoice("member", "member: uses the bots"),

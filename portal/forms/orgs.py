@@ -6,7 +6,7 @@ from wtforms import IntegerField, PasswordField, RadioField, SelectChoice, Selec
 from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
-from portal.forms.base import Form
+from portal.forms.base import Form, stripped
 from portal.models import MembershipRole, TenantMode
 
 _MODES = {
@@ -18,10 +18,6 @@ HOURS = [SelectChoice(hour, f"{hour:02}:00 UTC") for hour in range(24)]
 """The hours of the day, to choose one of them."""
 
 
-def _stripped(text: str | None) -> str | None:
-    return text.strip() if text else text
-
-
 class SeenForm(Form):
     """A form about a row as somebody saw it: one that was changed meanwhile is shown again instead."""
 
@@ -31,14 +27,14 @@ class SeenForm(Form):
 class NewOrgForm(Form):
     """A new organization."""
 
-    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[_stripped])
-    slug = StringField("Address", validators=[Length(max=48)], filters=[_stripped])
+    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[stripped])
+    slug = StringField("Address", validators=[Length(max=48)], filters=[stripped])
 
 
 class RenameForm(SeenForm):
     """Another name."""
 
-    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[_stripped])
+    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[stripped])
 
 
 class UpdatesForm(SeenForm):

@@ -7,7 +7,7 @@ from typing import Any
 from wtforms import StringField
 from wtforms.validators import DataRequired, InputRequired, Length, ValidationError
 
-from portal.forms.base import Form
+from portal.forms.base import Form, stripped
 
 
 class DigestForm(Form):
@@ -16,7 +16,7 @@ class DigestForm(Form):
     reference = StringField(
         "Image with digest",
         validators=[InputRequired("Paste registry/repository@sha256:…"), Length(max=300)],
-        filters=[lambda text: text.strip() if text else text],
+        filters=[stripped],
     )
 
 
@@ -26,7 +26,7 @@ class ReasonForm(Form):
     reason = StringField(
         "Reason",
         validators=[DataRequired("Say why; people will read it."), Length(max=500)],
-        filters=[lambda text: text.strip() if text else text],
+        filters=[stripped],
     )
 
 
@@ -37,8 +37,12 @@ class RollBackForm(Form):
         version: what has to be typed; not needed to show the form.
     """
 
-    why = StringField("Reason", validators=[DataRequired("Say why; people will read it."), Length(max=500)])
-    typed = StringField("Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)])
+    why = StringField(
+        "Reason", validators=[DataRequired("Say why; people will read it."), Length(max=500)], filters=[stripped]
+    )
+    typed = StringField(
+        "Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)], filters=[stripped]
+    )
 
     def __init__(self, *values: Any, version: str | None = None) -> None:
         super().__init__(*values)
@@ -46,5 +50,5 @@ class RollBackForm(Form):
 
     def validate_typed(self, field: StringField) -> None:
         """Nobody does this by a slip of the hand."""
-        if field.data.strip() != self._version:
+        if field.data != self._version:
             raise ValidationError(f"Type {self._version} to confirm.")
