@@ -25,6 +25,8 @@ from daemon.update.names import UPDATE_LABEL, is_helper, name_of
 # A disk slower than this is taken for hanging. Every byte is read and written up to three times.
 _BYTES_PER_SECOND = 4_000_000
 _LEAST_SECONDS = 120
+# Nobody knows yet how much there is to look at, and the bot serves meanwhile.
+_MEASURING_SECONDS = 1800
 
 
 class SnapshotFailed(HelperFailed):
@@ -104,6 +106,8 @@ class Helper:
     def measure(self, volumes: Sequence[str]) -> int:
         """How many bytes archives of these volumes may take together; a little more than they will.
 
+        They may be in use: what comes or goes meanwhile does no harm.
+
         Raises:
             HelperFailed: a volume does not exist, or the helper failed.
         """
@@ -111,7 +115,9 @@ class Helper:
             helpers.volume_mount(self._engine, volume, f"/volumes/{number}", read_only=True)
             for number, volume in enumerate(volumes)
         ]
-        return int(self._run("probe", scripts.MEASURE, mounts=mounts)["size"]) if mounts else 0
+        if not mounts:
+            return 0
+        return int(self._run("probe", scripts.MEASURE, mounts=mounts, seconds=_MEASURING_SECONDS)["size"])
 
     def free_space(self, folder: str) -> int:
         """How many bytes are free on the node's disk where `folder` is; the folder is made if it is missing.
