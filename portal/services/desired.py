@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.database import now as database_now
-from portal.models import Bot, BotState, BotUpdate, DesiredState, UpdateState
-from portal.services import events
+from portal.models import Bot, BotState, BotUpdate, DesiredState
+from portal.services import events, updates
 
 
 def unmet(session: Session) -> Sequence[tuple[str, str]]:
     """Id and node of every bot for which a worker has something to do and that nobody is at work on."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).where(Bot.desired_state != Bot.applied_state, free, ~_is_updated())
+    query = sa.select(Bot.id, Bot.node_id).where(Bot.desired_state != Bot.applied_state, free, ~_unfinished_update())
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 
@@ -26,7 +26,7 @@ def to_bring_about(session: Session, bot_id: str) -> DesiredState | None:
     Nothing while an update of it is unfinished: its way back might start what was stopped meanwhile.
     """
     query = sa.select(Bot.desired_state).where(
-        Bot.id == bot_id, Bot.desired_state != Bot.applied_state, ~_is_updated()
+        Bot.id == bot_id, Bot.desired_state != Bot.applied_state, ~_unfinished_update()
     )
     return session.scalar(query)
 
@@ -51,5 +51,5 @@ def brought_about(
     events.record(session, tag, org_id=bot.org_id, bot_id=bot.id)
 
 
-def _is_updated() -> sa.ColumnElement[bool]:
-    return sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
+def _unfinished_update() -> sa.ColumnElement[bool]:
+    return sa.exists().where(BotUpdate.bot_id == Bot.id, updates.unfinished())

@@ -20,10 +20,9 @@ from portal.models import (
     MemberSync,
     Org,
     OrgState,
-    UpdateState,
     move,
 )
-from portal.services import events
+from portal.services import events, updates
 
 MARGIN = timedelta(minutes=5)
 """So much later than the last moment of a restoring the first thing is removed, as clocks of machines differ."""
@@ -83,7 +82,7 @@ def close_empty(session: Session, now: datetime) -> None:
 
 
 def _may_go(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
+    unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, updates.unfinished())
     return (
         Org.state == OrgState.DELETING,
         Org.delete_after <= now - MARGIN,

@@ -48,7 +48,8 @@ def claim(session: Session, update_id: str) -> Claim:
 
     A pending update that is due starts, unless its bot takes no part any more: then it is skipped. Outside the hour
     its organization chose it waits, for nobody may have looked at the rollout since. A running one was left by a
-    worker that died. An ended one that is not cleaned up yet has its left-overs removed.
+    worker that died. An ended one that is not cleaned up yet has its left-overs removed, unless its bot needs a
+    person.
     """
     update = session.get(BotUpdate, update_id)
     if update is None:
@@ -56,7 +57,8 @@ def claim(session: Session, update_id: str) -> Claim:
     if update.state is UpdateState.RUNNING:
         return Claim.RECOVER
     if update.state in _LEAVES_SOMETHING:
-        return Claim.NOTHING if update.cleaned_at else Claim.CLEAN
+        # While a person looks at the bot nothing is touched: what a later update needs may be the same.
+        return Claim.NOTHING if update.cleaned_at or update.bot.needs_attention else Claim.CLEAN
     (candidate,) = audience.candidates(session, Bot.id == update.bot_id)
     if not _is_its_turn(session, update, candidate):
         return Claim.NOTHING
@@ -111,7 +113,7 @@ def unfinished_before(session: Session, update: BotUpdate) -> list[str]:
     return list(
         session.scalars(
             sa.select(BotUpdate.id)
-            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, _unfinished())
+            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, unfinished())
             .order_by(BotUpdate.created_at)
         )
     )
@@ -130,13 +132,17 @@ def abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
     query = (
         sa.select(BotUpdate.id, Bot.node_id)
         .join(BotUpdate.bot)
-        .where(_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
+        .where(unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
         .order_by(BotUpdate.created_at)
     )
     return [(update_id, node_id) for update_id, node_id in session.execute(query)]
 
 
-def _unfinished() -> sa.ColumnElement[bool]:
+def unfinished() -> sa.ColumnElement[bool]:
+    """What holds of updates that are not over for the engine: they run, or ended and were not cleaned up after.
+
+    Until then the bot's container may have the wrong restart policy, and the one before it its volumes.
+    """
     ended = BotUpdate.state.in_(_LEAVES_SOMETHING)
     return sa.or_(BotUpdate.state == UpdateState.RUNNING, sa.and_(ended, BotUpdate.cleaned_at.is_(None)))
 

@@ -86,10 +86,12 @@ def test_whoever_works_on_the_bot_is_not_disturbed(site: Site) -> None:
     assert unmet(site) == [site.bot_id]
 
 
-def test_an_unfinished_update_comes_first(site: Site) -> None:
+@pytest.mark.parametrize("state", [UpdateState.RUNNING, UpdateState.UPDATED])
+def test_an_unfinished_update_comes_first(site: Site, state: UpdateState) -> None:
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
-        session.get_one(BotUpdate, update_id).state = UpdateState.RUNNING
+        # It ended, but nobody has given the new container the policy of the old one yet.
+        session.get_one(BotUpdate, update_id).state = state
     want(site, DesiredState.STOPPED)
     assert unmet(site) == []
     follow(site.database, site.bot_id)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from docker.errors import NotFound
 
+from daemon.demo.versions import SECOND
 from daemon.update.desired import follow
 from daemon.update.lease import BotLease
 from daemon.update.purge import purge
-from portal.models import Bot, BotState, Channel, DesiredState, Event, Org, OrgState, utcnow
+from portal.models import Bot, BotState, BotUpdate, Channel, DesiredState, Event, Org, OrgState, UpdateState, utcnow
 from portal.services import purging
 from tests.update.bots import Site
 
@@ -106,6 +107,18 @@ def test_nothing_goes_before_its_time(site: Site, grace: timedelta, values: dict
     assert has_container(site, container)
     assert all(has_volume(site, name) for name in volumes)
     assert org_of(site).state is OrgState.DELETING
+
+
+@pytest.mark.parametrize("state", [UpdateState.RUNNING, UpdateState.UPDATED])
+def test_an_unfinished_update_comes_first(site: Site, state: UpdateState) -> None:
+    container, update_id = str(site.bot().container_id), site.update_to(SECOND)
+    delete_org(site, OVER)
+    with site.database.transaction() as session:
+        # It ended, but the container before this one is still there with the volumes of both.
+        session.get_one(BotUpdate, update_id).state = state
+    assert due(site) == []
+    purge(site.database, site.bot_id)
+    assert has_container(site, container)
 
 
 def test_a_restored_organization_keeps_everything_though_a_job_is_on_its_way(site: Site) -> None:
