@@ -7,8 +7,9 @@ import click
 from daemon.commands.output import digest, table
 from daemon.commands.rollouts import follow
 from daemon.context import current
-from daemon.update.adopt import Wishes
+from daemon.update.adopt import Adoption, Wishes
 from daemon.update.adopt import adopt as adopt_container
+from daemon.update.adopt import attach as attach_container
 from portal.models import Channel, Trigger
 from portal.rules.allowlist import Allowlist
 from portal.services import attention, inventory, lookup, releases, rollouts
@@ -59,9 +60,22 @@ def adopt(container: str, org: str, node: str, channel: str, **wishes: str | int
         org=org,
         wishes=Wishes(channel=Channel(channel), **wishes),  # type: ignore[arg-type]
     )
-    for warning in adoption.warnings:
-        click.echo(f"Note: {warning}", err=True)
+    _warn(adoption)
     click.echo(f"{adoption.bot.name} is a bot of {org} now; its id is {adoption.bot.id}.")
+
+
+@bots.command()
+@click.argument("bot")
+@click.argument("container")
+def attach(bot: str, container: str) -> None:
+    """Let BOT (id, subdomain or name), whose container is gone, go on in CONTAINER (name or id), made in its place.
+
+    It runs on the bot's node, with the bot's volumes; nothing is done to it.
+    """
+    context = current()
+    attached = attach_container(context.database, context.settings, bot, container)
+    _warn(attached)
+    click.echo(f"{attached.bot.name} goes on in the container {attached.bot.container_name}.")
 
 
 @bots.command()
@@ -96,6 +110,11 @@ def clear(bot: str, reason: str) -> None:
         row = lookup.bot(session, bot)
         attention.clear(session, row, reason, None)
     click.echo(f"{row.name} takes part in updates again.")
+
+
+def _warn(adoption: Adoption) -> None:
+    for warning in adoption.warnings:
+        click.echo(f"Note: {warning}", err=True)
 
 
 def _row(line: Line) -> tuple[object, ...]:

@@ -1,4 +1,7 @@
-"""Takes a container somebody started by hand under management, without touching it."""
+"""Takes a container somebody started by hand under management, as a new bot or as one whose own is gone.
+
+On the engine nothing is changed.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,17 @@ import docker
 from docker.errors import NotFound
 
 from daemon.engine import connect
+from daemon.update import containers
 from daemon.update.capture import CannotRecreate, capture
 from daemon.update.health import Probe, probe, read_address
-from daemon.update.mounts import unprotected_paths
+from daemon.update.lease import BotLease
+from daemon.update.mounts import unprotected_paths, writable_volumes
 from daemon.update.names import update_of
 from portal.database import Database
 from portal.models import Bot, Channel, Node
 from portal.rules.allowlist import Allowlist
 from portal.rules.references import InvalidReference, Reference, parse_reference
-from portal.services import bots, nodes
+from portal.services import bots, lookup, nodes
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.settings import Settings
 
@@ -61,7 +66,7 @@ class _Reach:
 
 @dataclass(frozen=True)
 class Adoption:
-    """The new bot, and what its operator should know: unprotected data, a health check that fails."""
+    """The bot, and what its operator should know: unprotected data, a health check that fails."""
 
     bot: Bot
     warnings: tuple[str, ...]
@@ -77,7 +82,7 @@ def adopt(
     wishes: Wishes | None = None,
     actor_id: str | None = None,
 ) -> Adoption:
-    """Make an existing container the bot of an organization. On the engine nothing is changed.
+    """Make an existing container the bot of an organization.
 
     Args:
         database: of this installation.
@@ -100,17 +105,63 @@ def adopt(
         on = nodes.by_name(session, node)
         bots.active_org(session, org)
     with closing(connect(on)) as engine:
-        saved = _capture(engine, on, container)
-        inspect = saved["container"]
-        with database.reading() as session:
-            bots.require_unmanaged(session, on.id, inspect["Id"])
-        image = _image(saved, wishes)
-        Allowlist.parse(settings.fleet_image_allowlist).require(image)
-        reach = _reach(inspect, on, wishes)
-        found = _found(saved, on, wishes, image, reach)
-        warnings = tuple(_warnings(engine, found, reach.answer))
+        found, warnings = _look(engine, database, settings, container, on, wishes)
     with database.transaction() as session:
         return Adoption(bots.adopt(session, org, found, actor_id=actor_id), warnings)
+
+
+def attach(database: Database, settings: Settings, name: str, container: str) -> Adoption:
+    """Let a bot whose container is gone go on in another, which somebody made in its place.
+
+    Args:
+        database: of this installation.
+        settings: for the allowlist.
+        name: the bot's id, subdomain or name.
+        container: name or id, on the bot's node.
+
+    Raises:
+        NotFoundError: there is no such bot or container.
+        ImageNotAllowed: the image is outside the allowlist.
+        ConflictError: the bot's own container is still there, somebody is at work on the bot, or the container
+            cannot be managed, or is already.
+        EngineUnreachable: the node does not answer.
+    """
+    with database.reading() as session:
+        bot = lookup.bot(session, name)
+        node = bot.node
+    same = Wishes(
+        image=bot.image,
+        name=bot.name,
+        subdomain=bot.subdomain,
+        port=bot.port,
+        health_path=bot.health_path,
+        channel=bot.release_channel,
+    )
+    with BotLease(database, bot.id) as lease:
+        with closing(connect(node)) as engine:
+            if containers.inspect(engine, bot.container_id):
+                raise ConflictError(
+                    f"The container of {bot.name}, {str(bot.container_id)[:12]}, is still there: start it again,"
+                    " or remove it first, without its volumes."
+                )
+            found, warnings = _look(engine, database, settings, container, node, same)
+        with lease.transaction() as session:
+            return Adoption(bots.attach(session, bot.id, found), (*warnings, *_missing_data(bot, found)))
+
+
+def _look(  # noqa: PLR0917 - what both ways in have at hand
+    engine: docker.APIClient, database: Database, settings: Settings, container: str, node: Node, wishes: Wishes
+) -> tuple[bots.Found, tuple[str, ...]]:
+    """The container as the bot it would be, with what its operator should know."""
+    saved = _capture(engine, node, container)
+    inspect = saved["container"]
+    with database.reading() as session:
+        bots.require_unmanaged(session, node.id, inspect["Id"])
+    image = _image(saved, wishes)
+    Allowlist.parse(settings.fleet_image_allowlist).require(image)
+    reach = _reach(inspect, node, wishes)
+    found = _found(saved, node, wishes, image, reach)
+    return found, tuple(_warnings(engine, found, reach.answer))
 
 
 def _capture(engine: docker.APIClient, node: Node, container: str) -> dict[str, Any]:
@@ -121,15 +172,11 @@ def _capture(engine: docker.APIClient, node: Node, container: str) -> dict[str, 
     except CannotRecreate as error:
         raise ConflictError(str(error)) from None
     inspect = saved["container"]
-    if update_of(_name_of(inspect)):
+    if update_of(containers.own_name(inspect)):
         raise ConflictError(f"{container} is a temporary container of an update; it cannot be adopted.")
     if not inspect["State"]["Running"]:
         raise ConflictError(f"{container} is not running, so its address is not known; start it first.")
     return saved
-
-
-def _name_of(inspect: dict[str, Any]) -> str:
-    return str(inspect["Name"]).removeprefix("/")
 
 
 def _image(saved: dict[str, Any], wishes: Wishes) -> Reference:
@@ -176,19 +223,20 @@ def _address(inspect: dict[str, Any], node: Node, port: int) -> str:
     address = read_address(inspect, node, port)
     if address is None:
         raise ConflictError(
-            f"Port {port} of {_name_of(inspect)} cannot be reached: it is not published, and it has no address in a"
-            " network of this machine. Publish the port (docker run -p), or say which is the bot's with --port."
+            f"Port {port} of {containers.own_name(inspect)} cannot be reached: it is not published, and it has no"
+            " address in a network of this machine. Publish the port (docker run -p), or say which is the bot's with"
+            " --port."
         )
     return address
 
 
 def _found(saved: dict[str, Any], node: Node, wishes: Wishes, image: Reference, reach: _Reach) -> bots.Found:
     inspect = saved["container"]
-    name = wishes.name or _name_of(inspect)
+    name = wishes.name or containers.own_name(inspect)
     return bots.Found(
         node_id=node.id,
         container_id=inspect["Id"],
-        container_name=_name_of(inspect),
+        container_name=containers.own_name(inspect),
         name=name,
         subdomain=wishes.subdomain or bots.subdomain_from(name),
         image=image,
@@ -212,6 +260,15 @@ def _warnings(engine: docker.APIClient, found: bots.Found, answer: Probe) -> Ite
         yield f"No snapshot protects the folders of the node at {_listed(found.unprotected)}; use volumes for data."
     if own := _written_paths(engine, found.container_id):
         yield f"An update loses what was written inside the container at {_listed(own)}; use volumes for data."
+
+
+def _missing_data(bot: Bot, found: bots.Found) -> Iterator[str]:
+    before, now = (
+        {volume.name for volume in writable_volumes(spec["container"])} if spec else set()
+        for spec in (bot.spec, found.spec)
+    )
+    if before - now:
+        yield f"It does not mount {_listed(sorted(before - now))}, which the container before it kept data in."
 
 
 def _written_paths(engine: docker.APIClient, container_id: str) -> list[str]:

@@ -44,6 +44,11 @@ def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any
     return found
 
 
+def own_name(inspect: dict[str, Any]) -> str:
+    """The name of a container, from the engine's description of it."""
+    return str(inspect["Name"]).removeprefix("/")
+
+
 def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict[str, Any]) -> None:
     """Say what the engine does when the container ends by itself; with none it stays down."""
     engine.update_container(container_id, restart_policy=cast("Any", policy or NO_RESTART))
@@ -87,25 +92,26 @@ def start(engine: docker.APIClient, container_id: str) -> None:
 def rename(engine: docker.APIClient, container_id: str, name: str) -> None:
     """Give the container this name."""
     found: dict[str, Any] = engine.inspect_container(container_id)
-    if found["Name"].lstrip("/") != name:
+    if own_name(found) != name:
         engine.rename(container_id, name)
 
 
-def remove(engine: docker.APIClient, container_id: str, *, with_fresh_volumes: bool) -> None:
-    """Remove a container that is not running.
+def remove(engine: docker.APIClient, container_id: str, *, with_fresh_volumes: bool, force: bool = False) -> None:
+    """Remove a container. When this returns it is gone, and so its name is free.
 
     Args:
         engine: the node's engine.
         container_id: the container; one that is gone is fine.
         with_fresh_volumes: also the anonymous volumes the engine made for it; volumes attached by name stay.
+        force: even while it runs, which is for containers without data of their own.
     """
     try:
-        engine.remove_container(container_id, v=with_fresh_volumes)
+        engine.remove_container(container_id, v=with_fresh_volumes, force=force)
     except NotFound:
         return
     except APIError as error:
         # Its removal may be under way already, as a dead worker asked for it.
-        if error.status_code != 409 or not _gone_within(engine, container_id, _KILL_SECONDS):
+        if error.status_code != 409 or not _gone_within(engine, container_id, _KILL_SECONDS, though_running=force):
             raise
 
 
@@ -120,9 +126,9 @@ def log_tail(engine: docker.APIClient, container_id: str | None) -> str | None:
     return content.decode(errors="replace")[-_LOG_CHARACTERS:]
 
 
-def _gone_within(engine: docker.APIClient, container_id: str, seconds: float) -> bool:
+def _gone_within(engine: docker.APIClient, container_id: str, seconds: float, *, though_running: bool) -> bool:
     deadline = time.monotonic() + seconds
-    while (found := inspect(engine, container_id)) is not None and not found["State"]["Running"]:
+    while (found := inspect(engine, container_id)) is not None and (though_running or not found["State"]["Running"]):
         if time.monotonic() >= deadline:
             break
         time.sleep(_POLL_SECONDS)

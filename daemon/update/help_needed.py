@@ -27,17 +27,18 @@ def instructions(run: Run, snapshots: Sequence[Snapshot], why: str, problem: str
         why: why the update was to be taken back.
         problem: why that failed.
     """
+    old = containers.inspect(run.engine, run.update.old_container_id)
     return "\n".join(
         [
             f"The update failed: {why}",
             f"Taking it back failed too: {problem}",
             "",
             f"No data was deleted. On node {run.node.name} there are:",
-            f"- the old container {run.old[:12]}",
+            f"- the old container {run.old[:12]}" if old else "- no old container any more: somebody removed it",
             *(f"- volume {row.volume}: archive {row.archive} ({_state(row)})" for row in snapshots),
             "",
             "To bring the bot back by hand, on that node, after looking at what went wrong:",
-            *_commands(run, snapshots),
+            *_commands(run, snapshots, old),
         ]
     )
 
@@ -48,13 +49,16 @@ def _state(snapshot: Snapshot) -> str:
     return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified, do not restore it"
 
 
-def _commands(run: Run, snapshots: Sequence[Snapshot]) -> Iterator[str]:
+def _commands(run: Run, snapshots: Sequence[Snapshot], old: dict[str, Any] | None) -> Iterator[str]:
     if containers.inspect(run.engine, run.update.new_container_id):
         yield f"docker rm --force {run.new[:12]}"
     if run.update.verdict is Verdict.FAILED:  # before that no new code has touched the volumes
         yield from (_restoring(row) for row in snapshots if row.state is SnapshotState.VERIFIED)
-    old = containers.inspect(run.engine, run.old)
-    if old is None or old["Name"].lstrip("/") != run.name:
+    if old is None:
+        yield "Then start a container like it, with these volumes, and make it known:"
+        yield f"flotilla bots attach {run.bot.subdomain} {shlex.quote(run.name)}"
+        return
+    if containers.own_name(old) != run.name:
         yield f"docker rename {run.old[:12]} {shlex.quote(run.name)}"
     yield f"docker update --restart {_restart_policy(run)} {run.old[:12]}"
     yield f"docker start {run.old[:12]}"

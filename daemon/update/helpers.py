@@ -12,6 +12,7 @@ import docker
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
+from daemon.update import containers
 from daemon.update.errors import UpdateFailed
 
 # What reading, writing and giving away other people's files takes; everything else is dropped.
@@ -93,13 +94,7 @@ def run(
 
 def remove(engine: docker.APIClient, container: str) -> None:
     """End and remove a helper, with the volumes its image may declare; one that is gone already is fine."""
-    try:
-        engine.remove_container(container, force=True, v=True)
-    except NotFound:
-        pass
-    except APIError as error:
-        if error.status_code != 409:  # its removal is under way
-            raise
+    containers.remove(engine, container, with_fresh_volumes=True, force=True)
 
 
 def _config(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: Task) -> dict[str, Any]:

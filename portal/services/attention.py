@@ -36,7 +36,7 @@ def clear(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
     if bot.needs_attention and bot.state not in _RUNS:
         raise ConflictError(
             f"{bot.name} was last seen {bot.state}. Start its container first, wait until it is seen running,"
-            " then clear it."
+            " then clear it. One that took its place is made known with `flotilla bots attach`."
         )
     if not _take_away(session, bot):
         raise ConflictError(f"{bot.name} needs nobody's attention.")

@@ -1,4 +1,4 @@
-"""Bots joining the fleet."""
+"""Bots joining the fleet, and going on in another container."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, Channel, DesiredState, Org, OrgState, utcnow
+from portal.models import Bot, BotState, BotUpdate, Channel, DesiredState, Org, OrgState, UpdateState, utcnow
 from portal.rules.references import Reference
-from portal.services import events, images, member_sync, orgs
+from portal.services import events, images, member_sync, orgs, updates
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -99,6 +99,35 @@ def adopt(session: Session, org_slug: str, found: Found, *, actor_id: str | None
     return bot
 
 
+def attach(session: Session, bot_id: str, found: Found) -> Bot:
+    """Let a bot go on in another container, which somebody made in the place of its own.
+
+    Its data may be of another epoch than what anybody wrote down before.
+
+    Args:
+        session: a transaction of the bot's holder.
+        bot_id: the bot.
+        found: the container.
+
+    Raises:
+        ConflictError: its organization is being deleted, the container is managed already, or an update of the bot
+            runs, or would still remove that container.
+    """
+    bot = session.get_one(Bot, bot_id)
+    active_org(session, bot.org.slug)
+    require_unmanaged(session, found.node_id, found.container_id)
+    concerned = sa.or_(BotUpdate.state == UpdateState.RUNNING, BotUpdate.old_container_id == found.container_id)
+    if session.scalar(sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, updates.unfinished(), concerned)):
+        raise ConflictError(f"An update of {bot.name} is not over yet; wait until it has ended and was cleaned up.")
+    data = {"container_id": bot.container_id, "new_container_id": found.container_id, "digest": found.digest}
+    for name, value in _as_found(found).items():
+        setattr(bot, name, value)
+    bot.applied_state, bot.restart_policy = DesiredState.RUNNING, None
+    bot.epoch += 1
+    events.record(session, "bot.attached", org_id=bot.org_id, bot_id=bot.id, data=data)
+    return bot
+
+
 def subdomain_from(name: str) -> str:
     """The subdomain that a name suggests: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
@@ -114,7 +143,6 @@ def _require_free(session: Session, subdomain: str) -> None:
 
 
 def _new_bot(org: Org, found: Found) -> Bot:
-    moment = utcnow()
     return Bot(
         org_id=org.id,
         node_id=found.node_id,
@@ -124,14 +152,23 @@ def _new_bot(org: Org, found: Found) -> Bot:
         release_channel=found.channel,
         port=found.port,
         health_path=found.health_path,
-        spec=found.spec,
-        unprotected=found.unprotected,
-        container_id=found.container_id,
-        container_name=found.container_name,
-        current_digest=found.digest,
         desired_state=DesiredState.RUNNING,
-        state=BotState.RUNNING if found.healthy else BotState.UNHEALTHY,
-        state_since=moment,
-        checked_at=moment,
-        address=found.address,
+        **_as_found(found),
     )
+
+
+def _as_found(found: Found) -> dict[str, Any]:
+    """What a bot's row says of the container it runs in."""
+    moment = utcnow()
+    return {
+        "spec": found.spec,
+        "unprotected": found.unprotected,
+        "container_id": found.container_id,
+        "container_name": found.container_name,
+        "current_digest": found.digest,
+        "state": BotState.RUNNING if found.healthy else BotState.UNHEALTHY,
+        "state_detail": None,
+        "state_since": moment,
+        "checked_at": moment,
+        "address": found.address,
+    }

@@ -32,6 +32,7 @@ _WANTED = {
 }
 _SENTENCES = {
     "access.refused": "Refused: {actor} tried to {wanted}",
+    "bot.attached": "{bot} goes on in another container",
     "bot.attention_cleared": "{bot} was put right by hand: {reason}",
     "bot.created": "{bot} was taken under management",
     "bot.removed": "{bot} was removed",

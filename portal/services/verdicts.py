@@ -120,6 +120,8 @@ def call_for_help(session: Session, update: BotUpdate, error: str, instructions:
         error: what went wrong, for everybody who may see the bot.
         instructions: where the archives are, and the commands that help: for operators only.
     """
+    # It may have been made anew, and is what an operator will bring to life again.
+    update.bot.container_id = update.old_container_id
     update.bot.needs_attention = instructions
     fail(session, update, Ending(state=UpdateState.NEEDS_ATTENTION, error=error))
     fleet_mail.call_operators(session, update)

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from daemon.demo.versions import FIRST, UNHEALTHY
-from daemon.update import helpers
-from daemon.update.adopt import Wishes, adopt
+from daemon.demo.versions import FIRST, SECOND, UNHEALTHY
+from daemon.update import containers, helpers
+from daemon.update.adopt import Wishes, adopt, attach
 from daemon.update.health import probe
+from daemon.update.lease import BotLease
 from portal.models import (
     Bot,
     BotState,
+    BotUpdate,
     Channel,
     DesiredState,
     Event,
@@ -22,12 +24,14 @@ from portal.models import (
     OrgState,
     PolledImage,
     SyncRole,
+    UpdateState,
     User,
     new_id,
     utcnow,
 )
 from portal.rules.allowlist import ImageNotAllowed
-from portal.services import founding, nodes
+from portal.services import attention, founding, nodes
+from portal.services.bot_leases import BotBusy
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.nodes import NewNode
 from tests.update.bots import Site
@@ -239,6 +243,83 @@ def test_bad_health_is_only_a_warning(here: Site, start: Start) -> None:
     assert adopted.bot.state is BotState.UNHEALTHY
     assert adopted.warnings[0].startswith(f"Its health check http://{adopted.bot.address}/health says: ")
     assert not probe(adopted.bot.address, "/health").ok
+
+
+@pytest.fixture
+def lost(here: Site, start: Start) -> Bot:
+    """A bot that was stopped by Flotilla, whose container somebody then removed by hand."""
+    bot: Bot = take(here, start(volumes=["/paperclip"]), Wishes(name="Desk", subdomain="desk")).bot
+    helpers.remove(here.engine, str(bot.container_id))
+    with here.database.transaction() as session:
+        row = session.get_one(Bot, bot.id)
+        row.state, row.state_detail = BotState.MISSING, "its container is gone from the node"
+        row.applied_state, row.restart_policy = DesiredState.STOPPED, {"Name": "always"}
+        row.needs_attention = "docker start it"
+    return bot
+
+
+def test_a_bot_whose_container_is_gone_goes_on_in_another(here: Site, start: Start, lost: Bot) -> None:
+    here.images.digest(SECOND)
+    container = start(f"{here.images.repository}:{SECOND.version}", environment={"API_KEY": "secret"})
+    before = described(here, container)
+
+    attached = attach(here.database, here.settings, "desk", container)
+
+    assert described(here, container) == before
+    with here.database.transaction() as session:
+        bot = session.get_one(Bot, lost.id)
+        assert (bot.container_id, bot.container_name) == (container, containers.own_name(before))
+        assert (bot.name, bot.subdomain, bot.image) == ("Desk", "desk", lost.image)
+        assert bot.current_digest == here.images.digest(SECOND)
+        assert bot.address == f"127.0.0.1:{before['NetworkSettings']['Ports']['3100/tcp'][0]['HostPort']}"
+        assert bot.state in {BotState.RUNNING, BotState.UNHEALTHY}  # it is only just starting
+        assert (bot.state_detail, bot.restart_policy) == (None, None)
+        assert bot.applied_state is DesiredState.RUNNING
+        assert bot.epoch == lost.epoch + 1
+        event = session.scalars(sa.select(Event).where(Event.tag == "bot.attached")).one()
+        assert (event.bot_id, event.data["new_container_id"]) == (lost.id, container)
+        # What was its dead end before.
+        attention.clear(session, bot, "made anew", None)
+    volume = lost.spec["container"]["Mounts"][0]["Name"]
+    assert any(f"does not mount {volume}" in warning for warning in attached.warnings)
+
+
+def test_a_bot_goes_on_only_in_what_could_be_adopted_and_only_when_its_own_is_gone(
+    here: Site, start: Start, lost: Bot
+) -> None:
+    def try_to_attach(container: str, name: str = "desk") -> None:
+        attach(here.database, here.settings, name, container)
+
+    other = take(here, start()).bot
+    with pytest.raises(ConflictError, match="it is the bot"):
+        try_to_attach(str(other.container_id))
+    with pytest.raises(ConflictError, match="is still there"):
+        try_to_attach(start(), other.subdomain)
+    with pytest.raises(ConflictError, match="start it first"):
+        try_to_attach(start(running=False))
+    with pytest.raises(NotFoundError):
+        try_to_attach("nothing")
+    with BotLease(here.database, lost.id), pytest.raises(BotBusy):
+        try_to_attach(start())
+    with here.database.transaction() as session:
+        session.get_one(Bot, lost.id).org.state = OrgState.DELETING
+    with pytest.raises(ConflictError, match="is being deleted"):
+        try_to_attach(start())
+    with here.database.reading() as session:
+        assert session.get_one(Bot, lost.id).container_id == lost.container_id
+
+
+def test_a_bot_goes_on_in_another_container_only_after_its_update(here: Site, start: Start, lost: Bot) -> None:
+    here.bot_id = lost.id
+    update_id, container = here.update_to(SECOND), start()
+    for state, old in ((UpdateState.RUNNING, None), (UpdateState.UPDATED, container)):
+        with here.database.transaction() as session:
+            update = session.get_one(BotUpdate, update_id)
+            update.state, update.old_container_id = state, old
+        with pytest.raises(ConflictError, match="not over yet"):
+            attach(here.database, here.settings, "desk", container)
+    # What cannot be cleaned up for now is no dead end.
+    assert attach(here.database, here.settings, "desk", start()).bot.id == lost.id
 
 
 def test_a_temporary_container_of_an_update_is_refused(here: Site, start: Start) -> None:
