@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -13,7 +12,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine import EngineUnreachable, connect
-from daemon.update.health import Probe, probe, read_address
+from daemon.update.health import probe_twice, read_address
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases, nodes, sightings
@@ -23,7 +22,6 @@ _ENGINE_SECONDS = 10
 _LONGEST_LOOK = timedelta(minutes=2)
 """After so long another worker may look at the node: whoever began has most likely died."""
 _SIDE_BY_SIDE = 8
-_SECOND_TRY_AFTER = 1.0
 
 
 def probe_node(database: Database, node_id: str) -> None:
@@ -77,16 +75,7 @@ def _look(engine: docker.APIClient, node: Node, bot: Bot) -> Sighting:
     address = read_address(inspect, node, bot.port)
     if address is None:
         return saw(BotState.UNHEALTHY, f"port {bot.port} is not published and cannot be reached", None)
-    answer = _ask_twice(address, bot.health_path)
+    answer = probe_twice(address, bot.health_path)
     if not answer.ok:
         return saw(BotState.UNHEALTHY, answer.detail, address)
     return saw(BotState.RUNNING, None, address)
-
-
-def _ask_twice(address: str, path: str) -> Probe:
-    # One lost answer is no illness, and being called ill has consequences during a rollout.
-    answer = probe(address, path)
-    if answer.ok:
-        return answer
-    time.sleep(_SECOND_TRY_AFTER)
-    return probe(address, path)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 
 import docker
 
 from daemon.engine import connect
-from daemon.update.lease import BotLease
+from daemon.update.lease import CALL_SECONDS, BotLease
 from daemon.update.names import INSTALL_LABEL
 from daemon.update.snapshots import Helper
 from portal.database import Database
 from portal.models import Bot, Snapshot
 from portal.services import fleet, snapshots
 from portal.settings import Settings
-
-_CALL_SECONDS = 20
 
 
 def delete(database: Database, settings: Settings, snapshot_id: str) -> Snapshot:
@@ -35,7 +32,7 @@ def delete(database: Database, settings: Settings, snapshot_id: str) -> Snapshot
         with lease.transaction() as session:
             snapshots.require_needless(session, *snapshots.of_bot(session, snapshot_id))
         with closing(connect(node)) as engine:
-            engine.timeout = _CALL_SECONDS
+            engine.timeout = CALL_SECONDS
             remove(engine, settings, lease, snapshot, bot)
     return snapshot
 
@@ -49,8 +46,7 @@ def remove(engine: docker.APIClient, settings: Settings, lease: BotLease, snapsh
     """
     with lease.transaction() as session:
         labels = {INSTALL_LABEL: fleet.get(session).install_id}
-    still_mine = partial(lease.check, _CALL_SECONDS)
-    helper = Helper(engine, settings.snapshot_image, labels, snapshot.update_id, still_mine)
+    helper = Helper(engine, settings.snapshot_image, labels, snapshot.update_id, lease.still_mine)
     helper.require_image()
     helper.delete([snapshot.archive])
     with lease.transaction() as session:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 import docker
 
 from daemon.engine import connect
 from daemon.update import containers
-from daemon.update.lease import BotLease
+from daemon.update.lease import CALL_SECONDS, BotLease
 from daemon.update.recreate import NO_RESTART
 from portal.database import Database
 from portal.models import Bot, BotState, DesiredState, utcnow
@@ -17,9 +16,6 @@ from portal.services import desired
 from portal.services.bot_leases import BotBusy
 
 logger = logging.getLogger(__name__)
-
-_CALL_SECONDS = 20
-"""Time limit of one call to the engine, well below the time a lease lasts."""
 
 
 def follow(database: Database, bot_id: str) -> None:
@@ -46,7 +42,7 @@ def _follow(database: Database, lease: BotLease, bot_id: str) -> None:
     if wanted is None:
         return
     engine = connect(node)
-    engine.timeout = _CALL_SECONDS
+    engine.timeout = CALL_SECONDS
     try:
         if wanted is DesiredState.STOPPED:
             _stop(engine, lease, bot)
@@ -57,15 +53,14 @@ def _follow(database: Database, lease: BotLease, bot_id: str) -> None:
 
 
 def _stop(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
-    still_mine = partial(lease.check, _CALL_SECONDS)
     found = containers.inspect(engine, bot.container_id)
     if found is not None:
         with lease.transaction() as session:
             desired.remember_policy(session, bot.id, found["HostConfig"].get("RestartPolicy") or NO_RESTART)
-        still_mine()
+        lease.still_mine()
         # Or the engine would revive it when it is itself started again.
         containers.set_restart_policy(engine, found["Id"], NO_RESTART)
-        containers.stop(engine, found["Id"], still_mine)
+        containers.stop(engine, found["Id"], lease.still_mine)
     with lease.transaction() as session:
         state = BotState.STOPPED if found else BotState.MISSING
         desired.brought_about(session, bot.id, DesiredState.STOPPED, state=state, detail=None, now=utcnow())
@@ -74,10 +69,10 @@ def _stop(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
 def _start(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
     found = containers.inspect(engine, bot.container_id)
     if found is not None:
-        lease.check(_CALL_SECONDS)
+        lease.still_mine()
         containers.start(engine, found["Id"])
         if bot.restart_policy is not None:
-            lease.check(_CALL_SECONDS)
+            lease.still_mine()
             containers.set_restart_policy(engine, found["Id"], bot.restart_policy)
     # Whether it is well is for the next look at the node to say, which also reads its new address.
     state, detail = (BotState.UNKNOWN, "it was started") if found else (BotState.MISSING, "its container is gone")

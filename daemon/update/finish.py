@@ -43,7 +43,7 @@ def delete_archives(run: Run) -> None:
     if not paths:
         return
     helper = run.helper_again()
-    run.still_mine()
+    run.lease.still_mine()
     helper.delete(paths)
     with run.write() as (session, update):
         snapshots.forget(session, update.id)

@@ -21,6 +21,7 @@ from portal.models import Node
 _PROBE_SECONDS = 5.0
 _MOST_BYTES = 64 * 1024
 _FIRST_PAUSE = 0.25
+_SECOND_TRY_AFTER = 1.0
 _NEEDED_IN_A_ROW = 2
 
 
@@ -65,6 +66,18 @@ def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> Probe:
     if not answer.ok and time.monotonic() - started >= seconds:
         return Probe(ok=False, detail=f"no whole answer within {seconds:g} seconds")
     return answer
+
+
+def probe_twice(address: str, path: str) -> Probe:
+    """Ask a bot at work how it is, and once more if it does not answer well.
+
+    One lost answer is no illness, and being called ill has consequences during a rollout.
+    """
+    answer = probe(address, path)
+    if answer.ok:
+        return answer
+    time.sleep(_SECOND_TRY_AFTER)
+    return probe(address, path)
 
 
 def read_address(inspect: dict[str, Any], node: Node, port: int) -> str | None:

@@ -22,6 +22,8 @@ from portal.services.bot_leases import LEASE, LeaseLost
 logger = logging.getLogger(__name__)
 
 RENEWED_EVERY = LEASE / 3
+CALL_SECONDS = 20
+"""Time limit of one call to the engine while holding a bot, well below the time a lease lasts."""
 _RETRY_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
 
@@ -85,6 +87,14 @@ class BotLease:
             raise ValueError(f"{seconds} s is longer than a lease lasts; start it detached and poll")
         with self.transaction():
             pass
+
+    def still_mine(self) -> None:
+        """Make sure that nobody takes the bot over during the next call to the engine.
+
+        Raises:
+            LeaseLost: when somebody has, or may.
+        """
+        self.check(CALL_SECONDS)
 
     def _keep(self) -> None:
         renewed = time.monotonic()

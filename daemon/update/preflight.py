@@ -7,10 +7,12 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import Mount
 
+from daemon.engine import PullFailed
 from daemon.update import containers, helpers
 from daemon.update.errors import UpdateFailed
+from daemon.update.helpers import HelperFailed
 from daemon.update.mounts import writable_volumes
-from daemon.update.names import name_of
+from daemon.update.names import name_of, update_of
 from daemon.update.run import Run
 from portal.models import SkipReason
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -42,10 +44,15 @@ def preflight(run: Run) -> None:
     """
     _require_allowed(run)
     old = _require_running(run)
+    _require_name_of_its_own(old)
     _require_volumes(run, old)
-    run.note(helper_image=run.helper.require_image())
-    _require_bind_sources(run, old)
-    _require_space(run, old)
+    try:
+        run.note(helper_image=run.helper.require_image())
+        _require_bind_sources(run, old)
+        _require_space(run, old)
+    except (HelperFailed, PullFailed) as error:
+        # Helpers have an image of their own, and the bot still serves: whatever ails them, it is not the release.
+        raise PreflightFailed(str(error), transient=True) from error
     _keep_image(run, old)
 
 
@@ -64,7 +71,10 @@ def _require_allowed(run: Run) -> None:
 def _require_running(run: Run) -> dict[str, Any]:
     old = containers.inspect(run.engine, run.update.old_container_id)
     if old is None:
-        raise PreflightFailed("the bot's container is gone; restore it, or adopt the one that took its place")
+        raise PreflightFailed(
+            "the bot's container is gone; start the one that takes its place and make it known with"
+            f" flotilla bots attach {run.bot.subdomain} CONTAINER"
+        )
     if old["HostConfig"].get("AutoRemove"):
         raise PreflightFailed("the container was started with --rm: stopping it would delete it; create it without")
     if old["State"]["Paused"]:
@@ -72,6 +82,16 @@ def _require_running(run: Run) -> dict[str, Any]:
     if not old["State"]["Running"]:
         raise NothingToDo(SkipReason.STOPPED)
     return old
+
+
+def _require_name_of_its_own(old: dict[str, Any]) -> None:
+    # One that was set aside bears a temporary name, until it gets its own back.
+    name = containers.own_name(old)
+    if update_of(name):
+        raise PreflightFailed(
+            f"the container is still called {name}, for its own name was taken when an earlier update went back;"
+            " give it a name with docker rename"
+        )
 
 
 def _require_volumes(run: Run, old: dict[str, Any]) -> None:

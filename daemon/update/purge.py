@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from functools import partial
 
 import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine import connect
 from daemon.update import containers
-from daemon.update.lease import BotLease
+from daemon.update.lease import CALL_SECONDS, BotLease
 from daemon.update.mounts import writable_volumes
 from portal.database import Database
 from portal.models import Bot, utcnow
@@ -19,9 +18,6 @@ from portal.services import purging
 from portal.services.bot_leases import BotBusy
 
 logger = logging.getLogger(__name__)
-
-_CALL_SECONDS = 20
-"""Time limit of one call to the engine, well below the time a lease lasts."""
 
 
 def purge(database: Database, bot_id: str) -> None:
@@ -47,7 +43,7 @@ def _purge(database: Database, lease: BotLease, bot_id: str) -> None:
         bot = session.get_one(Bot, bot_id)
         node = bot.node
     engine = connect(node)
-    engine.timeout = _CALL_SECONDS
+    engine.timeout = CALL_SECONDS
     try:
         volumes = _remove_container(engine, lease, bot)
         kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
@@ -61,20 +57,19 @@ def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> It
     found = containers.inspect(engine, bot.container_id)
     if found is None:
         return bot.volumes_to_remove or []
-    still_mine = partial(lease.check, _CALL_SECONDS)
     # Somebody may have started it by hand.
-    containers.stop(engine, found["Id"], still_mine)
+    containers.stop(engine, found["Id"], lease.still_mine)
     volumes = [volume.name for volume in writable_volumes(found)]
     with lease.transaction() as session:
         purging.remember_volumes(session, bot.id, volumes)
-    still_mine()
+    lease.still_mine()
     containers.remove(engine, found["Id"], with_fresh_volumes=False)
     return volumes
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
     """Whether the volume is gone; the engine itself refuses while another container uses it."""
-    lease.check(_CALL_SECONDS)
+    lease.still_mine()
     try:
         engine.remove_volume(name)
     except NotFound:

@@ -28,7 +28,7 @@ def recover(run: Run) -> bool:
     Returns:
         True when the new container had been told to start but was not judged: it deserves its trial.
     """
-    run.still_mine()
+    run.lease.still_mine()
     run.helper.end_all()
     cut_off = CutOff(f"the worker or the engine went away during the step {run.update.step!s}")
     if run.update.verdict is Verdict.FAILED:

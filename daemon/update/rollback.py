@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from docker.errors import APIError
+
 from daemon.engine import EngineUnreachable
 from daemon.update import containers, health, recreate
 from daemon.update.errors import UpdateFailed
@@ -129,7 +131,7 @@ def _remove_new(run: Run) -> None:
     if new is None or containers.inspect(run.engine, new) is None:
         return
     containers.set_restart_policy(run.hand(), new, recreate.NO_RESTART)
-    containers.stop(run.engine, new, run.still_mine)
+    containers.stop(run.engine, new, run.lease.still_mine)
     containers.remove(run.hand(), new, with_fresh_volumes=True)
 
 
@@ -142,7 +144,7 @@ def _restore_volumes(run: Run) -> None:
             continue
         if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
             raise GoingBackFailed(f"the archive of volume {snapshot.volume} was never verified; nothing was emptied")
-        run.still_mine()
+        run.lease.still_mine()
         helper.restore(number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0)
         with run.write() as (session, update):
             move(
@@ -157,8 +159,8 @@ def _bring_old_back(run: Run) -> _Back:
     old = _old_container(run)
     if run.update.step is Step.STOP and run.update.verdict is None:
         # A signal may still be on its way to it; started now, it would be stopped a moment later.
-        containers.stop(run.engine, old, run.still_mine)
-    containers.rename(run.hand(), old, run.name)
+        containers.stop(run.engine, old, run.lease.still_mine)
+    _give_name_back(run, old)
     containers.set_restart_policy(run.hand(), old, run.saved["container"]["HostConfig"]["RestartPolicy"])
     containers.start(run.hand(), old)
     found = run.engine.inspect_container(old)
@@ -170,6 +172,14 @@ def _bring_old_back(run: Run) -> _Back:
     if not back.healthy:
         raise GoingBackFailed(f"the old container was started again but is not healthy: {back.reason}")
     return _Back(old, back.address, healthy=True)
+
+
+def _give_name_back(run: Run, old: str) -> None:
+    try:
+        containers.rename(run.hand(), old, run.name)
+    except APIError as error:
+        # Somebody has taken it. A name is no reason to stay down; the next preflight says what to do about it.
+        logger.warning("the old container of update %s keeps a temporary name: %s", run.update.id, error.explanation)
 
 
 def _old_container(run: Run) -> str:

@@ -14,10 +14,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from daemon.engine import EngineUnreachable, connect
-from daemon.update import health
+from daemon.update import containers, health
 from daemon.update.errors import UpdateFailed
 from daemon.update.health import Health
-from daemon.update.lease import BotLease
+from daemon.update.lease import CALL_SECONDS, BotLease
 from daemon.update.names import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
 from daemon.update.snapshots import Helper
 from portal.models import Bot, BotUpdate, Node, Release, Step
@@ -29,9 +29,6 @@ from portal.settings import Settings
 
 NOT_OURS_TO_JUDGE = (EngineUnreachable, LeaseLost, OperationalError)
 """Without engine, lease or database nothing can be decided: the row stays as it is, for whoever takes it over."""
-
-_CALL_SECONDS = 20
-"""Time limit of one call to the engine, well below the time a lease lasts."""
 
 
 class Run:
@@ -64,7 +61,7 @@ class Run:
             EngineUnreachable: it does not answer.
         """
         engine = connect(self.node)
-        engine.timeout = _CALL_SECONDS
+        engine.timeout = CALL_SECONDS
         return engine
 
     def require_engine(self) -> None:
@@ -104,17 +101,9 @@ class Run:
         with self.write() as (session, update):
             updates.note(session, update, **facts)
 
-    def still_mine(self) -> None:
-        """Make sure that nobody takes the bot over during the next call to the engine.
-
-        Raises:
-            LeaseLost: when somebody has, or may.
-        """
-        self.lease.check(_CALL_SECONDS)
-
     def hand(self) -> docker.APIClient:
         """The engine, for one effect: asked for anew before each, so that each is made under a valid lease."""
-        self.still_mine()
+        self.lease.still_mine()
         return self.engine
 
     def wait_until_healthy(self, container_id: str) -> Health:
@@ -127,7 +116,7 @@ class Run:
             self.bot.health_path,
             timeout=self.health_timeout.total_seconds(),
             interval=self.settings.health_interval.total_seconds(),
-            still_mine=self.still_mine,
+            still_mine=self.lease.still_mine,
         )
 
     @property
@@ -163,8 +152,8 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the bot's container, which the new one takes over."""
-        return self.bot.container_name or str(self.saved["container"]["Name"]).lstrip("/")
+        """Name that the new container takes over: the old one's of now, should somebody have renamed it since."""
+        return containers.own_name(self.saved["container"])
 
     @property
     def name_of_new(self) -> str:
@@ -179,8 +168,7 @@ class Run:
     @property
     def helper(self) -> Helper:
         """Helper containers of the image that was checked in the preflight."""
-        image = self.update.journal.get("helper_image", self.settings.snapshot_image)
-        return Helper(self.engine, image, self.labels, self.update.id, self.still_mine)
+        return self._helper_of(self.update.journal.get("helper_image", self.settings.snapshot_image))
 
     def helper_again(self) -> Helper:
         """The same, or should somebody have pruned that image meanwhile, helpers of the one the setting names.
@@ -191,9 +179,12 @@ class Run:
         """
         helper = self.helper
         if not helper.is_there():
-            helper = Helper(self.engine, self.settings.snapshot_image, self.labels, self.update.id, self.still_mine)
+            helper = self._helper_of(self.settings.snapshot_image)
             helper.require_image()
         return helper
+
+    def _helper_of(self, image: str) -> Helper:
+        return Helper(self.engine, image, self.labels, self.update.id, self.lease.still_mine)
 
 
 def _known(container_id: str | None) -> str:

@@ -19,7 +19,7 @@ from daemon.update.lease import BotLease
 from daemon.update.preflight import NothingToDo, preflight
 from daemon.update.recovery import recover
 from daemon.update.rollback import abandon, roll_back, undo
-from daemon.update.run import NOT_OURS_TO_JUDGE, Run
+from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
 from portal.database import Database
 from portal.models import BotUpdate, Step
 from portal.services import updates
@@ -107,7 +107,18 @@ def _work(settings: Settings, lease: BotLease, update_id: str) -> None:
             case Claim.RECOVER if recover(run):
                 _walk(run, _TRIAL)
             case Claim.CLEAN:
-                clean(run)
+                _clean_if_possible(run)
+
+
+def _clean_if_possible(run: Run) -> None:
+    # It is tried again until it works. The next update of the bot need not wait for that: whatever of this one is
+    # really in its way, its own preflight finds and tells.
+    try:
+        clean(run)
+    except NOT_OURS_TO_JUDGE:
+        raise
+    except Exception as error:
+        logger.warning("what update %s left could not be removed: %s", run.update.id, words(error), exc_info=error)
 
 
 def _walk(run: Run, *phases: _Phase) -> None:

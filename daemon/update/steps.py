@@ -32,9 +32,10 @@ def capture(run: Run) -> None:
     """Write down all there is to know of the old container, so that it could be created again."""
     saved = captures.capture(run.engine, run.old)
     address = health.read_address(saved["container"], run.node, run.bot.port)
-    healthy = address is not None and health.probe(address, run.bot.health_path).ok
+    healthy = address is not None and health.probe_twice(address, run.bot.health_path).ok
     with run.write() as (session, update):
         update.saved_container = saved
+        update.bot.container_name = containers.own_name(saved["container"])
         updates.note(session, update, healthy_before=healthy)
 
 
@@ -42,6 +43,9 @@ def precreate(run: Run) -> None:
     """Create the new container beside the old one, and refuse a difference that nobody asked for."""
     new_image = run.engine.inspect_image(run.image)  # type: ignore[no-untyped-call]
     plan = recreate.plan_replacement(run.saved, run.image, run.labels)
+    # An earlier attempt may have given up waiting for the engine, which made it all the same.
+    if late := containers.find(run.engine, run.name_of_new, run.update.id):
+        containers.remove(run.hand(), late, with_fresh_volumes=True)
     container_id = recreate.create(run.hand(), plan, run.name_of_new)
     with run.write() as (_, update):
         update.new_container_id = container_id
@@ -55,7 +59,7 @@ def precreate(run: Run) -> None:
 def stop(run: Run) -> None:
     """Stop the old container by its own signal and grace; its restart policy stands in what was captured."""
     containers.set_restart_policy(run.hand(), run.old, recreate.NO_RESTART)
-    containers.stop(run.engine, run.old, run.still_mine)
+    containers.stop(run.engine, run.old, run.lease.still_mine)
 
 
 def snapshot(run: Run) -> None:
@@ -65,7 +69,7 @@ def snapshot(run: Run) -> None:
         file = f"{run.update.id}-{number}.tar"
         with run.write() as (session, update):
             row = snapshots.begin(session, update, volume, f"{run.node.snapshot_dir}/{file}")
-        run.still_mine()
+        run.lease.still_mine()
         archived = run.helper.archive(number, volume, run.node.snapshot_dir, file, size)
         with run.write() as (session, update):
             taken = session.get_one(Snapshot, row)

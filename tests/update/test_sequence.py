@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import docker
 import pytest
 import sqlalchemy as sa
 
-from daemon.demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, UNHEALTHY, BotVersion
-from daemon.update.names import name_of
+from daemon.demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, THIRD, UNHEALTHY, BotVersion
+from daemon.update import containers, health, recreate
+from daemon.update.health import Probe
+from daemon.update.names import UPDATE_LABEL, name_of
 from daemon.update.sequence import update_bot
 from portal.models import (
     BotState,
@@ -172,6 +176,99 @@ def test_an_engine_that_does_not_answer_is_not_the_fault_of_the_release(site: Si
     assert untouched(site)
 
 
+def test_a_helper_that_does_not_work_is_not_the_fault_of_the_release(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.with_settings(snapshot_image=site.images.reference(FIRST)), update_id)
+    update = site.update(update_id)
+    assert (update.state, update.step, update.transient) == (UpdateState.FAILED, Step.PREFLIGHT, True)
+    assert untouched(site)
+
+
+def test_what_an_earlier_update_left_does_not_hold_up_the_next(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    earlier, later = site.update_to(THIRD), site.update_to(SECOND)
+    # In the way of the archive, and then of its removal.
+    obstacle = tmp_path / "snapshots" / f"{earlier}-2.tar.partial"
+    obstacle.mkdir(parents=True)
+    update_bot(site.database, site.settings, earlier)
+    assert site.update(earlier).cleaned_at is None
+
+    update_bot(site.database, site.settings, later)
+
+    assert site.update(later).state is UpdateState.UPDATED
+    assert site.update(earlier).cleaned_at is None
+    assert f"what update {earlier} left could not be removed" in caplog.text
+    obstacle.rmdir()
+    update_bot(site.database, site.settings, earlier)
+    assert site.left_behind() == []
+
+
+def test_nothing_is_cleared_away_while_a_person_looks_at_the_bot(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    with site.database.transaction() as session:
+        update = session.get_one(BotUpdate, update_id)
+        update.cleaned_at, update.bot.needs_attention = None, "a later update could not be taken back"
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).cleaned_at is None
+
+
+def test_a_container_that_the_engine_made_too_late_is_replaced(site: Site) -> None:
+    update_id = site.update_to(SECOND)
+    late = site.engine.create_container(
+        site.images.reference(SECOND), name=name_of(update_id, "new"), labels={UPDATE_LABEL: update_id}
+    )["Id"]
+    update_bot(site.database, site.settings, update_id)
+    assert (site.update(update_id).error, site.update(update_id).state) == (None, UpdateState.UPDATED)
+    assert site.inspect()["Id"] != late
+    assert site.left_behind() == []
+
+
+def test_one_lost_answer_before_the_update_is_no_illness(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([Probe(ok=False, detail="no answer: timed out")])
+    probe = health.probe
+    monkeypatch.setattr(health, "probe", lambda *where: next(answers, None) or probe(*where))
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).journal["healthy_before"] is True
+
+
+def test_a_bot_renamed_by_hand_keeps_its_new_name(site: Site) -> None:
+    site.engine.rename(site.container, f"renamed-{site.name}")
+    other = somebody_called(site, site.name)
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    site.engine.remove_container(other)
+    assert (site.update(update_id).error, site.update(update_id).state) == (None, UpdateState.UPDATED)
+    found = site.engine.inspect_container(f"renamed-{site.name}")
+    assert (site.bot().container_id, site.bot().container_name) == (found["Id"], f"renamed-{site.name}")
+
+
+def test_somebody_with_the_name_of_the_bot_does_not_keep_it_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, others = containers.rename, list[str]()
+
+    def rename_and_be_overtaken(engine: docker.APIClient, container: str, name: str) -> None:
+        rename(engine, container, name)
+        if not others:
+            others.append(somebody_called(site, site.name))
+
+    monkeypatch.setattr(containers, "rename", rename_and_be_overtaken)
+    first, again = site.update_to(SECOND), site.update_to(THIRD)
+    update_bot(site.database, site.settings, first)
+    site.engine.remove_container(others[0])
+    update, old = site.update(first), site.engine.inspect_container(site.container)
+    assert (update.state, site.bot().needs_attention) == (UpdateState.FAILED, None)
+    assert update.answering_at is not None
+    assert old["State"]["Running"]
+    assert old["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    # Nobody takes its temporary name for its own.
+    update_bot(site.database, site.settings, again)
+    assert f"still called {name_of(first, 'old')}" in (site.update(again).error or "")
+    site.engine.rename(site.container, site.name)
+    assert untouched(site)
+
+
 def test_two_workers_do_the_work_once(site: Site) -> None:
     update_id = site.update_to(SECOND)
     workers = [threading.Thread(target=update_bot, args=(site.database, site.settings, update_id)) for _ in range(2)]
@@ -249,6 +346,42 @@ def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
     assert site.left_behind() == []
 
 
+def test_a_bot_that_needs_help_is_the_old_container_as_it_was_made_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_original = recreate.plan_original
+
+    def plan_what_does_not_start(*arguments: Any) -> recreate.Plan:
+        plan = plan_original(*arguments)
+        plan.config["Entrypoint"] = ["/nowhere"]
+        return plan
+
+    monkeypatch.setattr(recreate, "plan_original", plan_what_does_not_start)
+    update_id = site.update_to(CORRUPTING)
+    with worker_in_health_check(site, update_id):
+        site.engine.remove_container(site.container)
+    assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
+    again = site.inspect()["Id"]
+    assert again != site.container
+    assert site.bot().container_id == again
+    assert f"docker start {again[:12]}" in (site.bot().needs_attention or "")
+    site.container = again  # which the fixture removes
+
+
+def test_a_bot_whose_old_container_cannot_be_made_again_says_what_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recreate, "plan_original", lambda *_: recreate.Plan({"Image": "no such image"}, []))
+    volumes, update_id = site.volumes(), site.update_to(CORRUPTING)
+    with worker_in_health_check(site, update_id):
+        site.engine.remove_container(site.container)
+    instructions = site.bot().needs_attention or ""
+    assert f"flotilla bots attach {site.volume} {site.name}" in instructions
+    assert site.container[:12] not in instructions
+    for volume in volumes:
+        site.engine.remove_volume(volume)
+
+
 @contextmanager
 def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
     """Let a worker come as far as the health check of a bad release, do something, and let it come to its end."""
@@ -260,6 +393,11 @@ def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
         time.sleep(0.05)
     yield
     worker.join()
+
+
+def somebody_called(site: Site, name: str) -> str:
+    """A container of that name that is no bot's."""
+    return str(site.engine.create_container(site.images.reference(FIRST), name=name, labels=dict(site.labels))["Id"])
 
 
 def archives_of(site: Site, update_id: str) -> list[str]:

@@ -4,11 +4,13 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
+import requests
 
-from daemon.update.helpers import HelperFailed
+from daemon.update.helpers import HelperFailed, Task
 from daemon.update.names import UPDATE_LABEL
 from daemon.update.snapshots import Archived, Helper, RestoreFailed, SnapshotFailed
 from portal.models.base import new_id
@@ -206,6 +208,34 @@ def test_sizes_are_measured_for_all_volumes_together(helper: Helper, volume: str
         helper.measure([volume, "no-such-volume"])
 
 
+def test_files_that_vanish_while_a_bot_at_work_is_measured_do_no_harm(
+    engine: docker.APIClient, helper: Helper, run_labels: dict[str, str]
+) -> None:
+    volume = f"volume-{new_id()}"
+    # No `du` gets through this folder without something vanishing, or refusing itself, under it.
+    options = {"type": "none", "o": "bind", "device": "/proc"}
+    engine.create_volume(volume, driver="local", driver_opts=options, labels=run_labels)
+    try:
+        assert helper.measure([volume]) > 0
+    finally:
+        engine.remove_volume(volume)
+
+
+def test_measuring_may_take_long_for_the_bot_is_up_and_its_size_unknown(
+    helper: Helper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def run(*arguments: Any) -> dict[str, int]:
+        given.extend(each.seconds for each in arguments if isinstance(each, Task))
+        return {"size": 0, "free": 0}
+
+    monkeypatch.setattr("daemon.update.helpers.run", run)
+    helper.free_space(folder)
+    helper.measure([volume])
+    assert given[1] > 10 * given[0]
+
+
 def test_free_space_is_that_of_the_disk_of_the_archives(helper: Helper, folder: str, small_disk: str) -> None:
     assert 900_000 < helper.free_space(small_disk) <= 1 << 20
     assert helper.free_space(folder) > 1 << 20
@@ -228,6 +258,39 @@ def test_a_helper_left_by_a_dead_worker_is_replaced(
 ) -> None:
     left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
     engine.start(left["Id"])
+
+    archive(helper, volume, folder)
+
+    assert engine.containers(all=True, filters={"id": left["Id"]}) == []
+
+
+def test_a_helper_that_is_being_removed_is_waited_for(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient,
+    helper: Helper,
+    snapshot_image: str,
+    volume: str,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
+    engine.start(left["Id"])
+    inspect, remove = engine.inspect_container, engine.remove_container
+    looks = iter(range(3))
+
+    def remove_later(container: str, **how: bool) -> None:
+        # So it is after a dead worker asked for the removal: another is refused, and it takes a while.
+        monkeypatch.setattr(engine, "remove_container", remove)
+        response = requests.Response()
+        response.status_code = 409
+        raise docker.errors.APIError("removal of the container is already in progress", response=response)
+
+    def look_or_be_late(container: str) -> Any:
+        if next(looks, None) is None and inspect(container)["Id"] == left["Id"]:
+            remove(left["Id"], force=True)
+        return inspect(container)
+
+    monkeypatch.setattr(engine, "remove_container", remove_later)
+    monkeypatch.setattr(engine, "inspect_container", look_or_be_late)
 
     archive(helper, volume, folder)
 
