@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, contains_eager, defer
 from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, OrgState, Release, Rollout, UpdateState
 from portal.rules.references import parse_reference
 from portal.services import releases
+from portal.services.listings import Listing, turn_to
 
 PER_PAGE = 100
 _WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
@@ -41,21 +42,7 @@ class Line:
     """What happened to it last, or happens now."""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """One page of bots."""
-
-    lines: list[Line]
-    total: int
-    page: int
-
-    @property
-    def pages(self) -> int:
-        """How many pages there are; at least one."""
-        return max(1, -(-self.total // PER_PAGE))
-
-
-def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page: int = 1) -> Listing:
+def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page: int = 1) -> Listing[Line]:
     """Look for bots.
 
     Args:
@@ -69,16 +56,10 @@ def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page
         .join(Bot.org)
         .join(Bot.node)
         .where(Org.state != OrgState.DELETED, _matching(text.strip()), _narrowed(session, narrowed))
-    )
-    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    page = max(1, min(page, -(-total // PER_PAGE)))
-    found = session.scalars(
-        query.options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
+        .options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
         .order_by(Org.name, Bot.name, Bot.id)
-        .limit(PER_PAGE)
-        .offset((page - 1) * PER_PAGE)
-    ).all()
-    return Listing(lines=lines(session, found), total=total, page=page)
+    )
+    return turn_to(session, query, page, PER_PAGE, lambda found: lines(session, found))
 
 
 def of_org(session: Session, org: Org) -> list[Line]:

@@ -14,9 +14,12 @@ from sqlalchemy.orm import Session
 from portal.models import MailState, OutgoingMail, User, move
 from portal.services import events
 from portal.services.errors import ConflictError, NotFoundError
+from portal.services.listings import Listing, turn_to
 
 SEND_JOB = "daemon.jobs.send_mail"
 """The job that sends one mail, by its id."""
+
+PER_PAGE = 50
 
 _POSTED = "posted mails"
 
@@ -64,27 +67,20 @@ class Outbox:
     Attributes:
         mails: the newest first.
         counts: how many mails there are of each state.
-        page: number of this page, from 1.
-        pages: how many there are.
     """
 
-    mails: list[OutgoingMail]
+    mails: Listing[OutgoingMail]
     counts: dict[MailState, int]
-    page: int
-    pages: int
 
 
-def outbox(session: Session, state: MailState | None, page: int, per_page: int = 50) -> Outbox:
+def outbox(session: Session, state: MailState | None, page: int) -> Outbox:
     """Look at the outbox, at the mails of one state or at all of them."""
     counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state))
     counts = dict.fromkeys(MailState, 0) | dict(counted.all())
-    total = counts[state] if state else sum(counts.values())
-    pages = max(1, -(-total // per_page))
-    page = min(max(page, 1), pages)
     mails = sa.select(OutgoingMail).order_by(OutgoingMail.created_at.desc(), OutgoingMail.id)
     if state:
         mails = mails.where(OutgoingMail.state == state)
-    return Outbox(list(session.scalars(mails.offset((page - 1) * per_page).limit(per_page))), counts, page, pages)
+    return Outbox(turn_to(session, mails, page, PER_PAGE, list), counts)
 
 
 def resend(session: Session, mail_id: str, operator: User, now: datetime) -> OutgoingMail:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, contains_eager
 from portal.models import Bot, Membership, MembershipState, Org, OrgState, TenantUpdateConfig, User
 from portal.services import fleet, tenants
 from portal.services.errors import NotFoundError
+from portal.services.listings import Listing, turn_to
 from portal.services.tenants import Preferences
 
 PER_PAGE = 50
@@ -27,21 +28,7 @@ class Line:
     preferences: Preferences
 
 
-@dataclass(frozen=True)
-class Listing:
-    """One page of organizations."""
-
-    lines: list[Line]
-    total: int
-    page: int
-
-    @property
-    def pages(self) -> int:
-        """How many pages there are; at least one."""
-        return max(1, -(-self.total // PER_PAGE))
-
-
-def search(session: Session, text: str = "", state: OrgState | None = None, page: int = 1) -> Listing:
+def search(session: Session, text: str = "", state: OrgState | None = None, page: int = 1) -> Listing[Line]:
     """Look for organizations, by name.
 
     Args:
@@ -52,11 +39,8 @@ def search(session: Session, text: str = "", state: OrgState | None = None, page
     """
     of_state = Org.state == state if state else Org.state != OrgState.DELETED
     query = sa.select(Org).join(Org.owner).where(of_state, _matching(text.strip()))
-    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    page = max(1, min(page, -(-total // PER_PAGE)))
-    ordered = query.options(contains_eager(Org.owner)).order_by(sa.func.lower(Org.name), Org.id)
-    found = session.scalars(ordered.limit(PER_PAGE).offset((page - 1) * PER_PAGE)).all()
-    return Listing(_lines(session, found), total, page)
+    query = query.options(contains_eager(Org.owner)).order_by(sa.func.lower(Org.name), Org.id)
+    return turn_to(session, query, page, PER_PAGE, lambda found: _lines(session, found))
 
 
 def get(session: Session, org_id: str) -> Line:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, contains_eager
 
 from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState, User
 from portal.policy import Role
+from portal.services.listings import Listing, turn_to
 
 PER_PAGE = 25
 
@@ -50,21 +51,7 @@ class Member:
         return self.membership.user
 
 
-@dataclass(frozen=True)
-class Listing:
-    """One page of members."""
-
-    members: list[Member]
-    total: int
-    page: int
-
-    @property
-    def pages(self) -> int:
-        """How many pages there are; at least one."""
-        return max(1, -(-self.total // PER_PAGE))
-
-
-def search(session: Session, org: Org, text: str = "", page: int = 1) -> Listing:
+def search(session: Session, org: Org, text: str = "", page: int = 1) -> Listing[Member]:
     """Look for members, by name.
 
     Args:
@@ -73,17 +60,14 @@ def search(session: Session, org: Org, text: str = "", page: int = 1) -> Listing
         text: part of the name or address; empty for all.
         page: from 1, of `PER_PAGE` members each; beyond the last one it is the last.
     """
-    query = _active(org).where(_matching(text.strip()))
-    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    page = max(1, min(page, -(-total // PER_PAGE)))
-    found = session.scalars(
-        query.options(contains_eager(Membership.user))
+    query = (
+        _active(org)
+        .where(_matching(text.strip()))
+        .options(contains_eager(Membership.user))
         .order_by(sa.func.lower(User.name), Membership.id)
-        .limit(PER_PAGE)
-        .offset((page - 1) * PER_PAGE)
         .execution_options(populate_existing=True)
-    ).all()
-    return Listing(members=_members(session, org, found), total=total, page=page)
+    )
+    return turn_to(session, query, page, PER_PAGE, lambda found: _members(session, org, found))
 
 
 def member(session: Session, org: Org, membership_id: str) -> Member | None:

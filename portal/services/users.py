@@ -15,6 +15,7 @@ from portal.models import Membership, MembershipState, Org, OrgState, User, User
 from portal.policy import Role
 from portal.services import accounts, events, operators, sessions
 from portal.services.errors import ConflictError, NotFoundError
+from portal.services.listings import Listing, turn_to
 
 PER_PAGE = 50
 
@@ -39,20 +40,6 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """One page of accounts."""
-
-    lines: list[Line]
-    total: int
-    page: int
-
-    @property
-    def pages(self) -> int:
-        """How many pages there are; at least one."""
-        return max(1, -(-self.total // PER_PAGE))
-
-
-@dataclass(frozen=True)
 class Belonging:
     """An organization somebody belongs to."""
 
@@ -60,7 +47,7 @@ class Belonging:
     role: Role
 
 
-def search(session: Session, now: datetime, text: str = "", kind: Kind = Kind.ALL, page: int = 1) -> Listing:
+def search(session: Session, now: datetime, text: str = "", kind: Kind = Kind.ALL, page: int = 1) -> Listing[Line]:
     """Look for people, by name; deleted accounts are not among them.
 
     Args:
@@ -71,11 +58,8 @@ def search(session: Session, now: datetime, text: str = "", kind: Kind = Kind.AL
         page: from 1, of `PER_PAGE` accounts each; beyond the last one it is the last.
     """
     query = sa.select(User).where(User.deleted_at.is_(None), _of_kind(kind), _matching(text.strip()))
-    total = session.scalar(sa.select(sa.func.count()).select_from(query.subquery())) or 0
-    page = max(1, min(page, -(-total // PER_PAGE)))
-    order = (sa.func.lower(User.name), User.id)
-    found = session.scalars(query.order_by(*order).limit(PER_PAGE).offset((page - 1) * PER_PAGE)).all()
-    return Listing(_lines(session, found, now), total, page)
+    query = query.order_by(sa.func.lower(User.name), User.id)
+    return turn_to(session, query, page, PER_PAGE, lambda found: _lines(session, found, now))
 
 
 def get(session: Session, user_id: str) -> User:
