@@ -93,9 +93,17 @@ def ago(moment: datetime) -> str:
     # No finer than minutes, or every live part would change all the time.
     if abs(seconds) < 60:
         return "just now" if seconds >= 0 else "in a moment"
-    size, unit = next((size, unit) for size, unit in _UNITS if abs(seconds) >= size)
-    span = f"{int(abs(seconds) // size)} {unit}"
-    return f"{span} ago" if seconds > 0 else f"in {span}"
+    if seconds > 0:
+        size, unit = _unit_of(seconds)
+        return f"{int(seconds // size)} {unit} ago"
+    # What lies ahead is rounded: two days that were given a moment ago are not "in 1 d".
+    ahead = 60 * round(-seconds / 60)
+    size, unit = _unit_of(ahead)
+    return f"in {round(ahead / size)} {unit}"
+
+
+def _unit_of(seconds: float) -> tuple[int, str]:
+    return next((size, unit) for size, unit in _UNITS if seconds >= size)
 
 
 def exact(moment: datetime) -> str:

@@ -34,6 +34,10 @@ def test_durations_have_two_units(seconds: float, said: str) -> None:
         (200000, "2 d ago"),
         (-125, "in 2 min"),
         (-30, "in a moment"),
+        (-172790, "in 2 d"),
+        (-604790, "in 7 d"),
+        (-3590, "in 1 h"),
+        (-61, "in 1 min"),
     ],
 )
 def test_moments_are_relative(seconds: int, said: str) -> None:
