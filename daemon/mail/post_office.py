@@ -35,6 +35,10 @@ class Unusable(NotNow):
     """The server does not answer, or not as it should: no other mail would fare better."""
 
 
+class NoServer(Unusable):
+    """No server is set."""
+
+
 class Refused(Exception):
     """The server refuses this mail for good. The text says why."""
 
@@ -54,7 +58,8 @@ def deliver(settings: MailSettings, parcel: Parcel) -> None:
     """Hand a mail to the server.
 
     Raises:
-        Unusable: no server is set, it does not answer, or it cannot be trusted.
+        NoServer: no server is set.
+        Unusable: it does not answer, or it cannot be trusted.
         NotNow: it does not want this mail now.
         Refused: it refuses this mail for good.
     """
@@ -75,7 +80,7 @@ def greet(settings: MailSettings) -> None:
 @contextmanager
 def _connected(settings: MailSettings) -> Iterator[Connection]:
     if settings.server is None:
-        raise Unusable("No mail server is set: give MAIL_SERVER its address.")
+        raise NoServer("No mail server is set: give MAIL_SERVER its address.")
     app = _app(settings)
     try:
         with app.app_context(), _CarefulConnection(app.extensions["mail"]) as connection:

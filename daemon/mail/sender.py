@@ -17,7 +17,7 @@ from email.utils import parseaddr
 
 from daemon.mail.composers import COMPOSERS
 from daemon.mail.letter import Desk, NoReason
-from daemon.mail.post_office import NotNow, Parcel, Refused, Unusable, deliver
+from daemon.mail.post_office import NoServer, NotNow, Parcel, Refused, Unusable, deliver
 from daemon.mail.rendering import render, subject
 from portal.database import Database
 from portal.models import OutgoingMail, utcnow
@@ -42,7 +42,8 @@ def send(database: Database, settings: Settings, mail_id: str, now: datetime) ->
     except NotNow as error:
         _log(mail, "has to wait", error)
         with database.transaction() as session:
-            mail_attempts.postponed(session, mail, str(error), utcnow())
+            settle = mail_attempts.kept if isinstance(error, NoServer) else mail_attempts.postponed
+            settle(session, mail, str(error), utcnow())
             if isinstance(error, Unusable):
                 mail_attempts.hold_others(session, mail, utcnow())
     except Exception as error:

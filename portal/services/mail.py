@@ -84,7 +84,7 @@ def outbox(session: Session, state: MailState | None, page: int) -> Outbox:
 
 
 def resend(session: Session, mail_id: str, operator: User, now: datetime) -> OutgoingMail:
-    """Send a mail again, or at once where it waits for its next attempt.
+    """Send a mail again, or at once where it waits for its next attempt; its attempts are counted anew.
 
     A mail that was sent gets a new Message-ID, for mail programs hide a second copy under the same one.
 
@@ -110,14 +110,13 @@ def _back_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> boo
         case MailState.SENDING:
             return False
         case MailState.PENDING:
-            mail.next_attempt_at = now
+            mail.attempts, mail.next_attempt_at = 0, now
             return True
         case MailState.SENT:
-            return move(
-                session, mail, mail.state, MailState.PENDING, next_attempt_at=now, message_id=None, sent_at=None
-            )
+            renewed = {"message_id": None, "sent_at": None}
         case MailState.FAILED:
-            return move(session, mail, mail.state, MailState.PENDING, next_attempt_at=now)
+            renewed = {}
+    return move(session, mail, mail.state, MailState.PENDING, attempts=0, next_attempt_at=now, **renewed)
 
 
 def _about(dedupe_key: str) -> sa.Select[OutgoingMail]:

@@ -1,7 +1,8 @@
 """Attempts at sending the outbox's mails: who may try, when, and what came of it.
 
-An attempt is claimed by compare-and-set and lasts for a while; its number is the fence. A worker that dies while
-sending loses its claim by time, and the mail goes out again under the same Message-ID.
+An attempt is claimed by compare-and-set and lasts for a while; the moment until which it lasts is the fence, for no
+two attempts at a mail last until the same one. A worker that dies while sending loses its claim by time, and the mail
+goes out again under the same Message-ID.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from portal.models import MailState, OutgoingMail
 ATTEMPT_LASTS = timedelta(minutes=3)
 """Longer than the sender's time limits add up to, so that nobody sends what somebody else is still sending."""
 
-GIVE_UP_AFTER = timedelta(days=3)
+MOST_ATTEMPTS = 152
+"""So many before giving up: with the pauses between them they take three days."""
+
 _FIRST_PAUSE = timedelta(seconds=5)
 _LONGEST_PAUSE = timedelta(minutes=30)
 _OUTAGE_PAUSE = timedelta(seconds=30)
@@ -85,10 +88,22 @@ def succeeded(session: Session, mail: OutgoingMail, now: datetime) -> bool:
 
 def postponed(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
     """It did not work this time: try again after a pause that doubles with every attempt, for three days in all."""
-    if now - mail.created_at > GIVE_UP_AFTER:
+    if mail.attempts >= MOST_ATTEMPTS:
         return refused(session, mail, f"Given up after {mail.attempts} attempts. {reason}")
     pause = min(_FIRST_PAUSE * 2 ** min(mail.attempts - 1, 20), _LONGEST_PAUSE)
     return _settle(session, mail, state=MailState.PENDING, next_attempt_at=now + pause, last_error=reason)
+
+
+def kept(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
+    """There is no server to send it to: however long that lasts it waits, and the three days begin once there is."""
+    return _settle(
+        session,
+        mail,
+        state=MailState.PENDING,
+        attempts=1,
+        next_attempt_at=now + _OUTAGE_PAUSE,
+        last_error=reason,
+    )
 
 
 def refused(session: Session, mail: OutgoingMail, reason: str) -> bool:
@@ -125,7 +140,7 @@ def _settle(session: Session, mail: OutgoingMail, **values: Any) -> bool:
 def _change(session: Session, mail: OutgoingMail, *conditions: sa.ColumnElement[bool], **values: Any) -> bool:
     statement = (
         sa.update(OutgoingMail)
-        .where(OutgoingMail.id == mail.id, OutgoingMail.attempts == mail.attempts, *conditions)
+        .where(OutgoingMail.id == mail.id, OutgoingMail.next_attempt_at == mail.next_attempt_at, *conditions)
         .values(**values)
         .execution_options(synchronize_session=False)
     )

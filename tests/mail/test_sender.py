@@ -22,9 +22,9 @@ from daemon.mail import post_office, sender
 from portal.database import Database
 from portal.models import MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.services import mail_attempts
-from portal.services.mail_attempts import ATTEMPT_LASTS, GIVE_UP_AFTER
+from portal.services.mail_attempts import ATTEMPT_LASTS, MOST_ATTEMPTS
 from tests.daemon.processes import wait_until
-from tests.mail.conftest import Office, World, add_token, bodies
+from tests.mail.conftest import Office, SignedIn, World, add_token, bodies
 from tests.mail.servers import Grumpy, Slow, certified, serving
 from tests.support.mail import Mailbox
 
@@ -98,13 +98,52 @@ def test_pauses_grow_and_after_three_days_it_is_enough(office: Office, posted: s
     assert all(later > earlier for earlier, later in itertools.pairwise(pauses[:9]))
     assert max(pauses) < timedelta(hours=1)
 
-    with office.database.transaction() as session:
-        session.get_one(OutgoingMail, posted).created_at -= GIVE_UP_AFTER
+    tried_nearly_long_enough(office, posted)
     office.send_due(utcnow() + LATER)
 
     row = office.row(posted)
     assert row.state is MailState.FAILED
-    assert "Given up after 13 attempts" in (row.last_error or "")
+    assert f"Given up after {MOST_ATTEMPTS} attempts" in (row.last_error or "")
+
+
+def tried_nearly_long_enough(office: Office, mail_id: str) -> None:
+    """Let a mail have one attempt left."""
+    with office.database.transaction() as session:
+        mail = session.get_one(OutgoingMail, mail_id)
+        mail.attempts, mail.created_at = MOST_ATTEMPTS - 1, utcnow() - timedelta(days=4)
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+def test_asked_for_again_a_mail_has_another_three_days(
+    office: Office, posted: str, signed_in: SignedIn, given_up: bool
+) -> None:
+    office.serves(Mailbox())
+    tried_nearly_long_enough(office, posted)
+    if given_up:
+        office.send_due()
+        assert office.row(posted).state is MailState.FAILED
+
+    signed_in("root").post(f"/admin/mail/{posted}/resend")
+    office.send_due()
+
+    row = office.row(posted)
+    assert (row.state, row.attempts) == (MailState.PENDING, 1)
+    assert row.next_attempt_at < utcnow() + timedelta(minutes=1)
+
+
+def test_while_no_server_is_set_mails_wait_for_one(office: Office, posted: str, smtp: Mailbox) -> None:
+    with_server = office.settings
+    office.settings = replace(with_server, mail=replace(with_server.mail, server=None))
+    tried_nearly_long_enough(office, posted)
+    for minutes in (0, 10):
+        office.send_due(utcnow() + timedelta(minutes=minutes))
+        row = office.row(posted)
+        assert (row.state, row.attempts) == (MailState.PENDING, 1), "and the team's page says that it waits"
+        assert "MAIL_SERVER" in (row.last_error or "")
+
+    office.settings = with_server
+    office.send_due(utcnow() + LATER)
+    assert len(smtp.messages) == 1
 
 
 @pytest.mark.parametrize("server", [Grumpy(recipient="550 no such user"), Grumpy(mail="554 no thanks")])
@@ -311,6 +350,27 @@ def test_a_worker_that_comes_back_late_changes_nothing(office: Office, posted: s
 
     assert office.row(posted).state is MailState.SENT
     assert len(smtp.messages) == 1
+
+
+def test_a_worker_that_comes_back_after_the_mail_was_asked_for_again_changes_nothing(
+    office: Office, posted: str, signed_in: SignedIn
+) -> None:
+    def attempt(after: timedelta) -> OutgoingMail:
+        with office.database.transaction() as session:
+            mail = mail_attempts.claim(session, posted, "portal.example.com", utcnow() + after)
+        assert mail is not None
+        return mail
+
+    late = attempt(timedelta())
+    refused = attempt(ATTEMPT_LASTS)
+    with office.database.transaction() as session:
+        assert mail_attempts.refused(session, refused, "550 unknown")
+    signed_in("root").post(f"/admin/mail/{posted}/resend")
+    assert attempt(2 * ATTEMPT_LASTS).attempts == late.attempts
+
+    with office.database.transaction() as session:
+        assert not mail_attempts.succeeded(session, late, utcnow())
+    assert office.row(posted).state is MailState.SENDING
 
 
 def test_those_that_wait_longest_go_first(office: Office, database: Database) -> None:
