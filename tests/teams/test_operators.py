@@ -93,7 +93,7 @@ def test_disabling_ends_every_session_at_once_and_keeps_out(
     assert act(root, cast, "bob", "enable") == 303
     assert phone.get("/o/acme/").location.startswith("/login"), "enabling brings no old session back"
     assert phone.post("/login", data=form).status_code == 303
-    assert tags(database, cast.people["bob"])[:2] == ["user.disabled", "user.enabled"]
+    assert tags(database, cast.people["bob"])[:3] == ["user.disabled", "user.sign_in_failed", "user.enabled"]
 
 
 def test_signing_somebody_out_everywhere_leaves_the_account_as_it_is(
