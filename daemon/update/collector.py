@@ -5,8 +5,8 @@ it bears a temporary or helper name, and the update of that name is finished, cl
 attention; or it was made to read a changelog, long ago. So nothing that an update, a rollback or a person may still
 need is ever taken.
 
-An image goes when this installation pulled it, for an update or to read its changelog, a week has passed since, and no
-bot of the node needs it (see `leftovers.images_over`). One that has a tag was given it by somebody, and stays.
+An image goes when this installation pulled it, for an update or to read its changelog, a week has passed since, and
+no bot of the node needs it (see `leftovers.images_over`). One that has a tag was given it by somebody, and stays.
 """
 
 from __future__ import annotations
