@@ -19,6 +19,7 @@ from daemon.update import collector, desired, purge, sequence
 from portal.models import utcnow
 from portal.queue import enqueue
 from portal.rules.allowlist import Allowlist
+from portal.services import tidying
 from portal.services.events import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ def follow_desired_state(context: Context, bot_id: str) -> None:
 @_job
 def purge_bot(context: Context, bot_id: str) -> None:
     """Remove a bot of an organization that was deleted, with its data."""
-    purge.purge(context.database, bot_id)
+    purge.purge(context.database, context.settings, bot_id)
 
 
 @_job
@@ -105,3 +106,10 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send a mail of the outbox."""
     sender.send(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def tidy(context: Context, _what: str) -> None:
+    """Delete what has had its time."""
+    with context.database.transaction() as session:
+        tidying.tidy(session, utcnow())

@@ -151,6 +151,7 @@ class Scheduler:
             yield Wish("daemon.jobs.probe_node", node.id, 60 if node.id in silent else 15)
             if node.id not in silent:
                 yield Wish("daemon.jobs.collect_node", node.id, 3600)
+        yield Wish("daemon.jobs.tidy", "old rows", 3600)
 
     def _ask(self, wishes: list[Wish]) -> None:
         redis = self._context.redis

@@ -27,6 +27,9 @@ from portal.models import (
 )
 from portal.services import audience, mail, releases
 
+ONCE_FOR_EVER = ("update_available", "updated", "update_failed")
+"""Templates of the mails about a release. It may come back after any time; the rows tell that they went before."""
+
 _OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
 
 
