@@ -9,44 +9,49 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine import connect
-from daemon.update import containers
+from daemon.update import archives, containers
 from daemon.update.lease import CALL_SECONDS, BotLease
 from daemon.update.mounts import writable_volumes
 from portal.database import Database
 from portal.models import Bot, utcnow
-from portal.services import purging
+from portal.services import purging, snapshots
 from portal.services.bot_leases import BotBusy
+from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def purge(database: Database, bot_id: str) -> None:
-    """Remove a bot's container and the volumes that it could write to, unless another container uses them.
+def purge(database: Database, settings: Settings, bot_id: str) -> None:
+    """Remove a bot's container, archives, and the volumes that it could write to unless another container uses them.
 
     The container is addressed by its id and tells itself which volumes are its own; they are written down before
     it goes, so a worker that dies leaves nothing behind that the next one would not find.
 
     Raises:
         EngineUnreachable: the node does not answer; what was not removed yet will be asked for again.
+        HelperFailed: an archive could not be deleted; the same holds.
     """
     try:
         with BotLease(database, bot_id) as lease:
-            _purge(database, lease, bot_id)
+            _purge(database, settings, lease, bot_id)
     except BotBusy:
         logger.info("bot %s is being worked on, it is removed later", bot_id)
 
 
-def _purge(database: Database, lease: BotLease, bot_id: str) -> None:
+def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str) -> None:
     with database.reading() as session:
         if not purging.may_go(session, bot_id, utcnow()):
             return
         bot = session.get_one(Bot, bot_id)
         node = bot.node
+        left = [snapshot for snapshot, _ in snapshots.kept(session, bot_id)]
     engine = connect(node)
     engine.timeout = CALL_SECONDS
     try:
         volumes = _remove_container(engine, lease, bot)
         kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
+        for snapshot in left:
+            archives.remove(engine, settings, lease, snapshot, bot)
     finally:
         engine.close()
     with lease.transaction() as session:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import docker
 import requests
 import sqlalchemy as sa
 
-from daemon.demo.versions import FIRST, BotVersion
+from daemon.demo.versions import FIRST, SECOND, BotVersion
 from daemon.update.names import INSTALL_LABEL, update_of
 from portal.database import Database
 from portal.models import (
@@ -24,8 +24,11 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
+    Snapshot,
+    SnapshotState,
     StrategyName,
     Trigger,
+    UpdateState,
     User,
     new_id,
 )
@@ -47,6 +50,8 @@ class Site:
     settings: Settings
     images: ReferenceImages
     labels: Mapping[str, str]
+    ARCHIVED: ClassVar = b"all there is"
+
     bot_id: str = ""
     container: str = ""
     volume: str = ""
@@ -127,6 +132,20 @@ class Site:
             session.add(update)
             session.flush()
             return update.id
+
+    def leave_archive(self) -> Path:
+        """Leave what an update that could not be taken back leaves on the node's disk, once a person has helped."""
+        update_id = self.update_to(SECOND)
+        with self.database.transaction() as session:
+            session.get_one(BotUpdate, update_id).state = UpdateState.NEEDS_ATTENTION
+            node = session.get_one(Bot, self.bot_id).node
+            archive = Path(node.snapshot_dir) / f"{update_id}-1.tar"
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            archive.write_bytes(self.ARCHIVED)
+            row = Snapshot(update_id=update_id, node_id=node.id, volume=self.volume, archive=str(archive))
+            row.state = SnapshotState.VERIFIED
+            session.add(row)
+        return archive
 
     def update(self, update_id: str) -> BotUpdate:
         """The update's row as it is now."""

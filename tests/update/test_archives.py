@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from daemon.demo.versions import SECOND
 from daemon.update import archives
 from daemon.update.lease import BotLease
-from portal.models import Bot, BotUpdate, Event, Node, Snapshot, SnapshotState, UpdateState
+from portal.models import Bot, BotUpdate, Event, Snapshot, SnapshotState, UpdateState
 from portal.services.bot_leases import BotBusy
 from portal.services.errors import ConflictError, NotFoundError
 from tests.update.bots import Site
@@ -20,30 +19,18 @@ pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
 @pytest.fixture
 def archive(site: Site) -> Path:
-    """What an update that could not be taken back left on the node's disk; a person has put the bot right since."""
-    update_id = site.update_to(SECOND)
-    with site.database.transaction() as session:
-        session.get_one(BotUpdate, update_id).state = UpdateState.NEEDS_ATTENTION
-        file = Path(session.scalars(sa.select(Node.snapshot_dir)).one()) / f"{update_id}-1.tar"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"all there is")
-        node_id = session.get_one(Bot, site.bot_id).node_id
-        session.add(
-            Snapshot(
-                id="kept", update_id=update_id, node_id=node_id, volume=site.volume, archive=str(file),
-                state=SnapshotState.VERIFIED,
-            )
-        )  # fmt: skip
-    return file
+    return site.leave_archive()
 
 
 def delete(site: Site) -> None:
-    archives.delete(site.database, site.settings, "kept")
+    with site.database.reading() as session:
+        snapshot_id = session.scalars(sa.select(Snapshot.id)).one()
+    archives.delete(site.database, site.settings, snapshot_id)
 
 
 def state(site: Site) -> SnapshotState:
     with site.database.reading() as session:
-        return session.get_one(Snapshot, "kept").state
+        return session.scalars(sa.select(Snapshot)).one().state
 
 
 def test_a_needless_archive_goes_and_that_is_written_down(site: Site, archive: Path) -> None:
@@ -86,5 +73,5 @@ def test_while_somebody_may_need_it_it_stays(site: Site, archive: Path) -> None:
     with BotLease(site.database, site.bot_id), pytest.raises(BotBusy):
         delete(site)
 
-    assert archive.read_bytes() == b"all there is"
+    assert archive.read_bytes() == site.ARCHIVED
     assert state(site) is SnapshotState.VERIFIED

@@ -66,14 +66,16 @@ def has_container(site: Site, container: str) -> bool:
 
 def test_container_and_volumes_go_when_the_grace_is_over(site: Site) -> None:
     container, volumes = str(site.bot().container_id), site.volumes()
+    archive = site.leave_archive()
     delete_org(site, OVER)
     assert due(site) == [site.bot_id]
     assert org_of(site).state is OrgState.DELETING
 
-    purge(site.database, site.bot_id)
+    purge(site.database, site.settings, site.bot_id)
     bot = site.bot()
     assert not has_container(site, container)
     assert [name for name in volumes if has_volume(site, name)] == []
+    assert not archive.exists(), "an update that could not be taken back had left it for people"
     assert (bot.container_id, bot.spec, bot.release_channel, bot.state) == (
         None,
         {},
@@ -103,7 +105,7 @@ def test_nothing_goes_before_its_time(site: Site, grace: timedelta, values: dict
     container, volumes = str(site.bot().container_id), site.volumes()
     delete_org(site, grace, **values)
     assert due(site) == []
-    purge(site.database, site.bot_id)
+    purge(site.database, site.settings, site.bot_id)
     assert has_container(site, container)
     assert all(has_volume(site, name) for name in volumes)
     assert org_of(site).state is OrgState.DELETING
@@ -117,7 +119,7 @@ def test_an_unfinished_update_comes_first(site: Site, state: UpdateState) -> Non
         # It ended, but the container before this one is still there with the volumes of both.
         session.get_one(BotUpdate, update_id).state = state
     assert due(site) == []
-    purge(site.database, site.bot_id)
+    purge(site.database, site.settings, site.bot_id)
     assert has_container(site, container)
 
 
@@ -126,7 +128,7 @@ def test_a_restored_organization_keeps_everything_though_a_job_is_on_its_way(sit
     delete_org(site, OVER)
     with site.database.transaction() as session:
         session.get_one(Bot, site.bot_id).org.state = OrgState.ACTIVE
-    purge(site.database, site.bot_id)
+    purge(site.database, site.settings, site.bot_id)
     assert has_container(site, container)
 
 
@@ -135,7 +137,7 @@ def test_whoever_works_on_the_bot_is_not_disturbed(site: Site) -> None:
     delete_org(site, OVER)
     with BotLease(site.database, site.bot_id):
         assert due(site) == []
-        purge(site.database, site.bot_id)
+        purge(site.database, site.settings, site.bot_id)
     assert has_container(site, container)
 
 
@@ -147,7 +149,7 @@ def test_a_volume_that_another_container_uses_stays(site: Site) -> None:
     )
     try:
         delete_org(site, OVER)
-        purge(site.database, site.bot_id)
+        purge(site.database, site.settings, site.bot_id)
         assert (has_volume(site, shared), has_volume(site, mine)) == (True, False)
         with site.database.reading() as session:
             event = session.query(Event).filter_by(tag="bot.removed").one()
@@ -161,6 +163,6 @@ def test_a_worker_that_died_after_the_container_went_is_followed_by_one_that_rem
     container, volumes = str(site.bot().container_id), site.volumes()
     delete_org(site, OVER, volumes_to_remove=volumes)
     site.engine.remove_container(container, force=True)
-    purge(site.database, site.bot_id)
+    purge(site.database, site.settings, site.bot_id)
     assert [name for name in volumes if has_volume(site, name)] == []
     assert site.bot().container_id is None
