@@ -247,6 +247,18 @@ def test_one_bot_is_updated_by_name(flotilla: Flotilla, database: Database) -> N
     assert release.version in flotilla("bots", "list").output
 
 
+def test_a_bot_goes_on_in_another_container_only_where_its_node_answers(
+    flotilla: Flotilla, database: Database
+) -> None:
+    add_bot(database, add_node(database, docker_url="tcp://127.0.0.1:9"), name="desk")
+
+    result = flotilla("bots", "attach", "desk", "desk-again")
+
+    assert result.exit_code == REFUSED
+    assert "does not answer" in result.output
+    assert flotilla("bots", "attach", "nobody", "desk-again").exit_code == REFUSED
+
+
 def test_a_bot_put_right_by_hand_is_cleared(flotilla: Flotilla, database: Database) -> None:
     desk = add_bot(database, add_node(database), name="desk")
     with database.transaction() as session:

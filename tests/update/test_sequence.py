@@ -22,6 +22,7 @@ from daemon.update.health import Probe
 from daemon.update.names import UPDATE_LABEL, name_of
 from daemon.update.sequence import update_bot
 from portal.models import (
+    Bot,
     BotState,
     BotUpdate,
     Event,
@@ -131,6 +132,14 @@ def test_a_stopped_bot_is_skipped(site: Site) -> None:
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, SkipReason.STOPPED)
     assert not site.inspect()["State"]["Running"]
     assert site.left_behind() == []
+
+
+def test_a_bot_whose_container_is_gone_says_how_it_goes_on(site: Site) -> None:
+    with site.database.transaction() as session:
+        session.get_one(Bot, site.bot_id).container_id = "0" * 64
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    assert f"flotilla bots attach {site.volume} CONTAINER" in (site.update(update_id).error or "")
 
 
 def test_a_volume_that_another_container_mounts_is_not_risked(site: Site) -> None:
