@@ -8,6 +8,8 @@ LONGEST = 100
 
 _BLANK = frozenset(" \u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Characters that Unicode calls printable although they show nothing."""
+_OURS = frozenset({"your provider", "deleted user", "somebody", "flotilla"})
+"""How pages and logs call those whose names they do not tell: nobody is to be taken for one of them."""
 
 
 def cleaned(name: str) -> str:
@@ -19,4 +21,6 @@ def problem_of(name: str) -> str | None:
     """What is wrong with a cleaned name, and what to do; None for a good one."""
     if len(name) > LONGEST or not name.isprintable() or set(name) <= _BLANK:
         return f"A name has 1 to {LONGEST} printable characters."
+    if unicodedata.normalize("NFKC", name).casefold() in _OURS:
+        return f"Choose another name: “{name}” is what logs call others."
     return None

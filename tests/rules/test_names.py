@@ -17,5 +17,10 @@ def test_what_cannot_be_seen_on_one_line_is_none(typed: str) -> None:
     assert names.problem_of(names.cleaned(typed)) is not None
 
 
+@pytest.mark.parametrize("typed", ["Your Provider", " deleted user", "SOMEBODY"])
+def test_nobody_is_called_what_logs_call_others(typed: str) -> None:
+    assert "another name" in (names.problem_of(names.cleaned(typed)) or "")
+
+
 def test_the_same_name_is_spelled_the_same() -> None:
     assert names.cleaned("Zoe\u0308") == names.cleaned("Zoë")
