@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,9 +79,14 @@ def worker(site: Site, update_id: str, health_seconds: float) -> Iterator[subpro
 def kill_worker_when(site: Site, update_id: str, moment: Moment, health_seconds: float = 4) -> None:
     """Start a worker and end it without any warning at that moment; then let its lease run out."""
     with worker(site, update_id, health_seconds) as process:
-        while not moment(site, site.update(update_id)):
-            assert process.poll() is None, "the worker was done before that moment came"
+        while process.poll() is None:
+            # Held still while we look, or it would be past the moment before we have seen it.
+            process.send_signal(signal.SIGSTOP)
+            if moment(site, site.update(update_id)):
+                break
+            process.send_signal(signal.SIGCONT)
             time.sleep(0.005)
+        assert process.poll() is None, "the worker was done before that moment came"
         process.kill()
     assert site.update(update_id).cleaned_at is None, "killed too late"
     site.let_lease_expire()
