@@ -7,6 +7,7 @@ names an engine to use instead of one of our own; with `CI=true` a missing part 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import docker
@@ -16,6 +17,7 @@ from flask import Flask
 from jinja2 import FileSystemBytecodeCache
 from playwright.sync_api import Browser, Page
 from redis import Redis
+from werkzeug.routing import Rule
 
 from daemon.demo.images import build_helper_image
 from daemon.demo.registry import running_registry
@@ -35,8 +37,8 @@ from tests.support.redis import running_redis
 
 SECRET_KEY = "a key for tests, long enough to be accepted"
 
-ONCE = {"docker", "browser", "processes"}
-"""Marks of slow tests, which are about containers, screens or processes and hardly about the database."""
+ONCE = {"docker", "browser", "processes", "requests"}
+"""Marks of tests about containers, screens, processes or requests, which are hardly about the database."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -53,10 +55,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("docker") is None)
 
 
+class QuickRule(Rule):
+    """A route that is compiled for the first of many apps only."""
+
+    _builders: ClassVar[dict[tuple[str, str, bool], Any]] = {}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Any:
+        same = (self.rule, repr(self.defaults), append_unknown)
+        if same not in self._builders:
+            self._builders[same] = super()._compile_builder(append_unknown)
+        return self._builders[same]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def quick(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Spare every test what takes long on purpose, or is the same each time: dear hashes, compiling templates."""
+    """Spare every test what takes long on purpose, or is the same each time: dear hashes, compiling."""
     passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    Flask.url_rule_class = QuickRule
     Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))}
 
 

@@ -224,6 +224,7 @@ def environment(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("REDIS_URL", redis_url)
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("environment")
 def test_another_takes_over_when_the_leader_is_killed(tmp_path: Path) -> None:
     with scheduling(tmp_path / "one") as one:
@@ -248,6 +249,7 @@ def test_sigterm_ends_it_and_gives_the_lead_away(tmp_path: Path, bench: Bench) -
         assert bench.scheduler.turn(NOW)
 
 
+@pytest.mark.processes
 @pytest.mark.usefixtures("environment")
 def test_without_a_database_it_waits_for_one(
     database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

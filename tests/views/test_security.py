@@ -7,6 +7,8 @@ from flask.testing import FlaskClient
 
 from tests.views.conftest import SignedIn
 
+pytestmark = pytest.mark.requests
+
 A_FILE = b'--x\r\nContent-Disposition: form-data; name="email"; filename="a"\r\n\r\na@example.com\r\n--x--\r\n'
 
 
