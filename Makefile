@@ -8,6 +8,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 SOURCES := portal daemon tests migrations
 export PYTHON
+# The many processes of the tests and the demo need not compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -29,8 +31,7 @@ install: .venv/installed node_modules/installed ## Install the locked Python and
 		|| { echo "Flotilla needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "==> Installing Python packages into .venv"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
-		--require-hashes -r requirements-dev.lock
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
