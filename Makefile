@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?= python3
-SOURCES := portal daemon tests migrations
+SOURCES := portal daemon demo tests migrations
 export PYTHON
 # The many processes of the tests and the demo need not compile everything again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -47,7 +47,7 @@ lint: install ## Check format, style, types and templates
 	@.venv/bin/ruff format --check --quiet $(SOURCES)
 	@.venv/bin/ruff check --quiet $(SOURCES)
 	@.venv/bin/mypy
-	@.venv/bin/djlint --lint --quiet templates
+	@.venv/bin/djlint --lint --quiet templates demo/templates
 
 .PHONY: test
 test: system install lint ## Install what is missing, lint, run all tests on SQLite and PostgreSQL
@@ -56,15 +56,15 @@ test: system install lint ## Install what is missing, lint, run all tests on SQL
 
 .PHONY: demo
 demo: system-for-demo install ## Run a whole platform on this machine to look at (ONCE=1: prove an update and a rollback, then end)
-	@.venv/bin/python -m daemon.demo $(if $(ONCE),--once)
+	@.venv/bin/python -m demo $(if $(ONCE),--once)
 
 .PHONY: demo-clean
 demo-clean: install ## Remove everything the demo made
-	@.venv/bin/python -m daemon.demo clean
+	@.venv/bin/python -m demo clean
 
 .PHONY: bench
 bench: install ## Measure and print tables
-	@.venv/bin/python -m daemon.demo.bench
+	@.venv/bin/python -m demo.bench
 
 .PHONY: lock
 lock: ## Lock the Python packages again with their newest versions (needs uv)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
 from daemon.embedded_redis import CannotServe
-from daemon.update.errors import UpdateFailed
+from daemon.errors import UpdateFailed
 from portal.rules.allowlist import ImageNotAllowed
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError

@@ -17,19 +17,20 @@ from rq import Worker
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.context import Context
-from daemon.engine import connect
-from daemon.mail.post_office import NotNow, greet
+from daemon.engine.client import connect
+from daemon.engine.labels import INSTALL_LABEL
+from daemon.errors import UpdateFailed
+from daemon.mail.smtp import NotNow, greet
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from daemon.scheduler import LEASE
-from daemon.update.errors import UpdateFailed
-from daemon.update.names import INSTALL_LABEL
-from daemon.update.snapshots import Helper
-from portal.extensions import ROOT
+from daemon.snapshots.archives import Helper
 from portal.models import Node, PolledImage
+from portal.paths import ROOT
 from portal.rules.references import parse_reference
-from portal.services import fleet, leases, nodes
+from portal.services import fleet_settings, leases
+from portal.services.bots import nodes
 
 _LEAST_FREE_BYTES = 1024**3
 
@@ -139,7 +140,7 @@ def _mail(context: Context) -> str:
 
 def _engine(context: Context, node: Node) -> str:
     with context.database.transaction() as session:
-        install = fleet.get(session).install_id
+        install = fleet_settings.get(session).install_id
     with closing(connect(node)) as engine:
         version = engine.version()
         platform = f"{version['Os']}/{version['Arch']}"

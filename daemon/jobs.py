@@ -8,18 +8,18 @@ from functools import wraps
 
 from rq import get_current_job
 
-from daemon import health
+from daemon.bots import collector, desired_state, node_probe, purge
 from daemon.context import Context, current
 from daemon.mail import sender
-from daemon.registry import changelogs
+from daemon.registry import changelog_reader
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
-from daemon.update import collector, desired, purge, sequence
+from daemon.update import sequence
 from portal.models import utcnow
 from portal.queue import enqueue
 from portal.rules.allowlist import Allowlist
-from portal.services import tidying
+from portal.services import retention
 from portal.services.events import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def poll_image(context: Context, image: str) -> None:
 @_job
 def read_changelog(context: Context, release_id: str) -> None:
     """Read a release's changelog out of its image."""
-    changelogs.read(context.database, context.settings, release_id, utcnow())
+    changelog_reader.read(context.database, context.settings, release_id, utcnow())
 
 
 @_job
@@ -81,7 +81,7 @@ def update_bot(context: Context, update_id: str) -> None:
 @_job
 def follow_desired_state(context: Context, bot_id: str) -> None:
     """Stop or start a bot, as people want it."""
-    desired.follow(context.database, bot_id)
+    desired_state.follow(context.database, bot_id)
 
 
 @_job
@@ -93,7 +93,7 @@ def purge_bot(context: Context, bot_id: str) -> None:
 @_job
 def probe_node(context: Context, node_id: str) -> None:
     """Look at every bot of a node."""
-    health.probe_node(context.database, node_id)
+    node_probe.probe_node(context.database, node_id)
 
 
 @_job
@@ -112,4 +112,4 @@ def send_mail(context: Context, mail_id: str) -> None:
 def tidy(context: Context, _what: str) -> None:
     """Delete what has had its time."""
     with context.database.transaction() as session:
-        tidying.tidy(session, utcnow())
+        retention.tidy(session, utcnow())

@@ -23,8 +23,12 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import DEFAULT, enqueue, open_queue, updates_of
-from portal.services import changelogs, desired, images, leases, mail_attempts, nodes, purging, transfers
+from portal.services import leases
+from portal.services.bots import desired_state, nodes, purging
 from portal.services.leases import HeldLease
+from portal.services.mail import delivery
+from portal.services.orgs import transfers
+from portal.services.releases import changelogs, polling
 
 logger = logging.getLogger(__name__)
 
@@ -123,10 +127,10 @@ class Scheduler:
     def _wishes(self, now: datetime) -> Iterator[Wish]:
         database = self._context.database
         with database.transaction() as session:
-            due_images = images.due(session, now, self._context.settings.poll_every)
+            due_images = polling.due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.due(session, now)
-            due_mails = mail_attempts.due(session, now)
-            wanted = desired.unmet(session)
+            due_mails = delivery.due(session, now)
+            wanted = desired_state.unmet(session)
             transfers.expire(session, now)
             to_remove = purging.due(session, now)
             purging.close_empty(session, now)

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon import jobs
 from daemon.context import Context
 from portal.queue import DEFAULT, connect, updates_of
-from portal.services import nodes
+from portal.services.bots import nodes
 
 logger = logging.getLogger(__name__)
 

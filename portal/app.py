@@ -5,13 +5,25 @@ from __future__ import annotations
 from flask import Flask, current_app, request
 from redis import Redis
 
-from portal import access_log, errors, htmx, provenance, refusals, security, sessions, templating, unit_of_work, views
+from portal import views
 from portal.database import engine_options, prepare
-from portal.extensions import ROOT, db, limiter, migrate
 from portal.models.encrypted import use_keys
-from portal.services import fleet
+from portal.paths import ROOT
+from portal.services import fleet_settings
 from portal.settings import Settings
-from portal.views.access import PUBLIC
+from portal.views.support.authorization import PUBLIC
+from portal.web import (
+    access_log,
+    errors,
+    htmx,
+    refusals,
+    request_context,
+    security,
+    session_cookie,
+    templating,
+    unit_of_work,
+)
+from portal.web.extensions import db, limiter, migrate
 
 
 def create_app(settings: Settings) -> Flask:
@@ -31,12 +43,12 @@ def create_app(settings: Settings) -> Flask:
     # The order matters: requests pass the checks in it, and answers in the reverse.
     _init_database(app, settings)
     _init_redis(app, settings)
-    provenance.init_app(app)
+    request_context.init_app(app)
     refusals.init_app(app)
     access_log.init_app(app)
     unit_of_work.init_app(app)
     app.before_request(_make_fleet_settings)
-    sessions.init_app(app)
+    session_cookie.init_app(app)
     security.init_app(app, settings)
     app.after_request(htmx.carry_flashes)
     errors.init_app(app)
@@ -63,7 +75,7 @@ def _make_fleet_settings() -> None:
     if current_app.extensions.get("fleet_settings") or request.endpoint in PUBLIC:
         return
     with unit_of_work.apart_writing() as session:
-        fleet.get(session)
+        fleet_settings.get(session)
     current_app.extensions["fleet_settings"] = True
 
 

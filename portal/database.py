@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 _writing: ContextVar[bool] = ContextVar("writing", default=False)
@@ -94,6 +95,15 @@ def now(session: Session) -> datetime:
     stamp = session.scalar(sa.text("SELECT clock_timestamp()"))
     assert isinstance(stamp, datetime)  # noqa: S101 - tells the type checker what PostgreSQL answers
     return stamp.astimezone(UTC)
+
+
+def is_reachable(session: Session) -> bool:
+    """Return whether the database answers a trivial query. Used by `/healthz`."""
+    try:
+        session.execute(sa.text("SELECT 1"))
+    except SQLAlchemyError:
+        return False
+    return True
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:

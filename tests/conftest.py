@@ -6,6 +6,7 @@ names an engine to use instead of one of our own; with `CI=true` a missing part 
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -14,19 +15,26 @@ import docker
 import pytest
 from argon2 import PasswordHasher
 from flask import Flask
+from flask.testing import FlaskClient
 from jinja2 import FileSystemBytecodeCache
 from playwright.sync_api import Browser, Page
 from redis import Redis
 from werkzeug.routing import Rule
 
-from daemon.demo.images import build_helper_image
-from daemon.demo.registry import running_registry
-from portal import passwords
+from demo.images import build_helper_image
+from demo.registry import running_registry
+from portal import password_hashing
+from portal.app import create_app
 from portal.database import Database
+from portal.models import Membership, MembershipRole, Org, User, utcnow
 from portal.models.encrypted import use_keys
+from portal.services.accounts import sessions
 from portal.settings import Settings
+from portal.web.extensions import db
+from portal.web.security import session_cookie_name
 from tests.support import databases
 from tests.support.browser import running_browser
+from tests.support.cast import Cast, SignedIn
 from tests.support.databases import PostgresDatabase, SqliteDatabase
 from tests.support.docker import RUN_LABEL, engine_for_tests, remove_labelled
 from tests.support.images import ReferenceImages
@@ -34,6 +42,7 @@ from tests.support.mail import Mailbox, running_mailbox
 from tests.support.missing import part
 from tests.support.postgres import running_postgres
 from tests.support.redis import running_redis
+from tests.support.scene import Scene, small_fleet
 
 SECRET_KEY = "a key for tests, long enough to be accepted"
 
@@ -70,7 +79,7 @@ class QuickRule(Rule):
 @pytest.fixture(scope="session", autouse=True)
 def quick(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Spare every test what takes long on purpose, or is the same each time: dear hashes, compiling."""
-    passwords._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    password_hashing._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     Flask.url_rule_class = QuickRule
     Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))}
 
@@ -205,3 +214,71 @@ def page(browser: Browser) -> Iterator[Page]:
     """A page of a fresh browser profile."""
     with browser.new_context() as context:
         yield context.new_page()
+
+
+@pytest.fixture
+def app(settings: Settings, redis_url: str) -> Iterator[Flask]:
+    """The portal on this test's database."""
+    app = create_app(
+        replace(
+            settings, redis_url=redis_url, base_url="http://localhost", fleet_image_allowlist=("registry.example",)
+        )
+    )
+    app.testing = True
+    # One test proves that tokens are asked for; in all others they would only be in the way.
+    app.config["WTF_CSRF_ENABLED"] = False
+    yield app
+    app.extensions["redis"].close()
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def cast(database: Database) -> Cast:
+    """The people and Acme in the database."""
+    with database.transaction() as session:
+        people = {
+            name: User(email=f"{name}@example.com", email_normalized=f"{name}@example.com", name=name.title())
+            for name in ("alice", "bob", "carol", "mallory", "root")
+        }
+        people["root"].is_platform_admin = True
+        session.add_all(people.values())
+        session.flush()
+        org = Org(slug="acme", name="Acme", owner_id=people["alice"].id)
+        session.add(org)
+        session.flush()
+        for name, role in (("alice", "admin"), ("bob", "member"), ("carol", "admin")):
+            session.add(Membership(org_id=org.id, user_id=people[name].id, role=MembershipRole(role)))
+        return Cast(people={name: user.id for name, user in people.items()}, org_id=org.id)
+
+
+@pytest.fixture
+def signed_in(app: Flask, settings: Settings, database: Database, cast: Cast) -> SignedIn:
+    """Make a browser signed in as somebody of the cast."""
+
+    def client_of(name: str) -> FlaskClient:
+        with database.transaction() as session:
+            token = sessions.start(session, cast.people[name], now=utcnow(), user_agent="test", ip="127.0.0.1")
+        client = app.test_client()
+        client.set_cookie(session_cookie_name(settings), token)
+        client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+        # As our script does for the page it runs in.
+        client.environ_base["HTTP_X_TENANT_ID"] = cast.org_id
+        return client
+
+    return client_of
+
+
+@pytest.fixture
+def stranger(app: Flask) -> FlaskClient:
+    """A browser that nobody is signed in with."""
+    client = app.test_client()
+    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
+    return client
+
+
+@pytest.fixture
+def scene(database: Database, cast: Cast) -> Scene:
+    """Acme has three bots on 1.4.0, and 1.5.0 is out."""
+    with database.transaction() as session:
+        return small_fleet(session, session.get_one(Org, cast.org_id))

@@ -12,8 +12,8 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "portal": ("daemon", "tests"),
     "portal/models": ("portal.services", "portal.views", "portal.forms", "flask"),
     "portal/rules": ("portal.models", "portal.services", "portal.views", "flask", "sqlalchemy", "redis", "requests"),
-    "portal/services": ("portal.views", "portal.forms", "portal.app", "portal.extensions", "flask"),
-    "portal/views": ("sqlalchemy", "portal.extensions.db"),
+    "portal/services": ("portal.views", "portal.forms", "portal.app", "portal.web.extensions", "flask"),
+    "portal/views": ("sqlalchemy", "portal.web.extensions.db"),
     "portal/forms": ("sqlalchemy", "portal.services", "portal.views"),
     "daemon": ("portal.views", "portal.forms", "tests"),
 }

@@ -13,9 +13,10 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 
 from portal.app import create_app
-from portal.extensions import ROOT, db
 from portal.models import Base, Event, User
+from portal.paths import ROOT
 from portal.settings import Settings
+from portal.web.extensions import db
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import TextIO
 import click
 
 from daemon.context import current
-from portal.passwords import hash_password
-from portal.rules import passwords
-from portal.services import accounts
+from portal.password_hashing import hash_password
+from portal.rules import password_policy
+from portal.services.accounts import accounts
 
 
 @click.group()
@@ -43,6 +43,6 @@ def _read_password(file: TextIO | None, *names: str) -> str:
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = (file or sys.stdin).readline().rstrip("\r\n")
-    if problem := passwords.problem_of(password, names=names):
+    if problem := password_policy.problem_of(password, names=names):
         raise click.UsageError(problem)
     return password

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import click
 
+from daemon.bots.adopt import Adoption, Wishes
+from daemon.bots.adopt import adopt as adopt_container
+from daemon.bots.adopt import attach as attach_container
 from daemon.commands.output import digest, table
 from daemon.commands.rollouts import follow
 from daemon.context import current
-from daemon.update.adopt import Adoption, Wishes
-from daemon.update.adopt import adopt as adopt_container
-from daemon.update.adopt import attach as attach_container
 from portal.models import Channel, Trigger
 from portal.rules.allowlist import Allowlist
-from portal.services import attention, inventory, lookup, releases, rollouts
-from portal.services.inventory import Line
-from portal.services.rollouts import NothingToDoError
+from portal.services import lookup
+from portal.services.bots import attention, bot_list
+from portal.services.bots.bot_list import Line
+from portal.services.releases import releases
+from portal.services.rollouts import rollouts
+from portal.services.rollouts.rollouts import NothingToDoError
 
 
 @click.group()
@@ -28,8 +31,8 @@ def list_(search: str) -> None:
     """Show the bots, what they run and whether they are behind."""
     headers = ("ID", "BOT", "SUBDOMAIN", "ORG", "NODE", "STATE", "RUNS", "BEHIND", "IMAGE")
     with current().database.reading() as session:
-        first = inventory.search(session, search)
-        pages = [first, *(inventory.search(session, search, page=page) for page in range(2, first.pages + 1))]
+        first = bot_list.search(session, search)
+        pages = [first, *(bot_list.search(session, search, page=page) for page in range(2, first.pages + 1))]
         table(headers, [_row(line) for page in pages for line in page.lines])
 
 

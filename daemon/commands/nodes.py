@@ -10,10 +10,10 @@ import click
 
 from daemon.commands.output import table
 from daemon.context import current
-from daemon.engine import connect
+from daemon.engine.client import connect
 from portal.models import Node
-from portal.services import nodes as service
-from portal.services.nodes import NewNode
+from portal.services.bots import nodes as service
+from portal.services.bots.nodes import NewNode
 
 
 @click.group()

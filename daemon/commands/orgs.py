@@ -8,8 +8,8 @@ from daemon.commands.output import table
 from daemon.context import current
 from portal.models import TenantMode, utcnow
 from portal.queue import enqueue, updates_of
-from portal.services import deletion, founding, org_inventory, tenants
-from portal.services.org_inventory import Line
+from portal.services.orgs import creation, org_deletion, org_list, update_preferences
+from portal.services.orgs.org_list import Line
 
 
 @click.group()
@@ -22,8 +22,8 @@ def list_() -> None:
     """Show all organizations but those that are gone for good, and how they are updated."""
     headers = ("SLUG", "NAME", "OWNER", "STATE", "PEOPLE", "BOTS", "UPDATES", "SINCE")
     with current().database.reading() as session:
-        first = org_inventory.search(session)
-        others = (org_inventory.search(session, page=page) for page in range(2, first.pages + 1))
+        first = org_list.search(session)
+        others = (org_list.search(session, page=page) for page in range(2, first.pages + 1))
         table(headers, [_row(line) for page in (first, *others) for line in page.lines])
 
 
@@ -34,7 +34,7 @@ def list_() -> None:
 def create(slug: str, name: str, owner: str) -> None:
     """Make an organization whose pages are found under SLUG."""
     with current().database.transaction() as session:
-        org = founding.found(session, slug, name, owner)
+        org = creation.found(session, slug, name, owner)
     click.echo(f"Organization {org.slug} belongs to {owner} now.")
 
 
@@ -44,8 +44,8 @@ def restore(slug: str) -> None:
     """Take the deletion of the organization SLUG back, while it can be; its bots start again."""
     context = current()
     with context.database.transaction() as session:
-        org = org_inventory.with_slug(session, slug)
-        bots = deletion.restore_as_provider(session, org, actor=None, now=utcnow())
+        org = org_list.with_slug(session, slug)
+        bots = org_deletion.restore_as_provider(session, org, actor=None, now=utcnow())
     for bot in bots:
         enqueue(context.redis, "daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
     click.echo(f"Organization {slug} is restored; its bots start again.")
@@ -66,12 +66,12 @@ def override(slug: str, mode: str | None, hour: int | None, lift: bool) -> None:
     if lift == (mode is not None) or (lift and hour is not None):
         raise click.UsageError("Give either --mode, with or without --hour, or --lift.")
     with current().database.transaction() as session:
-        org = org_inventory.with_slug(session, slug)
+        org = org_list.with_slug(session, slug)
         if mode is None:
-            tenants.lift_override(session, org, None)
+            update_preferences.lift_override(session, org, None)
         else:
-            kept = tenants.preferences(session, org).hour_utc
-            tenants.override(session, org, TenantMode(mode), kept if hour is None else hour, None)
+            kept = update_preferences.preferences(session, org).hour_utc
+            update_preferences.override(session, org, TenantMode(mode), kept if hour is None else hour, None)
     click.echo(f"Operators decide about updates of {slug} now." if mode else f"{slug} decides about updates again.")
 
 

@@ -9,8 +9,9 @@ from daemon.context import current
 from portal.models import utcnow
 from portal.queue import enqueue
 from portal.rules.allowlist import Allowlist
-from portal.services import catalogue, images, lookup
-from portal.services import releases as service
+from portal.services import lookup
+from portal.services.releases import polling, release_list
+from portal.services.releases import releases as service
 
 
 @click.group()
@@ -34,7 +35,7 @@ def list_() -> None:
                     line.release.first_seen_at,
                     line.release.quarantine_reason,
                 )
-                for line in catalogue.releases(session)
+                for line in release_list.releases(session)
             ],
         )
         click.echo()
@@ -42,7 +43,7 @@ def list_() -> None:
             ("IMAGE", "BOTS", "LAST CHECKED", "LAST ERROR"),
             [
                 (line.row.image, line.bots, line.row.last_checked_at, line.row.last_error)
-                for line in catalogue.images(session)
+                for line in release_list.images(session)
             ],
         )
 
@@ -59,9 +60,9 @@ def check(image: str) -> None:
     service.require_allowed(Allowlist.parse(context.settings.fleet_image_allowlist), str(reference))
     with context.database.transaction() as session:
         if reference.digest is None:
-            row = images.check_now(session, str(reference), utcnow())
+            row = polling.check_now(session, str(reference), utcnow())
         else:
-            row = images.ask_for_digest(session, image, utcnow())
+            row = polling.ask_for_digest(session, image, utcnow())
     enqueue(context.redis, "daemon.jobs.poll_image", row.image)
     click.echo(f"A worker asks the registry for {row.image} now; `flotilla releases list` shows the answer.")
 

@@ -13,8 +13,9 @@ from daemon.context import current
 from portal.database import Database
 from portal.models import Audience, Rollout, RolloutState, StrategyName, UpdateState
 from portal.rules.allowlist import Allowlist
-from portal.services import lookup, progress
-from portal.services import rollouts as service
+from portal.services import lookup
+from portal.services.rollouts import progress
+from portal.services.rollouts import rollouts as service
 
 _LOOKS_EVERY_SECONDS = 0.5
 _FAILED = (UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.NEEDS_ATTENTION)

@@ -6,9 +6,9 @@ import click
 
 from daemon.commands.output import table
 from daemon.context import current
-from daemon.update import archives
+from daemon.snapshots import deletion
 from portal.models import Bot, Snapshot
-from portal.services import snapshots as service
+from portal.services.bots import snapshots as service
 
 
 @click.group()
@@ -33,7 +33,7 @@ def delete(snapshot_ids: tuple[str, ...]) -> None:
     """Delete archives from their nodes' disks, for good. Refused while an update or a person may need them."""
     context = current()
     for snapshot_id in snapshot_ids:
-        row = archives.delete(context.database, context.settings, snapshot_id)
+        row = deletion.delete(context.database, context.settings, snapshot_id)
         click.echo(f"{row.archive} is deleted.")
 
 

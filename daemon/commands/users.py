@@ -7,8 +7,8 @@ import click
 from daemon.commands.output import table
 from daemon.context import current
 from portal.models import utcnow
-from portal.services import users as service
-from portal.services.users import Line
+from portal.services.accounts import administration as service
+from portal.services.accounts.administration import Line
 
 
 @click.group()

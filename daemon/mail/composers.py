@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from daemon.mail import account_letters, fleet_letters, team_letters
-from daemon.mail.letter import Composer
+from daemon.mail import account_emails, team_emails, update_emails
+from daemon.mail.emails import Composer
 
 COMPOSERS: dict[str, Composer] = {
-    **account_letters.COMPOSERS,
-    **team_letters.COMPOSERS,
-    **fleet_letters.COMPOSERS,
+    **account_emails.COMPOSERS,
+    **team_emails.COMPOSERS,
+    **update_emails.COMPOSERS,
 }

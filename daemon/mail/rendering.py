@@ -10,8 +10,8 @@ from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from daemon.mail.letter import Letter
-from portal.extensions import ROOT
+from daemon.mail.emails import Letter
+from portal.paths import ROOT
 
 _FOLDER = ROOT / "templates" / "mail"
 _WIDTH = 72

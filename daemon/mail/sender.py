@@ -16,12 +16,12 @@ from datetime import datetime
 from email.utils import parseaddr
 
 from daemon.mail.composers import COMPOSERS
-from daemon.mail.letter import Desk, NoReason
-from daemon.mail.post_office import NoServer, NotNow, Parcel, Refused, Unusable, deliver
+from daemon.mail.emails import Desk, NoReason
 from daemon.mail.rendering import render, subject
+from daemon.mail.smtp import NoServer, NotNow, Parcel, Refused, Unusable, deliver
 from portal.database import Database
 from portal.models import OutgoingMail, utcnow
-from portal.services import mail_attempts
+from portal.services.mail import delivery
 from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 def send(database: Database, settings: Settings, mail_id: str, now: datetime) -> None:
     """Send a mail if it is due and nobody else is sending it."""
     with database.transaction() as session:
-        mail = mail_attempts.claim(session, mail_id, _domain(settings), now)
+        mail = delivery.claim(session, mail_id, _domain(settings), now)
     if mail is None:
         return
     try:
@@ -38,22 +38,22 @@ def send(database: Database, settings: Settings, mail_id: str, now: datetime) ->
     except (NoReason, Refused) as error:
         _log(mail, "is not sent", error)
         with database.transaction() as session:
-            mail_attempts.refused(session, mail, str(error))
+            delivery.refused(session, mail, str(error))
     except NotNow as error:
         _log(mail, "has to wait", error)
         with database.transaction() as session:
-            settle = mail_attempts.kept if isinstance(error, NoServer) else mail_attempts.postponed
+            settle = delivery.kept if isinstance(error, NoServer) else delivery.postponed
             settle(session, mail, str(error), utcnow())
             if isinstance(error, Unusable):
-                mail_attempts.hold_others(session, mail, utcnow())
+                delivery.hold_others(session, mail, utcnow())
     except Exception as error:
         with database.transaction() as session:
             reason = f"An error of ours ({type(error).__name__}); the worker's log tells more."
-            mail_attempts.postponed(session, mail, reason, utcnow())
+            delivery.postponed(session, mail, reason, utcnow())
         raise
     else:
         with database.transaction() as session:
-            mail_attempts.succeeded(session, mail, utcnow())
+            delivery.succeeded(session, mail, utcnow())
 
 
 def _compose(database: Database, settings: Settings, mail: OutgoingMail, now: datetime) -> Parcel:

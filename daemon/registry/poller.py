@@ -14,7 +14,7 @@ from portal.database import Database
 from portal.models import Node, PolledImage
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
-from portal.services import images
+from portal.services.releases import polling
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Poller:
             The id of the release it points at when its changelog has yet to be read, else None.
         """
         with self.database.transaction() as session:
-            claimed = images.claim(session, image, now, self.every)
+            claimed = polling.claim(session, image, now, self.every)
             platforms = set(session.scalars(sa.select(Node.platform).distinct()))
         if claimed is None:
             return None
@@ -68,8 +68,8 @@ class Poller:
     def _note_answer(self, image: str, resolved: Resolved, now: datetime) -> str | None:
         reference = parse_reference(image)
         with self.database.transaction() as session:
-            release = images.detect_release(session, reference, resolved.digest, resolved.platform_digests, now)
-            images.note_answer(session, image, resolved.digest, release, now)
+            release = polling.detect_release(session, reference, resolved.digest, resolved.platform_digests, now)
+            polling.note_answer(session, image, resolved.digest, release, now)
             return release.id if release.changelog_read_at is None else None
 
     def _note_failure(self, image: str, error: Exception, now: datetime) -> None:
@@ -77,6 +77,6 @@ class Poller:
         with self.database.transaction() as session:
             if isinstance(error, RateLimited):
                 until = now + timedelta(seconds=error.retry_after)
-                images.postpone(session, image, str(error), now, until)
+                polling.postpone(session, image, str(error), now, until)
             else:
-                images.note_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))
+                polling.note_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
 from portal.rules.planner import Abort, Complete, Cut, Decision, Pause, PutBack, Retry, Start
-from portal.services import fleet_mail, rollout_states
+from portal.services.rollouts import notifications, transitions
 
 
 def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
@@ -32,13 +32,13 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
             case Start(update_ids):
                 started += update_ids
             case Pause(reason):
-                rollout_states.pause(session, rollout, reason, None)
-                fleet_mail.tell_stopped(session, rollout)
+                transitions.pause(session, rollout, reason, None)
+                notifications.tell_stopped(session, rollout)
             case Abort(reason, quarantine):
-                rollout_states.abort(session, rollout, reason, None, quarantine=quarantine)
-                fleet_mail.tell_stopped(session, rollout)
+                transitions.abort(session, rollout, reason, None, quarantine=quarantine)
+                notifications.tell_stopped(session, rollout)
             case Complete():
-                rollout_states.complete(session, rollout)
+                transitions.complete(session, rollout)
     return started
 
 

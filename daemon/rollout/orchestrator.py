@@ -18,13 +18,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from daemon.rollout import automatic, decisions
+from daemon.rollout import automatic_rollouts, decisions
 from portal.database import Database
 from portal.database import now as database_now
 from portal.models import FleetMode, Rollout, Trigger
 from portal.rules.planner import plan
-from portal.services import fleet, releases, rollout_states, rollout_view, updates
-from portal.services.rollout_view import Entry
+from portal.services import fleet_settings
+from portal.services.releases import releases
+from portal.services.rollouts import planner_input, transitions, updates
+from portal.services.rollouts.planner_input import Entry
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +56,11 @@ def tick(database: Database, now: datetime) -> list[Due]:
         now: the moment, for windows and pauses; leases are judged by the database's own clock.
     """
     with database.transaction() as session:
-        fleet.get(session)  # so that the row is there for all who only read
-        running = rollout_view.running_per_node(session)
+        fleet_settings.get(session)  # so that the row is there for all who only read
+        running = planner_input.running_per_node(session)
         due = [Due(update_id, node_id) for update_id, node_id in updates.abandoned(session, database_now(session))]
     with _apart("automatic rollouts"), database.transaction() as session:
-        automatic.open_rollouts(session)
+        automatic_rollouts.open_rollouts(session)
     for rollout_id in _open(database):
         with _apart(f"rollout {rollout_id}"), database.transaction() as session:
             due += _advance(session, rollout_id, running, now)
@@ -96,12 +98,12 @@ def _advance(session: Session, rollout_id: str, running: Counter[str], now: date
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
     if rollout.state not in Rollout.OPEN or _ended_from_outside(session, rollout):
         return []
-    if fleet.get(session).mode is not FleetMode.PAUSED:
-        rollout_states.begin(session, rollout)
-    entries = rollout_view.entries(session, rollout)
+    if fleet_settings.get(session).mode is not FleetMode.PAUSED:
+        transitions.begin(session, rollout)
+    entries = planner_input.entries(session, rollout)
     if _bots_left_or_joined(session, rollout, entries, now):
-        entries = rollout_view.entries(session, rollout)
-    view = rollout_view.view(session, rollout, entries, running, now)
+        entries = planner_input.entries(session, rollout)
+    view = planner_input.view(session, rollout, entries, running, now)
     nodes = {entry.update.id: entry.candidate.bot.node_id for entry in entries}
     started = decisions.carry_out(session, rollout, plan(view, now))
     running.update(nodes[update_id] for update_id in started)
@@ -112,24 +114,24 @@ def _ended_from_outside(session: Session, rollout: Rollout) -> bool:
     """End a rollout whose release was quarantined, or whose image has moved on."""
     release = rollout.release
     if release.quarantined_at is not None:
-        rollout_states.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
+        transitions.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
         return True
-    newer = automatic.newer_release(session, rollout)
+    newer = automatic_rollouts.newer_release(session, rollout)
     if newer is not None:
-        rollout_states.supersede(session, rollout, newer)
+        transitions.supersede(session, rollout, newer)
     return newer is not None
 
 
 def _bots_left_or_joined(session: Session, rollout: Rollout, entries: list[Entry], now: datetime) -> bool:
-    leaving = rollout_view.to_leave_out(rollout, entries, releases.targets(session))
+    leaving = planner_input.to_leave_out(rollout, entries, releases.targets(session))
     for reason, group in leaving.items():
         decisions.leave_out(session, group, reason, now)
-    returning = rollout_view.started_again(rollout, entries)
+    returning = planner_input.started_again(rollout, entries)
     joined = 0
     if rollout.trigger is Trigger.AUTO:
-        wanted = automatic.wanted(session, rollout)
-        joined = automatic.join(session, rollout, entries, wanted)
-        returning += automatic.wanted_again(entries, wanted)
+        wanted = automatic_rollouts.wanted(session, rollout)
+        joined = automatic_rollouts.join(session, rollout, entries, wanted)
+        returning += automatic_rollouts.wanted_again(entries, wanted)
     for update in returning:
         decisions.take_back(session, update)
     return bool(leaving or returning or joined)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from docker.errors import APIError
 
-from daemon.update import containers
-from daemon.update.run import Run
+from daemon.engine import containers
+from daemon.update.update_context import Run
 from portal.models import Step, UpdateState
-from portal.services import snapshots, updates, verdicts
+from portal.services.bots import snapshots
+from portal.services.rollouts import outcomes, updates
 
 
 def commit(run: Run) -> None:
     """Decide, in one transaction, that the new container is the bot; then clean up."""
     with run.write() as (session, update):
         updates.enter(session, update, Step.COMMIT)
-        verdicts.commit(session, update, update.rollout.release, run.new, update.journal["address"])
+        outcomes.commit(session, update, update.rollout.release, run.new, update.journal["address"])
     clean(run)
 
 

@@ -7,13 +7,14 @@ from typing import Any
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import Mount
 
-from daemon.engine import PullFailed
-from daemon.update import containers, helpers
-from daemon.update.errors import UpdateFailed
-from daemon.update.helpers import HelperFailed
-from daemon.update.mounts import writable_volumes
-from daemon.update.names import name_of, update_of
-from daemon.update.run import Run
+from daemon.engine import containers
+from daemon.engine.client import PullFailed
+from daemon.engine.labels import name_of, update_of
+from daemon.engine.recreate.mounts import writable_volumes
+from daemon.errors import UpdateFailed
+from daemon.snapshots import helper_containers
+from daemon.snapshots.helper_containers import HelperFailed
+from daemon.update.update_context import Run
 from portal.models import SkipReason
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
@@ -117,7 +118,7 @@ def _require_bind_sources(run: Run, old: dict[str, Any]) -> None:
         return
     mounts = [Mount(f"/binds/{n}", source, type="bind", read_only=True) for n, source in enumerate(sources)]
     engine, name = run.hand(), name_of(run.update.id, "probe")
-    helpers.remove(engine, name)
+    helper_containers.remove(engine, name)
     try:
         engine.create_container(
             run.update.journal["helper_image"],
@@ -129,7 +130,7 @@ def _require_bind_sources(run: Run, old: dict[str, Any]) -> None:
     except APIError as error:
         raise PreflightFailed(f"a folder the container mounts is missing: {error.explanation}") from error
     finally:
-        helpers.remove(engine, name)
+        helper_containers.remove(engine, name)
 
 
 def _require_space(run: Run, old: dict[str, Any]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from daemon.update.errors import UpdateFailed
+from daemon.errors import UpdateFailed
 from daemon.update.rollback import abandon, forget_preparations, go_back, undo
-from daemon.update.run import Run
+from daemon.update.update_context import Run
 from portal.models import Step, Verdict
-from portal.services import updates
+from portal.services.rollouts import updates
 
 _BEFORE_STOP = {Step.CLAIM, Step.PREFLIGHT, Step.PULL, Step.CAPTURE, Step.PRECREATE}
 _BEFORE_START = {Step.STOP, Step.SNAPSHOT, Step.SWAP}

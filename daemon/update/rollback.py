@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 from docker.errors import APIError
 
-from daemon.engine import EngineUnreachable
-from daemon.update import containers, health, recreate
-from daemon.update.errors import UpdateFailed
+from daemon.engine import containers, health_probe
+from daemon.engine.client import EngineUnreachable
+from daemon.engine.recreate import creation
+from daemon.errors import UpdateFailed
 from daemon.update.finish import clean, drop_keep_tag
-from daemon.update.help_needed import instructions
-from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
+from daemon.update.manual_recovery import instructions
+from daemon.update.update_context import NOT_OURS_TO_JUDGE, Run, words
 from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move
 from portal.rules.references import parse_reference
-from portal.services import snapshots, updates, verdicts
-from portal.services.verdicts import Ending
+from portal.services.bots import snapshots
+from portal.services.rollouts import outcomes, updates
+from portal.services.rollouts.outcomes import Ending
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ def abandon(run: Run, error: Exception) -> None:
         with suppress(EngineUnreachable):  # it may be the very reason, and nothing was created yet
             forget_preparations(run)
     with run.write() as (session, update):
-        verdicts.fail(session, update, _failed(error))
+        outcomes.fail(session, update, _failed(error))
         updates.cleaned(session, update)
 
 
@@ -62,7 +64,7 @@ def undo(run: Run, error: Exception) -> None:
         _remove_new(run)
         back = _bring_old_back(run)
         with run.write() as (session, update):
-            verdicts.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
+            outcomes.went_back(session, update, _failed(error), back.container_id, back.address, answers=back.healthy)
 
     if _or_call_for_help(run, start_again, words(error)):
         clean(run)
@@ -74,7 +76,7 @@ def roll_back(run: Run, error: Exception) -> None:
     tail = containers.log_tail(run.engine, run.update.new_container_id)
     with run.write() as (session, update):
         updates.enter(session, update, Step.ROLLBACK)
-        verdicts.condemn(session, update, words(error), tail)
+        outcomes.condemn(session, update, words(error), tail)
     go_back(run)
 
 
@@ -87,7 +89,7 @@ def go_back(run: Run) -> None:
         back = _bring_old_back(run)
         _point_tag_at(run, back.container_id)
         with run.write() as (session, update):
-            verdicts.went_back(
+            outcomes.went_back(
                 session,
                 update,
                 Ending(state=UpdateState.ROLLED_BACK),
@@ -112,7 +114,7 @@ def _or_call_for_help(run: Run, go: Callable[[], None], why: str) -> bool:
             archives = snapshots.of_update(session, update.id)
         text = instructions(run, archives, why, words(error))
         with run.write() as (session, update):
-            verdicts.call_for_help(session, update, f"{why}; taking it back failed too", text)
+            outcomes.call_for_help(session, update, f"{why}; taking it back failed too", text)
         return False
     return True
 
@@ -130,7 +132,7 @@ def _remove_new(run: Run) -> None:
     new = run.update.new_container_id or containers.find(run.engine, run.name_of_new, run.update.id)
     if new is None or containers.inspect(run.engine, new) is None:
         return
-    containers.set_restart_policy(run.hand(), new, recreate.NO_RESTART)
+    containers.set_restart_policy(run.hand(), new, containers.NO_RESTART)
     containers.stop(run.engine, new, run.lease.still_mine)
     containers.remove(run.hand(), new, with_fresh_volumes=True)
 
@@ -167,7 +169,7 @@ def _bring_old_back(run: Run) -> _Back:
     if found["Image"] != run.saved["container"]["Image"]:
         raise GoingBackFailed("the old container does not run the old image")
     if not run.update.journal.get("healthy_before"):
-        return _Back(old, health.read_address(found, run.node, run.bot.port), healthy=False)
+        return _Back(old, health_probe.read_address(found, run.node, run.bot.port), healthy=False)
     back = run.wait_until_healthy(old)
     if not back.healthy:
         raise GoingBackFailed(f"the old container was started again but is not healthy: {back.reason}")
@@ -188,9 +190,9 @@ def _old_container(run: Run) -> str:
         return run.update.old_container_id
     again = containers.find(run.engine, run.name_of_old, run.update.id)
     if again is None:
-        plan = recreate.plan_original(run.saved, ":".join(run.keep_tag))
+        plan = creation.plan_original(run.saved, ":".join(run.keep_tag))
         plan.config["Labels"] = {**(plan.config.get("Labels") or {}), **run.labels}
-        again = recreate.create(run.hand(), plan, run.name_of_old)
+        again = creation.create(run.hand(), plan, run.name_of_old)
     with run.write() as (_, update):
         update.old_container_id = again
     return again

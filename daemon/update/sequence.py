@@ -11,20 +11,20 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from daemon.engine import EngineUnreachable
+from daemon.bot_lease import BotLease
+from daemon.engine.client import EngineUnreachable
+from daemon.errors import UpdateFailed
 from daemon.update import steps
-from daemon.update.errors import UpdateFailed
 from daemon.update.finish import clean, commit
-from daemon.update.lease import BotLease
 from daemon.update.preflight import NothingToDo, preflight
 from daemon.update.recovery import recover
 from daemon.update.rollback import abandon, roll_back, undo
-from daemon.update.run import NOT_OURS_TO_JUDGE, Run, words
+from daemon.update.update_context import NOT_OURS_TO_JUDGE, Run, words
 from portal.database import Database
 from portal.models import BotUpdate, Step
-from portal.services import updates
-from portal.services.bot_leases import BotBusy, LeaseLost
-from portal.services.updates import Claim
+from portal.services.bots.leases import BotBusy, LeaseLost
+from portal.services.rollouts import updates
+from portal.services.rollouts.updates import Claim
 from portal.settings import Settings
 
 logger = logging.getLogger(__name__)

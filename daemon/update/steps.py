@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from daemon import engine as engines
+from daemon.engine import client as engines
+from daemon.engine import containers, health_probe
+from daemon.engine.recreate import capture as captures
+from daemon.engine.recreate import compare, creation
+from daemon.errors import UpdateFailed
 from daemon.registry.credentials import Credentials, CredentialsError
-from daemon.update import capture as captures
-from daemon.update import compare, containers, health, recreate
-from daemon.update.errors import UpdateFailed
 from daemon.update.preflight import volumes_of
-from daemon.update.run import Run
+from daemon.update.update_context import Run
 from portal.models import Snapshot, SnapshotState, move
 from portal.rules.references import parse_reference
-from portal.services import snapshots, updates
+from portal.services.bots import snapshots
+from portal.services.rollouts import updates
 
 
 class Unhealthy(UpdateFailed):
@@ -31,8 +33,8 @@ def pull(run: Run) -> None:
 def capture(run: Run) -> None:
     """Write down all there is to know of the old container, so that it could be created again."""
     saved = captures.capture(run.engine, run.old)
-    address = health.read_address(saved["container"], run.node, run.bot.port)
-    healthy = address is not None and health.probe_twice(address, run.bot.health_path).ok
+    address = health_probe.read_address(saved["container"], run.node, run.bot.port)
+    healthy = address is not None and health_probe.probe_twice(address, run.bot.health_path).ok
     with run.write() as (session, update):
         update.saved_container = saved
         update.bot.container_name = containers.own_name(saved["container"])
@@ -42,11 +44,11 @@ def capture(run: Run) -> None:
 def precreate(run: Run) -> None:
     """Create the new container beside the old one, and refuse a difference that nobody asked for."""
     new_image = run.engine.inspect_image(run.image)  # type: ignore[no-untyped-call]
-    plan = recreate.plan_replacement(run.saved, run.image, run.labels)
+    plan = creation.plan_replacement(run.saved, run.image, run.labels)
     # An earlier attempt may have given up waiting for the engine, which made it all the same.
     if late := containers.find(run.engine, run.name_of_new, run.update.id):
         containers.remove(run.hand(), late, with_fresh_volumes=True)
-    container_id = recreate.create(run.hand(), plan, run.name_of_new)
+    container_id = creation.create(run.hand(), plan, run.name_of_new)
     with run.write() as (_, update):
         update.new_container_id = container_id
     created = run.engine.inspect_container(container_id)
@@ -58,7 +60,7 @@ def precreate(run: Run) -> None:
 
 def stop(run: Run) -> None:
     """Stop the old container by its own signal and grace; its restart policy stands in what was captured."""
-    containers.set_restart_policy(run.hand(), run.old, recreate.NO_RESTART)
+    containers.set_restart_policy(run.hand(), run.old, containers.NO_RESTART)
     containers.stop(run.engine, run.old, run.lease.still_mine)
 
 

@@ -7,7 +7,7 @@ from wtforms.validators import InputRequired, Length
 
 from portal.forms.auth import mailable
 from portal.forms.base import Form, stripped
-from portal.forms.passwords import NewPasswordForm
+from portal.forms.new_password import NewPasswordForm
 
 
 def _own_password() -> PasswordField:

@@ -6,13 +6,13 @@ from wtforms import EmailField, HiddenField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
 from portal.forms.base import Form, stripped
-from portal.forms.passwords import NewPasswordForm
-from portal.rules import addresses
+from portal.forms.new_password import NewPasswordForm
+from portal.rules import email_addresses
 
 
 def mailable(_form: Form, field: EmailField) -> None:
     """A validator: an address that mail could be sent to."""
-    if problem := addresses.problem_of(field.data):
+    if problem := email_addresses.problem_of(field.data):
         raise ValidationError(problem)
 
 

@@ -3,20 +3,20 @@
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotState, Channel, DesiredState
 from portal.models.event import Event
-from portal.models.fleet import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
+from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
 from portal.models.node import Node, NodeState
-from portal.models.notice import UpdateNotice
 from portal.models.org import Membership, MembershipRole, MembershipState, Org, OrgState
 from portal.models.release import PolledImage, ReadingPull, Release
 from portal.models.rollout import Audience, Rollout, RolloutState, StrategyName, Trigger
 from portal.models.snapshot import Snapshot, SnapshotState
-from portal.models.states import move
 from portal.models.sync import MemberSync, SyncRole, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
+from portal.models.transitions import move
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
+from portal.models.update_notice import UpdateNotice
 from portal.models.user import User, UserSession
 
 __all__ = [

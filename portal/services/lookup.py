@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from portal.models import Bot, PolledImage, Release
 from portal.rules.references import InvalidReference, Reference, parse_reference
-from portal.services import releases
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.releases import releases
 
 _SHORTEST_PREFIX = 6
 

@@ -11,9 +11,9 @@ from werkzeug.serving import make_server
 from portal.app import create_app
 from portal.database import Database
 from portal.models import Membership, MembershipRole, Org, User, utcnow
-from portal.security import session_cookie_name
-from portal.services import sessions
+from portal.services.accounts import sessions
 from portal.settings import Settings
+from portal.web.security import session_cookie_name
 from tests.support.scene import Scene, small_fleet
 
 

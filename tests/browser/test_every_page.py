@@ -4,9 +4,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.extensions import ROOT
 from portal.models import Bot, UpdateState
-from portal.services import mail
+from portal.paths import ROOT
+from portal.services.mail import outbox
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene, rollout
@@ -23,7 +23,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     with database.transaction() as session:
         made = rollout(session, scene, states)
         acme = session.get_one(Bot, scene.bots[0]).org_id
-        mail.post(session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"})
+        outbox.post(session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"})
     bot = f"/o/acme/bots/{scene.bots[1]}"
     return [
         ("root", "/admin/"),

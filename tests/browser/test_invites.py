@@ -10,11 +10,10 @@ from portal.models import User
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
 from tests.browser.test_every_page import AXE
-from tests.mail.conftest import Office, bodies
+from tests.portal.views.inviting import NEW, PASSWORD
 from tests.support.mail import Mailbox
+from tests.support.outbox import Office, Post, bodies
 from tests.support.scene import Scene
-from tests.teams.inviting import NEW, PASSWORD
-from tests.teams.post import Post
 
 pytestmark = pytest.mark.browser
 

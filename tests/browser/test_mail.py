@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from daemon.mail.letter import Letter
+from daemon.mail.emails import Letter
 from daemon.mail.rendering import render
 from portal.database import Database
-from portal.extensions import ROOT
 from portal.models import MailState, OutgoingMail
-from portal.services import mail, mail_attempts
+from portal.paths import ROOT
+from portal.services.mail import delivery, outbox
 from tests.browser.conftest import Open
 from tests.browser.test_every_page import AXE
 from tests.support.scene import Scene
@@ -65,15 +65,15 @@ def test_every_mail_is_legible_on_a_phone(page: Page, scheme: str) -> None:
 def test_the_outbox_shows_what_becomes_of_a_mail(visit: Open, page: Page, database: Database, scene: Scene) -> None:
     assert scene
     with database.transaction() as session:
-        row = mail.post(session, to="new@example.com", template="signup", dedupe_key="one", context={})
+        row = outbox.post(session, to="new@example.com", template="signup", dedupe_key="one", context={})
     visit("root", "/admin/mail/")
     line = page.get_by_role("row").filter(has_text="new@example.com")
     expect(line).to_contain_text("pending")
 
     with database.transaction() as session:
-        attempt = mail_attempts.claim(session, row.id, "example.com", row.next_attempt_at)
+        attempt = delivery.claim(session, row.id, "example.com", row.next_attempt_at)
         assert attempt is not None
-        mail_attempts.refused(session, attempt, "550 nobody here")
+        delivery.refused(session, attempt, "550 nobody here")
     expect(line).to_contain_text("550 nobody here", timeout=15000)
 
     line.get_by_role("button", name="Send again: the mail to new@example.com").click()

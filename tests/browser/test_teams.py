@@ -5,7 +5,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
 from portal.models import Membership, MembershipRole, Org, User
-from portal.services import founding
+from portal.services.orgs import creation
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene
@@ -103,7 +103,7 @@ def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
     with database.transaction() as session:
         alice = session.get_one(User, "alice")
         for name in ("Beta", "Gamma"):
-            founding.create(session, name, alice)
+            creation.create(session, name, alice)
     visit("alice", "/o/acme/")
     page.locator(".switcher summary").click()
     page.get_by_role("link", name="Beta").click()

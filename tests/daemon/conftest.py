@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
+import docker
 import pytest
 from click.testing import CliRunner, Result
 
 from daemon import cli, context
+from portal.database import Database
 from portal.settings import Settings
+from tests.support.images import ReferenceImages
+from tests.support.site import NOTE, Site, wait_for
+from tests.support.volumes import fill_with_oddities
 
 Flotilla = Callable[..., Result]
 
@@ -35,3 +43,45 @@ def flotilla(settings: Settings, fresh_context: None, monkeypatch: pytest.Monkey
         return result
 
     return run
+
+
+@pytest.fixture
+def empty_site(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient,
+    reference_images: ReferenceImages,
+    registry: str,
+    snapshot_image: str,
+    run_labels: dict[str, str],
+    database: Database,
+    settings: Settings,
+    tmp_path: Path,
+) -> Iterator[Site]:
+    """A node without a bot."""
+    site = Site(
+        engine,
+        database,
+        replace(
+            settings,
+            fleet_image_allowlist=(f"{registry}/flotilla",),
+            snapshot_image=snapshot_image,
+            registry_config=tmp_path / "no such file",
+            health_timeout=timedelta(seconds=20),
+            health_interval=timedelta(seconds=0.5),
+        ),
+        reference_images,
+        run_labels,
+    )
+    yield site
+    site.remove()
+
+
+@pytest.fixture
+def site(empty_site: Site, docker_url: str, tmp_path: Path) -> Site:
+    """A node with a running bot that keeps a note, and files of every kind in both of its volumes."""
+    empty_site.add_bot(docker_url=docker_url, folder=tmp_path)
+    for root in empty_site.roots():
+        (root / "odd").mkdir()
+        fill_with_oddities(root / "odd")
+    wait_for(empty_site)
+    empty_site.add_note(NOTE)
+    return empty_site

@@ -13,8 +13,8 @@ import docker
 import pytest
 import sqlalchemy as sa
 
-from daemon.demo.seed import read_notes, start_by_hand, write_note
-from daemon.demo.versions import CORRUPTING, FIRST, SECOND
+from demo.seed import read_notes, start_by_hand, write_note
+from demo.versions import CORRUPTING, FIRST, SECOND
 from portal.database import Database
 from portal.models import Bot, Release
 from portal.settings import Settings

@@ -31,7 +31,8 @@ from portal.models import (
 )
 from portal.queue import connect, open_queue, updates_of
 from portal.rules.allowlist import Allowlist
-from portal.services import nodes, rollouts
+from portal.services.bots import nodes
+from portal.services.rollouts import rollouts
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, running, wait_until
 from tests.daemon.rows import IMAGE, add_bot, add_node

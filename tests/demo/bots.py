@@ -9,7 +9,7 @@ from typing import Any
 
 import docker
 
-from daemon.demo.versions import BotVersion
+from demo.versions import BotVersion
 from tests.support.images import ReferenceImages
 
 

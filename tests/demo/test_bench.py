@@ -3,8 +3,8 @@
 import pytest
 import sqlalchemy as sa
 
-from daemon.demo.bench import fleet, ticks
-from daemon.demo.bench.tables import Table, cost_of
+from demo.bench import fleet, ticks
+from demo.bench.tables import Table, cost_of
 from portal.database import Database
 
 

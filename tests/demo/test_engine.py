@@ -5,7 +5,7 @@ from pathlib import Path
 import docker
 import pytest
 
-from daemon.demo.engine import running_engine
+from demo.engine import running_engine
 from tests.support.missing import part
 
 pytestmark = pytest.mark.docker

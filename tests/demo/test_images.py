@@ -8,7 +8,7 @@ from typing import Any
 import docker
 import pytest
 
-from daemon.demo import versions
+from demo import versions
 from tests.support.docker import RUN_LABEL
 from tests.support.images import ReferenceImages
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from daemon.demo.home import Home, open_home
-from daemon.demo.mailbox import running_mailbox
-from daemon.mail.letter import Letter
-from daemon.mail.post_office import Parcel, deliver
+from daemon.mail.emails import Letter
 from daemon.mail.rendering import render
+from daemon.mail.smtp import Parcel, deliver
+from demo.home import Home, open_home
+from demo.mailbox import running_mailbox
 from portal.models import utcnow
 from portal.settings import MailSettings
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from daemon.demo.people import add_people
+from demo.people import add_people
 from portal.database import Database
-from portal.passwords import verify_password
+from portal.password_hashing import verify_password
 from portal.policy import Role
-from portal.services import accounts, founding, orgs
+from portal.services.accounts import accounts
+from portal.services.orgs import creation, orgs
 
 PASSWORD = "the password of the demo"
 
 
 def test_every_role_can_sign_in_and_starting_again_changes_nothing(database: Database) -> None:
     with database.transaction() as session:
-        founding.found(session, "acme", "Acme Paper", "owner@acme.example")
+        creation.found(session, "acme", "Acme Paper", "owner@acme.example")
 
     add_people(database, ["acme", "gone"], PASSWORD)
     add_people(database, ["acme", "gone"], "another password")

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from daemon.demo.processes import MachineError, require_program, running
+from demo.processes import MachineError, require_program, running
 
 READY_FILE_SERVER = (
     "import pathlib, sys, time; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
 )
 PARENT = """
 import os, pathlib, sys
-from daemon.demo.processes import running
+from demo.processes import running
 folder = pathlib.Path(sys.argv[1])
 server = [sys.executable, "-c", sys.argv[2], str(folder / "ready")]
 with running(server, log=folder / "log", ready=(folder / "ready").exists):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from daemon.demo import versions
+from demo import versions
 from tests.demo.bots import BotRunner
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]

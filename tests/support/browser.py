@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
-from daemon.demo.processes import MachineError
+from demo.processes import MachineError
 
 ARGUMENTS = [
     "--no-sandbox",  # Chromium's sandbox refuses root

@@ -13,8 +13,8 @@ import pytest
 from psycopg import sql
 
 from portal.app import create_app
-from portal.extensions import db
 from portal.settings import Settings
+from portal.web.extensions import db
 
 
 def kinds() -> list[str]:

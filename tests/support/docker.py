@@ -9,7 +9,7 @@ from typing import Any
 import docker
 from docker.errors import APIError
 
-from daemon.demo.engine import existing_engine, running_engine
+from demo.engine import existing_engine, running_engine
 
 RUN_LABEL = "flotilla.test-run"
 

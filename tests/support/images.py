@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import docker
 
-from daemon.demo.images import BOT_REPOSITORY, build_base_image, build_reference_bot
-from daemon.demo.versions import BotVersion
+from demo.images import BOT_REPOSITORY, build_base_image, build_reference_bot
+from demo.versions import BotVersion
 
 
 class ReferenceImages:

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from daemon.demo.processes import free_port
+from demo.processes import free_port
 
 
 class Mailbox:

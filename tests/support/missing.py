@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from daemon.demo.processes import MachineError
+from demo.processes import MachineError
 
 Part = TypeVar("Part")
 

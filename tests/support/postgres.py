@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from daemon.demo.processes import MachineError, free_port, running
+from demo.processes import MachineError, free_port, running
 
 # PostgreSQL refuses to run as root; Debian's package makes this account.
 ACCOUNT = "postgres"

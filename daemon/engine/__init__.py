@@ -1,0 +1,1 @@
+"""Access to Docker engines: client, containers, labels, health probe, faithful recreation."""

@@ -1,0 +1,1 @@
+"""Capture a container and create it again on another image."""

@@ -1,0 +1,1 @@
+"""Archives of volumes: helper containers, archive, verify, restore, delete."""

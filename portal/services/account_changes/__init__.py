@@ -1,0 +1,1 @@
+"""Services that change or delete an account together with its memberships and its bots' member lists."""

@@ -1,0 +1,1 @@
+"""Services on accounts: sign-up, passwords, sessions, mailed links, operators."""

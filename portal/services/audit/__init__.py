@@ -1,0 +1,1 @@
+"""Services that read the event log and put it into words."""

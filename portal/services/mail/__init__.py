@@ -1,0 +1,1 @@
+"""Services on the mail outbox: queueing and delivery attempts."""

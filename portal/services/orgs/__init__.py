@@ -1,0 +1,1 @@
+"""Services on organizations: creation, memberships, invites, transfers, deletion, preferences."""

@@ -1,0 +1,1 @@
+"""Services on releases: polling, changelogs, quarantine, offers."""

@@ -1,0 +1,213 @@
+"""The journal of a bot's update: who may go on with it, the step it is in, and how it ended.
+
+Everything here is one short transaction of the worker that holds the bot's lease.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import (
+    Bot,
+    BotUpdate,
+    Rollout,
+    SkipReason,
+    Step,
+    UpdateState,
+    move,
+    utcnow,
+)
+from portal.rules import windows
+from portal.services.rollouts import eligibility, transitions
+from portal.services.rollouts.eligibility import Candidate
+
+_ATTEMPTS_CUT_SHORT = 3
+"""After so many attempts that no worker survived, the update is not put back into the queue by itself."""
+
+
+_LEAVES_SOMETHING = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED)
+"""States of an update that is over, but may have left archives, a tag or a container on the engine."""
+
+
+class Claim(StrEnum):
+    """What there is to do for the one who holds the bot."""
+
+    NOTHING = "nothing"
+    START = "start"
+    RECOVER = "recover"
+    CLEAN = "clean"
+
+
+def claim(session: Session, update_id: str) -> Claim:
+    """Look at an update whose bot we hold, and make it ours.
+
+    A pending update that is due starts, unless its bot takes no part any more: then it is skipped. Outside the hour
+    its organization chose it waits, for nobody may have looked at the rollout since. A running one was left by a
+    worker that died. An ended one that is not cleaned up yet has its left-overs removed, unless its bot needs a
+    person.
+    """
+    update = session.get(BotUpdate, update_id)
+    if update is None:
+        return Claim.NOTHING
+    if update.state is UpdateState.RUNNING:
+        return Claim.RECOVER
+    if update.state in _LEAVES_SOMETHING:
+        # While a person looks at the bot nothing is touched: what a later update needs may be the same.
+        return Claim.NOTHING if update.cleaned_at or update.bot.needs_attention else Claim.CLEAN
+    (candidate,) = eligibility.candidates(session, Bot.id == update.bot_id)
+    if not _is_its_turn(session, update, candidate):
+        return Claim.NOTHING
+    if reason := _nothing_to_do(update, candidate):
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.left_out(reason, utcnow()))
+        return Claim.NOTHING
+    return Claim.START if _begin(session, update) else Claim.NOTHING
+
+
+def _is_its_turn(session: Session, update: BotUpdate, candidate: Candidate) -> bool:
+    # The message may come late or twice, and the hour may have ended since it was sent.
+    in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, utcnow())
+    return in_window and transitions.may_start(session, update)
+
+
+def _nothing_to_do(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
+    rollout = update.rollout
+    if rollout.release.quarantined_at is not None:
+        return SkipReason.QUARANTINED
+    return eligibility.left_out(candidate, rollout.release, rollout.audience)
+
+
+def _begin(session: Session, update: BotUpdate) -> bool:
+    moment = utcnow()
+    return move(
+        session,
+        update,
+        UpdateState.PENDING,
+        UpdateState.RUNNING,
+        step=Step.CLAIM,
+        verdict=None,
+        attempt=update.attempt + 1,
+        previous_digest=update.bot.current_digest,
+        old_container_id=update.bot.container_id,
+        new_container_id=None,
+        saved_container=None,
+        journal={},
+        error=None,
+        transient=False,
+        log_tail=None,
+        timings={Step.CLAIM: [moment.isoformat()]},
+        started_at=moment,
+        ended_at=None,
+        stopped_at=None,
+        answering_at=None,
+        cleaned_at=None,
+    )
+
+
+def unfinished_before(session: Session, update: BotUpdate) -> list[str]:
+    """Ids of other updates of the same bot that a worker left in the middle, or did not clean up after."""
+    return list(
+        session.scalars(
+            sa.select(BotUpdate.id)
+            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, unfinished())
+            .order_by(BotUpdate.created_at)
+        )
+    )
+
+
+def abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
+    """Id and node of every update that a worker should look at again because nobody holds its bot.
+
+    They are running although the lease ran out, or ended without having been cleaned up. Only that is read: what they
+    saved of containers is secret, and none of it may stand in the way of the others.
+
+    Args:
+        session: any.
+        moment: now by the database's clock.
+    """
+    query = (
+        sa.select(BotUpdate.id, Bot.node_id)
+        .join(BotUpdate.bot)
+        .where(unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
+        .order_by(BotUpdate.created_at)
+    )
+    return [(update_id, node_id) for update_id, node_id in session.execute(query)]
+
+
+def unfinished() -> sa.ColumnElement[bool]:
+    """What holds of updates that are not over for the engine: they run, or ended and were not cleaned up after.
+
+    Until then the bot's container may have the wrong restart policy, and the one before it its volumes.
+    """
+    ended = BotUpdate.state.in_(_LEAVES_SOMETHING)
+    return sa.or_(BotUpdate.state == UpdateState.RUNNING, sa.and_(ended, BotUpdate.cleaned_at.is_(None)))
+
+
+def enter(session: Session, update: BotUpdate, step: Step) -> None:
+    """Write down that the step begins, before its first effect; the step before it has ended."""
+    moment = utcnow().isoformat()
+    close_timing(update, moment)
+    update.timings = update.timings | {step: [moment]}
+    update.step = step
+    if step is Step.STOP:
+        update.stopped_at = utcnow()
+    session.flush()
+
+
+def note(session: Session, update: BotUpdate, **facts: Any) -> None:
+    """Add small facts to the journal which a takeover will need."""
+    update.journal = update.journal | facts
+    session.flush()
+
+
+def give_back(session: Session, update: BotUpdate) -> bool:
+    """Make an update that was cut off before anything was stopped due again.
+
+    Returns:
+        False when that happened so often that the update had better fail, or when its rollout has ended meanwhile:
+        nobody would ever come back to it.
+    """
+    # Locked, or the rollout could end right after this look and leave a pending update behind.
+    rollout = session.get_one(Rollout, update.rollout_id, with_for_update=True, populate_existing=True)
+    if update.attempt >= _ATTEMPTS_CUT_SHORT or rollout.state not in Rollout.OPEN:
+        return False
+    return move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        UpdateState.PENDING,
+        step=None,
+        new_container_id=None,
+        saved_container=None,
+        journal={},
+        timings={},
+    )
+
+
+def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
+    """End an update that turned out to have nothing to do; nothing was changed."""
+    moment = utcnow()
+    close_timing(update, moment.isoformat())
+    move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        UpdateState.SKIPPED,
+        cleaned_at=moment,
+        **BotUpdate.left_out(reason, moment),
+    )
+
+
+def cleaned(session: Session, update: BotUpdate) -> None:
+    """Nothing of this update is left behind on the engine."""
+    update.cleaned_at = utcnow()
+    session.flush()
+
+
+def close_timing(update: BotUpdate, moment: str) -> None:
+    """The step the update was in has ended at that moment (ISO 8601)."""
+    update.timings = {step: [*times, moment][:2] for step, times in update.timings.items()}

@@ -1,0 +1,18 @@
+"""Pages for operators, under /admin."""
+
+from __future__ import annotations
+
+from portal.views.admin import events, fleet, mail, nodes, orgs, overview, releases, rollouts, settings, users
+
+BLUEPRINTS = (
+    events.pages,
+    fleet.pages,
+    mail.pages,
+    nodes.pages,
+    orgs.pages,
+    overview.pages,
+    releases.pages,
+    rollouts.pages,
+    settings.pages,
+    users.pages,
+)

@@ -1,0 +1,99 @@
+"""All organizations: who owns them, how they want updates, and what operators decide in their place."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from flask import Blueprint, flash, request, url_for
+from werkzeug.wrappers import Response
+
+from portal.forms.orgs import LiftForm, UpdatesForm
+from portal.models import OrgState, TenantMode, utcnow
+from portal.queue import updates_of
+from portal.services.errors import StaleError
+from portal.services.orgs import org_deletion, org_list, update_preferences
+from portal.views.support import authorization
+from portal.web import htmx
+from portal.web.unit_of_work import later, session
+
+pages = Blueprint("admin_orgs", __name__, url_prefix="/admin/orgs")
+
+Answer = Response | tuple[Response, int]
+
+
+@pages.get("")
+def index() -> Response:
+    """Search and narrow; an address that makes no sense shows everything."""
+    authorization.operator()
+    text, state = request.args.get("q", ""), None
+    with suppress(ValueError):
+        state = OrgState(request.args.get("state", ""))
+    return htmx.page(
+        "admin/orgs.html",
+        parts={"orgs": "admin/_orgs.html"},
+        listing=org_list.search(session(), text, state, request.args.get("page", 1, type=int)),
+        text=text,
+        state=state,
+        states=list(OrgState),
+    )
+
+
+@pages.get("/<org_id>")
+def show(org_id: str) -> Answer:
+    """One organization."""
+    authorization.operator()
+    return _page(org_id)
+
+
+@pages.post("/<org_id>/override")
+def override(org_id: str) -> Answer:
+    """Decide about updates in its place; its people see "managed by your provider"."""
+    operator = authorization.operator()
+    org = org_list.get(session(), org_id).org
+    form = UpdatesForm()
+    if not form.validate():
+        return _page(org_id, form), 422
+    try:
+        update_preferences.require_fresh(session(), org, form.version.data)
+    except StaleError as error:
+        return _page(org_id, refusal=str(error)), 409
+    update_preferences.override(session(), org, TenantMode(form.mode.data), form.hour.data, operator)
+    flash(f"You decide about the updates of {org.name} now.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+@pages.post("/<org_id>/lift")
+def lift(org_id: str) -> Answer:
+    """Let it decide again."""
+    operator = authorization.operator()
+    org = org_list.get(session(), org_id).org
+    form = LiftForm()
+    if not form.validate():
+        return _page(org_id, refusal=" ".join(form.version.errors)), 422
+    try:
+        update_preferences.require_fresh(session(), org, form.version.data)
+    except StaleError as error:
+        return _page(org_id, refusal=str(error)), 409
+    update_preferences.lift_override(session(), org, operator)
+    flash(f"{org.name} decides about its updates again.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+@pages.post("/<org_id>/restore")
+def restore(org_id: str) -> Answer:
+    """Take its deletion back."""
+    operator = authorization.operator()
+    org = org_list.get(session(), org_id).org
+    for bot in org_deletion.restore_as_provider(session(), org, actor=operator, now=utcnow()):
+        later("daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
+    flash(f"{org.name} is restored; its bots start again.", "info")
+    return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
+
+
+def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Response:
+    line = org_list.get(session(), org_id)
+    stored = line.preferences
+    # What was posted is shown again only with its own errors.
+    shown = form or UpdatesForm(formdata=None, mode=str(stored.mode), hour=stored.hour_utc, version=stored.version)
+    lift = LiftForm(formdata=None, version=stored.version)
+    return htmx.page("admin/org.html", line=line, org=line.org, form=shown, lift=lift, refusal=refusal)

@@ -1,0 +1,16 @@
+"""Pages of one organization, under /o/<slug>."""
+
+from __future__ import annotations
+
+from portal.views.org import audit_log, bot, home, invites, org_list, ownership, settings, team
+
+BLUEPRINTS = (
+    audit_log.pages,
+    bot.pages,
+    home.pages,
+    invites.pages,
+    org_list.pages,
+    ownership.pages,
+    settings.pages,
+    team.pages,
+)

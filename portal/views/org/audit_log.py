@@ -1,0 +1,26 @@
+"""The log of one organization."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from portal.policy import Action
+from portal.services.audit import log
+from portal.views.support import authorization, event_log
+from portal.web.unit_of_work import session
+
+pages = Blueprint("audit", __name__, url_prefix="/o/<slug>/audit")
+
+
+@pages.get("")
+def index(slug: str) -> Response:
+    """Who did what, when and from where, the newest first."""
+    mine = authorization.org(slug, Action.READ_AUDIT)
+    return event_log.show(
+        "org/audit_log.html",
+        lambda wanted, before: log.of_org(session(), mine.org, wanted, before),
+        access=mine,
+        org=mine.org,
+        subjects=log.SUBJECTS_OF_ORGS,
+        everywhere=False,
+    )

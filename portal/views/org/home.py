@@ -1,0 +1,28 @@
+"""An organization's own pages."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from portal.models import utcnow
+from portal.services.bots import bot_list
+from portal.services.releases import offers
+from portal.views.support import authorization
+from portal.web import htmx
+from portal.web.unit_of_work import session
+
+pages = Blueprint("org", __name__, url_prefix="/o/<slug>")
+
+
+@pages.get("/")
+def home(slug: str) -> Response:
+    """Its bots as cards: state, version, badge, and how far an update is."""
+    mine = authorization.org(slug)
+    return htmx.page(
+        "org/home.html",
+        live={"bots": "org/_bots.html"},
+        access=mine,
+        org=mine.org,
+        lines=bot_list.of_org(session(), mine.org),
+        put_off=offers.put_off(session(), mine.user, utcnow()),
+    )

@@ -1,0 +1,49 @@
+"""The organizations of the signed-in user: the list, which is the switcher's page, and making a new one."""
+
+from __future__ import annotations
+
+from flask import Blueprint, flash, render_template, url_for
+from werkzeug.wrappers import Response
+
+from portal.forms.orgs import NewOrgForm
+from portal.services.errors import ConflictError, InvalidError
+from portal.services.orgs import creation, orgs
+from portal.views.support import authorization
+from portal.web import htmx
+from portal.web.unit_of_work import session
+
+pages = Blueprint("orgs", __name__, url_prefix="/orgs")
+
+Answer = Response | str | tuple[str, int]
+
+
+@pages.get("")
+def index() -> str:
+    """All organizations the user belongs to."""
+    return render_template("org/list.html", orgs=orgs.of_user(session(), authorization.user()), fallback=None)
+
+
+@pages.get("/new")
+def new() -> str:
+    """The form."""
+    authorization.user()
+    return render_template("org/new.html", form=NewOrgForm())
+
+
+@pages.post("/new")
+def create() -> Answer:
+    """Make an organization that belongs to the user."""
+    person = authorization.user()
+    form = NewOrgForm()
+    if not form.validate():
+        return render_template("org/new.html", form=form), 422
+    try:
+        org = creation.create(session(), form.name.data, person, form.slug.data or "")
+    except InvalidError as error:
+        form[error.field or "name"].errors = [str(error)]
+        return render_template("org/new.html", form=form), 422
+    except ConflictError as error:
+        form.slug.errors = [str(error)]
+        return render_template("org/new.html", form=form), 422
+    flash(f"{org.name} is yours. Invite the people you work with.", "info")
+    return htmx.go_to(url_for("org.home", slug=org.slug))

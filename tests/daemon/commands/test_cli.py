@@ -1,0 +1,382 @@
+"""The command line: what it does, its exit codes, and that errors are one helpful line and change nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from portal.database import Database
+from portal.models import (
+    Audience,
+    Bot,
+    BotUpdate,
+    Event,
+    Node,
+    Org,
+    PolledImage,
+    Release,
+    Rollout,
+    RolloutState,
+    Snapshot,
+    SnapshotState,
+    StrategyName,
+    Trigger,
+    UpdateState,
+    User,
+    utcnow,
+)
+from portal.password_hashing import verify_password
+from portal.queue import connect, open_queue
+from tests.daemon.conftest import Flotilla
+from tests.daemon.rows import IMAGE, add_bot, add_node
+
+REFUSED = 1
+BAD_INPUT = 2
+PASSWORD = "correct horse battery"
+
+
+def add_release(database: Database, character: str = "a", **values: object) -> Release:
+    """A release that the image's tag points at."""
+    with database.transaction() as session:
+        release = Release(
+            repository=IMAGE.rpartition(":")[0], image=IMAGE, digest="sha256:" + 64 * character, **values
+        )
+        session.add(release)
+        session.flush()
+        row = session.scalar(sa.select(PolledImage).where(PolledImage.image == IMAGE)) or PolledImage(image=IMAGE)
+        row.release_id = release.id
+        row.next_poll_at = utcnow() + timedelta(hours=1)
+        session.add(row)
+    return release
+
+
+def count(database: Database, table: type[object]) -> int:
+    with database.reading() as session:
+        return session.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+
+
+def rollout_state(database: Database, rollout_id: str) -> RolloutState:
+    with database.reading() as session:
+        return session.get_one(Rollout, rollout_id).state
+
+
+def test_an_operator_is_made_with_a_password_from_standard_input(flotilla: Flotilla, database: Database) -> None:
+    result = flotilla("admin", "create", "Olga@acme.test", "--name", "Olga", stdin=f"{PASSWORD}\n")
+
+    assert result.exit_code == 0
+    with database.reading() as session:
+        user = session.scalars(sa.select(User)).one()
+    assert user.is_platform_admin
+    assert verify_password(user.password_hash, PASSWORD)
+    assert PASSWORD not in result.output
+
+
+def test_an_operator_is_made_with_a_password_from_a_file(
+    flotilla: Flotilla, database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    arguments = ("--name", "Olga", "--password-file", str(tmp_path / "password"))
+
+    assert flotilla("admin", "create", "olga@acme.test", *arguments).exit_code == 0
+    assert flotilla("admin", "create", "olga@acme.test", *arguments).exit_code == REFUSED
+    assert count(database, User) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("admin", "create", "olga@acme.test", "--name", "Olga"),  # the password is too short
+        ("nodes", "add", "one", "--docker-url", "ftp://x", "--snapshot-dir", "/var/lib/snapshots"),
+        ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "relative"),
+        ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/s", "--ports", "many"),
+        ("nodes", "add", "one", "--docker-url", "tcp://:bad", "--snapshot-dir", "/var/lib/s"),
+        ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/s", "--bot-host", "x y"),
+        ("orgs", "create", "www", "--name", "Acme", "--owner", "a@acme.test"),
+        ("orgs", "create", "acme", "--name", " ", "--owner", "a@acme.test"),
+        ("orgs", "create", "acme", "--name", "Acme", "--owner", "nobody"),
+        ("releases", "check", "not an image"),
+        ("releases", "check", "elsewhere.test/bot:1"),
+        ("rollouts", "start", IMAGE, "--all", "--bot", "desk"),
+        ("rollouts", "start", IMAGE, "--all", "--percentage", "0"),
+        ("rollouts", "start", IMAGE, "--strategy", "hope"),
+        ("rollouts", "abort", "x"),
+        ("rollouts", "status", "--follow"),
+    ],
+)
+def test_bad_input_is_told_apart_and_changes_nothing(
+    flotilla: Flotilla, database: Database, arguments: tuple[str, ...]
+) -> None:
+    add_release(database)
+    add_bot(database, add_node(database))
+    before = [count(database, table) for table in (User, Node, Org, Rollout, PolledImage, Event)]
+
+    result = flotilla(*arguments, stdin="short\n")
+
+    assert result.exit_code == BAD_INPUT, result.output
+    assert "Error: " in result.output
+    assert [count(database, table) for table in (User, Node, Org, Rollout, PolledImage, Event)] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rollouts", "status", "nonsense"), "no such rollout"),
+        (("rollouts", "resume", "nonsense"), "no such rollout"),
+        (("rollouts", "start", "nonsense"), "flotilla releases list"),
+        (("bots", "update", "nonsense"), "flotilla bots list"),
+        (("releases", "check", "registry.test/other:1"), "no bot runs it"),
+        (("releases", "quarantine", "nonsense", "--reason", "x"), "flotilla releases list"),
+        (("nodes", "add", "one", "--docker-url", "tcp://127.0.0.1:1", "--snapshot-dir", "/var/lib/s"), "answer"),
+    ],
+)
+def test_refusals_say_what_to_do(flotilla: Flotilla, arguments: tuple[str, ...], words: str) -> None:
+    result = flotilla(*arguments)
+
+    assert result.exit_code == REFUSED, result.output
+    assert words in result.output
+    assert len(result.output.splitlines()) == 1
+
+
+def test_settings_that_cannot_be_used_are_bad_input(flotilla: Flotilla, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BASE_URL", "nowhere")
+
+    result = flotilla("nodes", "list")
+
+    assert result.exit_code == BAD_INPUT
+    assert "BASE_URL" in result.output
+
+
+def test_a_database_without_tables_says_how_to_make_them(
+    flotilla: Flotilla, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/empty.db")
+
+    result = flotilla("nodes", "list")
+
+    assert result.exit_code == REFUSED
+    assert "db upgrade" in result.output
+
+
+def test_organizations_are_made_and_listed(flotilla: Flotilla) -> None:
+    assert flotilla("orgs", "create", "acme", "--name", "Acme Paper", "--owner", "ada@acme.test").exit_code == 0
+    assert flotilla("orgs", "create", "acme", "--name", "Other", "--owner", "bob@acme.test").exit_code == REFUSED
+
+    listing = flotilla("orgs", "list").output
+
+    assert "Acme Paper" in listing
+    assert "ada@acme.test" in listing
+    assert "bob@acme.test" not in listing
+
+
+def test_a_rollout_is_started_paused_resumed_and_aborted(flotilla: Flotilla, database: Database) -> None:
+    add_bot(database, add_node(database))
+    release = add_release(database)
+
+    started = flotilla("rollouts", "start", IMAGE, "--all", "--now", "--percentage", "50", "--json")
+    assert started.exit_code == 0, started.output
+    described = json.loads(started.output)
+    assert described["digest"] == release.digest
+    assert described["total"] == 1
+    identity = described["id"]
+    with database.reading() as session:
+        rollout = session.get_one(Rollout, identity)
+    assert rollout.parameters["percentage"] == 50
+    assert rollout.ignore_windows
+
+    assert flotilla("rollouts", "pause", identity, "--reason", "lunch").exit_code == 0
+    assert rollout_state(database, identity) is RolloutState.PAUSED
+    assert "lunch" in flotilla("rollouts", "status", identity).output
+    assert flotilla("rollouts", "pause", identity).exit_code == REFUSED
+    assert flotilla("rollouts", "resume", identity).exit_code == 0
+    assert rollout_state(database, identity) is RolloutState.RUNNING
+    assert flotilla("rollouts", "abort", identity, "--reason", "bad", "--quarantine").exit_code == 0
+    assert rollout_state(database, identity) is RolloutState.ABORTED
+
+    assert identity in flotilla("rollouts", "status").output
+    again = flotilla("rollouts", "start", release.id, "--all")
+    assert again.exit_code == REFUSED
+    assert "quarantined" in again.output
+
+
+def test_following_a_rollout_that_updated_nobody_fails(flotilla: Flotilla, database: Database) -> None:
+    add_bot(database, add_node(database))
+    add_release(database)
+    identity = json.loads(flotilla("rollouts", "start", IMAGE, "--all", "--json").output)["id"]
+    flotilla("rollouts", "abort", identity, "--reason", "second thoughts")
+
+    result = flotilla("rollouts", "status", identity, "--follow")
+
+    assert result.exit_code == REFUSED
+    assert "aborted" in result.output
+    assert "second thoughts" in result.output
+
+
+def test_following_a_rollout_that_was_aborted_half_way_fails(flotilla: Flotilla, database: Database) -> None:
+    node = add_node(database)
+    for name in ("desk", "shelf"):
+        add_bot(database, node, name=name)
+    add_release(database)
+    identity = json.loads(flotilla("rollouts", "start", IMAGE, "--all", "--json").output)["id"]
+    with database.transaction() as session:
+        session.scalars(sa.select(BotUpdate)).first().state = UpdateState.UPDATED  # type: ignore[union-attr]
+    flotilla("rollouts", "abort", identity, "--reason", "second thoughts")
+
+    assert flotilla("rollouts", "status", identity, "--follow").exit_code == REFUSED
+
+
+def test_nothing_to_do_is_no_success(flotilla: Flotilla, database: Database) -> None:
+    add_release(database)
+
+    assert flotilla("rollouts", "start", IMAGE, "--all").exit_code == REFUSED
+    assert count(database, Rollout) == 0
+
+
+def test_one_bot_is_updated_by_name(flotilla: Flotilla, database: Database) -> None:
+    add_bot(database, add_node(database), name="desk")
+    release = add_release(database)
+
+    result = flotilla("bots", "update", "desk")
+
+    assert result.exit_code == 0, result.output
+    assert release.version in result.output
+    assert count(database, Rollout) == 1
+    assert release.version in flotilla("bots", "list").output
+
+
+def test_a_bot_goes_on_in_another_container_only_where_its_node_answers(
+    flotilla: Flotilla, database: Database
+) -> None:
+    add_bot(database, add_node(database, docker_url="tcp://127.0.0.1:9"), name="desk")
+
+    result = flotilla("bots", "attach", "desk", "desk-again")
+
+    assert result.exit_code == REFUSED
+    assert "does not answer" in result.output
+    assert flotilla("bots", "attach", "nobody", "desk-again").exit_code == REFUSED
+
+
+def test_a_bot_put_right_by_hand_is_cleared(flotilla: Flotilla, database: Database) -> None:
+    desk = add_bot(database, add_node(database), name="desk")
+    with database.transaction() as session:
+        session.get_one(Bot, desk.id).needs_attention = "docker start 1234"
+    assert "needs attention" in flotilla("bots", "list").output
+
+    result = flotilla("bots", "clear", "desk", "--reason", "restored by hand")
+
+    assert result.exit_code == 0, result.output
+    assert "needs attention" not in flotilla("bots", "list").output
+    again = flotilla("bots", "clear", "desk", "--reason", "restored by hand")
+    assert again.exit_code == REFUSED
+    assert "needs nobody" in again.output
+
+
+def test_a_release_is_quarantined_and_lifted_by_version_and_digest(flotilla: Flotilla, database: Database) -> None:
+    add_release(database, changelog={"version": "1.2.0", "date": "2026-01-01", "sections": []})
+
+    assert flotilla("releases", "quarantine", "1.2.0", "--reason", "eats data").exit_code == 0
+    assert "eats data" in flotilla("releases", "list").output
+    assert flotilla("releases", "lift", "sha256:aaaaaaaa", "--reason", "was the disk").exit_code == 0
+    assert flotilla("releases", "lift", "1.2.0", "--reason", "again").exit_code == REFUSED
+
+
+def test_a_version_that_two_releases_have_is_not_guessed(flotilla: Flotilla, database: Database) -> None:
+    for character in "ab":
+        add_release(database, character, changelog={"version": "1.2.0", "date": "2026-01-01", "sections": []})
+
+    result = flotilla("releases", "quarantine", "1.2.0", "--reason", "bad")
+
+    assert result.exit_code == REFUSED
+    assert "Several" in result.output
+
+
+def test_checking_an_image_asks_a_worker(
+    flotilla: Flotilla, database: Database, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    add_release(database)
+    add_bot(database, add_node(database))
+
+    result = flotilla("releases", "check", IMAGE)
+
+    assert result.exit_code == 0, result.output
+
+    (job,) = open_queue(connect(redis_url)).jobs
+    assert (job.func_name, job.args) == ("daemon.jobs.poll_image", [IMAGE])
+
+
+def test_the_doctor_finds_what_is_missing(flotilla: Flotilla, database: Database) -> None:
+    add_node(database, docker_url="tcp://127.0.0.1:1")
+
+    result = flotilla("doctor")
+
+    assert result.exit_code == 1
+    for line in ("ok     database", "WRONG  redis", "WRONG  mail", "WRONG  scheduler", "WRONG  engine one"):
+        assert line in result.output
+
+
+def test_the_doctor_asks_registries_for_what_bots_follow_only(flotilla: Flotilla, database: Database) -> None:
+    with database.transaction() as session:
+        session.add(PolledImage(image=f"127.0.0.1:1/acme/bot@sha256:{'0' * 64}", errors=1))
+
+    assert "registry 127.0.0.1:1" not in flotilla("doctor").output
+
+
+def test_an_engine_is_a_node_once_until_that_is_removed(
+    flotilla: Flotilla, database: Database, docker_url: str
+) -> None:
+    engine = ("--docker-url", docker_url, "--snapshot-dir", "/var/lib/snapshots")
+    assert flotilla("nodes", "add", "here", *engine).exit_code == 0
+
+    again = flotilla("nodes", "add", "there", *engine)
+    assert again.exit_code == REFUSED
+    assert "is the node here already" in again.output
+
+    assert flotilla("nodes", "remove", "here").exit_code == 0
+    assert flotilla("nodes", "add", "there", *engine).exit_code == 0
+
+
+def test_an_engine_that_does_not_answer_is_named(flotilla: Flotilla) -> None:
+    result = flotilla("nodes", "add", "mars", "--docker-url", "tcp://127.0.0.1:1", "--snapshot-dir", "/var/lib/s")
+
+    assert "of node mars" in result.output
+
+
+def test_a_node_with_bots_stays(flotilla: Flotilla, database: Database) -> None:
+    add_bot(database, add_node(database))
+
+    result = flotilla("nodes", "remove", "one")
+
+    assert result.exit_code == REFUSED
+    assert "bots are on it: desk" in result.output
+    assert count(database, Node) == 1
+
+
+def test_archives_that_outlived_their_update_are_listed(flotilla: Flotilla, database: Database) -> None:
+    node = add_node(database)
+    bot = add_bot(database, node)
+    release = add_release(database)
+    with database.transaction() as session:
+        rollout = Rollout(
+            release_id=release.id, strategy=StrategyName.IMMEDIATE, trigger=Trigger.OPERATOR, audience=Audience.ALL
+        )
+        session.add(rollout)
+        session.flush()
+        update = BotUpdate(rollout_id=rollout.id, bot_id=bot.id, state=UpdateState.NEEDS_ATTENTION)
+        session.add(update)
+        session.flush()
+        for volume, state in (("data", SnapshotState.VERIFIED), ("cache", SnapshotState.DELETED)):
+            archive = f"/snapshots/{volume}.tar"
+            row = Snapshot(update_id=update.id, node_id=node.id, volume=volume, archive=archive, state=state)
+            session.add(row)
+
+    listed = flotilla("snapshots", "list").output
+
+    assert "/snapshots/data.tar" in listed
+    assert "cache" not in listed
+    refused = flotilla("snapshots", "delete", "nosuch")
+    assert refused.exit_code == REFUSED
+    assert "flotilla snapshots list" in refused.output

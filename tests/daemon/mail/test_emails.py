@@ -1,0 +1,276 @@
+"""What mails say: each of them as it arrives at a real mail server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from flask import Flask
+
+from daemon.mail import account_emails, team_emails
+from portal.database import Database
+from portal.models import (
+    Base,
+    Invite,
+    InviteState,
+    InviteToken,
+    MailState,
+    OneTimeToken,
+    Org,
+    OrgState,
+    TokenPurpose,
+    User,
+    utcnow,
+)
+from portal.tokens import fingerprint
+from tests.daemon.mail.conftest import BASE_URL, World, add_token
+from tests.support.mail import Mailbox
+from tests.support.outbox import Office, bodies
+
+TESTED = {
+    "signup",
+    "reset",
+    "change_email",
+    "email_changed",
+    "password_changed",
+    "invite",
+    "invite_proof",
+    "member_removed",
+    "ownership_offered",
+    "org_deletion",
+}
+LINK = re.compile(rf"{BASE_URL}/[a-z/]+/([\w-]{{43}})")
+
+
+def token_in(text: str) -> str:
+    found = LINK.search(text)
+    assert found, text
+    return found[1]
+
+
+def test_an_unknown_address_gets_the_link_for_signing_up(office: Office, database: Database, smtp: Mailbox) -> None:
+    token_id = add_token(database, TokenPurpose.SIGNUP)
+    office.post("signup", token_id=token_id)
+
+    office.send_due()
+
+    (message,) = smtp.messages
+    text, html = bodies(message)
+    assert message["To"] == "new@example.com"
+    assert message["From"] == "Flotilla <fleet@portal.example.com>"
+    token = token_in(text)
+    assert f'href="{BASE_URL}/signup/{token}"' in html
+    with database.reading() as session:
+        assert session.get_one(OneTimeToken, token_id).token_hash == fingerprint(token)
+
+
+def test_a_known_address_that_signs_up_is_told_to_sign_in(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    token_id = add_token(database, TokenPurpose.SIGNUP, "alice@example.com")
+    office.post("signup", to="alice@example.com", token_id=token_id)
+
+    office.send_due()
+
+    text, html = bodies(smtp.messages[0])
+    assert f"{BASE_URL}/login" in text
+    assert f"{BASE_URL}/login" in html
+    assert not LINK.search(text + html)
+    with database.reading() as session:
+        assert session.get_one(OneTimeToken, token_id).token_hash is None
+
+
+def test_a_reset_for_a_known_address_carries_its_link(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    token_id = add_token(database, TokenPurpose.RESET, "alice@example.com")
+    office.post("reset", to="alice@example.com", token_id=token_id)
+
+    office.send_due()
+
+    text, _ = bodies(smtp.messages[0])
+    assert f"{BASE_URL}/reset/{token_in(text)}" in text
+    assert "Hello Alice" in text
+
+
+@pytest.mark.parametrize("open_to_all", [True, False])
+def test_a_reset_for_an_unknown_address_says_that_nobody_has_it(
+    office: Office, database: Database, smtp: Mailbox, open_to_all: bool
+) -> None:
+    office.settings = replace(office.settings, public_signup=open_to_all)
+    office.post("reset", token_id=add_token(database, TokenPurpose.RESET))
+
+    office.send_due()
+
+    text, _ = bodies(smtp.messages[0])
+    assert "no account has it" in text
+    assert (f"{BASE_URL}/signup" in text) is open_to_all
+    assert not LINK.search(text)
+
+
+def test_a_reset_for_a_disabled_account_has_no_link(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    with database.transaction() as session:
+        session.get_one(User, world.alice).disabled_at = utcnow()
+    office.post(
+        "reset", to="alice@example.com", token_id=add_token(database, TokenPurpose.RESET, "alice@example.com")
+    )
+
+    office.send_due()
+
+    text, html = bodies(smtp.messages[0])
+    assert "switched off" in text
+    assert not LINK.search(text + html)
+
+
+def test_an_invite_names_org_inviter_role_and_end(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    office.post("invite", invite_token_id=world.invite_token)
+
+    office.send_due()
+
+    (message,) = smtp.messages
+    assert message["Subject"] == "Alice invites you to Acme"
+    for body in bodies(message):
+        assert "Acme" in body
+        assert "as an admin" in body
+        assert "at " in body
+        assert f"{BASE_URL}/invite/{token_in(body)}" in body
+    with database.reading() as session:
+        end = session.get_one(Invite, world.invite).expires_at
+        assert f"{end:%B %Y}" in " ".join(bodies(message)[0].split())
+        assert session.get_one(InviteToken, world.invite_token).token_hash == fingerprint(
+            token_in(bodies(message)[0])
+        )
+
+
+def test_every_kind_of_mail_arrives_in_both_forms(office: Office, app: Flask, world: World, smtp: Mailbox) -> None:
+    database = office.database
+    with database.transaction() as session:
+        org = session.get_one(Org, world.org)
+        org.transfer_to, org.transfer_expires_at = world.alice, utcnow() + timedelta(hours=72)
+    team = {"org_id": world.org, "user_id": world.alice}
+    office.post("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
+    office.post("reset", token_id=add_token(database, TokenPurpose.RESET))
+    office.post("change_email", token_id=add_token(database, TokenPurpose.CHANGE_EMAIL, user_id=world.alice))
+    office.post("email_changed", user_id=world.alice)
+    office.post("password_changed", user_id=world.alice)
+    office.post("invite", invite_token_id=world.invite_token)
+    office.post("invite_proof", invite_token_id=world.invite_token)
+    office.post("member_removed", **team)
+    office.post("ownership_offered", **team)
+    office.send_due()
+    with database.transaction() as session:
+        org = session.get_one(Org, world.org)
+        org.state, org.delete_after = OrgState.DELETING, utcnow() + timedelta(days=7)
+    office.post("org_deletion", **team)
+    office.send_due()
+
+    assert len({message["Subject"] for message in smtp.messages}) == len(smtp.messages) == len(TESTED)
+    ours = app.url_map.bind("portal.example.com")
+    for message in smtp.messages:
+        text, html = bodies(message)
+        links = re.findall(r"https?://[^\s<]+", text)
+        assert links
+        for link in links:
+            assert link in html
+            assert ours.match(link.removeprefix(BASE_URL) or "/", method="GET"), link
+        assert message["Auto-Submitted"] == "auto-generated"
+        assert message["Message-ID"].endswith("@portal.example.com>")
+
+
+def test_no_kind_of_mail_was_forgotten_above() -> None:
+    assert set(account_emails.COMPOSERS) | set(team_emails.COMPOSERS) == TESTED
+
+
+def test_names_people_chose_cannot_forge_headers_links_or_markup(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    with database.transaction() as session:
+        session.get_one(Org, world.org).name = "Acme\r\nBcc: victim@example.com\r\n\r\n<a href='x'>win</a>"
+        session.get_one(User, world.alice).name = "Visit https://evil.example.com\nnow"
+    office.post("invite", invite_token_id=world.invite_token)
+
+    office.send_due()
+
+    (message,) = smtp.messages
+    text, html = bodies(message)
+    assert message["Bcc"] is None
+    assert message["X-Recipients"] == "new@example.com"
+    assert "\n" not in message["Subject"]
+    assert "<a href='x'>" not in html
+    assert "evil.example.com" not in text + html + message["Subject"]
+    assert "\nBcc" not in text
+
+
+def test_an_address_that_holds_a_line_break_is_refused(office: Office, database: Database, smtp: Mailbox) -> None:
+    mail_id = office.post(
+        "signup", to="a@example.com\nBcc: b@example.com", token_id=add_token(database, TokenPurpose.SIGNUP)
+    )
+
+    office.send_due()
+
+    assert smtp.messages == []
+    assert office.row(mail_id).state is MailState.FAILED
+
+
+def _revoke(invite: Invite, _token: InviteToken) -> None:
+    invite.state = InviteState.REVOKED
+
+
+def _expire(invite: Invite, _token: InviteToken) -> None:
+    invite.expires_at = utcnow() - timedelta(seconds=1)
+
+
+def _replace(_invite: Invite, token: InviteToken) -> None:
+    token.replaced_at = utcnow()
+
+
+def _delete_org(invite: Invite, _token: InviteToken) -> None:
+    invite.org.state = OrgState.DELETING
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [(_revoke, "revoked"), (_expire, "expired"), (_replace, "newer mail"), (_delete_org, "being deleted")],
+)
+def test_an_invite_that_ended_meanwhile_is_not_mailed(
+    office: Office,
+    world: World,
+    smtp: Mailbox,
+    change: Callable[[Invite, InviteToken], None],
+    reason: str,
+) -> None:
+    mail_id = office.post("invite", invite_token_id=world.invite_token)
+    with office.database.transaction() as session:
+        token = session.get_one(InviteToken, world.invite_token)
+        change(token.invite, token)
+
+    office.send_due()
+
+    row = office.row(mail_id)
+    assert smtp.messages == []
+    assert row.state is MailState.FAILED
+    assert reason in (row.last_error or "")
+
+
+def test_nothing_in_the_database_opens_a_link(
+    office: Office, database: Database, world: World, smtp: Mailbox
+) -> None:
+    office.post("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
+    office.post("invite", invite_token_id=world.invite_token)
+    office.send_due()
+    tokens = [token_in(bodies(message)[0]) for message in smtp.messages]
+
+    with database.reading() as session:
+        dump = "".join(str(row) for table in Base.metadata.sorted_tables for row in session.execute(sa.select(table)))
+
+    for token in tokens:
+        assert token not in dump
+        assert fingerprint(token) in dump

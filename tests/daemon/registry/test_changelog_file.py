@@ -1,0 +1,195 @@
+"""The shape of changelogs, and reading them out of images that no engine ever starts."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from uuid import uuid4
+
+import docker
+import pytest
+from docker.errors import ImageNotFound
+
+from daemon.registry.changelog_file import CHANGELOG_LIMIT, InvalidChangelog, parse_changelog, read_changelog
+
+CHANGELOG: dict[str, Any] = {
+    "version": "1.2.0",
+    "date": "2026-02-28",
+    "sections": [
+        {"title": "New", "items": ["Voice messages", "Grüße 👩‍🚀"]},
+        {"title": "Fixed", "items": ["Search finds umlauts"]},
+    ],
+}
+RAW = json.dumps(CHANGELOG).encode()
+FOLDER = "app/changelogs"
+LATEST = f"{FOLDER}/latest.json"
+
+Build = Callable[..., str]
+
+
+class TestShape:
+    def test_what_keeps_the_contract_is_kept(self) -> None:
+        assert parse_changelog(RAW) == CHANGELOG
+
+    def test_what_nobody_asked_for_is_left_out(self) -> None:
+        more = {
+            **CHANGELOG,
+            "author": "x",
+            "sections": [*CHANGELOG["sections"], {"title": "Improved", "items": []}],
+        }
+
+        assert parse_changelog(b"\xef\xbb\xbf" + json.dumps(more).encode()) == CHANGELOG
+
+    def test_lines_and_spaces_are_smoothed(self) -> None:
+        text = {**CHANGELOG, "sections": [{"title": "New", "items": ["  One\n   line\t"]}]}
+
+        assert parse_changelog(json.dumps(text).encode())["sections"] == [{"title": "New", "items": ["One line"]}]
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"version": None}, "needs a version"),
+            ({"version": " "}, "needs a version"),
+            ({"version": 1.2}, "needs a version"),
+            ({"date": "yesterday"}, "needs a date"),
+            ({"date": None}, "needs a date"),
+            ({"sections": None}, "needs a list of sections"),
+            ({"sections": {}}, "needs a list of sections"),
+            ({"sections": ["New"]}, "needs a title"),
+            ({"sections": [{"title": "Other", "items": []}]}, "needs a title: New, Improved, Fixed"),
+            ({"sections": [{"title": ["New"], "items": []}]}, "needs a title"),
+            ({"sections": [{"title": "New"}]}, "New of the changelog needs a list of items"),
+            ({"sections": [{"title": "New", "items": [{"text": "x"}]}]}, "items that are texts"),
+            ({"version": "1\0"}, "control characters"),
+            ({"version": "\ud800"}, "control characters"),
+        ],
+    )
+    def test_a_broken_part_is_named(self, change: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(InvalidChangelog, match=complaint):
+            parse_changelog(json.dumps({**CHANGELOG, **change}).encode())
+
+    @pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"[" * 100_000, b"New: everything"])
+    def test_what_is_no_object_is_refused(self, raw: bytes) -> None:
+        with pytest.raises(InvalidChangelog):
+            parse_changelog(raw)
+
+    def test_length_has_a_limit(self) -> None:
+        parse_changelog(RAW.ljust(CHANGELOG_LIMIT))
+        with pytest.raises(InvalidChangelog, match="longer than 256 KB"):
+            parse_changelog(RAW.ljust(CHANGELOG_LIMIT + 1))
+
+
+@pytest.mark.docker
+class TestReading:
+    @pytest.fixture
+    def build(self, engine: docker.APIClient, run_labels: dict[str, str]) -> Iterator[Build]:
+        """Make images out of files and links; all are removed in the end."""
+        built: list[str] = []
+
+        def build(files: Mapping[str, bytes | str], *changes: str) -> str:
+            archive = io.BytesIO()
+            with tarfile.open(fileobj=archive, mode="w") as tar:
+                for path, content in files.items():
+                    _add(tar, path, content)
+            labels = [f"LABEL {key}={value}" for key, value in run_labels.items()]
+            name = f"flotilla-test/changelog-{uuid4().hex[:8]}"
+            engine.import_image_from_data(archive.getvalue(), repository=name, tag="1", changes=[*labels, *changes])
+            built.append(f"{name}:1")
+            return built[-1]
+
+        yield build
+        for image in built:
+            engine.remove_image(image)
+
+    @pytest.fixture
+    def read(self, engine: docker.APIClient) -> Iterator[Callable[[str], dict[str, Any] | None]]:
+        """Read, and see in the end that neither a container nor a volume is left behind."""
+        label = uuid4().hex
+        volumes = {volume["Name"] for volume in engine.volumes()["Volumes"] or []}
+        yield lambda image: read_changelog(engine, image, {"flotilla.install": label})
+        assert engine.containers(all=True, filters={"label": f"flotilla.install={label}"}) == []
+        assert {volume["Name"] for volume in engine.volumes()["Volumes"] or []} == volumes
+
+    @pytest.mark.parametrize(
+        "changes",
+        [[], ['ENTRYPOINT ["/bin/does-not-exist"]', "VOLUME /data"], ['CMD ["/bin/does-not-exist"]', "USER 1234"]],
+    )
+    def test_a_changelog_is_read_whatever_the_image_would_run(
+        self, build: Build, read: Callable[[str], Any], changes: list[str]
+    ) -> None:
+        assert read(build({LATEST: RAW}, *changes)) == CHANGELOG
+
+    @pytest.mark.parametrize("files", [{"etc/motd": b"hello"}, {f"{FOLDER}/1.0.0.json": RAW}])
+    def test_an_image_without_one_has_none(
+        self, build: Build, read: Callable[[str], Any], files: dict[str, bytes]
+    ) -> None:
+        assert read(build(files)) is None
+
+    @pytest.mark.parametrize(
+        "links",
+        [
+            {LATEST: "1.2.0.json", f"{FOLDER}/1.2.0.json": RAW},
+            {LATEST: "/app/changelogs/1.2.0.json", f"{FOLDER}/1.2.0.json": RAW},
+            {LATEST: "./old/../2026/x.json", f"{FOLDER}/2026/x.json": RAW},
+            {LATEST: "2026/x.json", f"{FOLDER}/2026/x.json": "../y.json", f"{FOLDER}/y.json": RAW},
+            {
+                LATEST: "1",
+                **{f"{FOLDER}/{hop}": str(hop + 1) for hop in range(1, 5)},
+                f"{FOLDER}/5": RAW,
+            },
+        ],
+    )
+    def test_links_are_followed_within_the_folder(
+        self, build: Build, read: Callable[[str], Any], links: dict[str, bytes | str]
+    ) -> None:
+        assert read(build(links)) == CHANGELOG
+
+    @pytest.mark.parametrize(
+        ("links", "complaint"),
+        [
+            ({LATEST: "../../etc/secret.json", "etc/secret.json": RAW}, "outside /app/changelogs"),
+            ({LATEST: "/etc/secret.json", "etc/secret.json": RAW}, "outside /app/changelogs"),
+            ({LATEST: "../changelogs-other/x", "app/changelogs-other/x": RAW}, "outside /app/changelogs"),
+            (
+                {
+                    LATEST: "1",
+                    **{f"{FOLDER}/{hop}": str(hop + 1) for hop in range(1, 6)},
+                    f"{FOLDER}/6": RAW,
+                },
+                "more than 5 links",
+            ),
+            ({LATEST: RAW.ljust(CHANGELOG_LIMIT + 1)}, "longer than 256 KB"),
+            ({LATEST: b" " * 50_000_000}, "longer than 256 KB"),
+            ({f"{LATEST}/x": RAW}, "is not a file"),
+            ({LATEST: b"{}"}, "needs a list of sections"),
+        ],
+    )
+    def test_what_leads_astray_is_refused(
+        self,
+        build: Build,
+        read: Callable[[str], Any],
+        links: dict[str, bytes | str],
+        complaint: str,
+    ) -> None:
+        with pytest.raises(InvalidChangelog, match=complaint):
+            read(build(links))
+
+    def test_a_link_to_nothing_is_none(self, build: Build, read: Callable[[str], Any]) -> None:
+        assert read(build({LATEST: "gone.json"})) is None
+
+    def test_an_image_the_engine_lacks_is_told(self, read: Callable[[str], Any]) -> None:
+        with pytest.raises(ImageNotFound):
+            read("flotilla-test/never-built:1")
+
+
+def _add(tar: tarfile.TarFile, path: str, content: bytes | str) -> None:
+    member = tarfile.TarInfo(path)
+    if isinstance(content, str):
+        member.type, member.linkname = tarfile.SYMTYPE, content
+        tar.addfile(member)
+    else:
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))

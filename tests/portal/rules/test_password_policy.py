@@ -1,0 +1,62 @@
+"""Which new passwords are good enough."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portal.rules.password_policy import LONGEST, SHORTEST, problem_of
+
+NAMES = ("Flotilla", "alice.liddell@wonderland.example", "Alice Liddell")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "tree lamp river stone",
+        "a long and boring password",
+        "日本語の長い合言葉は覚えやすいものだ",
+        "xkq-vhz-82m-pdw-t",
+        "  leading and trailing  ",
+        "🐙🦑🐡🦐🐚🪸🦀🐟🐠🦈🐬🐳🐋🦭🐊",
+        "tree lamp river stone " * 3,
+    ],
+)
+def test_length_is_all_it_takes(password: str) -> None:
+    assert problem_of(password, names=NAMES) is None
+
+
+def test_shorter_and_longer_ones_are_refused_with_the_number() -> None:
+    assert "15 characters or more" in str(problem_of("tree lamp rive"))
+    assert problem_of("tree lamp river") is None
+    long = "".join(chr(0x4E00 + 7 * number) for number in range(LONGEST + 1))
+    assert "256 characters or fewer" in str(problem_of(long))
+    assert problem_of(long[:64]) is None
+    assert problem_of(long[:-1]) is None
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "passwordpassword",
+        "P@ssw0rd1234567!",
+        "aaaaaaaaaaaaaaaa",
+        "xyxyxyxyxyxyxyxyxy",
+        "123456789012345",
+        "qwertyuiop123456789",
+        "Summer2025Winter2026",
+        "letmeinletmeinplease",
+        "correct horse battery staple",
+        "Flotilla-Flotilla-1",
+        "alice.liddell@99",
+        "Wonderland!!!Alice",
+        "                ",
+    ],
+)
+def test_what_is_tried_first_is_refused_however_long(password: str) -> None:
+    assert "easy to guess" in str(problem_of(password, names=NAMES))
+
+
+@given(st.text(min_size=SHORTEST, max_size=LONGEST))
+def test_any_character_may_be_in_it(password: str) -> None:
+    problem = problem_of(password)
+    assert problem is None or "easy to guess" in problem

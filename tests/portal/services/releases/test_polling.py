@@ -1,0 +1,201 @@
+"""Which images are due when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+
+from portal.database import Database
+from portal.models import Bot, Channel, Node, Org, PolledImage, User
+from portal.rules.references import parse_reference
+from portal.services.errors import InvalidError, NotFoundError
+from portal.services.releases import polling
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+IMAGE = "ghcr.io/acme/bot:managed"
+DIGEST = "sha256:" + "a" * 64
+
+AddBot = Callable[[str, Channel], None]
+
+
+@pytest.fixture
+def add_bot(database: Database) -> AddBot:
+    """Let another bot run an image."""
+    with database.transaction() as session:
+        session.add(Node(id="node", name="node", docker_url="unix:///x", snapshot_dir="/x"))
+        session.add(User(id="owner", email="a@b.example", email_normalized="a@b.example", name="A"))
+        session.flush()
+        session.add(Org(id="org", slug="org", name="Org", owner_id="owner"))
+
+    def add(image: str, channel: Channel) -> None:
+        with database.transaction() as session:
+            session.add(
+                Bot(
+                    org_id="org",
+                    node_id="node",
+                    name="bot",
+                    subdomain=uuid4().hex,
+                    image=image,
+                    release_channel=channel,
+                )
+            )
+
+    return add
+
+
+def _due(database: Database, now: datetime) -> list[str]:
+    with database.transaction() as session:
+        return polling.due(session, now)
+
+
+def _poll(database: Database, now: datetime, every: timedelta | None = None) -> timedelta | None:
+    """Claim the image as a poller does and tell in how long it is due again."""
+    with database.transaction() as session:
+        polling.due(session, now)
+        row = polling.claim(session, IMAGE, now, every)
+        assert row is not None
+        return None if row.next_poll_at is None else row.next_poll_at - now
+
+
+def test_an_image_of_many_bots_is_due_once(database: Database, add_bot: AddBot) -> None:
+    for channel in (Channel.STABLE, Channel.STABLE, Channel.CANARY):
+        add_bot(IMAGE, channel)
+
+    assert _due(database, NOW) == [IMAGE]
+
+
+@pytest.mark.parametrize(
+    ("channels", "minutes"),
+    [
+        ([Channel.STABLE], 30),
+        ([Channel.STABLE, Channel.STAGING], 15),
+        ([Channel.CANARY, Channel.STABLE, Channel.PINNED], 5),
+    ],
+)
+def test_the_fastest_channel_sets_the_interval(
+    database: Database, add_bot: AddBot, channels: list[Channel], minutes: int
+) -> None:
+    for channel in channels:
+        add_bot(IMAGE, channel)
+
+    wait = _poll(database, NOW)
+
+    assert wait is not None
+    assert timedelta(minutes=minutes * 0.9) <= wait <= timedelta(minutes=minutes)
+    assert _due(database, NOW + timedelta(minutes=minutes * 0.89)) == []
+    assert _due(database, NOW + timedelta(minutes=minutes)) == [IMAGE]
+
+
+def test_an_interval_of_the_settings_overrides_the_channels(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.STABLE)
+
+    wait = _poll(database, NOW, timedelta(seconds=10))
+
+    assert wait is not None
+    assert wait <= timedelta(seconds=10)
+
+
+def test_pinned_bots_ask_for_nothing(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.PINNED)
+
+    assert _due(database, NOW + timedelta(days=365)) == []
+
+
+def test_an_image_whose_bots_were_all_pinned_stops_being_due(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.STABLE)
+    _due(database, NOW)
+    with database.transaction() as session:
+        session.execute(sa.update(Bot).values(release_channel=Channel.PINNED))
+
+    assert _poll(database, NOW) is None
+    assert _due(database, NOW + timedelta(days=365)) == []
+
+
+def test_a_faster_channel_brings_the_next_poll_forward(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.STABLE)
+    _poll(database, NOW)
+    add_bot(IMAGE, Channel.CANARY)
+
+    assert _due(database, NOW) == []
+    assert _due(database, NOW + timedelta(minutes=5)) == [IMAGE]
+
+
+def test_an_image_is_claimed_by_one_poller(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.STABLE)
+    _poll(database, NOW)
+
+    with database.transaction() as session:
+        assert polling.claim(session, IMAGE, NOW) is None
+
+
+def test_an_operator_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.STABLE)
+    _poll(database, NOW)
+
+    with database.transaction() as session:
+        polling.check_now(session, IMAGE, NOW)
+
+    assert _due(database, NOW) == [IMAGE]
+
+
+def test_an_image_of_pinned_bots_can_be_checked_once(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.PINNED)
+    with database.transaction() as session:
+        polling.check_now(session, IMAGE, NOW)
+
+    assert _poll(database, NOW) is None
+    assert _due(database, NOW + timedelta(days=1)) == []
+
+
+def test_only_images_of_bots_can_be_checked(database: Database) -> None:
+    with database.transaction() as session, pytest.raises(NotFoundError, match="no bot runs it"):
+        polling.check_now(session, IMAGE, NOW)
+
+
+def test_checking_no_image_asks_for_one(database: Database) -> None:
+    with database.transaction() as session, pytest.raises(InvalidError, match="Name the image"):
+        polling.check_now(session, "", NOW)
+
+
+def test_a_pasted_digest_is_due_and_pasting_it_twice_changes_nothing(database: Database) -> None:
+    for _ in range(2):
+        with database.transaction() as session:
+            polling.ask_for_digest(session, f"{IMAGE}@{DIGEST}", NOW)
+
+    assert _due(database, NOW) == [f"ghcr.io/acme/bot@{DIGEST}"]
+
+
+@pytest.mark.parametrize("text", ["", IMAGE, DIGEST, f"{IMAGE}@sha256:abc"])
+def test_a_paste_without_repository_and_digest_is_refused(database: Database, text: str) -> None:
+    with database.transaction() as session, pytest.raises(InvalidError):
+        polling.ask_for_digest(session, text, NOW)
+
+
+def test_an_answer_that_was_overtaken_is_dropped(database: Database) -> None:
+    with database.transaction() as session:
+        session.add(PolledImage(image=IMAGE))
+        reference = parse_reference(IMAGE)
+        new = polling.detect_release(session, reference, DIGEST, {}, NOW)
+        old = polling.detect_release(session, reference, "sha256:" + "b" * 64, {}, NOW)
+        polling.note_answer(session, IMAGE, new.digest, new, NOW + timedelta(seconds=1))
+        polling.note_answer(session, IMAGE, old.digest, old, NOW)
+
+        assert session.scalars(sa.select(PolledImage.release_id)).one() == new.id
+
+
+def test_a_registry_left_alone_stays_so_at_every_look(database: Database, add_bot: AddBot) -> None:
+    sibling = "ghcr.io/acme/sibling:managed"
+    for image in (IMAGE, sibling):
+        add_bot(image, Channel.CANARY)
+    _poll(database, NOW)
+    with database.transaction() as session:
+        polling.postpone(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
+        polling.postpone(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
+
+    for minutes in (1, 60, 119):
+        assert _due(database, NOW + timedelta(minutes=minutes)) == []
+    assert set(_due(database, NOW + timedelta(hours=2))) == {IMAGE, sibling}

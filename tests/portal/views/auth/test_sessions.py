@@ -1,0 +1,202 @@
+"""Where one is signed in."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from portal.app import create_app
+from portal.database import Database
+from portal.models import Event, OneTimeToken, Org, OrgState, User, UserSession, utcnow
+from portal.password_hashing import hash_password, verify_password
+from portal.rules.user_agents import describe
+from portal.services.account_changes import deletion
+from portal.services.accounts import accounts, administration
+from portal.settings import Settings
+from portal.tokens import fingerprint
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
+from tests.support.cast import Cast
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
+
+
+@pytest.fixture(autouse=True)
+def _passwords(database: Database, cast: Cast) -> None:
+    give_password(database, cast, "bob", "carol")
+
+
+def listed(client: FlaskClient) -> list[str]:
+    """The hashes of the sessions on the account's page."""
+    return re.findall(r'name="session" value="(\w+)"', client.get("/account").text)
+
+
+def test_every_browser_is_listed_and_this_one_marked(app: Flask) -> None:
+    bob = browser(app, {"User-Agent": FIREFOX})
+    bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
+    sign_in(app, "bob")
+    sign_in(app, "carol")
+    answer = bob.get("/account")
+    page = answer.text
+    assert answer.mimetype == "text/html"
+    assert len(listed(bob)) == 2
+    assert re.search(r"Firefox on Linux</b>\s*<span[^>]*>this one", page)
+    assert page.count("this one") == 1
+    assert "127.0.0.1" in page
+
+
+def test_one_browser_is_signed_out(app: Flask, database: Database, cast: Cast) -> None:
+    bob, other = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    (theirs,) = set(listed(bob)) - {fingerprint(own.value)}
+    assert bob.post("/account/sessions/end", data={"session": theirs}).location == "/account#browsers"
+    assert "That browser is signed out." in bob.get("/account").text
+    assert not is_signed_in(other)
+    assert listed(bob) == [fingerprint(own.value)]
+    with database.reading() as session:
+        event = session.query(Event).filter_by(tag="session.ended").one()
+        assert event.actor_id == cast.people["bob"]
+
+
+def test_nobody_signs_others_out(app: Flask) -> None:
+    bob, carol = sign_in(app, "bob"), sign_in(app, "carol")
+    (hers,) = listed(carol)
+    bob.post("/account/sessions/end", data={"session": hers})
+    assert is_signed_in(carol)
+
+
+def test_signing_this_browser_out_leads_to_the_sign_in(app: Flask) -> None:
+    bob, other = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    assert bob.post("/account/sessions/end", data={"session": fingerprint(own.value)}).location == "/login"
+    assert not is_signed_in(bob)
+    assert is_signed_in(other)
+
+
+def test_signing_out_everywhere_ends_all(app: Flask) -> None:
+    browsers = [sign_in(app, "bob") for _ in range(3)]
+    carol = sign_in(app, "carol")
+    assert browsers[0].post("/account/sessions/end-all").location == "/login"
+    assert [is_signed_in(client) for client in browsers] == [False] * 3
+    assert is_signed_in(carol)
+
+
+@pytest.mark.parametrize("change", ["password", "disabled", "deleted"])
+def test_what_changes_while_a_password_is_compared_counts(
+    app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def compare(known: str | None, password: str) -> bool:
+        user_id, now = cast.people["bob"], utcnow()
+        with database.transaction() as session:
+            if change == "password":
+                accounts.set_password(session, user_id, hash_password(OTHER_PASSWORD), now)
+            elif change == "disabled":
+                administration.disable(session, user_id, now, actor=None)
+            else:
+                deletion.delete(session, accounts.Credentials(user_id, known), now)
+        return verify_password(known, password)
+
+    monkeypatch.setattr("portal.views.auth.login.verify_password", compare)
+    bob = browser(app)
+    assert bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
+    with database.reading() as session:
+        assert session.query(UserSession).filter_by(user_id=cast.people["bob"]).count() == 0
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ("/account/password", {"password-present": PASSWORD, "password-password": "a third one, which is long"}),
+        ("/account/address", {"address-email": "new@example.com", "address-present": PASSWORD}),
+        ("/account/delete", {"email": "alice@example.com", "present": PASSWORD}),
+        ("/o/acme/delete", {"name": "Acme", "password": PASSWORD}),
+    ],
+)
+def test_a_password_that_is_reset_while_it_is_compared_is_good_for_nothing(
+    app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, sent: tuple[str, dict[str, str]]
+) -> None:
+    path, form = sent
+    user_id, reset = cast.people["alice"], hash_password(OTHER_PASSWORD)
+    if path == "/account/delete":  # which owners may not do
+        with database.transaction() as session:
+            session.get_one(Org, cast.org_id).owner_id = cast.people["carol"]
+
+    def compare(known: str | None, password: str) -> bool:
+        with database.transaction() as session:
+            accounts.set_password(session, user_id, reset, utcnow())
+        return verify_password(known, password)
+
+    give_password(database, cast, "alice")
+    alice = sign_in(app, "alice")
+    monkeypatch.setattr("portal.views.support.reauthentication.verify_password", compare)
+    answer = alice.post(path, data=form)
+    assert answer.status_code == 409
+    assert "Sign in again" in answer.text
+    with database.reading() as session:
+        user = session.get_one(User, user_id)
+        assert (user.password_hash, user.deleted_at) == (reset, None)
+        assert session.query(OneTimeToken).count() == 0
+        assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
+
+
+def test_ended_sessions_are_not_listed(app: Flask, database: Database) -> None:
+    bob, _old = sign_in(app, "bob"), sign_in(app, "bob")
+    own = bob.get_cookie("flotilla-session")
+    assert own is not None
+    with database.transaction() as session:
+        old = session.query(UserSession).filter(UserSession.id_hash != fingerprint(own.value)).one()
+        old.last_seen_at = utcnow() - timedelta(hours=13)
+    assert listed(bob) == [fingerprint(own.value)]
+
+
+def test_signing_in_again_gives_another_id_and_ends_the_old_session(app: Flask) -> None:
+    bob = sign_in(app, "bob")
+    old = bob.get_cookie("flotilla-session")
+    assert old is not None
+    bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
+    assert is_signed_in(bob)
+    thief = browser(app)
+    thief.set_cookie("flotilla-session", old.value)
+    assert not is_signed_in(thief)
+
+
+CHROMIUM = "Mozilla/5.0 (%s) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 %sSafari/537.36"
+IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605.1.15 Version/18.6 Safari/604.1"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "words"),
+    [
+        (FIREFOX, "Firefox on Linux"),
+        (CHROMIUM % ("Linux; Android 10; K", "Mobile "), "Chrome on Android"),
+        (CHROMIUM % ("Windows NT 10.0; Win64; x64", "") + " Edg/141.0.0.0", "Edge on Windows"),
+        (IPHONE, "Safari on iPhone"),
+        ("curl/8.14.1", "Unknown browser"),
+        ("", "Unknown browser"),
+    ],
+)
+def test_browsers_are_told_in_words(user_agent: str, words: str) -> None:
+    assert describe(user_agent) == words
+
+
+def test_under_https_the_cookies_belong_to_this_very_host(
+    settings: Settings, redis_url: str, database: Database, cast: Cast
+) -> None:
+    app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
+    app.config["WTF_CSRF_ENABLED"] = False
+    client = browser(app)
+    data = {"email": "bob@example.com", "password": PASSWORD}
+    answer = client.post("/login", data=data, base_url="https://localhost")
+    assert answer.status_code == 303
+    (cookie,) = (line for line in answer.headers.getlist("Set-Cookie") if line.startswith("__Host-flotilla-session="))
+    assert {"Secure", "HttpOnly", "SameSite=Lax", "Path=/"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+    assert len(cookie.partition("=")[2].partition(";")[0]) == 43
+
+
+def test_what_signed_out_visitors_carry_lasts_an_hour(app: Flask) -> None:
+    assert app.permanent_session_lifetime == timedelta(minutes=60)

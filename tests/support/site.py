@@ -1,0 +1,243 @@
+"""Bots to update: a real container of the reference bot with data of its own, and the rows that speak of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import docker
+import requests
+import sqlalchemy as sa
+
+from daemon.engine.labels import INSTALL_LABEL, update_of
+from demo.versions import FIRST, SECOND, BotVersion
+from portal.database import Database
+from portal.models import (
+    Audience,
+    Bot,
+    BotUpdate,
+    FleetSettings,
+    Node,
+    Org,
+    Release,
+    Rollout,
+    RolloutState,
+    Snapshot,
+    SnapshotState,
+    StrategyName,
+    Trigger,
+    UpdateState,
+    User,
+    new_id,
+)
+from portal.models.base import utcnow
+from portal.settings import Settings
+from tests.support import volumes
+from tests.support.images import ReferenceImages
+from tests.support.volumes import Entry
+
+NOTE = "a customer's note"
+
+
+@dataclass
+class Site:
+    """One node, one bot, and the means to look at both from outside."""
+
+    engine: docker.APIClient
+    database: Database
+    settings: Settings
+    images: ReferenceImages
+    labels: Mapping[str, str]
+    ARCHIVED: ClassVar = b"all there is"
+
+    bot_id: str = ""
+    container: str = ""
+    volume: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the bot's container."""
+        return f"bot-{self.volume}"
+
+    def add_bot(self, version: BotVersion = FIRST, docker_url: str = "", folder: Path | None = None) -> None:
+        """Start a bot with a named and an anonymous volume, a note and odd files in both, and write its rows."""
+        self.volume = new_id()
+        self.engine.create_volume(self.volume, labels=dict(self.labels))
+        self.container = str(
+            self.engine.create_container(
+                self.images.reference(version),
+                name=self.name,
+                environment={"COLOUR": "blue"},
+                ports=[3100],
+                host_config=self.engine.create_host_config(
+                    binds={self.volume: {"bind": "/data", "mode": "rw"}},
+                    port_bindings={3100: ("127.0.0.1", None)},
+                    restart_policy={"Name": "unless-stopped"},
+                ),
+            )["Id"]
+        )
+        self.engine.start(self.container)
+        self._write_rows(version, docker_url, folder or Path("/nowhere"))
+
+    def _write_rows(self, version: BotVersion, docker_url: str, folder: Path) -> None:
+        with self.database.transaction() as session:
+            if session.get(FleetSettings, 1) is None:
+                session.add(FleetSettings(id=1))
+            owner = User(email=f"{self.volume}@example.com", email_normalized=f"{self.volume}@example.com", name="A")
+            session.add(owner)
+            session.flush()
+            org = Org(slug=self.volume, name="Acme", owner_id=owner.id)
+            node = Node(name=self.volume, docker_url=docker_url, snapshot_dir=str(folder / "snapshots"))
+            session.add_all([org, node])
+            session.flush()
+            bot = Bot(
+                org_id=org.id,
+                node_id=node.id,
+                name="Paperclip",
+                subdomain=self.volume,
+                image=f"{self.images.repository}:managed",
+                container_id=self.container,
+                container_name=self.name,
+                current_digest=self.images.digest(version),
+            )
+            session.add(bot)
+            session.flush()
+            self.bot_id = bot.id
+
+    def update_to(self, version: BotVersion, **release: Any) -> str:
+        """Put an update of the bot to this release into a running rollout and return its id."""
+        with self.database.transaction() as session:
+            found = Release(
+                repository=self.images.repository,
+                image=f"{self.images.repository}:managed",
+                digest=self.images.digest(version),
+                changelog=version.changelog(),
+                **release,
+            )
+            session.add(found)
+            session.flush()
+            rollout = Rollout(
+                release_id=found.id,
+                strategy=StrategyName.SINGLE_BOT,
+                state=RolloutState.RUNNING,
+                trigger=Trigger.OPERATOR,
+                audience=Audience.NAMED,
+                ignore_windows=True,
+            )
+            session.add(rollout)
+            session.flush()
+            update = BotUpdate(rollout_id=rollout.id, bot_id=self.bot_id, wave=1)
+            session.add(update)
+            session.flush()
+            return update.id
+
+    def leave_archive(self) -> Path:
+        """Leave what an update that could not be taken back leaves on the node's disk, once a person has helped."""
+        update_id = self.update_to(SECOND)
+        with self.database.transaction() as session:
+            session.get_one(BotUpdate, update_id).state = UpdateState.NEEDS_ATTENTION
+            node = session.get_one(Bot, self.bot_id).node
+            archive = Path(node.snapshot_dir) / f"{update_id}-1.tar"
+            archive.parent.mkdir(parents=True, exist_ok=True)
+            archive.write_bytes(self.ARCHIVED)
+            row = Snapshot(update_id=update_id, node_id=node.id, volume=self.volume, archive=str(archive))
+            row.state = SnapshotState.VERIFIED
+            session.add(row)
+        return archive
+
+    def update(self, update_id: str) -> BotUpdate:
+        """The update's row as it is now."""
+        with self.database.reading() as session:
+            return session.get_one(BotUpdate, update_id)
+
+    def bot(self) -> Bot:
+        """The bot's row as it is now."""
+        with self.database.reading() as session:
+            return session.get_one(Bot, self.bot_id)
+
+    def let_lease_expire(self) -> None:
+        """Let the time pass that a dead worker's lease lasts."""
+        with self.database.transaction() as session:
+            session.execute(
+                sa.update(Bot).where(Bot.id == self.bot_id).values(lease_until=utcnow().replace(year=2000))
+            )
+
+    def inspect(self) -> dict[str, Any]:
+        """The container that bears the bot's name."""
+        found: dict[str, Any] = self.engine.inspect_container(self.name)
+        return found
+
+    def address(self) -> str:
+        """Where the bot answers on this machine."""
+        port = self.inspect()["NetworkSettings"]["Ports"]["3100/tcp"][0]["HostPort"]
+        return f"http://127.0.0.1:{port}"
+
+    def notes(self) -> list[str]:
+        """What the bot itself says it keeps."""
+        found: list[str] = requests.get(f"{self.address()}/notes", timeout=10).json()["notes"]
+        return found
+
+    def add_note(self, text: str = NOTE) -> None:
+        """Have the bot keep a note."""
+        requests.post(f"{self.address()}/notes", data={"text": text}, timeout=10).raise_for_status()
+
+    def volumes(self) -> list[str]:
+        """Names of the bot's volumes: the named one, then the anonymous one."""
+        mounts = {mount["Destination"]: mount["Name"] for mount in self.inspect()["Mounts"]}
+        return [mounts["/data"], mounts["/paperclip"]]
+
+    def roots(self) -> list[Path]:
+        """The folders of the bot's volumes on this machine."""
+        return [volumes.root_of(self.engine, volume) for volume in self.volumes()]
+
+    def contents(self) -> list[dict[str, Entry]]:
+        """Everything in the bot's volumes, byte for byte."""
+        return [volumes.walk(root) for root in self.roots()]
+
+    def left_behind(self) -> list[str]:
+        """Names of containers, archives and tags an update made and did not remove."""
+        names = [name.lstrip("/") for found in self.engine.containers(all=True) for name in found["Names"]]
+        with self.database.reading() as session:
+            folder = Path(session.scalars(sa.select(Node.snapshot_dir).where(Node.name == self.volume)).one())
+        archives = [path.name for path in folder.iterdir()] if folder.exists() else []
+        tags = [tag for image in self.engine.images("flotilla/keep") for tag in image["RepoTags"] or []]
+        return [
+            *(name for name in names if update_of(name)),
+            *archives,
+            *(tag for tag in tags if tag.endswith(self.bot_id)),
+        ]
+
+    def with_settings(self, **changes: Any) -> Settings:
+        """The settings with changes."""
+        return replace(self.settings, **changes)
+
+    def remove(self) -> None:
+        """Remove the bot, its volumes, and whatever updates left behind."""
+        with self.database.reading() as session:
+            install = session.scalars(sa.select(FleetSettings.install_id)).first()
+        label = f"{INSTALL_LABEL}={install}"
+        ids = {found["Id"] for found in self.engine.containers(all=True, filters={"label": label})}
+        for container in ids | ({self.container} - {""}):
+            try:
+                mounts = self.engine.inspect_container(container)["Mounts"]
+                self.engine.remove_container(container, force=True, v=True)
+                for mount in mounts:
+                    self.engine.remove_volume(mount["Name"])
+            except docker.errors.APIError as error:
+                if error.status_code not in {404, 409}:
+                    raise
+
+
+def wait_for(site: Site) -> None:
+    """Wait until the bot answers."""
+    for _ in range(100):
+        try:
+            site.notes()
+        except requests.RequestException:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError("the bot does not answer")

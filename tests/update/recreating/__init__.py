@@ -1,1 +1,0 @@
-"""Containers are recreated faithfully."""
