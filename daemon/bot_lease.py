@@ -17,11 +17,11 @@ from sqlalchemy.orm import Session
 
 from portal.database import Database
 from portal.services.bots import leases
-from portal.services.bots.leases import LEASE, LeaseLost
+from portal.services.bots.leases import LEASE_DURATION, LeaseLost
 
 logger = logging.getLogger(__name__)
 
-RENEWED_EVERY = LEASE / 3
+RENEWED_EVERY = LEASE_DURATION / 3
 CALL_SECONDS = 20
 """Time limit of one call to the engine while holding a bot, well below the time a lease lasts."""
 _RETRY_SECONDS = 1.0
@@ -74,7 +74,7 @@ class BotLease:
             leases.renew(session, self._bot_id, self._fence)
             yield session
 
-    def check(self, seconds: float) -> None:
+    def renew_or_raise(self, seconds: float = CALL_SECONDS) -> None:
         """Make sure, right before something is done to the container, that nobody takes the bot over meanwhile.
 
         Args:
@@ -83,29 +83,21 @@ class BotLease:
         Raises:
             LeaseLost: when the bot is no longer ours.
         """
-        if seconds >= LEASE.total_seconds():
+        if seconds >= LEASE_DURATION.total_seconds():
             raise ValueError(f"{seconds} s is longer than a lease lasts; start it detached and poll")
         with self.transaction():
             pass
-
-    def still_mine(self) -> None:
-        """Make sure that nobody takes the bot over during the next call to the engine.
-
-        Raises:
-            LeaseLost: when somebody has, or may.
-        """
-        self.check(CALL_SECONDS)
 
     def _keep(self) -> None:
         renewed = time.monotonic()
         pause = RENEWED_EVERY.total_seconds()
         while not self._ended.wait(pause):
             try:
-                self.check(0)
+                self.renew_or_raise(0)
             except LeaseLost:
                 _end_process(f"the lease on bot {self._bot_id} was taken over")
             except SQLAlchemyError as error:
-                if time.monotonic() - renewed > LEASE.total_seconds() - _MARGIN_SECONDS:
+                if time.monotonic() - renewed > LEASE_DURATION.total_seconds() - _MARGIN_SECONDS:
                     _end_process(f"the lease on bot {self._bot_id} could not be renewed: {type(error).__name__}")
                 pause = _RETRY_SECONDS
             else:

@@ -10,8 +10,8 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
-from daemon.embedded_redis import CannotServe
-from daemon.errors import UpdateFailed
+from daemon.embedded_redis import CannotStartRedis
+from daemon.errors import OperationFailed
 from portal.rules.allowlist import ImageNotAllowed
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError
@@ -77,7 +77,7 @@ def _explain(error: Exception) -> click.ClickException:
 
 def _words(error: Exception) -> str:
     match error:
-        case ServiceError() | ImageNotAllowed() | CannotServe() | UpdateFailed():
+        case ServiceError() | ImageNotAllowed() | CannotStartRedis() | OperationFailed():
             words = str(error)
         case OperationalError() | ProgrammingError() if _tables_are_missing(error):
             words = "The database is not up to date: run `flask --app portal.wsgi:create_wsgi db upgrade` first."

@@ -23,7 +23,7 @@ class Context:
 
 
 @cache
-def current() -> Context:
+def current_context() -> Context:
     """The context of this process, configured from the environment.
 
     Raises:

@@ -19,13 +19,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.context import Context
 from daemon.engine.client import connect
 from daemon.engine.labels import INSTALL_LABEL
-from daemon.errors import UpdateFailed
-from daemon.mail.smtp import NotNow, greet
+from daemon.errors import OperationFailed
+from daemon.mail.smtp import TemporaryFailure, check_connection
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from daemon.scheduler import LEASE
-from daemon.snapshots.archives import Helper
+from daemon.snapshots.archives import SnapshotHelper
 from portal.models import Node, PolledImage
 from portal.paths import ROOT
 from portal.rules.references import parse_reference
@@ -35,7 +35,7 @@ from portal.services.bots import nodes
 _LEAST_FREE_BYTES = 1024**3
 
 
-class Ill(Exception):
+class CheckFailed(Exception):
     """What is wrong, and what to do about it."""
 
 
@@ -54,7 +54,7 @@ class Finding:
     detail: str
 
 
-def examine(context: Context) -> Iterator[Finding]:
+def run_checks(context: Context) -> Iterator[Finding]:
     """Look at one part after the other; each finding comes as soon as it is there."""
     yield _look("disk", lambda: _disk(context))
     yield _look("redis", lambda: _redis(context))
@@ -66,7 +66,7 @@ def examine(context: Context) -> Iterator[Finding]:
         return
     yield _look("scheduler", lambda: _scheduler(context))
     with context.database.reading() as session:
-        all_nodes = nodes.every(session)
+        all_nodes = nodes.list_nodes(session)
         followed = sa.select(PolledImage.image).where(~PolledImage.asked_once)
         images = list(session.scalars(followed.order_by(PolledImage.image)))
     for node in all_nodes:
@@ -78,7 +78,7 @@ def examine(context: Context) -> Iterator[Finding]:
 def _look(subject: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(subject, True, check())
-    except (Ill, RegistryError, UpdateFailed, DockerException, NotNow) as error:
+    except (CheckFailed, RegistryError, OperationFailed, DockerException, TemporaryFailure) as error:
         return Finding(subject, False, str(error))
     except RedisError as error:
         return Finding(
@@ -95,7 +95,7 @@ def _disk(context: Context) -> str:
 
 def _room(free: int, where: str) -> str:
     if free < _LEAST_FREE_BYTES:
-        raise Ill(f"only {free // 1024**2} MB are free in {where}; make room")
+        raise CheckFailed(f"only {free // 1024**2} MB are free in {where}; make room")
     return f"{free // 1024**3} GB are free in {where}"
 
 
@@ -106,7 +106,7 @@ def _redis(context: Context) -> str:
 def _workers(context: Context) -> str:
     number = Worker.count(connection=context.redis)
     if number == 0:
-        raise Ill("none is running: start `flotilla worker`")
+        raise CheckFailed("none is running: start `flotilla worker`")
     return f"{number} processes are running"
 
 
@@ -115,7 +115,9 @@ def _database(context: Context) -> str:
         found = MigrationContext.configure(connection).get_current_revision()
     head = ScriptDirectory.from_config(_alembic()).get_current_head()
     if found != head:
-        raise Ill(f"is at revision {found} instead of {head}: run `flask --app portal.wsgi:create_wsgi db upgrade`")
+        raise CheckFailed(
+            f"is at revision {found} instead of {head}: run `flask --app portal.wsgi:create_wsgi db upgrade`"
+        )
     return f"answers, at revision {found}"
 
 
@@ -128,26 +130,26 @@ def _alembic() -> Config:
 def _scheduler(context: Context) -> str:
     with context.database.reading() as session:
         if not leases.is_held(session, LEASE):
-            raise Ill("none leads: start `flotilla scheduler`")
+            raise CheckFailed("none leads: start `flotilla scheduler`")
     return "one leads"
 
 
 def _mail(context: Context) -> str:
     mail = context.settings.mail
-    greet(mail)
+    check_connection(mail)
     return f"{mail.server}:{mail.port} takes mails"
 
 
 def _engine(context: Context, node: Node) -> str:
     with context.database.transaction() as session:
-        install = fleet_settings.get(session).install_id
+        install = fleet_settings.get_settings(session).install_id
     with closing(connect(node)) as engine:
         version = engine.version()
         platform = f"{version['Os']}/{version['Arch']}"
         if platform != node.platform:
-            raise Ill(f"is {platform}, but the node was added as {node.platform}")
+            raise CheckFailed(f"is {platform}, but the node was added as {node.platform}")
         # Without this image, and room for what it writes, no bot of the node is ever updated.
-        helper = Helper(engine, context.settings.snapshot_image, {INSTALL_LABEL: install}, f"doctor{install}")
+        helper = SnapshotHelper(engine, context.settings.snapshot_image, {INSTALL_LABEL: install}, f"doctor{install}")
         helper.require_image()
         room = _room(helper.free_space(node.snapshot_dir), f"{node.snapshot_dir} on the node")
     return f"answers, version {version['Version']}; takes snapshots; {room}"

@@ -18,11 +18,11 @@ from portal.settings import Settings
 _LONGEST_SOCKET_PATH = 107
 
 
-class CannotServe(Exception):
+class CannotStartRedis(Exception):
     """The embedded server cannot start; the message says what to do."""
 
 
-def serve(settings: Settings) -> None:
+def run_server(settings: Settings) -> None:
     """Become the embedded server, or wait for a signal to end where an own Redis is configured.
 
     The process is replaced by the server, so that a signal to one is a signal to the other and none outlives the
@@ -42,10 +42,12 @@ def serve(settings: Settings) -> None:
 
 def _check(socket: Path) -> None:
     if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
-        raise CannotServe(f"The path {socket} is too long for a socket. Choose a shorter DATA_DIR, or set REDIS_URL.")
+        raise CannotStartRedis(
+            f"The path {socket} is too long for a socket. Choose a shorter DATA_DIR, or set REDIS_URL."
+        )
     # The server would take the socket away from one that already listens there.
     if _answers(socket):
-        raise CannotServe(f"A server answers at {socket} already. End it first, or choose another DATA_DIR.")
+        raise CannotStartRedis(f"A server answers at {socket} already. End it first, or choose another DATA_DIR.")
 
 
 def _answers(socket: Path) -> bool:

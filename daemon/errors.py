@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class UpdateFailed(Exception):
+class OperationFailed(Exception):
     """A step of an update went wrong; the text is for the operator and says what to do.
 
     Attributes:

@@ -9,7 +9,7 @@ from functools import wraps
 from rq import get_current_job
 
 from daemon.bots import collector, desired_state, node_probe, purge
-from daemon.context import Context, current
+from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.registry import changelog_reader
 from daemon.registry.client import RegistryClient
@@ -17,7 +17,7 @@ from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
 from daemon.update import sequence
 from portal.models import utcnow
-from portal.queue import enqueue
+from portal.queue import JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
@@ -41,7 +41,7 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
         token = current_request_id.set(job.id if job else None)
         try:
             logger.info("%s %s", work.__name__, argument)
-            work(current(), argument)
+            work(current_context(), argument)
         except Exception:
             logger.exception("%s %s failed", work.__name__, argument)
         finally:
@@ -63,13 +63,13 @@ def poll_image(context: Context, image: str) -> None:
     )
     release_id = poller.poll(image, utcnow())
     if release_id is not None:
-        enqueue(context.redis, "daemon.jobs.read_changelog", release_id)
+        enqueue(context.redis, JobName.READ_CHANGELOG, release_id)
 
 
 @_job
 def read_changelog(context: Context, release_id: str) -> None:
     """Read a release's changelog out of its image."""
-    changelog_reader.read(context.database, context.settings, release_id, utcnow())
+    changelog_reader.read_and_record(context.database, context.settings, release_id, utcnow())
 
 
 @_job
@@ -79,9 +79,9 @@ def update_bot(context: Context, update_id: str) -> None:
 
 
 @_job
-def follow_desired_state(context: Context, bot_id: str) -> None:
+def apply_desired_state(context: Context, bot_id: str) -> None:
     """Stop or start a bot, as people want it."""
-    desired_state.follow(context.database, bot_id)
+    desired_state.apply_desired_state(context.database, bot_id)
 
 
 @_job
@@ -105,11 +105,11 @@ def collect_node(context: Context, node_id: str) -> None:
 @_job
 def send_mail(context: Context, mail_id: str) -> None:
     """Send a mail of the outbox."""
-    sender.send(context.database, context.settings, mail_id, utcnow())
+    sender.send_mail(context.database, context.settings, mail_id, utcnow())
 
 
 @_job
-def tidy(context: Context, _what: str) -> None:
+def delete_expired(context: Context, _what: str) -> None:
     """Delete what has had its time."""
     with context.database.transaction() as session:
-        retention.tidy(session, utcnow())
+        retention.delete_expired(session, utcnow())

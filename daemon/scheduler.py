@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
-from portal.queue import DEFAULT, enqueue, open_queue, updates_of
+from portal.queue import DEFAULT_QUEUE, JobName, enqueue, open_queue, updates_queue_name
 from portal.services import leases
 from portal.services.bots import desired_state, nodes, purging
 from portal.services.leases import HeldLease
@@ -33,7 +33,7 @@ from portal.services.releases import changelogs, polling
 logger = logging.getLogger(__name__)
 
 LEASE = "scheduler"
-LEASE_LASTS = timedelta(seconds=10)
+LEASE_DURATION = timedelta(seconds=10)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _TURN_SECONDS = 1.0
@@ -43,13 +43,13 @@ _LONGEST_QUEUE = 500
 
 
 @dataclass(frozen=True)
-class Wish:
+class DueJob:
     """A job somebody should run, and how many seconds pass before it may be asked for again."""
 
-    job: str
+    job: JobName
     argument: str
     again_after: int
-    queue: str = DEFAULT
+    queue: str = DEFAULT_QUEUE
 
 
 class Scheduler:
@@ -115,58 +115,58 @@ class Scheduler:
 
     def _lead(self) -> bool:
         with self._context.database.transaction() as session:
-            if self._lease is not None and not leases.renew(session, self._lease, LEASE_LASTS):
+            if self._lease is not None and not leases.renew(session, self._lease, LEASE_DURATION):
                 logger.warning("the lead was lost")
                 self._lease = None
             if self._lease is None:
-                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_LASTS)
+                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_DURATION)
                 if self._lease is not None:
                     logger.info("leading from now on")
         return self._lease is not None
 
-    def _wishes(self, now: datetime) -> Iterator[Wish]:
+    def _wishes(self, now: datetime) -> Iterator[DueJob]:
         database = self._context.database
         with database.transaction() as session:
-            due_images = polling.due(session, now, self._context.settings.poll_every)
-            due_changelogs = changelogs.due(session, now)
-            due_mails = delivery.due(session, now)
-            wanted = desired_state.unmet(session)
-            transfers.expire(session, now)
-            to_remove = purging.due(session, now)
-            purging.close_empty(session, now)
-            all_nodes = nodes.every(session)
+            due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
+            due_changelogs = changelogs.list_due(session, now)
+            due_mails = delivery.list_due(session, now)
+            wanted = desired_state.list_pending(session)
+            transfers.expire_offers(session, now)
+            to_remove = purging.list_due(session, now)
+            purging.close_deleted_orgs(session, now)
+            all_nodes = nodes.list_nodes(session)
         for image in due_images:
-            yield Wish("daemon.jobs.poll_image", image, 5)
+            yield DueJob(JobName.POLL_IMAGE, image, 5)
         for mail_id in due_mails:
-            yield Wish("daemon.jobs.send_mail", mail_id, 5)
+            yield DueJob(JobName.SEND_MAIL, mail_id, 5)
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
-                yield Wish("daemon.jobs.read_changelog", release_id, 30)
+                yield DueJob(JobName.READ_CHANGELOG, release_id, 30)
         due_updates = orchestrator.tick(database, now)
         # A silent node is only asked whether it answers again: anything else would hold up a worker in vain.
         silent = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _except(silent, due_updates):
-            yield Wish("daemon.jobs.update_bot", update_id, 10, updates_of(node_id))
+            yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
         for bot_id, node_id in _except(silent, wanted):
-            yield Wish("daemon.jobs.follow_desired_state", bot_id, 15, updates_of(node_id))
+            yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
         for bot_id, node_id in _except(silent, to_remove):
-            yield Wish("daemon.jobs.purge_bot", bot_id, 60, updates_of(node_id))
+            yield DueJob(JobName.PURGE_BOT, bot_id, 60, updates_queue_name(node_id))
         for node in all_nodes:
-            yield Wish("daemon.jobs.probe_node", node.id, 60 if node.id in silent else 15)
+            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in silent else 15)
             if node.id not in silent:
-                yield Wish("daemon.jobs.collect_node", node.id, 3600)
-        yield Wish("daemon.jobs.tidy", "old rows", 3600)
+                yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
+        yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
 
-    def _ask(self, wishes: list[Wish]) -> None:
+    def _ask(self, jobs: list[DueJob]) -> None:
         redis = self._context.redis
         try:
-            for wish in wishes:
+            for job in jobs:
                 # Remembered in Redis itself: when Redis loses the messages, it loses the memory of them too.
-                reminder = f"flotilla:asked:{wish.job}:{wish.argument}"
-                if open_queue(redis, wish.queue).count < _LONGEST_QUEUE and redis.set(
-                    reminder, "", nx=True, ex=wish.again_after
+                reminder = f"flotilla:asked:{job.job}:{job.argument}"
+                if open_queue(redis, job.queue).count < _LONGEST_QUEUE and redis.set(
+                    reminder, "", nx=True, ex=job.again_after
                 ):
-                    enqueue(redis, wish.job, wish.argument, queue=wish.queue)
+                    enqueue(redis, job.job, job.argument, queue=job.queue)
         except RedisError as error:
             if self._redis_answers:
                 logger.warning("Redis cannot be reached, trying on: %s", type(error).__name__)

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import jobs
 from daemon.context import Context
-from portal.queue import DEFAULT, connect, updates_of
+from portal.queue import DEFAULT_QUEUE, connect, updates_queue_name
 from portal.services.bots import nodes
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Supervisor:
     def __init__(self, context: Context, grace: float = 60.0) -> None:
         self._context = context
         self._grace = grace
-        self._slots = [_Slot([DEFAULT]) for _ in range(context.settings.worker_processes)]
+        self._slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes)]
         self._looked_at = float("-inf")
         self._database_answers = True
 
@@ -128,7 +128,7 @@ class Supervisor:
         self._looked_at = time.monotonic()
         try:
             with self._context.database.reading() as session:
-                queues = [updates_of(node.id) for node in nodes.every(session)]
+                queues = [updates_queue_name(node.id) for node in nodes.list_nodes(session)]
         except SQLAlchemyError as error:
             if self._database_answers:
                 logger.warning("the database cannot be asked for nodes: %s", type(error).__name__)
@@ -136,7 +136,7 @@ class Supervisor:
             return
         self._database_answers = True
         for slot in self._slots[1:]:
-            slot.queues = [*queues, DEFAULT]
+            slot.queues = [*queues, DEFAULT_QUEUE]
 
     def _tend(self, slot: _Slot) -> None:
         if slot.process is not None and slot.process.is_alive():

@@ -19,8 +19,8 @@ from demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, bu
 from demo.mailbox import running_mailbox
 from demo.people import add_people
 from demo.platform import environment, migrate, running_platform
-from demo.processes import MachineError
-from demo.proof import prove
+from demo.processes import MissingRequirement
+from demo.proof import run_proof
 from demo.registry import running_registry
 from demo.seed import OPERATOR, ORGS, TAG, seed
 from demo.versions import ALL_VERSIONS, FIRST
@@ -39,7 +39,7 @@ def main(context: click.Context, *, once: bool) -> None:
     try:
         with _one_at_a_time(open_home()) as home:
             _run(home, once=once)
-    except MachineError as error:
+    except MissingRequirement as error:
         sys.exit(f"The demo stopped: {error}")
     except KeyboardInterrupt:
         print("\nStopped. `make demo` goes on where this ended, `make demo-clean` removes everything.")
@@ -51,7 +51,7 @@ def clean_command() -> None:
     try:
         with _one_at_a_time(open_home()) as home:
             clean(home)
-    except MachineError as error:
+    except MissingRequirement as error:
         sys.exit(f"Nothing was removed: {error}")
     print("The demo is gone.")
 
@@ -73,8 +73,8 @@ def _run(home: Home, *, once: bool) -> None:
             if not once:
                 _push_hints(home, docker_url)
                 threading.Event().wait()
-            if not prove(home, settings, engine, database):
-                raise MachineError("not every bot ended where it should; the rows marked WRONG tell which")
+            if not run_proof(home, settings, engine, database):
+                raise MissingRequirement("not every bot ended where it should; the rows marked WRONG tell which")
     print("\nEvery bot is where it should be, with its data.")
 
 
@@ -107,7 +107,7 @@ def _one_at_a_time(home: Home) -> Iterator[Home]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MachineError("the demo is running already; end it with Ctrl-C first") from None
+            raise MissingRequirement("the demo is running already; end it with Ctrl-C first") from None
         yield home
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import docker
 from docker.errors import DockerException
 
-from demo.processes import MachineError, require_program, running
+from demo.processes import MissingRequirement, require_program, running
 
 
 def existing_engine() -> str | None:
@@ -41,7 +41,7 @@ def running_engine(folder: Path) -> Iterator[str]:
         MachineError: not root, a program is missing, or the engine does not start.
     """
     if os.geteuid() != 0:
-        raise MachineError(
+        raise MissingRequirement(
             "no Docker engine answers, and only root can start one: start Docker, set DOCKER_HOST, or use sudo"
         )
     dockerd = require_program("dockerd", "docker.io")
@@ -115,5 +115,5 @@ def _ip(*arguments: str, check: bool = True) -> str:
         [require_program("ip", "iproute2"), *arguments], capture_output=True, text=True, check=False
     )
     if check and result.returncode != 0:
-        raise MachineError(f"ip {' '.join(arguments)} failed: {result.stderr.strip()}")
+        raise MissingRequirement(f"ip {' '.join(arguments)} failed: {result.stderr.strip()}")
     return result.stdout

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import docker
 
-from demo.processes import MachineError
+from demo.processes import MissingRequirement
 from demo.rootfs import write_helper, write_python
 from demo.versions import BotVersion
 
@@ -144,7 +144,7 @@ def _push(engine: docker.APIClient, reference: str) -> str:
     events = _read_stream(engine.push(reference, stream=True, decode=True), f"pushing {reference}")
     digests = [event["aux"]["Digest"] for event in events if "Digest" in event.get("aux", {})]
     if not digests:
-        raise MachineError(f"pushing {reference}: the engine told no digest")
+        raise MissingRequirement(f"pushing {reference}: the engine told no digest")
     digest: str = digests[-1]
     return digest
 
@@ -154,5 +154,5 @@ def _read_stream(events: Any, action: str) -> list[dict[str, Any]]:
     seen = list(events)
     for event in seen:
         if "error" in event:
-            raise MachineError(f"{action}: {event['error']}")
+            raise MissingRequirement(f"{action}: {event['error']}")
     return seen

@@ -22,14 +22,14 @@ def add_people(database: Database, slugs: Iterable[str], password: str) -> None:
     password_hash = hash_password(password)
     for slug in slugs:
         with database.transaction() as session:
-            org = orgs.by_slug(session, slug)
+            org = orgs.find_by_slug(session, slug)
             if org is None:
                 continue
-            org = orgs.lock(session, org)
+            org = orgs.lock_org(session, org)
             if org.owner.password_hash is None:
                 org.owner.name, org.owner.password_hash = _OWNER, password_hash
             for role, name in _NAMES.items():
                 address = f"{role}@{slug}.example"
-                if accounts.with_address(session, address) is None:
+                if accounts.find_by_email(session, address) is None:
                     person = accounts.create(session, address, name, password_hash)
-                    memberships.add(session, org, person, role, org.owner)
+                    memberships.add_member(session, org, person, role, org.owner)

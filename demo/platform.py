@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.home import Home
-from demo.processes import MachineError
+from demo.processes import MissingRequirement
 from portal.paths import ROOT
 
 PROCESSES = ("redis", "web", "worker", "scheduler")
@@ -67,7 +67,7 @@ def _run(settings: Mapping[str, str], command: list[str], stdin: str | None = No
         command, env=dict(settings), cwd=ROOT, input=stdin, capture_output=True, text=True, check=False
     )
     if result.returncode != 0:
-        raise MachineError(f"{shlex.join(command)} failed:\n{result.stderr.strip() or result.stdout.strip()}")
+        raise MissingRequirement(f"{shlex.join(command)} failed:\n{result.stderr.strip() or result.stdout.strip()}")
     return result.stdout
 
 
@@ -100,7 +100,7 @@ def _wait_for_portal(home: Home, seconds: float = 60) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise MachineError(f"the portal does not answer at {home.base_url}; see {home.folder / 'logs' / 'web.log'}")
+    raise MissingRequirement(f"the portal does not answer at {home.base_url}; see {home.folder / 'logs' / 'web.log'}")
 
 
 @dataclass

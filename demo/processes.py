@@ -12,7 +12,7 @@ from pathlib import Path
 LOG_LINES_SHOWN = 15
 
 
-class MachineError(RuntimeError):
+class MissingRequirement(RuntimeError):
     """A part of the machine is missing or did not start; the message says what to do."""
 
 
@@ -33,7 +33,7 @@ def require_program(name: str, package: str) -> str:
     # Server programs live in sbin folders, which are not on everybody's PATH.
     path = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
     if path is None:
-        raise MachineError(f"{name} is not installed: apt-get install {package} (or make system)")
+        raise MissingRequirement(f"{name} is not installed: apt-get install {package} (or make system)")
     return path
 
 
@@ -84,7 +84,7 @@ def _wait_until_ready(
         time.sleep(0.05)
     outcome = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
-    raise MachineError(f"{process.args!r} {outcome}; the end of {log}:\n{tail}")
+    raise MissingRequirement(f"{process.args!r} {outcome}; the end of {log}:\n{tail}")
 
 
 def _stop(process: "subprocess.Popen[bytes]", stop_signal: signal.Signals, seconds: float = 30) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from demo.home import Home
 from demo.images import build_reference_bot
 from demo.platform import flotilla
-from demo.processes import MachineError
+from demo.processes import MissingRequirement
 from demo.seed import TAG, bot_image, read_notes, write_note
 from demo.versions import CORRUPTING, SECOND, BotVersion
 from portal.database import Database
@@ -34,7 +34,7 @@ class Row:
     right: bool
 
 
-def prove(home: Home, settings: Mapping[str, str], engine: docker.APIClient, database: Database) -> bool:
+def run_proof(home: Home, settings: Mapping[str, str], engine: docker.APIClient, database: Database) -> bool:
     """Roll out a good release and a bad one, print what became of each bot, and say whether all is as it must be.
 
     Raises:
@@ -84,7 +84,7 @@ def _roll_out(
     while time.monotonic() < deadline:
         with database.reading() as session:
             rollout = session.get_one(Rollout, rollout_id)
-            now_words = progress.summary(session, rollout).words
+            now_words = progress.summarize(session, rollout).words
             ended = rollout.state not in Rollout.OPEN
         if now_words != words:
             words = now_words
@@ -92,7 +92,7 @@ def _roll_out(
         if ended:
             return rollout_id
         time.sleep(0.5)
-    raise MachineError(f"the rollout {rollout_id} did not end within ten minutes; see {home.folder / 'logs'}")
+    raise MissingRequirement(f"the rollout {rollout_id} did not end within ten minutes; see {home.folder / 'logs'}")
 
 
 def _noticed(database: Database, digest: str) -> bool:
@@ -165,7 +165,7 @@ def _bots(database: Database) -> list[Bot]:
 
 def _address(bot: Bot) -> str:
     if bot.address is None:
-        raise MachineError(f"the bot {bot.name} has no address; is its container running?")
+        raise MissingRequirement(f"the bot {bot.name} has no address; is its container running?")
     return bot.address
 
 
@@ -174,5 +174,5 @@ def _wait(what: str, happened: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
-            raise MachineError(f"waited {seconds:.0f} seconds in vain for {what}")
+            raise MissingRequirement(f"waited {seconds:.0f} seconds in vain for {what}")
         time.sleep(0.5)

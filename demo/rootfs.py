@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
-from demo.processes import MachineError, require_program
+from demo.processes import MissingRequirement, require_program
 
 ACCOUNTS = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
@@ -98,7 +98,7 @@ def shared_libraries(binaries: Iterable[Path]) -> set[Path]:
         check=False,
     )
     if missing := re.findall(r"^\s*(\S+) => not found", result.stdout, re.MULTILINE):
-        raise MachineError(f"shared libraries are missing on this machine: {', '.join(sorted(set(missing)))}")
+        raise MissingRequirement(f"shared libraries are missing on this machine: {', '.join(sorted(set(missing)))}")
     # Lines read "libc.so.6 => /lib/…/libc.so.6 (0x…)", and for the loader "/lib64/ld-linux-x86-64.so.2 (0x…)".
     return {Path(path) for path in re.findall(r"^\s+(?:\S+ => )?(/\S+) \(0x", result.stdout, re.MULTILINE)}
 
@@ -141,7 +141,7 @@ def write_helper(archive: IO[bytes]) -> None:
 def _programs_of(packages: Iterable[str]) -> list[Path]:
     dpkg = shutil.which("dpkg")
     if dpkg is None:
-        raise MachineError("the snapshot helper image is made of Debian packages, and this machine has no dpkg")
+        raise MissingRequirement("the snapshot helper image is made of Debian packages, and this machine has no dpkg")
     listing = subprocess.run([dpkg, "-L", *packages], capture_output=True, text=True, check=True).stdout
     files = (Path(line) for line in listing.splitlines() if "/bin/" in line)
     return [path for path in files if path.is_file()]

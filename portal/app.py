@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Flask, current_app, request
+from flask import Flask
 from redis import Redis
 
 from portal import views
 from portal.database import engine_options, prepare
 from portal.models.encrypted import use_keys
 from portal.paths import ROOT
-from portal.services import fleet_settings
 from portal.settings import Settings
-from portal.views.support.authorization import PUBLIC
 from portal.web import (
     access_log,
     errors,
@@ -47,7 +45,6 @@ def create_app(settings: Settings) -> Flask:
     refusals.init_app(app)
     access_log.init_app(app)
     unit_of_work.init_app(app)
-    app.before_request(_make_fleet_settings)
     session_cookie.init_app(app)
     security.init_app(app, settings)
     app.after_request(htmx.carry_flashes)
@@ -68,15 +65,6 @@ def _init_database(app: Flask, settings: Settings) -> None:
     migrate.init_app(app)
     with app.app_context():
         prepare(db.engine)
-
-
-def _make_fleet_settings() -> None:
-    """Make the one row of fleet settings before the first page reads it, because reading must not write."""
-    if current_app.extensions.get("fleet_settings") or request.endpoint in PUBLIC:
-        return
-    with unit_of_work.apart_writing() as session:
-        fleet_settings.get(session)
-    current_app.extensions["fleet_settings"] = True
 
 
 def _init_redis(app: Flask, settings: Settings) -> None:

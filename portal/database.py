@@ -63,7 +63,7 @@ def writing() -> Iterator[None]:
         _writing.reset(token)
 
 
-def set_writing(intent: bool) -> None:
+def set_write_intent(intent: bool) -> None:
     """The same for a caller that cannot wrap its work, such as a web request: say so before the first query."""
     _writing.set(intent)
 
@@ -87,7 +87,7 @@ def prepare(engine: Engine) -> None:
     event.listen(engine, "begin", _on_sqlite_begin)
 
 
-def now(session: Session) -> datetime:
+def database_now(session: Session) -> datetime:
     """The database's own clock, so that leases do not depend on the clocks of many machines."""
     if session.get_bind().dialect.name == "sqlite":
         text = session.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))

@@ -16,8 +16,8 @@ from docker.errors import NotFound
 from daemon.bot_lease import BotLease
 from daemon.engine import containers
 from daemon.engine.client import connect
-from daemon.engine.health_probe import Probe, probe, read_address
-from daemon.engine.labels import update_of
+from daemon.engine.health_probe import ProbeResult, probe, read_address
+from daemon.engine.labels import update_id_of
 from daemon.engine.recreate.capture import CannotRecreate, capture
 from daemon.engine.recreate.mounts import unprotected_paths, writable_volumes
 from portal.database import Database
@@ -36,7 +36,7 @@ _DELETED = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
+class AdoptOptions:
     """What the operator says of a container beyond its name; None leaves it to what is found.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Reach:
 
     port: int
     address: str
-    answer: Probe
+    answer: ProbeResult
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def adopt(
     *,
     node: str,
     org: str,
-    wishes: Wishes | None = None,
+    options: AdoptOptions | None = None,
     actor_id: str | None = None,
 ) -> Adoption:
     """Make an existing container the bot of an organization.
@@ -101,14 +101,14 @@ def adopt(
         ConflictError: the container cannot be managed, or is already.
         EngineUnreachable: the node does not answer.
     """
-    wishes = wishes or Wishes()
+    options = options or AdoptOptions()
     with database.reading() as session:
-        on = nodes.by_name(session, node)
-        bots.active_org(session, org)
+        on = nodes.get_by_name(session, node)
+        bots.require_active_org(session, org)
     with closing(connect(on)) as engine:
-        found, warnings = _look(engine, database, settings, container, on, wishes)
+        found, warnings = _look(engine, database, settings, container, on, options)
     with database.transaction() as session:
-        return Adoption(bots.adopt(session, org, found, actor_id=actor_id), warnings)
+        return Adoption(bots.add_adopted(session, org, found, actor=actor_id), warnings)
 
 
 def attach(database: Database, settings: Settings, name: str, container: str) -> Adoption:
@@ -128,9 +128,9 @@ def attach(database: Database, settings: Settings, name: str, container: str) ->
         EngineUnreachable: the node does not answer.
     """
     with database.reading() as session:
-        bot = lookup.bot(session, name)
+        bot = lookup.find_bot(session, name)
         node = bot.node
-    same = Wishes(
+    same = AdoptOptions(
         image=bot.image,
         name=bot.name,
         subdomain=bot.subdomain,
@@ -147,21 +147,26 @@ def attach(database: Database, settings: Settings, name: str, container: str) ->
                 )
             found, warnings = _look(engine, database, settings, container, node, same)
         with lease.transaction() as session:
-            return Adoption(bots.attach(session, bot.id, found), (*warnings, *_missing_data(bot, found)))
+            return Adoption(bots.attach_container(session, bot.id, found), (*warnings, *_missing_data(bot, found)))
 
 
 def _look(  # noqa: PLR0917 - what both ways in have at hand
-    engine: docker.APIClient, database: Database, settings: Settings, container: str, node: Node, wishes: Wishes
-) -> tuple[bots.Found, tuple[str, ...]]:
+    engine: docker.APIClient,
+    database: Database,
+    settings: Settings,
+    container: str,
+    node: Node,
+    options: AdoptOptions,
+) -> tuple[bots.FoundContainer, tuple[str, ...]]:
     """The container as the bot it would be, with what its operator should know."""
     saved = _capture(engine, node, container)
     inspect = saved["container"]
     with database.reading() as session:
         bots.require_unmanaged(session, node.id, inspect["Id"])
-    image = _image(saved, wishes)
+    image = _image(saved, options)
     Allowlist.parse(settings.fleet_image_allowlist).require(image)
-    reach = _reach(inspect, node, wishes)
-    found = _found(saved, node, wishes, image, reach)
+    reach = _reach(inspect, node, options)
+    found = _found(saved, node, options, image, reach)
     return found, tuple(_warnings(engine, found, reach.answer))
 
 
@@ -173,16 +178,16 @@ def _capture(engine: docker.APIClient, node: Node, container: str) -> dict[str, 
     except CannotRecreate as error:
         raise ConflictError(str(error)) from None
     inspect = saved["container"]
-    if update_of(containers.own_name(inspect)):
+    if update_id_of(containers.name_of_container(inspect)):
         raise ConflictError(f"{container} is a temporary container of an update; it cannot be adopted.")
     if not inspect["State"]["Running"]:
         raise ConflictError(f"{container} is not running, so its address is not known; start it first.")
     return saved
 
 
-def _image(saved: dict[str, Any], wishes: Wishes) -> Reference:
+def _image(saved: dict[str, Any], options: AdoptOptions) -> Reference:
     """The reference with a tag that the bot is to follow."""
-    text = wishes.image or str(saved["container"]["Config"]["Image"])
+    text = options.image or str(saved["container"]["Config"]["Image"])
     is_id = saved["image"]["Id"].removeprefix("sha256:").startswith(text.removeprefix("sha256:"))
     try:
         reference = None if is_id else parse_reference(text)
@@ -203,10 +208,10 @@ def _digest(saved: dict[str, Any], image: Reference) -> str | None:
     return next((reference.digest for reference in known if reference.name == image.name), None)
 
 
-def _reach(inspect: dict[str, Any], node: Node, wishes: Wishes) -> _Reach:
-    port = wishes.port or _likely_port(inspect)
+def _reach(inspect: dict[str, Any], node: Node, options: AdoptOptions) -> _Reach:
+    port = options.port or _likely_port(inspect)
     address = _address(inspect, node, port)
-    return _Reach(port, address, probe(address, wishes.health_path))
+    return _Reach(port, address, probe(address, options.health_path))
 
 
 def _likely_port(inspect: dict[str, Any]) -> int:
@@ -224,35 +229,37 @@ def _address(inspect: dict[str, Any], node: Node, port: int) -> str:
     address = read_address(inspect, node, port)
     if address is None:
         raise ConflictError(
-            f"Port {port} of {containers.own_name(inspect)} cannot be reached: it is not published, and it has no"
+            f"Port {port} of {containers.name_of_container(inspect)} cannot be reached: it is not published, and it has no"
             " address in a network of this machine. Publish the port (docker run -p), or say which is the bot's with"
             " --port."
         )
     return address
 
 
-def _found(saved: dict[str, Any], node: Node, wishes: Wishes, image: Reference, reach: _Reach) -> bots.Found:
+def _found(
+    saved: dict[str, Any], node: Node, options: AdoptOptions, image: Reference, reach: _Reach
+) -> bots.FoundContainer:
     inspect = saved["container"]
-    name = wishes.name or containers.own_name(inspect)
-    return bots.Found(
+    name = options.name or containers.name_of_container(inspect)
+    return bots.FoundContainer(
         node_id=node.id,
         container_id=inspect["Id"],
-        container_name=containers.own_name(inspect),
+        container_name=containers.name_of_container(inspect),
         name=name,
-        subdomain=wishes.subdomain or bots.subdomain_from(name),
+        subdomain=options.subdomain or bots.suggest_subdomain(name),
         image=image,
         digest=_digest(saved, image),
         address=reach.address,
         port=reach.port,
-        health_path=wishes.health_path,
+        health_path=options.health_path,
         spec=saved,
         unprotected=unprotected_paths(inspect),
-        channel=wishes.channel,
+        channel=options.channel,
         healthy=reach.answer.ok,
     )
 
 
-def _warnings(engine: docker.APIClient, found: bots.Found, answer: Probe) -> Iterator[str]:
+def _warnings(engine: docker.APIClient, found: bots.FoundContainer, answer: ProbeResult) -> Iterator[str]:
     if not answer.ok:
         yield f"Its health check http://{found.address}{found.health_path} says: {answer.detail}. Updates will fail."
     if found.digest is None:
@@ -263,7 +270,7 @@ def _warnings(engine: docker.APIClient, found: bots.Found, answer: Probe) -> Ite
         yield f"An update loses what was written inside the container at {_listed(own)}; use volumes for data."
 
 
-def _missing_data(bot: Bot, found: bots.Found) -> Iterator[str]:
+def _missing_data(bot: Bot, found: bots.FoundContainer) -> Iterator[str]:
     before, now = (
         {volume.name for volume in writable_volumes(spec["container"])} if spec else set()
         for spec in (bot.spec, found.spec)

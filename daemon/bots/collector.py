@@ -20,7 +20,7 @@ import docker
 from docker.errors import APIError, ImageNotFound
 
 from daemon.engine.client import connect
-from daemon.engine.labels import CHANGELOG_PREFIX, INSTALL_LABEL, is_helper, update_of
+from daemon.engine.labels import CHANGELOG_PREFIX, INSTALL_LABEL, is_helper, update_id_of
 from portal.database import Database
 from portal.models import Node, utcnow
 from portal.services.bots import leftovers
@@ -44,7 +44,7 @@ def collect_node(database: Database, node_id: str) -> list[str]:
     """
     with database.reading() as session:
         node = session.get(Node, node_id)
-        install = leftovers.install_id(session)
+        install = leftovers.find_install_id(session)
     if node is None or install is None:
         return []
     engine = connect(node)
@@ -52,7 +52,7 @@ def collect_node(database: Database, node_id: str) -> list[str]:
         containers = _leftovers(engine, database, node_id, install)
         removed = [name for name, container in containers if _remove(engine, name, container)]
         with database.reading() as session:
-            images = leftovers.images_over(session, node_id, utcnow() - _IMAGES_STAY)
+            images = leftovers.list_unneeded_images(session, node_id, utcnow() - _IMAGES_STAY)
         return removed + [image for image in images if _remove_image(engine, image)]
     finally:
         engine.close()
@@ -63,10 +63,10 @@ def _leftovers(engine: docker.APIClient, database: Database, node_id: str, insta
     made_by_us = engine.containers(all=True, filters={"label": f"{INSTALL_LABEL}={install}"})
     candidates = [(name, str(container["Id"])) for container in made_by_us for name in _temporary_names(container)]
     with database.reading() as session:
-        over = leftovers.updates_over(session, {str(update_of(name)) for name, _ in candidates})
-        of_bots = leftovers.containers_of_bots(session, node_id)
+        over = leftovers.list_cleaned_updates(session, {str(update_id_of(name)) for name, _ in candidates})
+        of_bots = leftovers.list_bot_containers(session, node_id)
     found = [
-        (name, container) for name, container in candidates if update_of(name) in over and container not in of_bots
+        (name, container) for name, container in candidates if update_id_of(name) in over and container not in of_bots
     ]
     return [*found, *_of_readings(made_by_us)]
 
@@ -81,7 +81,7 @@ def _of_readings(made_by_us: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
 
 def _temporary_names(container: dict[str, Any]) -> list[str]:
     names = (name.removeprefix("/") for name in container["Names"])
-    return [name for name in names if update_of(name)]
+    return [name for name in names if update_id_of(name)]
 
 
 def _remove(engine: docker.APIClient, name: str, container: str) -> bool:

@@ -18,7 +18,7 @@ from portal.services.bots.leases import BotBusy
 logger = logging.getLogger(__name__)
 
 
-def follow(database: Database, bot_id: str) -> None:
+def apply_desired_state(database: Database, bot_id: str) -> None:
     """Stop or start a bot's container if that is what is wanted and was not done yet.
 
     Each effect is made under the bot's lease and may be repeated, so a worker that dies leaves the matter to the
@@ -36,7 +36,7 @@ def follow(database: Database, bot_id: str) -> None:
 
 def _follow(database: Database, lease: BotLease, bot_id: str) -> None:
     with database.reading() as session:
-        wanted = desired_state.to_bring_about(session, bot_id)
+        wanted = desired_state.pending_change(session, bot_id)
         bot = session.get_one(Bot, bot_id)
         node = bot.node
     if wanted is None:
@@ -56,25 +56,25 @@ def _stop(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
     found = containers.inspect(engine, bot.container_id)
     if found is not None:
         with lease.transaction() as session:
-            desired_state.remember_policy(session, bot.id, found["HostConfig"].get("RestartPolicy") or NO_RESTART)
-        lease.still_mine()
+            desired_state.save_restart_policy(session, bot.id, found["HostConfig"].get("RestartPolicy") or NO_RESTART)
+        lease.renew_or_raise()
         # Or the engine would revive it when it is itself started again.
         containers.set_restart_policy(engine, found["Id"], NO_RESTART)
-        containers.stop(engine, found["Id"], lease.still_mine)
+        containers.stop(engine, found["Id"], lease.renew_or_raise)
     with lease.transaction() as session:
         state = BotState.STOPPED if found else BotState.MISSING
-        desired_state.brought_about(session, bot.id, DesiredState.STOPPED, state=state, detail=None, now=utcnow())
+        desired_state.record_applied(session, bot.id, DesiredState.STOPPED, state=state, detail=None, now=utcnow())
 
 
 def _start(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
     found = containers.inspect(engine, bot.container_id)
     if found is not None:
-        lease.still_mine()
+        lease.renew_or_raise()
         containers.start(engine, found["Id"])
         if bot.restart_policy is not None:
-            lease.still_mine()
+            lease.renew_or_raise()
             containers.set_restart_policy(engine, found["Id"], bot.restart_policy)
     # Whether it is well is for the next look at the node to say, which also reads its new address.
     state, detail = (BotState.UNKNOWN, "it was started") if found else (BotState.MISSING, "its container is gone")
     with lease.transaction() as session:
-        desired_state.brought_about(session, bot.id, DesiredState.RUNNING, state=state, detail=detail, now=utcnow())
+        desired_state.record_applied(session, bot.id, DesiredState.RUNNING, state=state, detail=detail, now=utcnow())

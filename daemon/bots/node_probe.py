@@ -12,12 +12,12 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine.client import EngineUnreachable, connect
-from daemon.engine.health_probe import probe_twice, read_address
+from daemon.engine.health_probe import probe_with_retry, read_address
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases
 from portal.services.bots import nodes, observations
-from portal.services.bots.observations import Sighting
+from portal.services.bots.observations import Observation
 
 _ENGINE_SECONDS = 10
 _LONGEST_LOOK = timedelta(minutes=2)
@@ -37,23 +37,23 @@ def probe_node(database: Database, node_id: str) -> None:
         if node is None:
             return
         look = leases.acquire(session, f"look-{node_id}", new_id(), _LONGEST_LOOK)
-        bots = observations.to_look_at(session, node_id)
+        bots = observations.list_observable(session, node_id)
     if look is None:
         return
     try:
         seen = _look_at_all(node, bots)
     except EngineUnreachable as error:
         with database.transaction() as session:
-            nodes.did_not_answer(session, node_id, str(error))
+            nodes.record_no_answer(session, node_id, str(error))
             leases.release(session, look)
         return
     with database.transaction() as session:
-        nodes.answered(session, node_id, utcnow())
-        observations.record(session, node_id, seen, utcnow())
+        nodes.record_answer(session, node_id, utcnow())
+        observations.record_observations(session, node_id, seen, utcnow())
         leases.release(session, look)
 
 
-def _look_at_all(node: Node, bots: Sequence[Bot]) -> list[Sighting]:
+def _look_at_all(node: Node, bots: Sequence[Bot]) -> list[Observation]:
     engine = connect(node, _ENGINE_SECONDS)
     try:
         with ThreadPoolExecutor(_SIDE_BY_SIDE) as pool:
@@ -62,8 +62,8 @@ def _look_at_all(node: Node, bots: Sequence[Bot]) -> list[Sighting]:
         engine.close()
 
 
-def _look(engine: docker.APIClient, node: Node, bot: Bot) -> Sighting:
-    saw = partial(Sighting, bot.id, str(bot.container_id))
+def _look(engine: docker.APIClient, node: Node, bot: Bot) -> Observation:
+    saw = partial(Observation, bot.id, str(bot.container_id))
     try:
         inspect: dict[str, Any] = engine.inspect_container(str(bot.container_id))
     except NotFound:
@@ -76,7 +76,7 @@ def _look(engine: docker.APIClient, node: Node, bot: Bot) -> Sighting:
     address = read_address(inspect, node, bot.port)
     if address is None:
         return saw(BotState.UNHEALTHY, f"port {bot.port} is not published and cannot be reached", None)
-    answer = probe_twice(address, bot.health_path)
+    answer = probe_with_retry(address, bot.health_path)
     if not answer.ok:
         return saw(BotState.UNHEALTHY, answer.detail, address)
     return saw(BotState.RUNNING, None, address)

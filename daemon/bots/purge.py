@@ -41,22 +41,22 @@ def purge(database: Database, settings: Settings, bot_id: str) -> None:
 
 def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str) -> None:
     with database.reading() as session:
-        if not purging.may_go(session, bot_id, utcnow()):
+        if not purging.is_purgeable(session, bot_id, utcnow()):
             return
         bot = session.get_one(Bot, bot_id)
         node = bot.node
-        left = [snapshot for snapshot, _ in snapshots.kept(session, bot_id)]
+        left = [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
     engine = connect(node)
     engine.timeout = CALL_SECONDS
     try:
         volumes = _remove_container(engine, lease, bot)
         kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
         for snapshot in left:
-            deletion.remove(engine, settings, lease, snapshot, bot)
+            deletion.remove_archive(engine, settings, lease, snapshot, bot)
     finally:
         engine.close()
     with lease.transaction() as session:
-        purging.gone(session, bot_id, kept)
+        purging.mark_purged(session, bot_id, kept)
 
 
 def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> Iterable[str]:
@@ -64,18 +64,18 @@ def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> It
     if found is None:
         return bot.volumes_to_remove or []
     # Somebody may have started it by hand.
-    containers.stop(engine, found["Id"], lease.still_mine)
+    containers.stop(engine, found["Id"], lease.renew_or_raise)
     volumes = [volume.name for volume in writable_volumes(found)]
     with lease.transaction() as session:
-        purging.remember_volumes(session, bot.id, volumes)
-    lease.still_mine()
+        purging.record_volumes(session, bot.id, volumes)
+    lease.renew_or_raise()
     containers.remove(engine, found["Id"], with_fresh_volumes=False)
     return volumes
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
     """Whether the volume is gone; the engine itself refuses while another container uses it."""
-    lease.still_mine()
+    lease.renew_or_raise()
     try:
         engine.remove_volume(name)
     except NotFound:

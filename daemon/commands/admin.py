@@ -7,7 +7,7 @@ from typing import TextIO
 
 import click
 
-from daemon.context import current
+from daemon.context import current_context
 from portal.password_hashing import hash_password
 from portal.rules import password_policy
 from portal.services.accounts import accounts
@@ -31,9 +31,9 @@ def create(email: str, name: str, password_file: TextIO | None) -> None:
 
     The password is asked for twice at a terminal and read from standard input otherwise.
     """
-    password = _read_password(password_file, current().settings.product_name, email, name)
+    password = _read_password(password_file, current_context().settings.product_name, email, name)
     hashed = hash_password(password)
-    with current().database.transaction() as session:
+    with current_context().database.transaction() as session:
         user = accounts.create_operator(session, email, name, hashed)
     click.echo(f"{user.email} can sign in as an operator now.")
 
@@ -43,6 +43,6 @@ def _read_password(file: TextIO | None, *names: str) -> str:
         password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = (file or sys.stdin).readline().rstrip("\r\n")
-    if problem := password_policy.problem_of(password, names=names):
+    if problem := password_policy.find_problem(password, names=names):
         raise click.UsageError(problem)
     return password

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import click
 
-from daemon.bots.adopt import Adoption, Wishes
+from daemon.bots.adopt import Adoption, AdoptOptions
 from daemon.bots.adopt import adopt as adopt_container
 from daemon.bots.adopt import attach as attach_container
 from daemon.commands.output import digest, table
 from daemon.commands.rollouts import follow
-from daemon.context import current
+from daemon.context import current_context
 from portal.models import Channel, Trigger
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.bots import attention, bot_list
-from portal.services.bots.bot_list import Line
+from portal.services.bots.bot_list import BotRow
 from portal.services.releases import releases
 from portal.services.rollouts import rollouts
 from portal.services.rollouts.rollouts import NothingToDoError
@@ -30,9 +30,9 @@ def bots() -> None:
 def list_(search: str) -> None:
     """Show the bots, what they run and whether they are behind."""
     headers = ("ID", "BOT", "SUBDOMAIN", "ORG", "NODE", "STATE", "RUNS", "BEHIND", "IMAGE")
-    with current().database.reading() as session:
-        first = bot_list.search(session, search)
-        pages = [first, *(bot_list.search(session, search, page=page) for page in range(2, first.pages + 1))]
+    with current_context().database.reading() as session:
+        first = bot_list.search_bots(session, search)
+        pages = [first, *(bot_list.search_bots(session, search, page=page) for page in range(2, first.pages + 1))]
         table(headers, [_row(line) for page in pages for line in page.lines])
 
 
@@ -52,16 +52,16 @@ def list_(search: str) -> None:
     show_default=True,
     help="How often its image is polled, and whether it goes first.",
 )
-def adopt(container: str, org: str, node: str, channel: str, **wishes: str | int | None) -> None:
+def adopt(container: str, org: str, node: str, channel: str, **options: str | int | None) -> None:
     """Take the existing CONTAINER (name or id) under management, without touching it."""
-    context = current()
+    context = current_context()
     adoption = adopt_container(
         context.database,
         context.settings,
         container,
         node=node,
         org=org,
-        wishes=Wishes(channel=Channel(channel), **wishes),  # type: ignore[arg-type]
+        options=AdoptOptions(channel=Channel(channel), **options),  # type: ignore[arg-type]
     )
     _warn(adoption)
     click.echo(f"{adoption.bot.name} is a bot of {org} now; its id is {adoption.bot.id}.")
@@ -75,7 +75,7 @@ def attach(bot: str, container: str) -> None:
 
     It runs on the bot's node, with the bot's volumes; nothing is done to it.
     """
-    context = current()
+    context = current_context()
     attached = attach_container(context.database, context.settings, bot, container)
     _warn(attached)
     click.echo(f"{attached.bot.name} goes on in the container {attached.bot.container_name}.")
@@ -86,10 +86,10 @@ def attach(bot: str, container: str) -> None:
 @click.option("--follow", "following", is_flag=True, help="Wait and show the progress until it ended.")
 def update(bot: str, following: bool) -> None:
     """Update BOT (id, subdomain or name) to the release its image points at, whatever the hour."""
-    context = current()
+    context = current_context()
     with context.database.transaction() as session:
-        row = lookup.bot(session, bot)
-        target = releases.target(session, row.image)
+        row = lookup.find_bot(session, bot)
+        target = releases.find_target(session, row.image)
         if target is None:
             raise NothingToDoError(f"No release is known for {row.image}, or the newest is quarantined.")
         allowlist = Allowlist.parse(context.settings.fleet_image_allowlist)
@@ -109,9 +109,9 @@ def clear(bot: str, reason: str) -> None:
 
     Nothing else happens to it: a rollback that failed is not carried on, and its archives stay.
     """
-    with current().database.transaction() as session:
-        row = lookup.bot(session, bot)
-        attention.clear(session, row, reason, None)
+    with current_context().database.transaction() as session:
+        row = lookup.find_bot(session, bot)
+        attention.clear_attention(session, row, reason, None)
     click.echo(f"{row.name} takes part in updates again.")
 
 
@@ -120,7 +120,7 @@ def _warn(adoption: Adoption) -> None:
         click.echo(f"Note: {warning}", err=True)
 
 
-def _row(line: Line) -> tuple[object, ...]:
+def _row(line: BotRow) -> tuple[object, ...]:
     bot = line.bot
     runs = line.runs.version if line.runs else digest(bot.current_digest)
     state = "needs attention" if bot.needs_attention else bot.state

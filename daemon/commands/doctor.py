@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from daemon.context import current
-from daemon.doctor import examine
+from daemon.context import current_context
+from daemon.doctor import run_checks
 
 
 @click.command()
@@ -15,7 +15,7 @@ def doctor() -> None:
     The exit code is 1 when something is wrong.
     """
     well = True
-    for finding in examine(current()):
+    for finding in run_checks(current_context()):
         click.echo(f"{'ok   ' if finding.well else 'WRONG'}  {finding.subject}: {finding.detail}")
         well = well and finding.well
     if not well:

@@ -9,11 +9,11 @@ from dataclasses import replace
 import click
 
 from daemon.commands.output import table
-from daemon.context import current
+from daemon.context import current_context
 from daemon.engine.client import connect
 from portal.models import Node
 from portal.services.bots import nodes as service
-from portal.services.bots.nodes import NewNode
+from portal.services.bots.nodes import NodeSpec
 
 
 @click.group()
@@ -24,12 +24,12 @@ def nodes() -> None:
 @nodes.command("list")
 def list_() -> None:
     """Show all nodes, whether they answer, and what was wrong last."""
-    with current().database.reading() as session:
+    with current_context().database.reading() as session:
         table(
             ("NAME", "STATE", "ENGINE", "PLATFORM", "LAST SEEN", "LAST ERROR"),
             [
                 (node.name, node.state, node.docker_url, node.platform, node.last_seen_at, node.last_error)
-                for node in service.every(session)
+                for node in service.list_nodes(session)
             ],
         )
 
@@ -47,7 +47,7 @@ def add(name: str, docker_url: str, snapshot_dir: str, bot_host: str, ports: str
     """Take a Docker engine into the fleet as NAME. The engine must answer, for it tells its platform."""
     first, last = _range(ports)
     tls = {key.removeprefix("tls_"): path for key, path in tls_paths.items() if path} or None
-    node = NewNode(
+    node = NodeSpec(
         name=name,
         docker_url=docker_url,
         snapshot_dir=snapshot_dir,
@@ -56,10 +56,10 @@ def add(name: str, docker_url: str, snapshot_dir: str, bot_host: str, ports: str
         port_last=last,
         tls=tls,
     )
-    service.check(node)
+    service.validate_spec(node)
     platform, engine_id = _identity(node)
-    with current().database.transaction() as session:
-        service.add(session, replace(node, platform=platform, engine_id=engine_id))
+    with current_context().database.transaction() as session:
+        service.add_node(session, replace(node, platform=platform, engine_id=engine_id))
     click.echo(f"Node {name} ({platform}) belongs to the fleet now.")
 
 
@@ -67,8 +67,8 @@ def add(name: str, docker_url: str, snapshot_dir: str, bot_host: str, ports: str
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the node NAME. No bot may be on it; its Docker engine is left as it is."""
-    with current().database.transaction() as session:
-        service.remove(session, service.by_name(session, name))
+    with current_context().database.transaction() as session:
+        service.remove_node(session, service.get_by_name(session, name))
     click.echo(f"Node {name} does not belong to the fleet any more.")
 
 
@@ -79,7 +79,7 @@ def _range(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _identity(new: NewNode) -> tuple[str, str | None]:
+def _identity(new: NodeSpec) -> tuple[str, str | None]:
     """The engine's platform, and what it calls itself."""
     with closing(connect(Node(name=new.name, docker_url=new.docker_url, tls=new.tls))) as engine:
         version, info = engine.version(), engine.info()

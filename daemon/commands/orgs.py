@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from daemon.commands.output import table
-from daemon.context import current
+from daemon.context import current_context
 from portal.models import TenantMode, utcnow
-from portal.queue import enqueue, updates_of
+from portal.queue import JobName, enqueue, updates_queue_name
 from portal.services.orgs import creation, org_deletion, org_list, update_preferences
-from portal.services.orgs.org_list import Line
+from portal.services.orgs.org_list import OrgRow
 
 
 @click.group()
@@ -21,9 +21,9 @@ def orgs() -> None:
 def list_() -> None:
     """Show all organizations but those that are gone for good, and how they are updated."""
     headers = ("SLUG", "NAME", "OWNER", "STATE", "PEOPLE", "BOTS", "UPDATES", "SINCE")
-    with current().database.reading() as session:
-        first = org_list.search(session)
-        others = (org_list.search(session, page=page) for page in range(2, first.pages + 1))
+    with current_context().database.reading() as session:
+        first = org_list.search_orgs(session)
+        others = (org_list.search_orgs(session, page=page) for page in range(2, first.pages + 1))
         table(headers, [_row(line) for page in (first, *others) for line in page.lines])
 
 
@@ -33,8 +33,8 @@ def list_() -> None:
 @click.option("--owner", required=True, help="Email address of the person who owns it.")
 def create(slug: str, name: str, owner: str) -> None:
     """Make an organization whose pages are found under SLUG."""
-    with current().database.transaction() as session:
-        org = creation.found(session, slug, name, owner)
+    with current_context().database.transaction() as session:
+        org = creation.create_org_for_email(session, slug, name, owner)
     click.echo(f"Organization {org.slug} belongs to {owner} now.")
 
 
@@ -42,12 +42,12 @@ def create(slug: str, name: str, owner: str) -> None:
 @click.argument("slug")
 def restore(slug: str) -> None:
     """Take the deletion of the organization SLUG back, while it can be; its bots start again."""
-    context = current()
+    context = current_context()
     with context.database.transaction() as session:
-        org = org_list.with_slug(session, slug)
-        bots = org_deletion.restore_as_provider(session, org, actor=None, now=utcnow())
+        org = org_list.get_by_slug(session, slug)
+        bots = org_deletion.restore_as_operator(session, org, actor=None, now=utcnow())
     for bot in bots:
-        enqueue(context.redis, "daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
+        enqueue(context.redis, JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))
     click.echo(f"Organization {slug} is restored; its bots start again.")
 
 
@@ -65,17 +65,17 @@ def override(slug: str, mode: str | None, hour: int | None, lift: bool) -> None:
     """
     if lift == (mode is not None) or (lift and hour is not None):
         raise click.UsageError("Give either --mode, with or without --hour, or --lift.")
-    with current().database.transaction() as session:
-        org = org_list.with_slug(session, slug)
+    with current_context().database.transaction() as session:
+        org = org_list.get_by_slug(session, slug)
         if mode is None:
             update_preferences.lift_override(session, org, None)
         else:
-            kept = update_preferences.preferences(session, org).hour_utc
-            update_preferences.override(session, org, TenantMode(mode), kept if hour is None else hour, None)
+            kept = update_preferences.get_preferences(session, org).hour_utc
+            update_preferences.set_override(session, org, TenantMode(mode), kept if hour is None else hour, None)
     click.echo(f"Operators decide about updates of {slug} now." if mode else f"{slug} decides about updates again.")
 
 
-def _row(line: Line) -> tuple[object, ...]:
+def _row(line: OrgRow) -> tuple[object, ...]:
     org, wish = line.org, line.preferences
     updates = f"auto at {wish.hour_utc:02}:00" if wish.mode is TenantMode.AUTO else "manual"
     if wish.overridden_by_operator:

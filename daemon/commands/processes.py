@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daemon import embedded_redis
-from daemon.context import current
+from daemon.context import current_context
 from daemon.scheduler import Scheduler
 from daemon.worker import Supervisor
 from portal import logs
@@ -18,7 +18,7 @@ def worker() -> None:
     Starts WORKER_PROCESSES processes; the first never updates bots, so that a long update holds up nothing else.
     SIGTERM lets running jobs finish for a minute; what is cut off then, another worker takes over.
     """
-    context = current()
+    context = current_context()
     logs.configure(context.settings)
     Supervisor(context).run()
 
@@ -29,7 +29,7 @@ def scheduler() -> None:
 
     Run as many as you like: one leads, the others take over within seconds when it dies.
     """
-    context = current()
+    context = current_context()
     logs.configure(context.settings)
     Scheduler(context).run()
 
@@ -41,4 +41,4 @@ def redis() -> None:
     It listens on a socket in DATA_DIR, where all processes look for it while REDIS_URL is unset. With REDIS_URL it
     does nothing until it is ended.
     """
-    embedded_redis.serve(current().settings)
+    embedded_redis.run_server(current_context().settings)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from daemon.commands.output import digest, table
-from daemon.context import current
+from daemon.context import current_context
 from portal.models import utcnow
-from portal.queue import enqueue
+from portal.queue import JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.releases import polling, release_list
@@ -22,7 +22,7 @@ def releases() -> None:
 @releases.command("list")
 def list_() -> None:
     """Show the latest releases, and the images with what went wrong when they were polled."""
-    with current().database.reading() as session:
+    with current_context().database.reading() as session:
         table(
             ("ID", "VERSION", "DIGEST", "TAGS", "BOTS", "FIRST SEEN", "QUARANTINED"),
             [
@@ -35,7 +35,7 @@ def list_() -> None:
                     line.release.first_seen_at,
                     line.release.quarantine_reason,
                 )
-                for line in release_list.releases(session)
+                for line in release_list.list_releases(session)
             ],
         )
         click.echo()
@@ -43,7 +43,7 @@ def list_() -> None:
             ("IMAGE", "BOTS", "LAST CHECKED", "LAST ERROR"),
             [
                 (line.row.image, line.bots, line.row.last_checked_at, line.row.last_error)
-                for line in release_list.images(session)
+                for line in release_list.list_images(session)
             ],
         )
 
@@ -55,15 +55,15 @@ def check(image: str) -> None:
 
     With repository@sha256:... that digest is looked up and becomes a release.
     """
-    context = current()
-    reference = lookup.reference(image)
-    service.require_allowed(Allowlist.parse(context.settings.fleet_image_allowlist), str(reference))
+    context = current_context()
+    reference = lookup.parse_image(image)
+    service.require_allowed_image(Allowlist.parse(context.settings.fleet_image_allowlist), str(reference))
     with context.database.transaction() as session:
         if reference.digest is None:
             row = polling.check_now(session, str(reference), utcnow())
         else:
-            row = polling.ask_for_digest(session, image, utcnow())
-    enqueue(context.redis, "daemon.jobs.poll_image", row.image)
+            row = polling.request_digest(session, image, utcnow())
+    enqueue(context.redis, JobName.POLL_IMAGE, row.image)
     click.echo(f"A worker asks the registry for {row.image} now; `flotilla releases list` shows the answer.")
 
 
@@ -72,8 +72,8 @@ def check(image: str) -> None:
 @click.option("--reason", required=True, help="Why it is bad, in words that people will read.")
 def quarantine(release: str, reason: str) -> None:
     """Make sure that nobody rolls RELEASE (id, digest or version) out until that is lifted."""
-    with current().database.transaction() as session:
-        row = lookup.release(session, release)
+    with current_context().database.transaction() as session:
+        row = lookup.find_release(session, release)
         service.quarantine(session, row, reason, None)
     click.echo(f"Release {row.version} is quarantined: {row.quarantine_reason}")
 
@@ -83,7 +83,7 @@ def quarantine(release: str, reason: str) -> None:
 @click.option("--reason", required=True, help="Why it may run again, in words that people will read.")
 def lift(release: str, reason: str) -> None:
     """Allow the quarantined RELEASE (id, digest or version) again."""
-    with current().database.transaction() as session:
-        row = lookup.release(session, release)
-        service.lift(session, row, reason, None)
+    with current_context().database.transaction() as session:
+        row = lookup.find_release(session, release)
+        service.lift_quarantine(session, row, reason, None)
     click.echo(f"Release {row.version} may be rolled out again.")

@@ -9,12 +9,12 @@ import click
 from sqlalchemy.orm import Session
 
 from daemon.commands.output import as_json, digest, table
-from daemon.context import current
+from daemon.context import current_context
 from portal.database import Database
 from portal.models import Audience, Rollout, RolloutState, StrategyName, UpdateState
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
-from portal.services.rollouts import progress
+from portal.services.rollouts import progress, selection, transitions
 from portal.services.rollouts import rollouts as service
 
 _LOOKS_EVERY_SECONDS = 0.5
@@ -62,19 +62,21 @@ def start(
     """
     if names and everybody:
         raise click.UsageError("Choose --all or --bot, not both.")
-    context = current()
+    context = current_context()
     with context.database.transaction() as session:
-        found = lookup.wanted(session, wanted)
-        wish = service.Wish(
+        found = lookup.find_rollout_target(session, wanted)
+        rollout_request = selection.RolloutRequest(
             release=found.release,
             strategy=StrategyName(strategy),
             parameters={name: value for name, value in parameters.items() if value is not None},
             audience=Audience.NAMED if names else Audience.ALL if everybody else Audience.AUTOMATIC,
-            bots=[lookup.bot(session, name) for name in names],
+            bots=[lookup.find_bot(session, name) for name in names],
             image=found.image,
             ignore_windows=ignore_windows,
         )
-        rollout = service.start(session, Allowlist.parse(context.settings.fleet_image_allowlist), wish, actor=None)
+        rollout = service.start_rollout(
+            session, Allowlist.parse(context.settings.fleet_image_allowlist), rollout_request, actor=None
+        )
         described = _described(session, rollout)
     if json_:
         as_json(described)
@@ -89,8 +91,8 @@ def start(
 @click.option("--reason", default="", help="Why, in words that people will read.")
 def pause(rollout_id: str, reason: str) -> None:
     """Start no further bot; those in flight finish."""
-    with current().database.transaction() as session:
-        service.pause(session, service.get(session, rollout_id), reason, None)
+    with current_context().database.transaction() as session:
+        transitions.pause_rollout(session, service.get_rollout(session, rollout_id), reason, None)
     click.echo(f"Rollout {rollout_id} is paused.")
 
 
@@ -98,8 +100,8 @@ def pause(rollout_id: str, reason: str) -> None:
 @click.argument("rollout_id", metavar="ROLLOUT")
 def resume(rollout_id: str) -> None:
     """Go on with a paused rollout."""
-    with current().database.transaction() as session:
-        service.resume(session, service.get(session, rollout_id), None)
+    with current_context().database.transaction() as session:
+        transitions.resume_rollout(session, service.get_rollout(session, rollout_id), None)
     click.echo(f"Rollout {rollout_id} goes on.")
 
 
@@ -109,8 +111,10 @@ def resume(rollout_id: str) -> None:
 @click.option("--quarantine", is_flag=True, help="Make sure as well that nobody rolls this release out again.")
 def abort(rollout_id: str, reason: str, quarantine: bool) -> None:
     """End a rollout for good: what has not begun is skipped, bots in flight finish."""
-    with current().database.transaction() as session:
-        service.abort(session, service.get(session, rollout_id), reason, None, quarantine=quarantine)
+    with current_context().database.transaction() as session:
+        transitions.abort_rollout(
+            session, service.get_rollout(session, rollout_id), reason, None, quarantine=quarantine
+        )
     click.echo(f"Rollout {rollout_id} is aborted.")
 
 
@@ -123,7 +127,7 @@ def status(rollout_id: str | None, following: bool, json_: bool) -> None:
 
     With --follow the exit code is 1 when a bot could not be updated or the rollout was aborted.
     """
-    database = current().database
+    database = current_context().database
     if following:
         if rollout_id is None:
             raise click.UsageError("Name the rollout to follow.")
@@ -131,12 +135,12 @@ def status(rollout_id: str | None, following: bool, json_: bool) -> None:
         return
     with database.reading() as session:
         if rollout_id is None:
-            found = [_described(session, rollout) for rollout in service.list_recent(session)]
+            found = [_described(session, rollout) for rollout in service.list_recent_rollouts(session)]
             as_json(found) if json_ else _print_list(found)
         elif json_:
-            as_json(_described(session, service.get(session, rollout_id)))
+            as_json(_described(session, service.get_rollout(session, rollout_id)))
         else:
-            _print_one(session, service.get(session, rollout_id))
+            _print_one(session, service.get_rollout(session, rollout_id))
 
 
 def follow(database: Database, rollout_id: str) -> None:
@@ -148,8 +152,8 @@ def follow(database: Database, rollout_id: str) -> None:
     last = ""
     while True:
         with database.reading() as session:
-            rollout = service.get(session, rollout_id)
-            summary = progress.summary(session, rollout)
+            rollout = service.get_rollout(session, rollout_id)
+            summary = progress.summarize(session, rollout)
             line = f"{rollout.state}: {'; '.join((summary.words, *summary.waits))}"
             reason = rollout.reason
         if line != last:
@@ -165,7 +169,7 @@ def follow(database: Database, rollout_id: str) -> None:
 
 
 def _described(session: Session, rollout: Rollout) -> dict[str, Any]:
-    summary = progress.summary(session, rollout)
+    summary = progress.summarize(session, rollout)
     return {
         "id": rollout.id,
         "state": rollout.state,
@@ -189,7 +193,7 @@ def _print_list(found: list[dict[str, Any]]) -> None:
 
 
 def _print_one(session: Session, rollout: Rollout) -> None:
-    summary = progress.summary(session, rollout)
+    summary = progress.summarize(session, rollout)
     click.echo(f"{rollout.release.image} to {rollout.release.version} ({digest(rollout.release.digest)})")
     click.echo(f"{rollout.state}: {summary.words}")
     for words in (*summary.waits, rollout.reason):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from daemon.commands.output import table
-from daemon.context import current
+from daemon.context import current_context
 from daemon.snapshots import deletion
 from portal.models import Bot, Snapshot
 from portal.services.bots import snapshots as service
@@ -22,8 +22,8 @@ def snapshots() -> None:
 @snapshots.command("list")
 def list_() -> None:
     """Show every archive, whose it is and where."""
-    with current().database.reading() as session:
-        rows = [_row(snapshot, bot) for snapshot, bot in service.kept(session)]
+    with current_context().database.reading() as session:
+        rows = [_row(snapshot, bot) for snapshot, bot in service.list_kept(session)]
     table(("ID", "BOT", "ORG", "NODE", "VOLUME", "STATE", "BYTES", "TAKEN", "ARCHIVE"), rows)
 
 
@@ -31,9 +31,9 @@ def list_() -> None:
 @click.argument("snapshot_ids", metavar="SNAPSHOT...", nargs=-1, required=True)
 def delete(snapshot_ids: tuple[str, ...]) -> None:
     """Delete archives from their nodes' disks, for good. Refused while an update or a person may need them."""
-    context = current()
+    context = current_context()
     for snapshot_id in snapshot_ids:
-        row = deletion.delete(context.database, context.settings, snapshot_id)
+        row = deletion.delete_snapshot(context.database, context.settings, snapshot_id)
         click.echo(f"{row.archive} is deleted.")
 
 

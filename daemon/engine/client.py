@@ -21,7 +21,7 @@ from docker.errors import (
 from docker.tls import TLSConfig
 from docker.utils import version_lt
 
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 from portal.models.node import Node
 
 CONNECT_SECONDS = 5  # a node that is gone says nothing, and whoever asks holds up others meanwhile
@@ -38,13 +38,13 @@ _BROKEN_CONNECTION = (
 )
 
 
-class EngineUnreachable(UpdateFailed):
+class EngineUnreachable(OperationFailed):
     """The engine does not answer, or stopped answering in the middle; what was asked may still happen."""
 
     transient = True
 
 
-class PullFailed(UpdateFailed):
+class PullFailed(OperationFailed):
     """The engine could not pull an image; transient unless the registry refused or has no such image."""
 
 

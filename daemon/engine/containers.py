@@ -13,7 +13,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine.labels import UPDATE_LABEL
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 
 # Its own policy could start a container that only waits to take over, whenever the engine restarts.
 NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
@@ -46,7 +46,7 @@ def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any
     return found
 
 
-def own_name(inspect: dict[str, Any]) -> str:
+def name_of_container(inspect: dict[str, Any]) -> str:
     """The name of a container, from the engine's description of it."""
     return str(inspect["Name"]).removeprefix("/")
 
@@ -56,7 +56,7 @@ def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict
     engine.update_container(container_id, restart_policy=cast("Any", policy or NO_RESTART))
 
 
-def stop(engine: docker.APIClient, container_id: str, still_mine: Callable[[], object]) -> None:
+def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[], object]) -> None:
     """Stop a container by its own signal and grace, then by force.
 
     The signal is sent and the end awaited by looking, so no call to the engine lasts long, and whoever takes over
@@ -65,7 +65,7 @@ def stop(engine: docker.APIClient, container_id: str, still_mine: Callable[[], o
     Args:
         engine: the node's engine.
         container_id: the container; one that is not running, or gone, is fine.
-        still_mine: called before each effect and while waiting; raises when this worker may not go on.
+        renew_or_raise: called before each effect and while waiting; raises when this worker may not go on.
 
     Raises:
         UpdateFailed: it is still running after it was killed.
@@ -79,11 +79,13 @@ def stop(engine: docker.APIClient, container_id: str, still_mine: Callable[[], o
         (signal, _DEFAULT_GRACE_SECONDS if grace is None else grace),
         ("SIGKILL", _KILL_SECONDS),
     ):
-        still_mine()
+        renew_or_raise()
         _signal(engine, container_id, sent)
-        if _ends_within(engine, container_id, seconds, still_mine):
+        if _ends_within(engine, container_id, seconds, renew_or_raise):
             return
-    raise UpdateFailed(f"the container {container_id[:12]} does not stop, not even when killed; look at the engine")
+    raise OperationFailed(
+        f"the container {container_id[:12]} does not stop, not even when killed; look at the engine"
+    )
 
 
 def start(engine: docker.APIClient, container_id: str) -> None:
@@ -94,7 +96,7 @@ def start(engine: docker.APIClient, container_id: str) -> None:
 def rename(engine: docker.APIClient, container_id: str, name: str) -> None:
     """Give the container this name."""
     found: dict[str, Any] = engine.inspect_container(container_id)
-    if own_name(found) != name:
+    if name_of_container(found) != name:
         engine.rename(container_id, name)
 
 
@@ -146,7 +148,7 @@ def _signal(engine: docker.APIClient, container_id: str, signal: str) -> None:
 
 
 def _ends_within(
-    engine: docker.APIClient, container_id: str, seconds: float, still_mine: Callable[[], object]
+    engine: docker.APIClient, container_id: str, seconds: float, renew_or_raise: Callable[[], object]
 ) -> bool:
     deadline = time.monotonic() + seconds
     checked = time.monotonic()
@@ -157,6 +159,6 @@ def _ends_within(
         if time.monotonic() >= deadline:
             return False
         if time.monotonic() - checked > 1:
-            still_mine()
+            renew_or_raise()
             checked = time.monotonic()
         time.sleep(_POLL_SECONDS)

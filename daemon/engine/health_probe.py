@@ -26,7 +26,7 @@ _NEEDED_IN_A_ROW = 2
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """One question and its answer.
 
     Attributes:
@@ -39,7 +39,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Health:
+class HealthResult:
     """What became of a container that was to become healthy.
 
     Attributes:
@@ -53,7 +53,7 @@ class Health:
     address: str | None
 
 
-def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> Probe:
+def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> ProbeResult:
     """Ask a bot how it is: one GET that follows no redirect, uses no proxy and reads at most 64 KB.
 
     Args:
@@ -64,11 +64,11 @@ def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> Probe:
     started = time.monotonic()
     answer = _ask(address, path, seconds)
     if not answer.ok and time.monotonic() - started >= seconds:
-        return Probe(ok=False, detail=f"no whole answer within {seconds:g} seconds")
+        return ProbeResult(ok=False, detail=f"no whole answer within {seconds:g} seconds")
     return answer
 
 
-def probe_twice(address: str, path: str) -> Probe:
+def probe_with_retry(address: str, path: str) -> ProbeResult:
     """Ask a bot at work how it is, and once more if it does not answer well.
 
     One lost answer is no illness, and being called ill has consequences during a rollout.
@@ -113,8 +113,8 @@ def wait_until_healthy(
     *,
     timeout: float,
     interval: float,
-    still_mine: Callable[[], object],
-) -> Health:
+    renew_or_raise: Callable[[], object],
+) -> HealthResult:
     """Wait until a container that was just started answers well twice running.
 
     Probes come quickly at first, then at the interval. A container that exits, restarts or is started by somebody
@@ -128,27 +128,33 @@ def wait_until_healthy(
         path: of the health check.
         timeout: seconds until it is given up.
         interval: seconds between two probes.
-        still_mine: called before each probe; raises when this worker may not go on.
+        renew_or_raise: called before each probe; raises when this worker may not go on.
     """
     deadline = time.monotonic() + timeout
     first = _Start.of(engine, container_id)
-    last = Probe(ok=False, detail="it was never asked")
+    last = ProbeResult(ok=False, detail="it was never asked")
     address = None
     in_a_row = 0
     pauses = _pauses(interval)
     while time.monotonic() < deadline:
-        still_mine()
+        renew_or_raise()
         current = _Start.of(engine, container_id)
         if trouble := first.trouble(current):
-            return Health(healthy=False, reason=trouble, address=address)
+            return HealthResult(healthy=False, reason=trouble, address=address)
         if in_a_row == _NEEDED_IN_A_ROW:
-            return Health(healthy=True, reason=last.detail, address=address)
+            return HealthResult(healthy=True, reason=last.detail, address=address)
         address = read_address(current.inspect, node, port)
-        last = probe(address, path) if address else Probe(ok=False, detail=f"port {port} cannot be reached from here")
+        last = (
+            probe(address, path)
+            if address
+            else ProbeResult(ok=False, detail=f"port {port} cannot be reached from here")
+        )
         in_a_row = in_a_row + 1 if last.ok else 0
         if in_a_row < _NEEDED_IN_A_ROW:  # else only look once more whether it is still the same container
             time.sleep(min(next(pauses), max(0.0, deadline - time.monotonic())))
-    return Health(healthy=False, reason=f"not healthy within {timeout:g} seconds: {last.detail}", address=address)
+    return HealthResult(
+        healthy=False, reason=f"not healthy within {timeout:g} seconds: {last.detail}", address=address
+    )
 
 
 @dataclass(frozen=True)
@@ -186,7 +192,7 @@ def _pauses(interval: float) -> Iterator[float]:
         pause *= 2
 
 
-def _ask(address: str, path: str, seconds: float) -> Probe:
+def _ask(address: str, path: str, seconds: float) -> ProbeResult:
     parts = urlsplit(f"//{address}")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
@@ -196,24 +202,24 @@ def _ask(address: str, path: str, seconds: float) -> Probe:
             response = connection.getresponse()
             return _judge(response.status, response.read(_MOST_BYTES + 1))
     except (OSError, http.client.HTTPException) as error:
-        return Probe(ok=False, detail=f"no answer: {_words(error)}")
+        return ProbeResult(ok=False, detail=f"no answer: {_words(error)}")
     finally:
         connection.close()
 
 
-def _judge(status: int, body: bytes) -> Probe:
+def _judge(status: int, body: bytes) -> ProbeResult:
     if status != http.HTTPStatus.OK:
-        return Probe(ok=False, detail=f"answered {status}")
+        return ProbeResult(ok=False, detail=f"answered {status}")
     if len(body) > _MOST_BYTES:
-        return Probe(ok=False, detail="answered more than 64 KB")
+        return ProbeResult(ok=False, detail="answered more than 64 KB")
     try:
         answer = json.loads(body)
     except ValueError:
-        return Probe(ok=False, detail="answered 200, but not with JSON")
+        return ProbeResult(ok=False, detail="answered 200, but not with JSON")
     said = answer.get("status") if isinstance(answer, dict) else None
     if said == "ok":
-        return Probe(ok=True, detail="ok")
-    return Probe(ok=False, detail=f"answered 200 with status {str(said)[:100]!r} instead of 'ok'")
+        return ProbeResult(ok=True, detail="ok")
+    return ProbeResult(ok=False, detail=f"answered 200 with status {str(said)[:100]!r} instead of 'ok'")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ CHANGELOG_PREFIX = "flotilla-changelog-"
 _CONTAINERS_OF_BOTS = frozenset({"new", "old"})
 
 
-def name_of(update_id: str, role: str) -> str:
+def container_name(update_id: str, role: str) -> str:
     """The fixed name under which an update, and whoever takes it over, knows one of its containers.
 
     Args:
@@ -26,7 +26,7 @@ def name_of(update_id: str, role: str) -> str:
     return f"flotilla-{update_id}-{role}"
 
 
-def update_of(name: str) -> str | None:
+def update_id_of(name: str) -> str | None:
     """The update that a temporary or helper name belongs to; None for any other name."""
     match = _NAME.fullmatch(name)
     return match["update"] if match else None

@@ -8,63 +8,63 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from daemon.mail.emails import Composer, Desk, Letter, NoReason
+from daemon.mail.emails import Composer, Email, EmailContext, Obsolete
 from portal.models import OneTimeToken, User
 from portal.tokens import derived_token, fingerprint
 
 
-def _signup(desk: Desk) -> Letter:
-    token = _token(desk)
-    product = desk.settings.product_name
-    if _account(desk, token) is None:
-        facts = {"link": desk.link(f"/signup/{_secret(desk, token)}"), "until": token.expires_at}
-        return Letter("signup", f"Finish your sign-up to {product}", facts=facts)
-    facts = {"link": desk.link("/login"), "reset_link": desk.link("/forgot")}
-    return Letter("signup_known", f"You already have an account at {product}", facts=facts)
+def _signup(context: EmailContext) -> Email:
+    token = _token(context)
+    product = context.settings.product_name
+    if _account(context, token) is None:
+        facts = {"link": context.link(f"/signup/{_secret(context, token)}"), "until": token.expires_at}
+        return Email("signup", f"Finish your sign-up to {product}", facts=facts)
+    facts = {"link": context.link("/login"), "reset_link": context.link("/forgot")}
+    return Email("signup_known", f"You already have an account at {product}", facts=facts)
 
 
-def _reset(desk: Desk) -> Letter:
-    token = _token(desk)
-    account = _account(desk, token)
-    product = desk.settings.product_name
+def _reset(context: EmailContext) -> Email:
+    token = _token(context)
+    account = _account(context, token)
+    product = context.settings.product_name
     if account is None:
-        signup = desk.link("/signup") if desk.settings.public_signup else None
-        return Letter("reset_unknown", f"No account at {product} with this address", facts={"link": signup})
+        signup = context.link("/signup") if context.settings.public_signup else None
+        return Email("reset_unknown", f"No account at {product} with this address", facts={"link": signup})
     names = {"name": account.name}
     if account.disabled_at is not None:
-        return Letter("reset_disabled", f"Your account at {product} is switched off", names)
+        return Email("reset_disabled", f"Your account at {product} is switched off", names)
     # From here on the link is this account's, whatever its address is when the link is followed.
     token.user_id = account.id
-    facts = {"link": desk.link(f"/reset/{_secret(desk, token)}"), "until": token.expires_at}
-    return Letter("reset", f"Set a new password for {product}", names, facts)
+    facts = {"link": context.link(f"/reset/{_secret(context, token)}"), "until": token.expires_at}
+    return Email("reset", f"Set a new password for {product}", names, facts)
 
 
-def _change_email(desk: Desk) -> Letter:
-    token = _token(desk)
-    account = desk.session.get(User, token.user_id) if token.user_id else None
+def _change_email(context: EmailContext) -> Email:
+    token = _token(context)
+    account = context.session.get(User, token.user_id) if token.user_id else None
     if account is None:
-        raise NoReason("The account was deleted before the mail could be sent.")
+        raise Obsolete("The account was deleted before the mail could be sent.")
     facts = {
-        "link": desk.link(f"/account/email/{_secret(desk, token)}"),
+        "link": context.link(f"/account/email/{_secret(context, token)}"),
         "until": token.expires_at,
         "old": account.email,
         "new": token.email,
     }
-    return Letter(
-        "change_email", f"Confirm your new address for {desk.settings.product_name}", {"name": account.name}, facts
+    return Email(
+        "change_email", f"Confirm your new address for {context.settings.product_name}", {"name": account.name}, facts
     )
 
 
-def _email_changed(desk: Desk) -> Letter:
-    account = desk.row(User, "user_id")
-    subject = f"Your address at {desk.settings.product_name} was changed"
-    return Letter("email_changed", subject, {"name": account.name}, {"old": desk.mail.to})
+def _email_changed(context: EmailContext) -> Email:
+    account = context.row(User, "user_id")
+    subject = f"Your address at {context.settings.product_name} was changed"
+    return Email("email_changed", subject, {"name": account.name}, {"old": context.mail.to})
 
 
-def _password_changed(desk: Desk) -> Letter:
-    account = desk.row(User, "user_id")
-    subject = f"Your password for {desk.settings.product_name} was changed"
-    return Letter("password_changed", subject, {"name": account.name}, {"link": desk.link("/forgot")})
+def _password_changed(context: EmailContext) -> Email:
+    account = context.row(User, "user_id")
+    subject = f"Your password for {context.settings.product_name} was changed"
+    return Email("password_changed", subject, {"name": account.name}, {"link": context.link("/forgot")})
 
 
 COMPOSERS: dict[str, Composer] = {
@@ -77,20 +77,20 @@ COMPOSERS: dict[str, Composer] = {
 """Context: `token_id` for the first three, `user_id` for the others."""
 
 
-def _token(desk: Desk) -> OneTimeToken:
-    token = desk.row(OneTimeToken, "token_id")
+def _token(context: EmailContext) -> OneTimeToken:
+    token = context.row(OneTimeToken, "token_id")
     if token.used_at is not None:
-        raise NoReason("The link of this mail was used already.")
-    if token.expires_at <= desk.now:
-        raise NoReason("The link of this mail expired before it could be sent.")
+        raise Obsolete("The link of this mail was used already.")
+    if token.expires_at <= context.now:
+        raise Obsolete("The link of this mail expired before it could be sent.")
     return token
 
 
-def _account(desk: Desk, token: OneTimeToken) -> User | None:
-    return desk.session.scalar(sa.select(User).where(User.email_normalized == token.email_normalized))
+def _account(context: EmailContext, token: OneTimeToken) -> User | None:
+    return context.session.scalar(sa.select(User).where(User.email_normalized == token.email_normalized))
 
 
-def _secret(desk: Desk, token: OneTimeToken) -> str:
-    secret = derived_token(desk.settings.secret_key, token.purpose, token.id, token.generation)
+def _secret(context: EmailContext, token: OneTimeToken) -> str:
+    secret = derived_token(context.settings.secret_key, token.purpose, token.id, token.generation)
     token.token_hash = fingerprint(secret)
     return secret

@@ -15,12 +15,12 @@ from portal.settings import Settings
 Row = TypeVar("Row", bound=Base)
 
 
-class NoReason(Exception):
+class Obsolete(Exception):
     """The reason for a mail is gone, such as an invite that was revoked; the text says which."""
 
 
 @dataclass(frozen=True)
-class Letter:
+class Email:
     """A mail in words.
 
     Attributes:
@@ -37,7 +37,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Desk:
+class EmailContext:
     """What composing a letter needs.
 
     Attributes:
@@ -60,7 +60,7 @@ class Desk:
         """
         found = self.session.get(kind, self.mail.context[key])
         if found is None:
-            raise NoReason("What this mail is about was deleted before it could be sent.")
+            raise Obsolete("What this mail is about was deleted before it could be sent.")
         return found
 
     def link(self, path: str) -> str:
@@ -72,7 +72,7 @@ class Desk:
         return self.settings.base_url + path
 
 
-Composer = Callable[[Desk], Letter]
+Composer = Callable[[EmailContext], Email]
 """Looks at the rows as they are now and decides what a mail says.
 
 Raises:

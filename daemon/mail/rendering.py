@@ -10,7 +10,7 @@ from functools import cache
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from daemon.mail.emails import Letter
+from daemon.mail.emails import Email
 from portal.paths import ROOT
 
 _FOLDER = ROOT / "templates" / "mail"
@@ -18,7 +18,7 @@ _WIDTH = 72
 _INVISIBLE = "\N{WORD JOINER}"
 
 
-def render(letter: Letter, about: Mapping[str, str], kind: str) -> str:
+def render(email: Email, about: Mapping[str, str], kind: str) -> str:
     """The body of a letter.
 
     Args:
@@ -26,17 +26,17 @@ def render(letter: Letter, about: Mapping[str, str], kind: str) -> str:
         about: what every mail mentions: `product` and `home`, the portal's name and address.
         kind: `text` or `html`.
     """
-    names = {key: _one_line(name) for key, name in letter.names.items()}
-    template = _environment(kind).get_template(f"{letter.template}.jinja")
-    return template.render(names, **letter.facts, **about, subject=subject(letter))
+    names = {key: _one_line(name) for key, name in email.names.items()}
+    template = _environment(kind).get_template(f"{email.template}.jinja")
+    return template.render(names, **email.facts, **about, subject=subject(email))
 
 
-def subject(letter: Letter) -> str:
+def subject(email: Email) -> str:
     """The subject as one line, whatever people typed into their names."""
-    return _one_line(letter.subject)
+    return _one_line(email.subject)
 
 
-def day_and_hour(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     """A moment in words, such as `21 July 2026 at 14:05 UTC`."""
     return f"{moment.day} {moment:%B %Y} at {moment:%H:%M} UTC"
 
@@ -56,7 +56,7 @@ def _environment(kind: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(day_and_hour=day_and_hour, wrap=_wrap)
+    environment.filters.update(day_and_hour=format_moment, wrap=_wrap)
     return environment
 
 

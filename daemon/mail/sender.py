@@ -16,9 +16,16 @@ from datetime import datetime
 from email.utils import parseaddr
 
 from daemon.mail.composers import COMPOSERS
-from daemon.mail.emails import Desk, NoReason
+from daemon.mail.emails import EmailContext, Obsolete
 from daemon.mail.rendering import render, subject
-from daemon.mail.smtp import NoServer, NotNow, Parcel, Refused, Unusable, deliver
+from daemon.mail.smtp import (
+    NoServerConfigured,
+    OutgoingMessage,
+    PermanentFailure,
+    ServerUnusable,
+    TemporaryFailure,
+    deliver,
+)
 from portal.database import Database
 from portal.models import OutgoingMail, utcnow
 from portal.services.mail import delivery
@@ -27,41 +34,43 @@ from portal.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def send(database: Database, settings: Settings, mail_id: str, now: datetime) -> None:
+def send_mail(database: Database, settings: Settings, mail_id: str, now: datetime) -> None:
     """Send a mail if it is due and nobody else is sending it."""
     with database.transaction() as session:
-        mail = delivery.claim(session, mail_id, _domain(settings), now)
+        mail = delivery.claim_attempt(session, mail_id, _domain(settings), now)
     if mail is None:
         return
     try:
         deliver(settings.mail, _compose(database, settings, mail, now))
-    except (NoReason, Refused) as error:
+    except (Obsolete, PermanentFailure) as error:
         _log(mail, "is not sent", error)
         with database.transaction() as session:
-            delivery.refused(session, mail, str(error))
-    except NotNow as error:
+            delivery.mark_refused(session, mail, str(error))
+    except TemporaryFailure as error:
         _log(mail, "has to wait", error)
         with database.transaction() as session:
-            settle = delivery.kept if isinstance(error, NoServer) else delivery.postponed
+            settle = (
+                delivery.mark_waiting_for_server if isinstance(error, NoServerConfigured) else delivery.mark_deferred
+            )
             settle(session, mail, str(error), utcnow())
-            if isinstance(error, Unusable):
-                delivery.hold_others(session, mail, utcnow())
+            if isinstance(error, ServerUnusable):
+                delivery.defer_others(session, mail, utcnow())
     except Exception as error:
         with database.transaction() as session:
             reason = f"An error of ours ({type(error).__name__}); the worker's log tells more."
-            delivery.postponed(session, mail, reason, utcnow())
+            delivery.mark_deferred(session, mail, reason, utcnow())
         raise
     else:
         with database.transaction() as session:
-            delivery.succeeded(session, mail, utcnow())
+            delivery.mark_sent(session, mail, utcnow())
 
 
-def _compose(database: Database, settings: Settings, mail: OutgoingMail, now: datetime) -> Parcel:
+def _compose(database: Database, settings: Settings, mail: OutgoingMail, now: datetime) -> OutgoingMessage:
     with database.transaction() as session:
-        letter = COMPOSERS[mail.template](Desk(session, settings, mail, now))
+        email = COMPOSERS[mail.template](EmailContext(session, settings, mail, now))
     about = {"product": settings.product_name, "home": settings.base_url}
-    text, html = render(letter, about, "text"), render(letter, about, "html")
-    return Parcel(mail.to, subject(letter), text, html, mail.message_id or "")
+    text, html = render(email, about, "text"), render(email, about, "html")
+    return OutgoingMessage(mail.to, subject(email), text, html, mail.message_id or "")
 
 
 def _domain(settings: Settings) -> str:

@@ -27,24 +27,24 @@ _AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "A
 _LONGEST_REPLY = 300
 
 
-class NotNow(Exception):
+class TemporaryFailure(Exception):
     """The mail could not be handed over; later it may be. The text says why."""
 
 
-class Unusable(NotNow):
+class ServerUnusable(TemporaryFailure):
     """The server does not answer, or not as it should: no other mail would fare better."""
 
 
-class NoServer(Unusable):
+class NoServerConfigured(ServerUnusable):
     """No server is set."""
 
 
-class Refused(Exception):
+class PermanentFailure(Exception):
     """The server refuses this mail for good. The text says why."""
 
 
 @dataclass(frozen=True)
-class Parcel:
+class OutgoingMessage:
     """A mail as it goes out: recipient, subject, both bodies, and the id that stays the same in every copy."""
 
     to: str
@@ -54,7 +54,7 @@ class Parcel:
     message_id: str
 
 
-def deliver(settings: MailSettings, parcel: Parcel) -> None:
+def deliver(settings: MailSettings, message: OutgoingMessage) -> None:
     """Hand a mail to the server.
 
     Raises:
@@ -64,10 +64,10 @@ def deliver(settings: MailSettings, parcel: Parcel) -> None:
         Refused: it refuses this mail for good.
     """
     with _connected(settings) as connection:
-        connection.send(_message(parcel))
+        connection.send(_message(message))
 
 
-def greet(settings: MailSettings) -> None:
+def check_connection(settings: MailSettings) -> None:
     """Sign in at the server as for a mail, but send none.
 
     Raises:
@@ -80,7 +80,7 @@ def greet(settings: MailSettings) -> None:
 @contextmanager
 def _connected(settings: MailSettings) -> Iterator[Connection]:
     if settings.server is None:
-        raise NoServer("No mail server is set: give MAIL_SERVER its address.")
+        raise NoServerConfigured("No mail server is set: give MAIL_SERVER its address.")
     app = _app(settings)
     try:
         with app.app_context(), _CarefulConnection(app.extensions["mail"]) as connection:
@@ -142,23 +142,23 @@ def _app(settings: MailSettings) -> Flask:
     return app
 
 
-def _message(parcel: Parcel) -> Message:
+def _message(parcel: OutgoingMessage) -> Message:
     message = Message(parcel.subject, [parcel.to], parcel.text, parcel.html, extra_headers=_AUTOMATIC)
     message.msgId = parcel.message_id
     return message
 
 
-def _explained(error: Exception, settings: MailSettings) -> NotNow | Refused:
+def _explained(error: Exception, settings: MailSettings) -> TemporaryFailure | PermanentFailure:
     match error:
         case BadHeaderError() | UnicodeError():
-            return Refused("The address cannot be written into a mail.")
+            return PermanentFailure("The address cannot be written into a mail.")
         case smtplib.SMTPRecipientsRefused(recipients=refused) if refused:
             code, reply = next(iter(refused.values()))
             return _answered("The mail server refused the recipient", code, reply)
         case smtplib.SMTPDataError():
             return _answered("The mail server refused the mail", error.smtp_code, error.smtp_error)
         case _:
-            return Unusable(_obstacle(error, f"{settings.server}:{settings.port}"))
+            return ServerUnusable(_obstacle(error, f"{settings.server}:{settings.port}"))
 
 
 def _obstacle(error: Exception, server: str) -> str:
@@ -183,9 +183,9 @@ def _obstacle(error: Exception, server: str) -> str:
     return f"The mail server {server} {words}"
 
 
-def _answered(what: str, code: int, reply: bytes | str) -> NotNow | Refused:
+def _answered(what: str, code: int, reply: bytes | str) -> TemporaryFailure | PermanentFailure:
     words = f"{what}: {code}{_reply(reply)}"
-    return Refused(words) if code >= 500 else NotNow(words)
+    return PermanentFailure(words) if code >= 500 else TemporaryFailure(words)
 
 
 def _reply(reply: bytes | str) -> str:

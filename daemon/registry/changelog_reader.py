@@ -12,7 +12,7 @@ from docker.errors import DockerException, ImageNotFound
 
 from daemon.engine.client import EngineUnreachable, connect, pull
 from daemon.engine.labels import INSTALL_LABEL
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 from daemon.registry.changelog_file import InvalidChangelog, read_changelog
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
@@ -22,21 +22,22 @@ from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings
 from portal.services.releases import changelogs
-from portal.services.releases.changelogs import Reading
+from portal.services.releases.changelogs import ClaimedReading
+from portal.services.rollouts import notifications
 from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 
-def read(database: Database, settings: Settings, release_id: str, now: datetime) -> None:
+def read_and_record(database: Database, settings: Settings, release_id: str, now: datetime) -> None:
     """Read the changelog of a release, unless it was read already or somebody else is at it.
 
     Trouble is written down and the reading tried again after a growing pause. It never holds up a rollout: a release
     without changelog can be rolled out.
     """
     with database.transaction() as session:
-        reading = changelogs.claim(session, release_id, now)
-        labels = {INSTALL_LABEL: fleet_settings.get(session).install_id}
+        reading = changelogs.claim_reading(session, release_id, now)
+        labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
     if reading is None:
         return
     try:
@@ -44,18 +45,20 @@ def read(database: Database, settings: Settings, release_id: str, now: datetime)
     except InvalidChangelog as error:
         logger.warning("the changelog of %s breaks the contract: %s", reading.image, error)
         with database.transaction() as session:
-            changelogs.note_unusable(session, release_id, str(error), now)
-    except (DockerException, UpdateFailed, RegistryError, ImageNotAllowed) as error:
+            release = changelogs.record_invalid(session, release_id, str(error), now)
+            notifications.notify_update_available(session, release)
+    except (DockerException, OperationFailed, RegistryError, ImageNotAllowed) as error:
         logger.warning("the changelog of %s could not be read: %s", reading.image, error)
         with database.transaction() as session:
-            changelogs.note_failure(session, release_id, str(error), now)
+            changelogs.record_failure(session, release_id, str(error), now)
     else:
         with database.transaction() as session:
-            changelogs.note_changelog(session, release_id, changelog, now)
+            release = changelogs.record_changelog(session, release_id, changelog, now)
+            notifications.notify_update_available(session, release)
 
 
 def _read_anywhere(
-    database: Database, reading: Reading, settings: Settings, labels: Mapping[str, str]
+    database: Database, reading: ClaimedReading, settings: Settings, labels: Mapping[str, str]
 ) -> dict[str, Any] | None:
     reference = parse_reference(reading.image)
     Allowlist.parse(settings.fleet_image_allowlist).require(reference)
@@ -71,14 +74,14 @@ def _read_anywhere(
 
 
 def _read_on(
-    node: Node, database: Database, reading: Reading, auth: dict[str, str] | None, labels: Mapping[str, str]
+    node: Node, database: Database, reading: ClaimedReading, auth: dict[str, str] | None, labels: Mapping[str, str]
 ) -> dict[str, Any] | None:
     engine = connect(node)
     try:
         if not _has(engine, reading.image):
             # Before the pull: a worker that dies in between must not leave an image that nobody ever removes.
             with database.transaction() as session:
-                changelogs.note_pull(session, reading.release_id, node.id, utcnow())
+                changelogs.record_pull(session, reading.release_id, node.id, utcnow())
         pull(engine, reading.image, auth)
         return read_changelog(engine, reading.image, labels)
     finally:

@@ -44,7 +44,7 @@ class Poller:
             The id of the release it points at when its changelog has yet to be read, else None.
         """
         with self.database.transaction() as session:
-            claimed = polling.claim(session, image, now, self.every)
+            claimed = polling.claim_poll(session, image, now, self.every)
             platforms = set(session.scalars(sa.select(Node.platform).distinct()))
         if claimed is None:
             return None
@@ -68,8 +68,8 @@ class Poller:
     def _note_answer(self, image: str, resolved: Resolved, now: datetime) -> str | None:
         reference = parse_reference(image)
         with self.database.transaction() as session:
-            release = polling.detect_release(session, reference, resolved.digest, resolved.platform_digests, now)
-            polling.note_answer(session, image, resolved.digest, release, now)
+            release = polling.record_release(session, reference, resolved.digest, resolved.platform_digests, now)
+            polling.record_answer(session, image, resolved.digest, release, now)
             return release.id if release.changelog_read_at is None else None
 
     def _note_failure(self, image: str, error: Exception, now: datetime) -> None:
@@ -77,6 +77,6 @@ class Poller:
         with self.database.transaction() as session:
             if isinstance(error, RateLimited):
                 until = now + timedelta(seconds=error.retry_after)
-                polling.postpone(session, image, str(error), now, until)
+                polling.postpone_registry(session, image, str(error), now, until)
             else:
-                polling.note_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))
+                polling.record_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))

@@ -9,6 +9,7 @@ from portal.models import (
     Audience,
     Bot,
     BotUpdate,
+    EventTag,
     FleetMode,
     PolledImage,
     Release,
@@ -22,7 +23,7 @@ from portal.rules.strategies import parse_parameters
 from portal.services import events, fleet_settings
 from portal.services.rollouts import eligibility, rollouts
 from portal.services.rollouts.eligibility import Candidate
-from portal.services.rollouts.planner_input import Entry
+from portal.services.rollouts.planner_input import PlannedUpdate
 
 
 def open_rollouts(session: Session) -> None:
@@ -31,10 +32,10 @@ def open_rollouts(session: Session) -> None:
     One that was aborted is not opened anew by itself: a person decided so, or has to look. It may begin again once
     an operator has lifted the release's quarantine, and an operator can roll the release out at any time.
     """
-    settings = fleet_settings.get(session)
+    settings = fleet_settings.get_settings(session)
     if settings.mode is not FleetMode.AUTO:
         return
-    for release in eligibility.behind_by_themselves(session):
+    for release in eligibility.load_outdated_automatic(session):
         if not _open_or_aborted(session, release):
             rollout = Rollout(
                 release=release,
@@ -46,15 +47,15 @@ def open_rollouts(session: Session) -> None:
             session.add(rollout)
             session.flush()
             data = {"digest": release.digest, "version": release.version, "image": release.image}
-            events.record(session, "rollout.started", rollout_id=rollout.id, data=data | {"automatic": True})
+            events.record(session, EventTag.ROLLOUT_STARTED, rollout_id=rollout.id, data=data | {"automatic": True})
 
 
-def wanted(session: Session, rollout: Rollout) -> list[Candidate]:
+def list_joinable(session: Session, rollout: Rollout) -> list[Candidate]:
     """Find the bots that should run the release, do not, and are in nobody's hands."""
-    return eligibility.behind_by_themselves(session).get(rollout.release, [])
+    return eligibility.load_outdated_automatic(session).get(rollout.release, [])
 
 
-def join(session: Session, rollout: Rollout, entries: list[Entry], found: list[Candidate]) -> int:
+def join_rollout(session: Session, rollout: Rollout, entries: list[PlannedUpdate], found: list[Candidate]) -> int:
     """Give bots that are not in the rollout yet their part in it, and tell how many joined."""
     known = {entry.candidate.bot.id for entry in entries}
     joining = [candidate for candidate in found if candidate.bot.id not in known]
@@ -62,7 +63,7 @@ def join(session: Session, rollout: Rollout, entries: list[Entry], found: list[C
     return len(joining)
 
 
-def wanted_again(entries: list[Entry], found: list[Candidate]) -> list[BotUpdate]:
+def list_rejoinable(entries: list[PlannedUpdate], found: list[Candidate]) -> list[BotUpdate]:
     """Find parts that were skipped for a reason that no longer holds, such as an organization's former mode."""
     ids = {candidate.bot.id for candidate in found}
     return [
@@ -74,7 +75,7 @@ def wanted_again(entries: list[Entry], found: list[Candidate]) -> list[BotUpdate
     ]
 
 
-def newer_release(session: Session, rollout: Rollout) -> Release | None:
+def find_newer_release(session: Session, rollout: Rollout) -> Release | None:
     """Find the release that makes this rollout pointless, for what its bots follow has moved on.
 
     An automatic rollout follows the tags. One an operator started gives way only to a release that came out after
@@ -106,8 +107,8 @@ def _pointing(session: Session, rollout: Rollout) -> list[Release]:
 
 def _open_or_aborted(session: Session, release: Release) -> bool:
     aborted = Rollout.state == RolloutState.ABORTED
-    if release.released_at is not None:
-        aborted &= Rollout.ended_at > release.released_at
+    if release.quarantine_lifted_at is not None:
+        aborted &= Rollout.ended_at > release.quarantine_lifted_at
     query = sa.select(Rollout.id).where(
         Rollout.release_id == release.id,
         Rollout.trigger == Trigger.AUTO,

@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
-from portal.rules.planner import Abort, Complete, Cut, Decision, Pause, PutBack, Retry, Start
+from portal.rules.planner import Abort, Complete, Decision, Pause, Requeue, Retry, Start, StartWave
 from portal.services.rollouts import notifications, transitions
 
 
-def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
+def apply_decisions(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
     """Write the decisions down.
 
     Returns:
@@ -23,33 +23,33 @@ def carry_out(session: Session, rollout: Rollout, decided: Iterable[Decision]) -
     started: list[str] = []
     for decision in decided:
         match decision:
-            case Cut(wave, update_ids):
+            case StartWave(wave, update_ids):
                 _set_wave(session, update_ids, wave)
-            case PutBack(update_ids):
+            case Requeue(update_ids):
                 _set_wave(session, update_ids, None)
             case Retry(update_id, not_before):
                 _try_again(session, session.get_one(BotUpdate, update_id), not_before)
             case Start(update_ids):
                 started += update_ids
             case Pause(reason):
-                transitions.pause(session, rollout, reason, None)
-                notifications.tell_stopped(session, rollout)
+                transitions.pause_rollout(session, rollout, reason, None)
+                notifications.notify_rollout_stopped(session, rollout)
             case Abort(reason, quarantine):
-                transitions.abort(session, rollout, reason, None, quarantine=quarantine)
-                notifications.tell_stopped(session, rollout)
+                transitions.abort_rollout(session, rollout, reason, None, quarantine=quarantine)
+                notifications.notify_rollout_stopped(session, rollout)
             case Complete():
-                transitions.complete(session, rollout)
+                transitions.complete_rollout(session, rollout)
     return started
 
 
-def leave_out(session: Session, group: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
+def skip_updates(session: Session, group: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
     """Skip bots that have not begun."""
     for update in group:
         skipped = BotUpdate.left_out(reason, now)
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **skipped)
 
 
-def take_back(session: Session, update: BotUpdate) -> None:
+def requeue_skipped(session: Session, update: BotUpdate) -> None:
     """Let a skipped bot take part after all."""
     _make_pending(session, update, UpdateState.SKIPPED)
 

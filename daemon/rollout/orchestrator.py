@@ -19,14 +19,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from daemon.rollout import automatic_rollouts, decisions
-from portal.database import Database
-from portal.database import now as database_now
+from portal.database import Database, database_now
 from portal.models import FleetMode, Rollout, Trigger
 from portal.rules.planner import plan
 from portal.services import fleet_settings
 from portal.services.releases import releases
 from portal.services.rollouts import planner_input, transitions, updates
-from portal.services.rollouts.planner_input import Entry
+from portal.services.rollouts.planner_input import PlannedUpdate
 
 logger = logging.getLogger(__name__)
 
@@ -34,14 +33,14 @@ _told: dict[str, str] = {}
 """Trouble that stands in the log already: the same every second would bury everything else."""
 
 
-class Due(NamedTuple):
+class DueUpdate(NamedTuple):
     """An update a worker of that node should look at now."""
 
     update_id: str
     node_id: str
 
 
-def tick(database: Database, now: datetime) -> list[Due]:
+def tick(database: Database, now: datetime) -> list[DueUpdate]:
     """Bring every rollout one step further.
 
     1. Open the automatic rollout of each release that automatic bots should run and do not.
@@ -56,9 +55,12 @@ def tick(database: Database, now: datetime) -> list[Due]:
         now: the moment, for windows and pauses; leases are judged by the database's own clock.
     """
     with database.transaction() as session:
-        fleet_settings.get(session)  # so that the row is there for all who only read
-        running = planner_input.running_per_node(session)
-        due = [Due(update_id, node_id) for update_id, node_id in updates.abandoned(session, database_now(session))]
+        fleet_settings.get_settings(session)  # so that the row is there for all who only read
+        running = planner_input.count_running_per_node(session)
+        due = [
+            DueUpdate(update_id, node_id)
+            for update_id, node_id in updates.list_abandoned(session, database_now(session))
+        ]
     with _apart("automatic rollouts"), database.transaction() as session:
         automatic_rollouts.open_rollouts(session)
     for rollout_id in _open(database):
@@ -93,45 +95,45 @@ def _open(database: Database) -> Sequence[str]:
         return session.scalars(query).all()
 
 
-def _advance(session: Session, rollout_id: str, running: Counter[str], now: datetime) -> list[Due]:
+def _advance(session: Session, rollout_id: str, running: Counter[str], now: datetime) -> list[DueUpdate]:
     """Let one rollout make its next step; `running` grows by the updates it hands to workers."""
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
     if rollout.state not in Rollout.OPEN or _ended_from_outside(session, rollout):
         return []
-    if fleet_settings.get(session).mode is not FleetMode.PAUSED:
-        transitions.begin(session, rollout)
-    entries = planner_input.entries(session, rollout)
+    if fleet_settings.get_settings(session).mode is not FleetMode.PAUSED:
+        transitions.begin_rollout(session, rollout)
+    entries = planner_input.load_updates(session, rollout)
     if _bots_left_or_joined(session, rollout, entries, now):
-        entries = planner_input.entries(session, rollout)
-    view = planner_input.view(session, rollout, entries, running, now)
+        entries = planner_input.load_updates(session, rollout)
+    view = planner_input.build_snapshot(session, rollout, entries, running, now)
     nodes = {entry.update.id: entry.candidate.bot.node_id for entry in entries}
-    started = decisions.carry_out(session, rollout, plan(view, now))
+    started = decisions.apply_decisions(session, rollout, plan(view, now))
     running.update(nodes[update_id] for update_id in started)
-    return [Due(update_id, nodes[update_id]) for update_id in started]
+    return [DueUpdate(update_id, nodes[update_id]) for update_id in started]
 
 
 def _ended_from_outside(session: Session, rollout: Rollout) -> bool:
     """End a rollout whose release was quarantined, or whose image has moved on."""
     release = rollout.release
     if release.quarantined_at is not None:
-        transitions.abort(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
+        transitions.abort_rollout(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
         return True
-    newer = automatic_rollouts.newer_release(session, rollout)
+    newer = automatic_rollouts.find_newer_release(session, rollout)
     if newer is not None:
-        transitions.supersede(session, rollout, newer)
+        transitions.supersede_rollout(session, rollout, newer)
     return newer is not None
 
 
-def _bots_left_or_joined(session: Session, rollout: Rollout, entries: list[Entry], now: datetime) -> bool:
-    leaving = planner_input.to_leave_out(rollout, entries, releases.targets(session))
+def _bots_left_or_joined(session: Session, rollout: Rollout, entries: list[PlannedUpdate], now: datetime) -> bool:
+    leaving = planner_input.group_ineligible(rollout, entries, releases.map_targets(session))
     for reason, group in leaving.items():
-        decisions.leave_out(session, group, reason, now)
-    returning = planner_input.started_again(rollout, entries)
+        decisions.skip_updates(session, group, reason, now)
+    returning = planner_input.list_restarted(rollout, entries)
     joined = 0
     if rollout.trigger is Trigger.AUTO:
-        wanted = automatic_rollouts.wanted(session, rollout)
-        joined = automatic_rollouts.join(session, rollout, entries, wanted)
-        returning += automatic_rollouts.wanted_again(entries, wanted)
+        wanted = automatic_rollouts.list_joinable(session, rollout)
+        joined = automatic_rollouts.join_rollout(session, rollout, entries, wanted)
+        returning += automatic_rollouts.list_rejoinable(entries, wanted)
     for update in returning:
-        decisions.take_back(session, update)
+        decisions.requeue_skipped(session, update)
     return bool(leaving or returning or joined)

@@ -17,9 +17,9 @@ import docker
 from docker.errors import ImageNotFound
 
 from daemon.engine.client import pull
-from daemon.engine.labels import UPDATE_LABEL, is_helper, name_of
+from daemon.engine.labels import UPDATE_LABEL, container_name, is_helper
 from daemon.snapshots import helper_containers, scripts
-from daemon.snapshots.helper_containers import HelperFailed, Task
+from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 
 # A disk slower than this is taken for hanging. Every byte is read and written up to three times.
 _BYTES_PER_SECOND = 4_000_000
@@ -37,7 +37,7 @@ class RestoreFailed(HelperFailed):
 
 
 @dataclass(frozen=True)
-class Archived:
+class ArchiveInfo:
     """A verified archive.
 
     Attributes:
@@ -53,7 +53,7 @@ class Archived:
     sha256: str
 
 
-class Helper:
+class SnapshotHelper:
     """The helper containers of one update on one node.
 
     Args:
@@ -61,7 +61,7 @@ class Helper:
         image: reference or id of the image they run; see `require_image`.
         labels: put on every container; `flotilla.update` is added.
         update_id: the update whose name they bear.
-        still_mine: called before each helper starts; raises when this worker may not go on.
+        renew_or_raise: called before each helper starts; raises when this worker may not go on.
     """
 
     def __init__(
@@ -70,12 +70,12 @@ class Helper:
         image: str,
         labels: Mapping[str, str],
         update_id: str,
-        still_mine: Callable[[], object] = lambda: None,
+        renew_or_raise: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
         self._image = image
         self._labels = {**labels, UPDATE_LABEL: update_id}
-        self._still_mine = still_mine
+        self._still_mine = renew_or_raise
         self.update_id = update_id
 
     def require_image(self) -> str:
@@ -126,7 +126,7 @@ class Helper:
         """
         return int(self._run("probe", scripts.FREE_SPACE, folder=folder)["free"])
 
-    def archive(self, n: int, volume: str, folder: str, file: str, size: int = 0) -> Archived:
+    def archive(self, n: int, volume: str, folder: str, file: str, size: int = 0) -> ArchiveInfo:
         """Write a volume into `folder`/`file` on the node's disk, and check that everything is in it.
 
         The writer of the volume must have been stopped. An archive of that name is replaced, once the new one is
@@ -149,7 +149,7 @@ class Helper:
             )
         except HelperFailed as error:
             raise SnapshotFailed(f"no snapshot of volume {volume}: {error}") from error
-        return Archived(f"{folder.rstrip('/')}/{file}", result["size"], result["entries"], result["sha256"])
+        return ArchiveInfo(f"{folder.rstrip('/')}/{file}", result["size"], result["entries"], result["sha256"])
 
     def restore(self, n: int, volume: str, path: str, sha256: str, size: int = 0) -> None:
         """Bring a volume back to what its archive says: emptied, extracted, compared.
@@ -200,7 +200,7 @@ class Helper:
         for container in self._engine.containers(all=True, filters={"label": label}):
             # The bot itself bears that label too.
             if any(is_helper(name.lstrip("/")) for name in container["Names"]):
-                helper_containers.remove(self._engine, container["Id"])
+                helper_containers.remove_helper(self._engine, container["Id"])
 
     def _run(
         self,
@@ -213,8 +213,8 @@ class Helper:
         read_only: bool = False,
         seconds: float = _LEAST_SECONDS,
     ) -> dict[str, Any]:
-        task = Task(name_of(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
-        return helper_containers.run(self._engine, self._image, self._labels, task, self._still_mine)
+        task = HelperTask(container_name(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
+        return helper_containers.run_helper(self._engine, self._image, self._labels, task, self._still_mine)
 
 
 def _deadline(size: int) -> float:

@@ -9,7 +9,7 @@ import docker
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine.client import connect
 from daemon.engine.labels import INSTALL_LABEL
-from daemon.snapshots.archives import Helper
+from daemon.snapshots.archives import SnapshotHelper
 from portal.database import Database
 from portal.models import Bot, Snapshot
 from portal.services import fleet_settings
@@ -17,7 +17,7 @@ from portal.services.bots import snapshots
 from portal.settings import Settings
 
 
-def delete(database: Database, settings: Settings, snapshot_id: str) -> Snapshot:
+def delete_snapshot(database: Database, settings: Settings, snapshot_id: str) -> Snapshot:
     """Delete an archive that nobody needs any more, and return its row.
 
     Raises:
@@ -27,18 +27,20 @@ def delete(database: Database, settings: Settings, snapshot_id: str) -> Snapshot
         HelperFailed: it could not be deleted.
     """
     with database.reading() as session:
-        snapshot, bot = snapshots.of_bot(session, snapshot_id)
+        snapshot, bot = snapshots.get_with_bot(session, snapshot_id)
         node = bot.node
     with BotLease(database, bot.id) as lease:
         with lease.transaction() as session:
-            snapshots.require_needless(session, *snapshots.of_bot(session, snapshot_id))
+            snapshots.require_unneeded(session, *snapshots.get_with_bot(session, snapshot_id))
         with closing(connect(node)) as engine:
             engine.timeout = CALL_SECONDS
-            remove(engine, settings, lease, snapshot, bot)
+            remove_archive(engine, settings, lease, snapshot, bot)
     return snapshot
 
 
-def remove(engine: docker.APIClient, settings: Settings, lease: BotLease, snapshot: Snapshot, bot: Bot) -> None:
+def remove_archive(
+    engine: docker.APIClient, settings: Settings, lease: BotLease, snapshot: Snapshot, bot: Bot
+) -> None:
     """Remove one archive of the bot that is held from its node's disk; one that is gone already is fine.
 
     Raises:
@@ -46,9 +48,9 @@ def remove(engine: docker.APIClient, settings: Settings, lease: BotLease, snapsh
         LeaseLost: somebody else holds the bot.
     """
     with lease.transaction() as session:
-        labels = {INSTALL_LABEL: fleet_settings.get(session).install_id}
-    helper = Helper(engine, settings.snapshot_image, labels, snapshot.update_id, lease.still_mine)
+        labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
+    helper = SnapshotHelper(engine, settings.snapshot_image, labels, snapshot.update_id, lease.renew_or_raise)
     helper.require_image()
     helper.delete([snapshot.archive])
     with lease.transaction() as session:
-        snapshots.deleted(session, session.merge(snapshot), bot)
+        snapshots.mark_deleted(session, session.merge(snapshot), bot)

@@ -13,19 +13,19 @@ from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
 from daemon.engine import containers
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 
 # What reading, writing and giving away other people's files takes; everything else is dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
 _LONGEST_PAUSE = 1.0
 
 
-class HelperFailed(UpdateFailed):
+class HelperFailed(OperationFailed):
     """A helper could not do its work; the text has its own last words."""
 
 
 @dataclass(frozen=True)
-class Task:
+class HelperTask:
     """What a helper is to do.
 
     Attributes:
@@ -61,12 +61,16 @@ def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_onl
     return Mount(target=target, source=volume, type="volume", read_only=read_only, no_copy=True)
 
 
-def run(
-    engine: docker.APIClient, image: str, labels: Mapping[str, str], task: Task, still_mine: Callable[[], object]
+def run_helper(
+    engine: docker.APIClient,
+    image: str,
+    labels: Mapping[str, str],
+    task: HelperTask,
+    renew_or_raise: Callable[[], object],
 ) -> dict[str, Any]:
     """Carry out a task and return the JSON object its script printed last.
 
-    `still_mine` is asked right before the helper starts, and raises when this worker may not go on: one that slept
+    `renew_or_raise` is asked right before the helper starts, and raises when this worker may not go on: one that slept
     through its lease must not empty a volume that somebody else has put to use again.
 
     The container runs detached and is polled: what a client asked of an engine goes on when the client dies, and
@@ -76,7 +80,7 @@ def run(
         HelperFailed: it could not be started, took too long, or failed.
     """
     try:
-        remove(engine, task.name)
+        remove_helper(engine, task.name)
         config = _config(engine, image, labels, task)
         created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
     except ImageNotFound:
@@ -84,20 +88,20 @@ def run(
     except APIError as error:
         raise HelperFailed(f"the engine refused the helper: {_explain(error)}") from error
     try:
-        still_mine()
+        renew_or_raise()
         _start(engine, created["Id"])
         status = _await_end(engine, created["Id"], task.seconds)
         return _result(engine, created["Id"], status)
     finally:
-        remove(engine, created["Id"])
+        remove_helper(engine, created["Id"])
 
 
-def remove(engine: docker.APIClient, container: str) -> None:
+def remove_helper(engine: docker.APIClient, container: str) -> None:
     """End and remove a helper, with the volumes its image may declare; one that is gone already is fine."""
     containers.remove(engine, container, with_fresh_volumes=True, force=True)
 
 
-def _config(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: Task) -> dict[str, Any]:
+def _config(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> dict[str, Any]:
     bind = f"{task.folder}:/archives:{'ro' if task.read_only else 'rw'}"
     host = engine.create_host_config(
         network_mode="none",

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from daemon.engine import containers
-from daemon.update.update_context import Run
+from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Verdict
 
 _RESTORE = (
@@ -18,7 +18,7 @@ _RESTORE = (
 )
 
 
-def instructions(run: Run, snapshots: Sequence[Snapshot], why: str, problem: str) -> str:
+def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], why: str, problem: str) -> str:
     """Say what happened, where the archives are, and which commands bring the bot back by hand.
 
     Args:
@@ -27,18 +27,18 @@ def instructions(run: Run, snapshots: Sequence[Snapshot], why: str, problem: str
         why: why the update was to be taken back.
         problem: why that failed.
     """
-    old = containers.inspect(run.engine, run.update.old_container_id)
+    old = containers.inspect(context.engine, context.update.old_container_id)
     return "\n".join(
         [
             f"The update failed: {why}",
             f"Taking it back failed too: {problem}",
             "",
-            f"No data was deleted. On node {run.node.name} there are:",
-            f"- the old container {run.old[:12]}" if old else "- no old container any more: somebody removed it",
+            f"No data was deleted. On node {context.node.name} there are:",
+            f"- the old container {context.old[:12]}" if old else "- no old container any more: somebody removed it",
             *(f"- volume {row.volume}: archive {row.archive} ({_state(row)})" for row in snapshots),
             "",
             "To bring the bot back by hand, on that node, after looking at what went wrong:",
-            *_commands(run, snapshots, old),
+            *_commands(context, snapshots, old),
         ]
     )
 
@@ -49,19 +49,19 @@ def _state(snapshot: Snapshot) -> str:
     return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified, do not restore it"
 
 
-def _commands(run: Run, snapshots: Sequence[Snapshot], old: dict[str, Any] | None) -> Iterator[str]:
-    if containers.inspect(run.engine, run.update.new_container_id):
-        yield f"docker rm --force {run.new[:12]}"
-    if run.update.verdict is Verdict.FAILED:  # before that no new code has touched the volumes
+def _commands(context: UpdateContext, snapshots: Sequence[Snapshot], old: dict[str, Any] | None) -> Iterator[str]:
+    if containers.inspect(context.engine, context.update.new_container_id):
+        yield f"docker rm --force {context.new[:12]}"
+    if context.update.verdict is Verdict.FAILED:  # before that no new code has touched the volumes
         yield from (_restoring(row) for row in snapshots if row.state is SnapshotState.VERIFIED)
     if old is None:
         yield "Then start a container like it, with these volumes, and make it known:"
-        yield f"flotilla bots attach {run.bot.subdomain} {shlex.quote(run.name)}"
+        yield f"flotilla bots attach {context.bot.subdomain} {shlex.quote(context.name)}"
         return
-    if containers.own_name(old) != run.name:
-        yield f"docker rename {run.old[:12]} {shlex.quote(run.name)}"
-    yield f"docker update --restart {_restart_policy(run)} {run.old[:12]}"
-    yield f"docker start {run.old[:12]}"
+    if containers.name_of_container(old) != context.name:
+        yield f"docker rename {context.old[:12]} {shlex.quote(context.name)}"
+    yield f"docker update --restart {_restart_policy(context)} {context.old[:12]}"
+    yield f"docker start {context.old[:12]}"
 
 
 def _restoring(snapshot: Snapshot) -> str:
@@ -74,7 +74,7 @@ def _restoring(snapshot: Snapshot) -> str:
     )
 
 
-def _restart_policy(run: Run) -> str:
-    policy: dict[str, Any] = run.saved["container"]["HostConfig"]["RestartPolicy"]
+def _restart_policy(context: UpdateContext) -> str:
+    policy: dict[str, Any] = context.saved["container"]["HostConfig"]["RestartPolicy"]
     name, retries = policy.get("Name") or "no", policy.get("MaximumRetryCount")
     return f"{name}:{retries}" if retries else name

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from daemon.errors import UpdateFailed
-from daemon.update.rollback import abandon, forget_preparations, go_back, undo
-from daemon.update.update_context import Run
+from daemon.errors import OperationFailed
+from daemon.update.rollback import abandon, discard_preparations, run_rollback, undo_before_start
+from daemon.update.update_context import UpdateContext
 from portal.models import Step, Verdict
 from portal.services.rollouts import updates
 
@@ -12,13 +12,13 @@ _BEFORE_STOP = {Step.CLAIM, Step.PREFLIGHT, Step.PULL, Step.CAPTURE, Step.PRECRE
 _BEFORE_START = {Step.STOP, Step.SNAPSHOT, Step.SWAP}
 
 
-class CutOff(UpdateFailed):
+class UpdateInterrupted(OperationFailed):
     """The worker or the engine went away in the middle. That is never the release's fault."""
 
     transient = True
 
 
-def recover(run: Run) -> bool:
+def recover(context: UpdateContext) -> bool:
     """Bring an update that was cut off to a good end, as far as the old container is concerned.
 
     Before the stop nothing had changed, so the update is due again. From the stop to the swap the volumes are
@@ -28,19 +28,19 @@ def recover(run: Run) -> bool:
     Returns:
         True when the new container had been told to start but was not judged: it deserves its trial.
     """
-    run.lease.still_mine()
-    run.helper.end_all()
-    cut_off = CutOff(f"the worker or the engine went away during the step {run.update.step!s}")
-    if run.update.verdict is Verdict.FAILED:
-        go_back(run)
-    elif run.update.step in _BEFORE_STOP:
-        forget_preparations(run)
-        with run.write() as (session, update):
-            given_back = updates.give_back(session, update)
+    context.lease.renew_or_raise()
+    context.helper.end_all()
+    cut_off = UpdateInterrupted(f"the worker or the engine went away during the step {context.update.step!s}")
+    if context.update.verdict is Verdict.FAILED:
+        run_rollback(context)
+    elif context.update.step in _BEFORE_STOP:
+        discard_preparations(context)
+        with context.write() as (session, update):
+            given_back = updates.requeue(session, update)
         if not given_back:
-            abandon(run, cut_off)
-    elif run.update.step in _BEFORE_START:
-        undo(run, cut_off)
+            abandon(context, cut_off)
+    elif context.update.step in _BEFORE_START:
+        undo_before_start(context, cut_off)
     else:
         return True
     return False

@@ -13,18 +13,18 @@ from dataclasses import dataclass
 
 from daemon.bot_lease import BotLease
 from daemon.engine.client import EngineUnreachable
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 from daemon.update import steps
 from daemon.update.finish import clean, commit
-from daemon.update.preflight import NothingToDo, preflight
+from daemon.update.preflight import NoUpdateNeeded, preflight
 from daemon.update.recovery import recover
-from daemon.update.rollback import abandon, roll_back, undo
-from daemon.update.update_context import NOT_OURS_TO_JUDGE, Run, words
+from daemon.update.rollback import abandon, start_rollback, undo_before_start
+from daemon.update.update_context import UNDECIDABLE, UpdateContext, describe_error
 from portal.database import Database
 from portal.models import BotUpdate, Step
 from portal.services.bots.leases import BotBusy, LeaseLost
 from portal.services.rollouts import updates
-from portal.services.rollouts.updates import Claim
+from portal.services.rollouts.updates import ClaimResult
 from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 class _Phase:
     """Steps that share one way back."""
 
-    steps: Sequence[tuple[Step, Callable[[Run], None]]]
-    way_back: Callable[[Run, Exception], None]
+    steps: Sequence[tuple[Step, Callable[[UpdateContext], None]]]
+    on_failure: Callable[[UpdateContext, Exception], None]
 
 
 # The claim comes before: step 1. Until the stop, giving up changes nothing.
-_PREPARATION = _Phase(
+_BEFORE_STOP = _Phase(
     (
         (Step.PREFLIGHT, preflight),
         (Step.PULL, steps.pull),
@@ -49,21 +49,21 @@ _PREPARATION = _Phase(
     abandon,
 )
 # Until the start no new code has touched the data: the old container simply starts again.
-_STANDSTILL = _Phase(
+_DOWNTIME = _Phase(
     (
         (Step.STOP, steps.stop),
         (Step.SNAPSHOT, steps.snapshot),
         (Step.SWAP, steps.swap),
     ),
-    undo,
+    undo_before_start,
 )
 # From the start on, volumes and container go back together. The commit comes after: step 11.
-_TRIAL = _Phase(
+_VERIFICATION = _Phase(
     (
         (Step.START, steps.start),
         (Step.HEALTH, steps.await_health),
     ),
-    roll_back,
+    start_rollback,
 )
 
 
@@ -83,66 +83,68 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
         update = session.get(BotUpdate, update_id)
         if update is None:
             return
-        earlier = updates.unfinished_before(session, update)
+        earlier = updates.list_unfinished(session, update)
     try:
         with BotLease(database, update.bot_id) as lease:
             for each in (*earlier, update_id):
-                _work(settings, lease, each)
+                _continue_update(settings, lease, each)
     except (BotBusy, LeaseLost) as reason:
         logger.info("update %s is left to another worker: %s", update_id, reason)
-    except UpdateFailed as error:
+    except OperationFailed as error:
         # The engine does not answer, or something could not be removed; whoever looks next goes on from here.
         logger.warning("update %s waits: %s", update_id, error)
 
 
-def _work(settings: Settings, lease: BotLease, update_id: str) -> None:
+def _continue_update(settings: Settings, lease: BotLease, update_id: str) -> None:
     with lease.transaction() as session:
-        claim = updates.claim(session, update_id)
-    if claim is Claim.NOTHING:
+        claim = updates.claim_update(session, update_id)
+    if claim is ClaimResult.NOTHING:
         return
-    with closing(Run(settings, lease, update_id)) as run:
+    with closing(UpdateContext(settings, lease, update_id)) as context:
         match claim:
-            case Claim.START:
-                _walk(run, _PREPARATION, _STANDSTILL, _TRIAL)
-            case Claim.RECOVER if recover(run):
-                _walk(run, _TRIAL)
-            case Claim.CLEAN:
-                _clean_if_possible(run)
+            case ClaimResult.START:
+                _run_phases(context, _BEFORE_STOP, _DOWNTIME, _VERIFICATION)
+            case ClaimResult.RECOVER if recover(context):
+                _run_phases(context, _VERIFICATION)
+            case ClaimResult.CLEAN:
+                _clean_if_possible(context)
 
 
-def _clean_if_possible(run: Run) -> None:
+def _clean_if_possible(context: UpdateContext) -> None:
     # It is tried again until it works. The next update of the bot need not wait for that: whatever of this one is
     # really in its way, its own preflight finds and tells.
     try:
-        clean(run)
-    except NOT_OURS_TO_JUDGE:
+        clean(context)
+    except UNDECIDABLE:
         raise
     except Exception as error:
-        logger.warning("what update %s left could not be removed: %s", run.update.id, words(error), exc_info=error)
+        logger.warning(
+            "what update %s left could not be removed: %s", context.update.id, describe_error(error), exc_info=error
+        )
 
 
-def _walk(run: Run, *phases: _Phase) -> None:
+def _run_phases(context: UpdateContext, *phases: _Phase) -> None:
     for phase in phases:
-        if not _completed(run, phase):
+        if not _run_phase(context, phase):
             return
-    commit(run)
+    commit(context)
 
 
-def _completed(run: Run, phase: _Phase) -> bool:
+def _run_phase(context: UpdateContext, phase: _Phase) -> bool:
     try:
         for step, act in phase.steps:
-            run.enter(step)
-            act(run)
-    except NothingToDo as nothing:
-        with run.write() as (session, update):
-            updates.skip(session, update, nothing.reason)
-    except NOT_OURS_TO_JUDGE as error:
-        if phase is not _PREPARATION or not isinstance(error, EngineUnreachable):
+            context.enter(step)
+            act(context)
+    except NoUpdateNeeded as nothing:
+        with context.write() as (session, update):
+            updates.skip_update(session, update, nothing.reason)
+    except UNDECIDABLE as error:
+        if phase is not _BEFORE_STOP or not isinstance(error, EngineUnreachable):
             raise
-        abandon(run, error)
+        abandon(context, error)
     except Exception as error:  # whatever it was, the bot comes first
-        logger.warning("update %s failed in step %s", run.update.id, run.update.step, exc_info=error)
-        phase.way_back(run, error)
+        logger.warning("update %s failed in step %s", context.update.id, context.update.step, exc_info=error)
+        phase.on_failure(context, error)
     else:
         return True
     return False

@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers, health_probe
 from daemon.engine.client import EngineUnreachable, connect
-from daemon.engine.health_probe import Health
-from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, name_of
-from daemon.errors import UpdateFailed
-from daemon.snapshots.archives import Helper
+from daemon.engine.health_probe import HealthResult
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name
+from daemon.errors import OperationFailed
+from daemon.snapshots.archives import SnapshotHelper
 from portal.models import Bot, BotUpdate, Node, Release, Step
 from portal.rules.references import parse_reference
 from portal.rules.strategies import strategy_for
@@ -28,11 +28,11 @@ from portal.services.bots.leases import LeaseLost
 from portal.services.rollouts import updates
 from portal.settings import Settings
 
-NOT_OURS_TO_JUDGE = (EngineUnreachable, LeaseLost, OperationalError)
+UNDECIDABLE = (EngineUnreachable, LeaseLost, OperationalError)
 """Without engine, lease or database nothing can be decided: the row stays as it is, for whoever takes it over."""
 
 
-class Run:
+class UpdateContext:
     """Everything the steps of one update share.
 
     Args:
@@ -50,7 +50,7 @@ class Run:
             self.node: Node = self.bot.node
             rollout = self.update.rollout
             self.release: Release = rollout.release
-            install = fleet_settings.get(session).install_id
+            install = fleet_settings.get_settings(session).install_id
         self._strategy = strategy_for(rollout.strategy, rollout.parameters)
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
@@ -95,19 +95,19 @@ class Run:
     def enter(self, step: Step) -> None:
         """Write down that a step begins, before its first effect."""
         with self.write() as (session, update):
-            updates.enter(session, update, step)
+            updates.enter_step(session, update, step)
 
     def note(self, **facts: Any) -> None:
         """Write down small facts that a takeover needs."""
         with self.write() as (session, update):
-            updates.note(session, update, **facts)
+            updates.add_to_journal(session, update, **facts)
 
-    def hand(self) -> docker.APIClient:
+    def guarded_engine(self) -> docker.APIClient:
         """The engine, for one effect: asked for anew before each, so that each is made under a valid lease."""
-        self.lease.still_mine()
+        self.lease.renew_or_raise()
         return self.engine
 
-    def wait_until_healthy(self, container_id: str) -> Health:
+    def wait_until_healthy(self, container_id: str) -> HealthResult:
         """Wait until a container of this bot that was just started answers well."""
         return health_probe.wait_until_healthy(
             self.engine,
@@ -117,7 +117,7 @@ class Run:
             self.bot.health_path,
             timeout=self.health_timeout.total_seconds(),
             interval=self.settings.health_interval.total_seconds(),
-            still_mine=self.lease.still_mine,
+            renew_or_raise=self.lease.renew_or_raise,
         )
 
     @property
@@ -154,24 +154,24 @@ class Run:
     @property
     def name(self) -> str:
         """Name that the new container takes over: the old one's of now, should somebody have renamed it since."""
-        return containers.own_name(self.saved["container"])
+        return containers.name_of_container(self.saved["container"])
 
     @property
     def name_of_new(self) -> str:
         """Temporary name of the new container."""
-        return name_of(self.update.id, "new")
+        return container_name(self.update.id, "new")
 
     @property
     def name_of_old(self) -> str:
         """Name of the old container while it is set aside."""
-        return name_of(self.update.id, "old")
+        return container_name(self.update.id, "old")
 
     @property
-    def helper(self) -> Helper:
+    def helper(self) -> SnapshotHelper:
         """Helper containers of the image that was checked in the preflight."""
         return self._helper_of(self.update.journal.get("helper_image", self.settings.snapshot_image))
 
-    def helper_again(self) -> Helper:
+    def helper_again(self) -> SnapshotHelper:
         """The same, or should somebody have pruned that image meanwhile, helpers of the one the setting names.
 
         Raises:
@@ -184,19 +184,19 @@ class Run:
             helper.require_image()
         return helper
 
-    def _helper_of(self, image: str) -> Helper:
-        return Helper(self.engine, image, self.labels, self.update.id, self.lease.still_mine)
+    def _helper_of(self, image: str) -> SnapshotHelper:
+        return SnapshotHelper(self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise)
 
 
 def _known(container_id: str | None) -> str:
     if container_id is None:
-        raise UpdateFailed("the journal names no container; this is an error in Flotilla itself")
+        raise OperationFailed("the journal names no container; this is an error in Flotilla itself")
     return container_id
 
 
-def words(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What went wrong, for the operator. Texts of unknown errors might hold anything, so only their kind is told."""
-    if isinstance(error, UpdateFailed):
+    if isinstance(error, OperationFailed):
         return str(error)
     if isinstance(error, DockerException):
         return f"the engine refused: {getattr(error, 'explanation', None) or error}"

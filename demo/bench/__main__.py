@@ -9,8 +9,8 @@ import signal
 import sys
 
 from demo.bench import pages, polls, snapshots, ticks, updates
-from demo.bench.place import open_place
-from demo.processes import MachineError
+from demo.bench.place import open_environment
+from demo.processes import MissingRequirement
 
 
 def main() -> None:
@@ -18,10 +18,10 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         print("* Starting a Docker engine, a registry and Redis, and migrating databases", flush=True)
-        with open_place() as place:
+        with open_environment() as place:
             for measure in (updates.measure, snapshots.measure, ticks.measure, pages.measure, polls.measure):
                 measure(place).print()
-    except MachineError as error:
+    except MissingRequirement as error:
         sys.exit(f"The benchmark stopped: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -26,7 +26,7 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
-from portal.services.rollouts import rollouts
+from portal.services.rollouts import rollouts, selection
 
 BOTS = 1000
 """How many bots the fleet has, each of an organization of its own."""
@@ -59,14 +59,14 @@ def found(session: Session) -> tuple[User, Release]:
 
 def start(session: Session, release: Release, operator: User) -> Rollout:
     """Start a rollout of the whole fleet whose second wave takes everybody."""
-    wish = rollouts.Wish(
+    rollout_request = selection.RolloutRequest(
         release=release,
         strategy=StrategyName.ROLLING_WAVE,
         parameters={"percentage": 100, "pause_seconds": 0},
         audience=Audience.ALL,
         ignore_windows=True,
     )
-    return rollouts.start(session, Allowlist.parse(["registry.example"]), wish, actor=operator)
+    return rollouts.start_rollout(session, Allowlist.parse(["registry.example"]), rollout_request, actor=operator)
 
 
 def work(database: Database, update_ids: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from daemon.rollout import orchestrator
 from demo.bench import fleet
-from demo.bench.place import Place
+from demo.bench.place import BenchEnvironment
 from demo.bench.tables import Table, cost_of
 from portal.app import create_app
 from portal.database import Database
@@ -27,7 +27,7 @@ _PART = {"HX-Request": "true"}
 _VERSION = re.compile(r"version=(\w+)")
 
 
-def measure(place: Place) -> Table:
+def measure(place: BenchEnvironment) -> Table:
     """Ask the portal for its largest pages, half-way through a rollout of everybody."""
     table = Table(f"Pages, {fleet.BOTS} bots", ("", "ms", "queries", "KB"))
     with place.every_database() as databases:

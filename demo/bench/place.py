@@ -19,7 +19,7 @@ from demo.engine import running_engine
 from demo.home import open_home
 from demo.images import build_base_image, build_helper_image
 from demo.platform import environment, migrate
-from demo.processes import MachineError, running
+from demo.processes import MissingRequirement, running
 from demo.registry import running_registry
 from portal.database import Database
 from portal.models.encrypted import use_keys
@@ -27,7 +27,7 @@ from portal.settings import Settings
 
 
 @dataclass(frozen=True)
-class Place:
+class BenchEnvironment:
     """The running parts, and what is needed to use them.
 
     Attributes:
@@ -72,7 +72,7 @@ class Place:
 
 
 @contextmanager
-def open_place() -> Iterator[Place]:
+def open_environment() -> Iterator[BenchEnvironment]:
     """Start everything for the time of a `with` block, and leave nothing behind.
 
     Raises:
@@ -92,7 +92,7 @@ def open_place() -> Iterator[Place]:
         settings = Settings.from_environment()
         use_keys(settings.secret_key)
         stack.enter_context(_running_redis(settings))
-        yield Place(folder, engine, docker_url, home.registry, settings, _empty_postgresql())
+        yield BenchEnvironment(folder, engine, docker_url, home.registry, settings, _empty_postgresql())
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def _empty_postgresql() -> str | None:
     finally:
         engine.dispose()
     if tables:
-        raise MachineError(
+        raise MissingRequirement(
             "the database FLOTILLA_BENCH_DATABASE names is not empty; give the benchmark one of its own"
         )
     return url

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from daemon.registry.client import RegistryClient
 from daemon.registry.poller import Poller
-from demo.bench.place import Place
+from demo.bench.place import BenchEnvironment
 from demo.bench.tables import Table
 from demo.images import BOT_REPOSITORY, build_reference_bot
 from demo.versions import FIRST, SECOND, THIRD
@@ -24,7 +24,7 @@ _BOTS = 1000
 _VERSIONS = (FIRST, SECOND, THIRD)
 
 
-def measure(place: Place) -> Table:
+def measure(place: BenchEnvironment) -> Table:
     """Let a thousand bots on three images learn of new releases in both ways, in turn, from the same registry."""
     followed = [f"{place.registry}/{BOT_REPOSITORY}:poll-{version.version}" for version in _VERSIONS]
     for version in _VERSIONS:
@@ -56,7 +56,7 @@ def _found(database: Database, followed: list[str]) -> None:
             session.add(Bot(org_id=org.id, node_id=node.id, name="Bot", subdomain=f"bot-{number}", image=image))
 
 
-def _measured(place: Place, cycle: Callable[[], None]) -> tuple[int, float]:
+def _measured(place: BenchEnvironment, cycle: Callable[[], None]) -> tuple[int, float]:
     """Requests as the registry itself counts them, and seconds."""
     before, began = _requests(place), time.perf_counter()
     cycle()
@@ -64,13 +64,13 @@ def _measured(place: Place, cycle: Callable[[], None]) -> tuple[int, float]:
     return _requests(place) - before, took
 
 
-def _requests(place: Place) -> int:
+def _requests(place: BenchEnvironment) -> int:
     return sum('"HEAD /v2/' in line or '"GET /v2/' in line for line in place.registry_log.read_text().splitlines())
 
 
 def _poll_each_image(poller: Poller, now: datetime) -> None:
     with poller.database.transaction() as session:
-        due = polling.due(session, now)
+        due = polling.schedule_due(session, now)
     for image in due:
         poller.poll(image, now)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from daemon.snapshots.archives import Helper
-from demo.bench.place import Place
+from daemon.snapshots.archives import SnapshotHelper
+from demo.bench.place import BenchEnvironment
 from demo.bench.tables import Table
 from demo.bench.volumes import SIZES, fill
 from portal.models import new_id
 
 
-def measure(place: Place) -> Table:
+def measure(place: BenchEnvironment) -> Table:
     """Archive a volume and restore it, both with every check an update does."""
     table = Table(
         "Snapshot and restore of one volume",
@@ -22,8 +22,8 @@ def measure(place: Place) -> Table:
     return table
 
 
-def _row(place: Place, megabytes: int) -> tuple[str, ...]:
-    helper = Helper(place.engine, place.settings.snapshot_image, {}, new_id())
+def _row(place: BenchEnvironment, megabytes: int) -> tuple[str, ...]:
+    helper = SnapshotHelper(place.engine, place.settings.snapshot_image, {}, new_id())
     helper.require_image()
     volume = f"bench-volume-{megabytes}"
     place.engine.create_volume(volume)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from daemon.rollout import orchestrator
 from demo.bench import fleet
-from demo.bench.place import Place
+from demo.bench.place import BenchEnvironment
 from demo.bench.tables import Cost, Table, cost_of
 from portal.database import Database
 from portal.models import utcnow
@@ -14,7 +14,7 @@ from portal.models import utcnow
 _TURNS = 5
 
 
-def measure(place: Place) -> Table:
+def measure(place: BenchEnvironment) -> Table:
     """Follow one rollout from its start to its end."""
     table = Table(f"One tick of the orchestrator, {fleet.BOTS} bots in a rollout", ("", "ms", "queries"))
     with place.every_database() as databases:

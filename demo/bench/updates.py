@@ -12,7 +12,7 @@ from daemon.registry.client import RegistryClient
 from daemon.registry.poller import Poller
 from daemon.rollout import orchestrator
 from daemon.update.sequence import update_bot
-from demo.bench.place import Place
+from demo.bench.place import BenchEnvironment
 from demo.bench.tables import Table
 from demo.bench.volumes import SIZES, fill
 from demo.images import BOT_REPOSITORY, build_reference_bot
@@ -33,14 +33,14 @@ from portal.models import (
 )
 from portal.rules.allowlist import Allowlist
 from portal.services.releases import polling, releases
-from portal.services.rollouts import rollouts, timings
+from portal.services.rollouts import rollouts, selection, timings
 from portal.settings import Settings
 
 _NODE = "bench"
 _ORG = "bench"
 
 
-def measure(place: Place) -> Table:
+def measure(place: BenchEnvironment) -> Table:
     """Update bots with little and much data from one good release to the next."""
     table = Table(
         "Downtime of a bot's update",
@@ -53,7 +53,7 @@ def measure(place: Place) -> Table:
     return table
 
 
-def _found(database: Database, place: Place) -> None:
+def _found(database: Database, place: BenchEnvironment) -> None:
     with database.transaction() as session:
         owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
         session.add(owner)
@@ -62,11 +62,11 @@ def _found(database: Database, place: Place) -> None:
         session.add(Node(name=_NODE, docker_url=place.docker_url, snapshot_dir=str(place.folder / "snapshots")))
 
 
-def _row(place: Place, database: Database, megabytes: int) -> tuple[str, ...]:
+def _row(place: BenchEnvironment, database: Database, megabytes: int) -> tuple[str, ...]:
     update = _update(place, database, megabytes)
     if update.state is not UpdateState.UPDATED or update.stopped_at is None or update.answering_at is None:
         raise RuntimeError(f"the update of a bot with {megabytes} MB ended as {update.state}: {update.error}")
-    took = {step.name: step.took or timedelta() for step in timings.steps(update)}
+    took = {step.name: step.took or timedelta() for step in timings.list_step_durations(update)}
     down = update.answering_at - update.stopped_at
     starting = update.answering_at - datetime.fromisoformat(update.timings[Step.START][0])
     whole = sum(took.values(), timedelta())
@@ -79,7 +79,7 @@ def _row(place: Place, database: Database, megabytes: int) -> tuple[str, ...]:
     )
 
 
-def _update(place: Place, database: Database, megabytes: int) -> BotUpdate:
+def _update(place: BenchEnvironment, database: Database, megabytes: int) -> BotUpdate:
     """Let a bot with that much data go through everything an update is."""
     name = tag = f"bot-{megabytes}"
     image = f"{place.registry}/{BOT_REPOSITORY}:{tag}"
@@ -108,11 +108,11 @@ def _poll(database: Database, settings: Settings, image: str) -> None:
 
 
 def _start(session: Session, settings: Settings, bot: Bot) -> None:
-    wish = rollouts.Wish(
-        release=releases.targets(session)[bot.image],
+    rollout_request = selection.RolloutRequest(
+        release=releases.map_targets(session)[bot.image],
         strategy=StrategyName.SINGLE_BOT,
         audience=Audience.NAMED,
         bots=[bot],
         ignore_windows=True,
     )
-    rollouts.start(session, Allowlist.parse(settings.fleet_image_allowlist), wish, actor=None)
+    rollouts.start_rollout(session, Allowlist.parse(settings.fleet_image_allowlist), rollout_request, actor=None)

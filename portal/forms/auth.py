@@ -12,7 +12,7 @@ from portal.rules import email_addresses
 
 def mailable(_form: Form, field: EmailField) -> None:
     """A validator: an address that mail could be sent to."""
-    if problem := email_addresses.problem_of(field.data):
+    if problem := email_addresses.find_problem(field.data):
         raise ValidationError(problem)
 
 

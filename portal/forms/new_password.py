@@ -22,7 +22,7 @@ class NewPasswordForm(Form):
         """
         if not self.validate():
             return False
-        if problem := password_policy.problem_of(self.password.data, names=names):
+        if problem := password_policy.find_problem(self.password.data, names=names):
             self.password.errors = [problem]
             return False
         return True

@@ -2,7 +2,7 @@
 
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotState, Channel, DesiredState
-from portal.models.event import Event
+from portal.models.event import Event, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
@@ -14,7 +14,7 @@ from portal.models.rollout import Audience, Rollout, RolloutState, StrategyName,
 from portal.models.snapshot import Snapshot, SnapshotState
 from portal.models.sync import MemberSync, SyncRole, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
-from portal.models.transitions import move
+from portal.models.transitions import move, update_where
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
 from portal.models.update_notice import UpdateNotice
 from portal.models.user import User, UserSession
@@ -28,6 +28,7 @@ __all__ = [
     "Channel",
     "DesiredState",
     "Event",
+    "EventTag",
     "FleetMode",
     "FleetSettings",
     "Invite",
@@ -69,5 +70,6 @@ __all__ = [
     "Verdict",
     "move",
     "new_id",
+    "update_where",
     "utcnow",
 ]

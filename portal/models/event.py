@@ -3,12 +3,84 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, utcnow
+
+
+class EventTag(StrEnum):
+    """What an event is about, as `subject.what_happened`. The values are stored, so they never change."""
+
+    ACCESS_REFUSED = "access.refused"
+    BOT_ATTACHED = "bot.attached"
+    BOT_ATTENTION_CLEARED = "bot.attention_cleared"
+    BOT_CREATED = "bot.created"
+    BOT_REMOVED = "bot.removed"
+    BOT_RESTARTED = "bot.restarted"
+    BOT_STARTED = "bot.started"
+    BOT_STATE_CHANGED = "bot.state_changed"
+    BOT_STOPPED = "bot.stopped"
+    BOT_UPDATE_FAILED = "bot.update_failed"
+    BOT_UPDATED = "bot.updated"
+    CONFIG_CHANGED = "config.changed"
+    IMAGE_LOOK_UP_FAILED = "image.look_up_failed"
+    IMAGE_VANISHED = "image.vanished"
+    INVITE_ACCEPTED = "invite.accepted"
+    INVITE_COPIED = "invite.copied"
+    INVITE_DECLINED = "invite.declined"
+    INVITE_EXPIRED = "invite.expired"
+    INVITE_RESENT = "invite.resent"
+    INVITE_REVOKED = "invite.revoked"
+    INVITE_SENT = "invite.sent"
+    MAIL_RESENT = "mail.resent"
+    MEMBER_JOINED = "member.joined"
+    MEMBER_LEFT = "member.left"
+    MEMBER_REMOVED = "member.removed"
+    MEMBER_ROLE_CHANGED = "member.role_changed"
+    NODE_ADDED = "node.added"
+    NODE_CHANGED = "node.changed"
+    NODE_OFFLINE = "node.offline"
+    NODE_ONLINE = "node.online"
+    NODE_REMOVED = "node.removed"
+    ORG_CREATED = "org.created"
+    ORG_DELETED = "org.deleted"
+    ORG_DELETION_REQUESTED = "org.deletion_requested"
+    ORG_RENAMED = "org.renamed"
+    ORG_RESTORED = "org.restored"
+    RELEASE_DETECTED = "release.detected"
+    RELEASE_QUARANTINED = "release.quarantined"
+    RELEASE_QUARANTINE_LIFTED = "release.released"
+    ROLLOUT_ABORTED = "rollout.aborted"
+    ROLLOUT_COMPLETED = "rollout.completed"
+    ROLLOUT_PAUSED = "rollout.paused"
+    ROLLOUT_RESUMED = "rollout.resumed"
+    ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_SUPERSEDED = "rollout.superseded"
+    SESSION_ENDED = "session.ended"
+    SNAPSHOT_DELETED = "snapshot.deleted"
+    TRANSFER_ACCEPTED = "transfer.accepted"
+    TRANSFER_DECLINED = "transfer.declined"
+    TRANSFER_ENDED = "transfer.ended"
+    TRANSFER_EXPIRED = "transfer.expired"
+    TRANSFER_OFFERED = "transfer.offered"
+    TRANSFER_WITHDRAWN = "transfer.withdrawn"
+    USER_DELETED = "user.deleted"
+    USER_DISABLED = "user.disabled"
+    USER_EMAIL_CHANGED = "user.email_changed"
+    USER_ENABLED = "user.enabled"
+    USER_OPERATOR_CREATED = "user.operator_created"
+    USER_OPERATOR_GRANTED = "user.operator_granted"
+    USER_OPERATOR_REVOKED = "user.operator_revoked"
+    USER_PASSWORD_CHANGED = "user.password_changed"
+    USER_RENAMED = "user.renamed"
+    USER_SIGN_IN_FAILED = "user.sign_in_failed"
+    USER_SIGNED_IN = "user.signed_in"
+    USER_SIGNED_OUT = "user.signed_out"
+    USER_SIGNED_UP = "user.signed_up"
 
 
 class Event(Base):

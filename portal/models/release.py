@@ -39,7 +39,7 @@ class Release(Base):
     first_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
     quarantined_at: Mapped[datetime | None]
     quarantine_reason: Mapped[str | None] = mapped_column(sa.Text)
-    released_at: Mapped[datetime | None]
+    quarantine_lifted_at: Mapped[datetime | None]
     """When an operator lifted its last quarantine."""
 
     @property

@@ -9,8 +9,10 @@ import sqlalchemy as sa
 from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
+from portal.models.base import Base
 
-class Stateful(Protocol):
+
+class HasState(Protocol):
     """A mapped class with an id, a state, and the table of moves its state allows."""
 
     TRANSITIONS: ClassVar[dict[Any, frozenset[Any]]]
@@ -18,10 +20,10 @@ class Stateful(Protocol):
     state: Any
 
 
-Row = TypeVar("Row", bound=Stateful)
+Row = TypeVar("Row", bound=HasState)
 
 
-class ForbiddenMove(Exception):
+class ForbiddenTransition(Exception):
     """A program error: the state machine has no such arrow."""
 
 
@@ -36,14 +38,23 @@ def move(session: Session, row: Row, old: StrEnum, new: StrEnum, **values: Any) 
     """
     kind = type(row)
     if new not in kind.TRANSITIONS[old]:
-        raise ForbiddenMove(f"{kind.__name__}: {old} -> {new}")
+        raise ForbiddenTransition(f"{kind.__name__}: {old} -> {new}")
     session.flush()
-    statement = (
-        sa.update(kind)
-        .where(kind.id == row.id, kind.state == old)
-        .values(state=new, **values)
-        .execution_options(synchronize_session=False)
+    changed = update_where(
+        session, cast("type[Base]", kind), kind.id == row.id, kind.state == old, state=new, **values
     )
-    result = cast("CursorResult[Any]", session.execute(statement))
     session.refresh(row)
-    return result.rowcount == 1
+    return changed == 1
+
+
+def update_where(session: Session, table: type[Base], *conditions: sa.ColumnElement[bool], **values: Any) -> int:
+    """Update the rows of `table` for which all `conditions` hold, by one statement (compare-and-set).
+
+    Rows that are already loaded in `session` keep their old values; refresh them where they are read afterwards.
+
+    Returns:
+        The number of rows that changed; 0 means that another process was faster.
+    """
+    statement = sa.update(table).where(*conditions).values(**values)
+    result = session.execute(statement.execution_options(synchronize_session=False))
+    return cast("CursorResult[Any]", result).rowcount

@@ -102,6 +102,9 @@ class BotUpdate(Base):
         UpdateState.SKIPPED: frozenset({UpdateState.PENDING}),
     }
 
+    LEAVES_TRACES: ClassVar = frozenset({UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED})
+    """Final states after which archives, a tag or a container may be left on the engine."""
+
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     rollout_id: Mapped[str] = mapped_column(sa.ForeignKey("rollouts.id"))
     bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id"), index=True)
@@ -145,3 +148,12 @@ class BotUpdate(Base):
     def left_out(reason: SkipReason, moment: datetime) -> dict[str, Any]:
         """What is written when a bot is skipped; the error of an earlier attempt is no longer how it ended."""
         return {"skip_reason": reason, "error": None, "transient": False, "ended_at": moment}
+
+    @classmethod
+    def is_unfinished(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for updates with work left on the engine: running, or ended but not cleaned up.
+
+        Until then the bot's container may have the wrong restart policy, and the old container its volumes.
+        """
+        ended = cls.state.in_(cls.LEAVES_TRACES)
+        return sa.or_(cls.state == UpdateState.RUNNING, sa.and_(ended, cls.cleaned_at.is_(None)))

@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from portal.rules import windows
 from portal.rules.strategies import Facts, RolloutStrategy
 
-NOBODY_FIRST = (
+NO_CANARY = (
     "No bot may go first: it has to be healthy, with all its data protected by snapshots. "
     "Choose another strategy, or put such a bot right first."
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Entrant:
+class ForecastBot:
     """A bot that would be updated."""
 
     node_id: str
@@ -52,7 +52,7 @@ class Forecast:
 
 def forecast(
     strategy: RolloutStrategy,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[ForecastBot],
     *,
     ignore_windows: bool,
     max_parallel: int,
@@ -75,7 +75,7 @@ def forecast(
         batch = strategy.next_batch(_facts(len(entrants), len(left), len(due), len(waves), clock))
         able = [one for one in left if one.may_be_canary] if batch.canary else left
         if not able:
-            return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), None, NOBODY_FIRST)
+            return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), None, NO_CANARY)
         if batch.canary:
             due = sorted((one for one in due if one.may_be_canary), key=lambda one: not one.canary_channel)
         if not due:
@@ -106,8 +106,8 @@ def _facts(total: int, left: int, due: int, wave: int, now: datetime) -> Facts:
 
 
 def _before_the_hour_ends(
-    chosen: Sequence[Entrant], max_parallel: int, per_bot: timedelta, now: datetime
-) -> list[Entrant]:
+    chosen: Sequence[ForecastBot], max_parallel: int, per_bot: timedelta, now: datetime
+) -> list[ForecastBot]:
     """Keep those whose turn comes before the hour is over; the others wait for their next one."""
     rest = windows.next_window(chosen[0].hour_utc, now).closes - now
     room = max(1, math.ceil(rest / per_bot)) * max_parallel
@@ -120,7 +120,7 @@ def _before_the_hour_ends(
     return kept
 
 
-def _without(left: Sequence[Entrant], chosen: Sequence[Entrant]) -> list[Entrant]:
+def _without(left: Sequence[ForecastBot], chosen: Sequence[ForecastBot]) -> list[ForecastBot]:
     gone = Counter(chosen)
     rest = []
     for one in left:
@@ -131,12 +131,12 @@ def _without(left: Sequence[Entrant], chosen: Sequence[Entrant]) -> list[Entrant
     return rest
 
 
-def _rounds(chosen: Sequence[Entrant], max_parallel: int) -> int:
+def _rounds(chosen: Sequence[ForecastBot], max_parallel: int) -> int:
     per_node = Counter(one.node_id for one in chosen)
     return max(math.ceil(number / max_parallel) for number in per_node.values())
 
 
-def _waiting(entrants: Sequence[Entrant], now: datetime, ignore_windows: bool) -> dict[int, int]:
+def _waiting(entrants: Sequence[ForecastBot], now: datetime, ignore_windows: bool) -> dict[int, int]:
     if ignore_windows:
         return {}
     hours = Counter(one.hour_utc for one in entrants if not windows.is_open(one.hour_utc, now))

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-SHORTEST = 15
-LONGEST = 256
+MIN_LENGTH = 15
+MAX_LENGTH = 256
 
 _MUST_REMAIN = 8
 _SHORTEST_NAME = 3
@@ -40,17 +40,17 @@ _COMMON = frozenset(_WORDS.split()) | {
 characters is in them, but most of those are these words, one after another, with digits behind."""
 
 
-def problem_of(password: str, *, names: Iterable[str] = ()) -> str | None:
+def find_problem(password: str, *, names: Iterable[str] = ()) -> str | None:
     """What is wrong with a new password, as a sentence; None when it is good.
 
     Args:
         password: as it was typed.
         names: what an attacker would try first: the product's name, the person's own name and address.
     """
-    if len(password) < SHORTEST:
-        return f"Use {SHORTEST} characters or more: three or four words that do not belong together, for example."
-    if len(password) > LONGEST:
-        return f"Use {LONGEST} characters or fewer."
+    if len(password) < MIN_LENGTH:
+        return f"Use {MIN_LENGTH} characters or more: three or four words that do not belong together, for example."
+    if len(password) > MAX_LENGTH:
+        return f"Use {MAX_LENGTH} characters or fewer."
     if _unguessable(password, names) < _MUST_REMAIN:
         return (
             "This is easy to guess: it is made of common words, names or patterns, and hardly anything else. "

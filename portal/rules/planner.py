@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from portal.rules.strategies import Facts, Failure, OnFailure, RolloutStrategy
 
-STANDSTILL = timedelta(minutes=10)
+STALL_AFTER = timedelta(minutes=10)
 """Bots in flight and no step finished for so long: pause, and tell operators."""
 
 RETRY_AFTER = timedelta(minutes=1)
@@ -31,7 +31,7 @@ class Stage(StrEnum):
     LEFT_OUT = "left out"
 
 
-class Hold(StrEnum):
+class BlockReason(StrEnum):
     """Why a waiting bot cannot start now, although it takes part."""
 
     WINDOW = "outside its hour"
@@ -41,7 +41,7 @@ class Hold(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Part:
+class Target:
     """One bot's part in the rollout."""
 
     update_id: str
@@ -49,7 +49,7 @@ class Part:
     node_id: str
     stage: Stage
     wave: int | None = None
-    hold: Hold | None = None
+    block_reason: BlockReason | None = None
     may_be_canary: bool = False
     """Healthy, and all its data is protected by snapshots."""
     canary_channel: bool = False
@@ -74,11 +74,11 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class View:
+class RolloutSnapshot:
     """Everything that is to be known of one rollout."""
 
     strategy: RolloutStrategy
-    parts: Sequence[Part]
+    targets: Sequence[Target]
     """In the order in which bots should be taken."""
     paused: bool = False
     """The rollout is paused, or the whole fleet: nothing may start."""
@@ -90,7 +90,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class StartWave:
     """Make these bots the next wave."""
 
     wave: int
@@ -98,7 +98,7 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
-class PutBack:
+class Requeue:
     """Take these bots, which have not begun, out of their wave: they cannot start any more and wait for another."""
 
     update_ids: tuple[str, ...]
@@ -139,12 +139,12 @@ class Complete:
     """No bot is left to update."""
 
 
-UNENDED = frozenset({Stage.WAITING, Stage.IN_FLIGHT})
+OPEN_STAGES = frozenset({Stage.WAITING, Stage.IN_FLIGHT})
 
-Decision = Cut | PutBack | Retry | Start | Pause | Abort | Complete
+Decision = StartWave | Requeue | Retry | Start | Pause | Abort | Complete
 
 
-def plan(view: View, now: datetime) -> list[Decision]:
+def plan(snapshot: RolloutSnapshot, now: datetime) -> list[Decision]:
     """Decide what should happen to a rollout now.
 
     1. A failure that the strategy will not accept ends everything.
@@ -154,33 +154,33 @@ def plan(view: View, now: datetime) -> list[Decision]:
     5. When nothing is left, it is complete; when the wave has ended, the next one is cut.
     6. Bots of the wave start, as many side by side as a node may bear.
     """
-    failures = _failures(view, now)
+    failures = _failures(snapshot, now)
     if isinstance(failures, Abort):
         return [failures]
-    view = _with(view, {retry.update_id: Hold.RETRY for retry in failures})
-    if view.paused:
+    snapshot = _with(snapshot, {retry.update_id: BlockReason.RETRY for retry in failures})
+    if snapshot.paused:
         return [*failures]
-    if _stands_still(view, now):
-        return [*failures, Pause(f"no step finished for {STANDSTILL // timedelta(minutes=1)} minutes")]
+    if _stands_still(snapshot, now):
+        return [*failures, Pause(f"no step finished for {STALL_AFTER // timedelta(minutes=1)} minutes")]
     decisions: list[Decision] = [*failures]
-    stranded = {part.update_id: part.hold for part in _unbegun(view) if part.hold}
+    stranded = {target.update_id: target.block_reason for target in _unbegun(snapshot) if target.block_reason}
     if stranded:
-        decisions.append(PutBack(tuple(stranded)))
-        view = _with(view, stranded)
-    if not any(part.stage in UNENDED for part in view.parts):
+        decisions.append(Requeue(tuple(stranded)))
+        snapshot = _with(snapshot, stranded)
+    if not any(target.stage in OPEN_STAGES for target in snapshot.targets):
         return [*decisions, Complete()]
-    wave = _unbegun(view)
-    if not wave and not any(part.stage is Stage.IN_FLIGHT or part.in_doubt for part in view.parts):
-        wave = _next_wave(view, now)
+    wave = _unbegun(snapshot)
+    if not wave and not any(target.stage is Stage.IN_FLIGHT or target.in_doubt for target in snapshot.targets):
+        wave = _next_wave(snapshot, now)
         if wave:
-            decisions.append(Cut(last_wave(view) + 1, _ids(wave)))
-    starting = _as_many_as_nodes_bear(view, wave)
+            decisions.append(StartWave(last_wave(snapshot) + 1, _ids(wave)))
+    starting = _as_many_as_nodes_bear(snapshot, wave)
     if starting:
         decisions.append(Start(_ids(starting)))
     return decisions
 
 
-def facts_of(view: View, now: datetime, wave: int | None = None) -> Facts:
+def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = None) -> Facts:
     """Count what a strategy may know.
 
     Args:
@@ -189,111 +189,116 @@ def facts_of(view: View, now: datetime, wave: int | None = None) -> Facts:
         wave: look at the rollout as a bot of this wave sees it: proven by earlier waves only. By default as the
             next wave would.
     """
-    parts = [part for part in view.parts if part.stage is not Stage.LEFT_OUT]
-    last = last_wave(view)
+    targets = [target for target in snapshot.targets if target.stage is not Stage.LEFT_OUT]
+    last = last_wave(snapshot)
     before = last + 1 if wave is None else wave
-    in_last = [part for part in parts if part.wave == last]
-    ended = [part.ended_at for part in in_last if part.ended_at is not None]
+    in_last = [target for target in targets if target.wave == last]
+    ended = [target.ended_at for target in in_last if target.ended_at is not None]
     return Facts(
-        total=len(parts),
+        total=len(targets),
         wave=last if wave is None else wave,
-        due=sum(1 for part in parts if is_due(part)),
-        in_flight=sum(1 for part in in_last if part.stage in UNENDED),
-        updated=sum(1 for part in parts if part.stage is Stage.UPDATED),
-        failed=sum(1 for part in parts if part.at_fault),
-        proven=any(_proves(part) and part.wave < before for part in parts if part.wave is not None),
+        due=sum(1 for target in targets if is_due(target)),
+        in_flight=sum(1 for target in in_last if target.stage in OPEN_STAGES),
+        updated=sum(1 for target in targets if target.stage is Stage.UPDATED),
+        failed=sum(1 for target in targets if target.at_fault),
+        proven=any(_proves(target) and target.wave < before for target in targets if target.wave is not None),
         wave_ended_at=max(ended, default=None),
         now=now,
     )
 
 
-def _failures(view: View, now: datetime) -> Abort | list[Retry]:
+def _failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Retry]:
     retries = []
-    for part in view.parts:
-        if part.stage is not Stage.FAILED and not part.turned_unhealthy:
+    for target in snapshot.targets:
+        if target.stage is not Stage.FAILED and not target.turned_unhealthy:
             continue
-        failure = Failure(part.error, part.transient and not part.turned_unhealthy)
+        failure = Failure(target.error, target.transient and not target.turned_unhealthy)
         # After its update a bot is judged beside all others that were updated, not only those before it.
-        facts = facts_of(view, now, None if part.turned_unhealthy else part.wave)
-        answer = view.strategy.on_bot_failure(facts, part.bot_id, failure, part.attempt)
+        facts = collect_facts(snapshot, now, None if target.turned_unhealthy else target.wave)
+        answer = snapshot.strategy.on_bot_failure(facts, target.bot_id, failure, target.attempt)
         if answer is OnFailure.ABORT:
-            return Abort(_why_aborted(facts, part), quarantine=_condemned(view, now))
+            return Abort(_why_aborted(facts, target), quarantine=_condemned(snapshot, now))
         if answer is OnFailure.RETRY:
-            retries.append(Retry(part.update_id, now + RETRY_AFTER * max(1, part.attempt)))
+            retries.append(Retry(target.update_id, now + RETRY_AFTER * max(1, target.attempt)))
     return retries
 
 
-def _condemned(view: View, now: datetime) -> bool:
+def _condemned(snapshot: RolloutSnapshot, now: datetime) -> bool:
     """Whether the failures of bots on which the release ran would have ended the rollout by themselves."""
-    ran = [part for part in view.parts if not (part.stage is Stage.FAILED and part.never_ran)]
-    return len(ran) == len(view.parts) or isinstance(_failures(replace(view, parts=ran), now), Abort)
+    ran = [target for target in snapshot.targets if not (target.stage is Stage.FAILED and target.never_ran)]
+    return len(ran) == len(snapshot.targets) or isinstance(_failures(replace(snapshot, targets=ran), now), Abort)
 
 
-def _with(view: View, waiting: Mapping[str, Hold | None]) -> View:
+def _with(snapshot: RolloutSnapshot, waiting: Mapping[str, BlockReason | None]) -> RolloutSnapshot:
     """Look at the rollout as it will be when these bots wait, in no wave."""
-    parts = [
-        replace(part, stage=Stage.WAITING, wave=None, hold=waiting[part.update_id])
-        if part.update_id in waiting
-        else part
-        for part in view.parts
+    targets = [
+        replace(target, stage=Stage.WAITING, wave=None, block_reason=waiting[target.update_id])
+        if target.update_id in waiting
+        else target
+        for target in snapshot.targets
     ]
-    return replace(view, parts=parts)
+    return replace(snapshot, targets=targets)
 
 
-def _why_aborted(facts: Facts, part: Part) -> str:
-    what = "turned unhealthy after its update" if part.turned_unhealthy else part.error or "could not be updated"
-    if not facts.proven and part.never_ran:
+def _why_aborted(facts: Facts, target: Target) -> str:
+    what = "turned unhealthy after its update" if target.turned_unhealthy else target.error or "could not be updated"
+    if not facts.proven and target.never_ran:
         return f"the release could not be tried on the first bot: {what}"
     if not facts.proven:
         return f"the first bot to try this release failed: {what}"
     return f"{facts.failed} bots failed; the last: {what}"
 
 
-def _stands_still(view: View, now: datetime) -> bool:
-    flying = [part for part in view.parts if part.stage is Stage.IN_FLIGHT]
-    signs = [part.progress_at for part in flying if part.progress_at is not None]
-    if view.resumed_at is not None:
-        signs.append(view.resumed_at)
-    return bool(flying) and bool(signs) and max(signs) + STANDSTILL <= now
+def _stands_still(snapshot: RolloutSnapshot, now: datetime) -> bool:
+    flying = [target for target in snapshot.targets if target.stage is Stage.IN_FLIGHT]
+    signs = [target.progress_at for target in flying if target.progress_at is not None]
+    if snapshot.resumed_at is not None:
+        signs.append(snapshot.resumed_at)
+    return bool(flying) and bool(signs) and max(signs) + STALL_AFTER <= now
 
 
-def _next_wave(view: View, now: datetime) -> list[Part]:
-    due = [part for part in view.parts if is_due(part)]
+def _next_wave(snapshot: RolloutSnapshot, now: datetime) -> list[Target]:
+    due = [target for target in snapshot.targets if is_due(target)]
     if not due:
         return []
-    batch = view.strategy.next_batch(facts_of(view, now))
+    batch = snapshot.strategy.next_batch(collect_facts(snapshot, now))
     if batch.canary:
-        due = sorted((part for part in due if part.may_be_canary), key=lambda part: not part.canary_channel)
+        due = sorted((target for target in due if target.may_be_canary), key=lambda target: not target.canary_channel)
     return due[: batch.size]
 
 
-def _as_many_as_nodes_bear(view: View, wave: Sequence[Part]) -> list[Part]:
-    load = Counter(view.running)
+def _as_many_as_nodes_bear(snapshot: RolloutSnapshot, wave: Sequence[Target]) -> list[Target]:
+    load = Counter(snapshot.running)
     starting = []
-    for part in wave:
-        if load[part.node_id] < view.max_parallel:
-            load[part.node_id] += 1
-            starting.append(part)
+    for target in wave:
+        if load[target.node_id] < snapshot.max_parallel:
+            load[target.node_id] += 1
+            starting.append(target)
     return starting
 
 
-def _unbegun(view: View) -> list[Part]:
-    return [part for part in view.parts if part.stage is Stage.WAITING and part.wave is not None]
+def _unbegun(snapshot: RolloutSnapshot) -> list[Target]:
+    return [target for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is not None]
 
 
-def is_due(part: Part) -> bool:
-    return part.stage is Stage.WAITING and part.wave is None and part.hold is None
+def is_due(target: Target) -> bool:
+    return target.stage is Stage.WAITING and target.wave is None and target.block_reason is None
 
 
-def _proves(part: Part) -> bool:
-    return part.stage is Stage.UPDATED and not part.turned_unhealthy
+def _proves(target: Target) -> bool:
+    return target.stage is Stage.UPDATED and not target.turned_unhealthy
 
 
-def last_wave(view: View) -> int:
+def last_wave(snapshot: RolloutSnapshot) -> int:
     return max(
-        (part.wave for part in view.parts if part.wave is not None and part.stage is not Stage.LEFT_OUT), default=0
+        (
+            target.wave
+            for target in snapshot.targets
+            if target.wave is not None and target.stage is not Stage.LEFT_OUT
+        ),
+        default=0,
     )
 
 
-def _ids(parts: Sequence[Part]) -> tuple[str, ...]:
-    return tuple(part.update_id for part in parts)
+def _ids(targets: Sequence[Target]) -> tuple[str, ...]:
+    return tuple(target.update_id for target in targets)

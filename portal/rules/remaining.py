@@ -6,17 +6,17 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
-from portal.rules.planner import Hold, Stage, View, facts_of, is_due
+from portal.rules.planner import BlockReason, RolloutSnapshot, Stage, collect_facts, is_due
 
 
-def waves_left(view: View, now: datetime) -> int:
+def estimate_waves_left(snapshot: RolloutSnapshot, now: datetime) -> int:
     """Estimate how many waves are still to be cut, as if every waiting bot were due and all went well."""
-    waiting = sum(1 for part in view.parts if part.stage is Stage.WAITING and part.wave is None)
-    facts = facts_of(view, now)
+    waiting = sum(1 for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is None)
+    facts = collect_facts(snapshot, now)
     proven = facts.proven or facts.in_flight > 0
     waves = 0
     while waiting > 0:
-        batch = view.strategy.next_batch(
+        batch = snapshot.strategy.next_batch(
             replace(facts, due=waiting, in_flight=0, wave_ended_at=None, proven=proven or waves > 0)
         )
         waiting -= max(1, batch.size)
@@ -24,28 +24,36 @@ def waves_left(view: View, now: datetime) -> int:
     return waves
 
 
-def waits(view: View, now: datetime) -> list[str]:
+def list_wait_reasons(snapshot: RolloutSnapshot, now: datetime) -> list[str]:
     """Say why bots that are still to be updated are not being updated now; empty while a wave is under way."""
-    waiting = [part for part in view.parts if part.stage is Stage.WAITING]
-    if view.paused or any(part.wave is not None for part in waiting):
+    waiting = [target for target in snapshot.targets if target.stage is Stage.WAITING]
+    if snapshot.paused or any(target.wave is not None for target in waiting):
         return []
-    if any(part.stage is Stage.IN_FLIGHT for part in view.parts):
+    if any(target.stage is Stage.IN_FLIGHT for target in snapshot.targets):
         return []
-    holds = Counter(part.hold for part in waiting if part.hold is not None)
-    reasons = [f"{_bots(holds[hold])} {_WORDS[hold]}" for hold in Hold if holds[hold]]
-    due = [part for part in waiting if is_due(part)]
-    if due and any(part.in_doubt for part in view.parts):
+    block_reasons = Counter(target.block_reason for target in waiting if target.block_reason is not None)
+    reasons = [
+        f"{_bots(block_reasons[block_reason])} {_WORDS[block_reason]}"
+        for block_reason in BlockReason
+        if block_reasons[block_reason]
+    ]
+    due = [target for target in waiting if is_due(target)]
+    if due and any(target.in_doubt for target in snapshot.targets):
         reasons.insert(0, "waiting to see whether a bot that was updated and is down comes back")
-    elif due and view.strategy.next_batch(facts_of(view, now)).canary and not any(part.may_be_canary for part in due):
+    elif (
+        due
+        and snapshot.strategy.next_batch(collect_facts(snapshot, now)).canary
+        and not any(target.may_be_canary for target in due)
+    ):
         reasons.insert(0, "waiting for a bot that may go first: healthy, and all its data protected by snapshots")
     return reasons
 
 
 _WORDS = {
-    Hold.WINDOW: "waiting for the hour of day chosen for updates",
-    Hold.NODE: "on a node that takes no updates now",
-    Hold.BUSY: "in the middle of another update",
-    Hold.RETRY: "waiting before the next attempt",
+    BlockReason.WINDOW: "waiting for the hour of day chosen for updates",
+    BlockReason.NODE: "on a node that takes no updates now",
+    BlockReason.BUSY: "in the middle of another update",
+    BlockReason.RETRY: "waiting before the next attempt",
 }
 
 

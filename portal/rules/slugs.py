@@ -20,7 +20,7 @@ RESERVED = frozenset(_WORDS.split())
 """Words that would be mistaken for a part of the platform itself, as host name or in an address."""
 
 
-def problem_of(slug: str) -> str | None:
+def find_problem(slug: str) -> str | None:
     """Say why `slug` cannot be one, or None when it can."""
     if not _SLUG.fullmatch(slug):
         return "Use 3 to 48 lower-case letters, digits and dashes; begin and end with a letter or digit."
@@ -29,7 +29,7 @@ def problem_of(slug: str) -> str | None:
     return None
 
 
-def suggestion(name: str, number: int = 1) -> str:
+def suggest_slug(name: str, number: int = 1) -> str:
     """The slug a name suggests; it always is a valid one.
 
     Args:

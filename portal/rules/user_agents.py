@@ -24,7 +24,7 @@ _SYSTEMS = {
 }
 
 
-def describe(user_agent: str) -> str:
+def describe_browser(user_agent: str) -> str:
     """What a `User-Agent` header says, such as `Firefox on Windows`."""
     program = _first(_PROGRAMS, user_agent) or "Unknown browser"
     system = _first(_SYSTEMS, user_agent)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import Event
+from portal.models import Event, EventTag, User
 
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the web request or job at work in this context; logs and events carry it."""
@@ -17,11 +17,15 @@ acting_via: ContextVar[str | None] = ContextVar("acting_via", default=None)
 """What a person acts with who is not signed in, such as the command line; events carry it."""
 
 
+Actor = User | str | None
+"""The user who acted, or that user's id; None where Flotilla acted automatically."""
+
+
 def record(
     session: Session,
-    tag: str,
+    tag: EventTag,
     *,
-    actor_id: str | None = None,
+    actor: Actor = None,
     org_id: str | None = None,
     bot_id: str | None = None,
     rollout_id: str | None = None,
@@ -32,7 +36,7 @@ def record(
     Args:
         session: the transaction of the change.
         tag: `subject.what_happened`, such as `rollout.started`.
-        actor_id: the user who did it; None where Flotilla acted by itself.
+        actor: the user who acted, or that user's id; None where Flotilla acted automatically.
         org_id: the organization it concerns.
         bot_id: the bot it concerns.
         rollout_id: the rollout it concerns.
@@ -41,7 +45,7 @@ def record(
     via = acting_via.get()
     event = Event(
         tag=tag,
-        actor_id=actor_id,
+        actor_id=actor.id if isinstance(actor, User) else actor,
         org_id=org_id,
         bot_id=bot_id,
         rollout_id=rollout_id,

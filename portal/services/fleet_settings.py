@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import FleetMode, FleetSettings, StrategyName, TenantMode, User, utcnow
+from portal.models import EventTag, FleetMode, FleetSettings, StrategyName, TenantMode, User, utcnow
 from portal.rules.strategies import ParameterError, parse_parameters
 from portal.services import events
 from portal.services.errors import InvalidError, StaleError
@@ -18,20 +17,12 @@ _HOURS = range(24)
 _PARALLEL = range(1, 51)
 
 
-def get(session: Session) -> FleetSettings:
-    """Read the one row of settings; it is made when first asked for, even by two processes at once."""
-    settings = session.get(FleetSettings, _ONLY)
-    if settings is None:
-        try:
-            with session.begin_nested():
-                session.add(FleetSettings(id=_ONLY))
-        except IntegrityError:  # another process made it meanwhile
-            session.expire_all()
-        settings = session.get_one(FleetSettings, _ONLY)
-    return settings
+def get_settings(session: Session) -> FleetSettings:
+    """Return the one row of settings, which a migration creates."""
+    return session.get_one(FleetSettings, _ONLY)
 
 
-def require_fresh(session: Session, seen: int) -> None:
+def require_current_version(session: Session, seen: int) -> None:
     """Lock the settings, and make sure that nobody changed them since a form was opened.
 
     Raises:
@@ -76,7 +67,7 @@ def set_tenant_defaults(session: Session, mode: TenantMode, hour: int, actor: Us
 
 
 def _change(session: Session, actor: User | None, **values: Any) -> FleetSettings:
-    settings = get(session)
+    settings = get_settings(session)
     old = {name: getattr(settings, name) for name in values}
     if old == values:
         return settings
@@ -85,5 +76,5 @@ def _change(session: Session, actor: User | None, **values: Any) -> FleetSetting
     settings.version += 1
     settings.updated_at = utcnow()
     data = {"of": "fleet", "old": old, "new": values}
-    events.record(session, "config.changed", actor_id=actor.id if actor else None, data=data)
+    events.record(session, EventTag.CONFIG_CHANGED, actor=actor, data=data)
     return settings

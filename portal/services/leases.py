@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.database import now
-from portal.models import Lease
+from portal.database import database_now
+from portal.models import Lease, update_where
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def acquire(session: Session, name: str, owner: str, lasting: timedelta) -> Held
         The lease, or None while somebody else holds it.
     """
     _ensure_row(session, name)
-    moment = now(session)
+    moment = database_now(session)
     fence = session.scalar(
         sa.update(Lease)
         .where(Lease.name == name, sa.or_(Lease.until.is_(None), Lease.until <= moment))
@@ -50,7 +49,7 @@ def acquire(session: Session, name: str, owner: str, lasting: timedelta) -> Held
 
 def renew(session: Session, held: HeldLease, lasting: timedelta) -> bool:
     """Hold on to a lease for another while. False when it ran out or was taken over: then it is ours no more."""
-    moment = now(session)
+    moment = database_now(session)
     return _change(session, held, Lease.until > moment, until=moment + lasting)
 
 
@@ -62,17 +61,12 @@ def release(session: Session, held: HeldLease) -> bool:
 def is_held(session: Session, name: str) -> bool:
     """Whether anybody holds that lease just now."""
     until = session.scalar(sa.select(Lease.until).where(Lease.name == name))
-    return until is not None and until > now(session)
+    return until is not None and until > database_now(session)
 
 
 def _change(session: Session, held: HeldLease, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-    statement = (
-        sa.update(Lease)
-        .where(Lease.name == held.name, Lease.owner == held.owner, Lease.fence == held.fence, condition)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    is_mine = (Lease.name == held.name, Lease.owner == held.owner, Lease.fence == held.fence)
+    return update_where(session, Lease, *is_mine, condition, **values) == 1
 
 
 def _ensure_row(session: Session, name: str) -> None:

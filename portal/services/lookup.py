@@ -20,7 +20,7 @@ Row = TypeVar("Row", Bot, Release)
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RolloutTarget:
     """What a rollout should bring about.
 
     Attributes:
@@ -32,7 +32,7 @@ class Wanted:
     image: str | None
 
 
-def bot(session: Session, text: str) -> Bot:
+def find_bot(session: Session, text: str) -> Bot:
     """A bot by its id or subdomain, or by its name where only one is called so.
 
     Raises:
@@ -46,7 +46,7 @@ def bot(session: Session, text: str) -> Bot:
     return _only(named, f"There is no bot {text!r}; `flotilla bots list` shows all.", "subdomains")
 
 
-def release(session: Session, text: str) -> Release:
+def find_release(session: Session, text: str) -> Release:
     """A release by its id, by its digest or the beginning of that, or by its version where only one has it.
 
     Raises:
@@ -66,7 +66,7 @@ def release(session: Session, text: str) -> Release:
     return _only(found, f"There is no release {text!r}; `flotilla releases list` shows all.", "ids")
 
 
-def wanted(session: Session, text: str) -> Wanted:
+def find_rollout_target(session: Session, text: str) -> RolloutTarget:
     """What to roll out: the release an image such as `ghcr.io/acme/bot:stable` points at, or a release itself.
 
     Raises:
@@ -75,14 +75,14 @@ def wanted(session: Session, text: str) -> Wanted:
     """
     image = _polled(session, text)
     if image is None:
-        return Wanted(release(session, text), None)
-    target = releases.target(session, image)
+        return RolloutTarget(find_release(session, text), None)
+    target = releases.find_target(session, image)
     if target is None:
         raise ConflictError(f"{image} points at no release that may run: none is known yet, or it is quarantined.")
-    return Wanted(target, image)
+    return RolloutTarget(target, image)
 
 
-def reference(text: str) -> Reference:
+def parse_image(text: str) -> Reference:
     """The image a person typed.
 
     Raises:

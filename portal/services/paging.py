@@ -14,7 +14,7 @@ Line = TypeVar("Line")
 
 
 @dataclass(frozen=True)
-class Listing(Generic[Line]):
+class Page(Generic[Line]):
     """One page of a long list."""
 
     lines: list[Line]
@@ -26,13 +26,13 @@ class Listing(Generic[Line]):
     """How many there are; at least one."""
 
 
-def turn_to(
+def load_page(
     session: Session,
     query: sa.Select[Row],
     page: int,
     per_page: int,
     complete: Callable[[Sequence[Row]], list[Line]],
-) -> Listing[Line]:
+) -> Page[Line]:
     """Read one page of a long list.
 
     Args:
@@ -46,4 +46,4 @@ def turn_to(
     pages = max(1, -(-total // per_page))
     page = max(1, min(page, pages))
     rows = session.scalars(query.limit(per_page).offset((page - 1) * per_page)).all()
-    return Listing(complete(rows), total, page, pages)
+    return Page(complete(rows), total, page, pages)

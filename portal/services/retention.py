@@ -8,16 +8,16 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from portal.models import Base, MailState, OneTimeToken, OutgoingMail, UserSession
-from portal.services.rollouts import notifications
+from portal.services.mail import outbox
 
-LINKS_STAY = timedelta(days=7)
-SESSIONS_STAY = timedelta(days=30)
-MAILS_STAY = timedelta(days=90)
+KEEP_LINKS = timedelta(days=7)
+KEEP_SESSIONS = timedelta(days=30)
+KEEP_MAILS = timedelta(days=90)
 
 _AT_ONCE = 1000
 
 
-def tidy(session: Session, now: datetime) -> None:
+def delete_expired(session: Session, now: datetime) -> None:
     """Delete what nobody needs any more, of each kind as much as keeps the transaction short.
 
     Mails that are sent once for ever stay, for the row is what keeps the same one from being written again. All
@@ -28,15 +28,15 @@ def tidy(session: Session, now: datetime) -> None:
         now: the present.
     """
     # A link that was used goes with the rest: none lives for longer than an hour.
-    _delete(session, OneTimeToken, OneTimeToken.expires_at < now - LINKS_STAY)
-    _delete(session, UserSession, UserSession.expires_at < now - SESSIONS_STAY, _was_followed())
+    _delete(session, OneTimeToken, OneTimeToken.expires_at < now - KEEP_LINKS)
+    _delete(session, UserSession, UserSession.expires_at < now - KEEP_SESSIONS, _was_followed())
     _delete(
         session,
         OutgoingMail,
         OutgoingMail.state.in_([MailState.SENT, MailState.FAILED]),
         # Of these it is when their last attempt was.
-        OutgoingMail.next_attempt_at < now - MAILS_STAY,
-        OutgoingMail.template.not_in(notifications.ONCE_FOR_EVER),
+        OutgoingMail.next_attempt_at < now - KEEP_MAILS,
+        OutgoingMail.template.not_in(outbox.KEPT_TEMPLATES),
     )
 
 

@@ -12,7 +12,7 @@ _GROUPS = (site, auth, account, org, admin)
 
 def init_app(app: Flask) -> None:
     """Register every blueprint, behind the rule that a page nobody declared public needs a signed-in user."""
-    app.before_request(authorization.refuse_strangers)
+    app.before_request(authorization.require_sign_in)
     for group in _GROUPS:
         for pages in group.BLUEPRINTS:
             app.register_blueprint(pages)

@@ -20,7 +20,7 @@ _OUTLIVE_SIGN_IN = frozenset({"invite", "change_email"})
 """What people may have to sign in for, and then go on with."""
 
 
-def keep(purpose: str, token: str) -> None:
+def store_token(purpose: str, token: str) -> None:
     """Let a link's token wait for its form, in the place of an older one.
 
     What cannot be a token of ours changes nothing: it may be the address of the form itself, typed or loaded again.
@@ -33,18 +33,18 @@ def keep(purpose: str, token: str) -> None:
         visitor_cookie[_KEY] = {**_waiting(), purpose: (token, int(time.time()))}
 
 
-def token(purpose: str) -> str | None:
+def get_token(purpose: str) -> str | None:
     """The token that waits for a form of this purpose; None when there is none, or it waited for too long."""
     found, since = _waiting().get(purpose, (None, 0))
     return found if time.time() < since + LIFETIME_SECONDS else None
 
 
-def forget(purpose: str) -> None:
+def discard_token(purpose: str) -> None:
     """Drop a token that was used, or is of no use."""
     visitor_cookie[_KEY] = {name: entry for name, entry in _waiting().items() if name != purpose}
 
 
-def survive_sign_in() -> None:
+def keep_across_sign_in() -> None:
     """Clear the cookie as somebody signs in or out, except for links they may have signed in for."""
     waiting = {name: entry for name, entry in _waiting().items() if name in _OUTLIVE_SIGN_IN}
     visitor_cookie.clear()

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 
-def local_page(target: str | None) -> str | None:
+def safe_local_page(target: str | None) -> str | None:
     r"""`target` if it is a path that one of our GET routes answers, else None.
 
     `//host`, `/\host`, paths with control characters (also encoded ones) and addresses with a scheme are refused:

@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request
 
 from portal.models import utcnow
 from portal.services.audit import log
-from portal.web.unit_of_work import apart_writing
+from portal.web.unit_of_work import separate_write_transaction
 
 
 def init_app(app: Flask) -> None:
@@ -18,7 +18,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_write)
 
 
-def note(actor_id: str, org_id: str | None, wanted: str) -> None:
+def record_refusal(actor_id: str, org_id: str | None, wanted: str) -> None:
     """Remember that somebody was refused.
 
     Args:
@@ -32,6 +32,6 @@ def note(actor_id: str, org_id: str | None, wanted: str) -> None:
 def _write(response: Response) -> Response:
     refusal = g.pop("refusal", None)
     if refusal is not None:
-        with apart_writing() as short:
+        with separate_write_transaction() as short:
             log.record_refusal(short, refusal, utcnow())
     return response

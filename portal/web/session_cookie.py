@@ -12,7 +12,7 @@ from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web import htmx, pending_tokens
 from portal.web.security import bind_csrf, session_cookie_name
-from portal.web.unit_of_work import apart, apart_writing, session
+from portal.web.unit_of_work import separate_transaction, separate_write_transaction, session
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,20 @@ def sign_in(response: Response, user_id: str) -> None:
         user_agent=request.user_agent.string,
         ip=request.remote_addr or "",
     )
-    pending_tokens.survive_sign_in()
+    pending_tokens.keep_across_sign_in()
     _set_cookie(response, token)
 
 
 def renew(response: Response) -> None:
     """Give this browser's session another id, as the rights of its user change: call it once they have."""
     if found := visitor():
-        _set_cookie(response, sessions.renew(session(), found.session_hash))
+        _set_cookie(response, sessions.rotate_token(session(), found.session_hash))
 
 
 def sign_out(response: Response) -> None:
     """End this browser's session, in the database too."""
     _end_own()
-    pending_tokens.survive_sign_in()
+    pending_tokens.keep_across_sign_in()
     settings = _settings()
     response.delete_cookie(
         session_cookie_name(settings), secure=settings.secure_cookies, httponly=True, samesite="Lax"
@@ -69,7 +69,7 @@ def _set_cookie(response: Response, token: str) -> None:
     response.set_cookie(
         session_cookie_name(settings),
         token,
-        max_age=sessions.ABSOLUTE,
+        max_age=sessions.MAX_AGE,
         secure=settings.secure_cookies,
         httponly=True,
         samesite="Lax",
@@ -86,16 +86,16 @@ def _recognize() -> None:
     if not token or request.endpoint in {"static", "assets.vendor"}:
         return
     now = utcnow()
-    with apart() as look:
+    with separate_transaction() as look:
         row = sessions.find(look, token, now)
         if row is None:
             return
         g.visitor = Visitor(user=row.user, session_hash=row.id_hash)
-        touch = sessions.is_touch_due(row, now) and not htmx.is_part()
+        touch = sessions.is_last_seen_stale(row, now) and not htmx.is_part()
     bind_csrf(token)
     if touch:
-        with apart_writing() as short:
-            sessions.touch(short, g.visitor.session_hash, now)
+        with separate_write_transaction() as short:
+            sessions.record_use(short, g.visitor.session_hash, now)
 
 
 def _settings() -> Settings:

@@ -37,12 +37,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         ago=ago,
-        downtime=timings.downtime,
+        downtime=timings.measure_downtime,
         duration=duration,
         exact=exact,
-        masked=email_addresses.masked,
+        masked=email_addresses.mask,
         short=short_digest,
-        steps=timings.steps,
+        steps=timings.list_step_durations,
         words=words,
     )
     app.jinja_env.globals.update(
@@ -74,7 +74,7 @@ def vendor(name: str) -> str:
 def my_orgs() -> list[Org]:
     """The organizations of whoever is signed in, for the switcher."""
     found = visitor()
-    return orgs.of_user(session(), found.user) if found else []
+    return orgs.list_for_user(session(), found.user) if found else []
 
 
 def duration(span: timedelta | float) -> str:

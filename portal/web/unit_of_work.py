@@ -13,8 +13,8 @@ from flask import Flask, Response, current_app, g, request
 from redis import Redis
 from sqlalchemy.orm import Session
 
-from portal.database import set_writing, writing
-from portal.queue import DEFAULT, enqueue
+from portal.database import set_write_intent, writing
+from portal.queue import DEFAULT_QUEUE, JobName, enqueue
 from portal.services.mail import outbox
 from portal.web.extensions import db
 
@@ -25,7 +25,7 @@ def init_app(app: Flask) -> None:
     """Begin, commit and end the transaction of every request."""
     app.before_request(_begin)
     app.after_request(_finish)
-    app.teardown_request(lambda _error: set_writing(False))
+    app.teardown_request(lambda _error: set_write_intent(False))
 
 
 def session() -> Session:
@@ -34,35 +34,35 @@ def session() -> Session:
 
 
 @contextmanager
-def apart() -> Iterator[Session]:
+def separate_transaction() -> Iterator[Session]:
     """A short look at the database before the request's own transaction, which leaves no lock behind."""
-    set_writing(False)
+    set_write_intent(False)
     try:
         yield session()
     finally:
         session().close()
-        set_writing(request.method not in SAFE_METHODS)
+        set_write_intent(request.method not in SAFE_METHODS)
 
 
 @contextmanager
-def apart_writing() -> Iterator[Session]:
+def separate_write_transaction() -> Iterator[Session]:
     """A short transaction of its own, before the request's own one."""
     with writing(), Session(db.engine) as short, short.begin():
         yield short
 
 
-def later(job: str, *arguments: str, queue: str = DEFAULT) -> None:
+def enqueue_after_commit(job: str, *arguments: str, queue: str = DEFAULT_QUEUE) -> None:
     """Enqueue `job`, a dotted name, once the request's transaction is committed."""
     g.setdefault("jobs", []).append((job, arguments, queue))
 
 
-def keep() -> None:
+def commit_despite_error() -> None:
     """Commit although the answer is a refusal: for what must be remembered of refused requests."""
     g.keep = True
 
 
 def _begin() -> None:
-    set_writing(request.method not in SAFE_METHODS)
+    set_write_intent(request.method not in SAFE_METHODS)
 
 
 def _finish(response: Response) -> Response:
@@ -75,6 +75,6 @@ def _finish(response: Response) -> Response:
     redis: Redis = current_app.extensions["redis"]
     for job, arguments, queue in g.pop("jobs", []):
         enqueue(redis, job, *arguments, queue=queue)
-    for mail_id in outbox.take_posted(session()):
-        enqueue(redis, outbox.SEND_JOB, mail_id)
+    for mail_id in outbox.take_queued(session()):
+        enqueue(redis, JobName.SEND_MAIL, mail_id)
     return response

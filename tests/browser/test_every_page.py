@@ -23,7 +23,9 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     with database.transaction() as session:
         made = rollout(session, scene, states)
         acme = session.get_one(Bot, scene.bots[0]).org_id
-        outbox.post(session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"})
+        outbox.queue_mail(
+            session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"}
+        )
     bot = f"/o/acme/bots/{scene.bots[1]}"
     return [
         ("root", "/admin/"),

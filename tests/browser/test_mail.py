@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from daemon.mail.emails import Letter
+from daemon.mail.emails import Email
 from daemon.mail.rendering import render
 from portal.database import Database
 from portal.models import MailState, OutgoingMail
@@ -49,7 +49,7 @@ def test_every_mail_is_legible_on_a_phone(page: Page, scheme: str) -> None:
     found = []
     for template in TEMPLATES:
         about = {"product": "Flotilla", "home": "https://portal.example.com"}
-        page.set_content(render(Letter(template, "A subject", NAMES, FACTS), about, "html"))
+        page.set_content(render(Email(template, "A subject", NAMES, FACTS), about, "html"))
         page.evaluate(AXE.read_text())
         # Mail has neither landmarks nor a page around it.
         violations = page.evaluate(
@@ -65,15 +65,15 @@ def test_every_mail_is_legible_on_a_phone(page: Page, scheme: str) -> None:
 def test_the_outbox_shows_what_becomes_of_a_mail(visit: Open, page: Page, database: Database, scene: Scene) -> None:
     assert scene
     with database.transaction() as session:
-        row = outbox.post(session, to="new@example.com", template="signup", dedupe_key="one", context={})
+        row = outbox.queue_mail(session, to="new@example.com", template="signup", dedupe_key="one", context={})
     visit("root", "/admin/mail/")
     line = page.get_by_role("row").filter(has_text="new@example.com")
     expect(line).to_contain_text("pending")
 
     with database.transaction() as session:
-        attempt = delivery.claim(session, row.id, "example.com", row.next_attempt_at)
+        attempt = delivery.claim_attempt(session, row.id, "example.com", row.next_attempt_at)
         assert attempt is not None
-        delivery.refused(session, attempt, "550 nobody here")
+        delivery.mark_refused(session, attempt, "550 nobody here")
     expect(line).to_contain_text("550 nobody here", timeout=15000)
 
     line.get_by_role("button", name="Send again: the mail to new@example.com").click()

@@ -103,7 +103,7 @@ def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
     with database.transaction() as session:
         alice = session.get_one(User, "alice")
         for name in ("Beta", "Gamma"):
-            creation.create(session, name, alice)
+            creation.create_org(session, name, alice)
     visit("alice", "/o/acme/")
     page.locator(".switcher summary").click()
     page.get_by_role("link", name="Beta").click()

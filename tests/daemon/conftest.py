@@ -24,12 +24,12 @@ Flotilla = Callable[..., Result]
 @pytest.fixture
 def fresh_context() -> Iterator[None]:
     """Let this process read its settings anew, and forget them afterwards."""
-    context.current.cache_clear()
+    context.current_context.cache_clear()
     yield
-    if context.current.cache_info().currsize:
-        context.current().database.dispose()
-        context.current().redis.close()
-    context.current.cache_clear()
+    if context.current_context.cache_info().currsize:
+        context.current_context().database.dispose()
+        context.current_context().redis.close()
+    context.current_context.cache_clear()
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import sqlalchemy as sa
 
 from daemon import bot_lease
 from daemon.bot_lease import BotLease
-from portal.database import Database, now
-from portal.models import Bot, FleetSettings, Node, Org, User
+from portal.database import Database, database_now
+from portal.models import Bot, Node, Org, User
 from portal.services.bots import leases
-from portal.services.bots.leases import LEASE, BotBusy, LeaseLost
+from portal.services.bots.leases import LEASE_DURATION, BotBusy, LeaseLost
 from portal.settings import Settings
 
 
@@ -23,7 +23,6 @@ from portal.settings import Settings
 def bot_id(database: Database) -> str:
     """A bot that nobody holds."""
     with database.transaction() as session:
-        session.add(FleetSettings(id=1))
         owner = User(email="alice@example.com", email_normalized="alice@example.com", name="Alice")
         node = Node(name="one", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
         session.add_all([owner, node])
@@ -40,7 +39,7 @@ def bot_id(database: Database) -> str:
 def expire(database: Database) -> None:
     """Let a lease's time pass."""
     with database.transaction() as session:
-        session.execute(sa.update(Bot).values(lease_until=now(session)))
+        session.execute(sa.update(Bot).values(lease_until=database_now(session)))
 
 
 def rename(lease: BotLease, bot_id: str, name: str) -> None:
@@ -91,26 +90,26 @@ def test_a_holder_that_was_replaced_can_write_nothing(database: Database, bot_id
             with pytest.raises(LeaseLost):
                 rename(slow, bot_id, "written by the slow one")
             with pytest.raises(LeaseLost):
-                slow.check(1)
+                slow.renew_or_raise(1)
             rename(quick, bot_id, "written by the quick one")
             # Giving back what is no longer one's own takes it from nobody.
             slow.__exit__(None, None, None)
-            quick.check(1)
+            quick.renew_or_raise(1)
     with database.reading() as session:
         assert session.get_one(Bot, bot_id).name == "written by the quick one"
 
 
 def test_a_lease_that_ran_out_is_lost_though_nobody_took_it(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as lease:
-        lease.still_mine()
+        lease.renew_or_raise()
         expire(database)
         with pytest.raises(LeaseLost):
-            lease.still_mine()
+            lease.renew_or_raise()
 
 
 def test_a_call_longer_than_the_lease_is_a_mistake(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as lease, pytest.raises(ValueError, match="detached"):
-        lease.check(LEASE.total_seconds())
+        lease.renew_or_raise(LEASE_DURATION.total_seconds())
 
 
 def test_the_lease_is_kept_alive(database: Database, bot_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,12 +128,12 @@ def test_a_process_whose_lease_was_taken_over_ends_at_once(settings: Settings, b
     program = f"""
 import datetime, time
 import sqlalchemy as sa
-from daemon.update import lease
+from daemon import bot_lease
 from portal.database import Database
 from portal.models import Bot
-lease.RENEWED_EVERY = datetime.timedelta(seconds=0.05)
+bot_lease.RENEWED_EVERY = datetime.timedelta(seconds=0.05)
 database = Database({settings.database_url!r})
-with lease.BotLease(database, {bot_id!r}):
+with bot_lease.BotLease(database, {bot_id!r}):
     with database.transaction() as session:
         session.execute(sa.update(Bot).values(fence=Bot.fence + 1))
     time.sleep(60)

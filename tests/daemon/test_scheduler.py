@@ -29,10 +29,10 @@ from portal.models import (
     UpdateState,
     utcnow,
 )
-from portal.queue import connect, open_queue, updates_of
+from portal.queue import connect, open_queue, updates_queue_name
 from portal.rules.allowlist import Allowlist
 from portal.services.bots import nodes
-from portal.services.rollouts import rollouts
+from portal.services.rollouts import rollouts, selection
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, running, wait_until
 from tests.daemon.rows import IMAGE, add_bot, add_node
@@ -71,13 +71,13 @@ def add_release(database: Database) -> Release:
 
 def start_rollout(database: Database, release: Release) -> Rollout:
     with database.transaction() as session:
-        wish = rollouts.Wish(
+        rollout_request = selection.RolloutRequest(
             release=session.merge(release),
             strategy=StrategyName.IMMEDIATE,
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        return rollouts.start(session, Allowlist.parse(["registry.test"]), wish, actor=None)
+        return rollouts.start_rollout(session, Allowlist.parse(["registry.test"]), rollout_request, actor=None)
 
 
 def updates_of_rollout(database: Database, rollout: Rollout) -> list[BotUpdate]:
@@ -96,7 +96,7 @@ def test_due_images_and_nodes_are_asked_for_but_not_every_second(bench: Bench) -
         ("daemon.jobs.collect_node", node.id),
         ("daemon.jobs.poll_image", IMAGE),
         ("daemon.jobs.probe_node", node.id),
-        ("daemon.jobs.tidy", "old rows"),
+        ("daemon.jobs.delete_expired", "old rows"),
     ]
 
 
@@ -132,7 +132,7 @@ def test_updates_go_to_the_queue_of_their_node(bench: Bench) -> None:
 
     (update,) = updates_of_rollout(bench.database, rollout)
     assert update.bot_id == bot.id
-    assert bench.asked(updates_of(node.id)) == [("daemon.jobs.update_bot", update.id)]
+    assert bench.asked(updates_queue_name(node.id)) == [("daemon.jobs.update_bot", update.id)]
 
 
 def test_a_silent_node_is_asked_less_often_and_for_nothing_else(bench: Bench) -> None:
@@ -141,7 +141,7 @@ def test_a_silent_node_is_asked_less_often_and_for_nothing_else(bench: Bench) ->
     start_rollout(bench.database, add_release(bench.database))
     stopped = [add_bot(bench.database, node, name=f"stopped-on-{node.name}").id for node in (silent, well)]
     with bench.database.transaction() as session:
-        nodes.did_not_answer(session, silent.id, "no route to host")
+        nodes.record_no_answer(session, silent.id, "no route to host")
         abandoned = sa.update(BotUpdate).where(BotUpdate.bot_id.in_(updated))
         session.execute(abandoned.values(state=UpdateState.RUNNING))
         session.execute(sa.update(Bot).where(Bot.id.in_(stopped)).values(desired_state=DesiredState.STOPPED))
@@ -151,15 +151,15 @@ def test_a_silent_node_is_asked_less_often_and_for_nothing_else(bench: Bench) ->
     waits = {node.id: bench.redis.ttl(f"flotilla:asked:daemon.jobs.probe_node:{node.id}") for node in (silent, well)}
     assert waits[silent.id] > 15 >= waits[well.id] > 0
     assert ("daemon.jobs.collect_node", silent.id) not in bench.asked()
-    assert bench.asked(updates_of(silent.id)) == []
-    jobs = ["daemon.jobs.update_bot", "daemon.jobs.follow_desired_state"]
-    assert [job for job, _ in bench.asked(updates_of(well.id))] == jobs
+    assert bench.asked(updates_queue_name(silent.id)) == []
+    jobs = ["daemon.jobs.update_bot", "daemon.jobs.apply_desired_state"]
+    assert [job for job, _ in bench.asked(updates_queue_name(well.id))] == jobs
 
     with bench.database.transaction() as session:
-        nodes.answered(session, silent.id, NOW)
+        nodes.record_answer(session, silent.id, NOW)
     bench.scheduler.turn(NOW)
 
-    assert [job for job, _ in bench.asked(updates_of(silent.id))] == jobs
+    assert [job for job, _ in bench.asked(updates_queue_name(silent.id))] == jobs
 
 
 def test_a_queue_nobody_works_off_is_not_made_longer_without_end(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -15,7 +16,7 @@ from redis.exceptions import RedisError
 
 from portal.database import Database
 from portal.models import Node
-from portal.queue import DEFAULT, connect, enqueue, open_queue, updates_of
+from portal.queue import DEFAULT_QUEUE, JobName, connect, enqueue, open_queue, updates_queue_name
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, is_alive, running, wait_until
 from tests.daemon.rows import add_node
@@ -35,19 +36,19 @@ class Work:
     folder: Path
     given: int = 0
 
-    def note(self, queue: str = DEFAULT) -> Path:
+    def note(self, queue: str = DEFAULT_QUEUE) -> Path:
         """Enqueue a job that leaves the file returned."""
         self.given += 1
         file = self.folder / f"note-{self.given}"
-        assert enqueue(self.redis, f"{PREFIX}.note", str(file), queue=queue)
+        assert enqueue(self.redis, cast("JobName", f"{PREFIX}.note"), str(file), queue=queue)
         return file
 
-    def long_work(self, queue: str = DEFAULT) -> Path:
+    def long_work(self, queue: str = DEFAULT_QUEUE) -> Path:
         """Enqueue a long job and wait until it works; it ends when `go` appears in the folder returned."""
         self.given += 1
         folder = self.folder / f"work-{self.given}"
         folder.mkdir()
-        assert enqueue(self.redis, f"{PREFIX}.long_work", str(folder), queue=queue)
+        assert enqueue(self.redis, cast("JobName", f"{PREFIX}.long_work"), str(folder), queue=queue)
         wait_until((folder / "pids").exists, "the job works")
         return folder
 
@@ -86,7 +87,7 @@ def work(settings: Settings, redis_url: str, tmp_path: Path, monkeypatch: pytest
 
 
 def test_long_updates_do_not_hold_up_the_default_queue(node: Node, work: Work) -> None:
-    work.long_work(updates_of(node.id))
+    work.long_work(updates_queue_name(node.id))
 
     work.does(work.note())
 
@@ -96,12 +97,12 @@ def test_a_node_added_later_is_served(database: Database, work: Work) -> None:
 
     node = add_node(database, "later")
 
-    work.does(work.note(updates_of(node.id)))
+    work.does(work.note(updates_queue_name(node.id)))
 
 
 def test_a_message_that_names_no_job_of_ours_runs_nothing(work: Work) -> None:
     victim = work.folder / "victim"
-    enqueue(work.redis, "os.mkdir", str(victim))
+    enqueue(work.redis, cast("JobName", "os.mkdir"), str(victim))
     work.does(work.note())
     work.does(work.note())
 
@@ -120,7 +121,7 @@ def test_a_killed_worker_takes_its_job_along_and_is_replaced(work: Work) -> None
 
 def test_a_killed_supervisor_leaves_nothing_running(node: Node, work: Work) -> None:
     # In this order: only the second worker takes updates, and it must not be busy with the other job.
-    everything = [*pids(work.long_work(updates_of(node.id))), *pids(work.long_work())]
+    everything = [*pids(work.long_work(updates_queue_name(node.id))), *pids(work.long_work())]
 
     work.process.kill()
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from daemon import jobs, worker
-from daemon.context import current
+from daemon.context import current_context
 from portal import logs
 
 PREFIX = "tests.daemon.work_for_tests"
@@ -34,7 +34,7 @@ def main(grace: float) -> None:
     jobs.NAMES.update({f"{PREFIX}.note", f"{PREFIX}.long_work"})
     worker.HEARTBEAT_SECONDS = 1
     worker.Supervisor.LOOK_FOR_NODES_EVERY = 0.2
-    context = current()
+    context = current_context()
     logs.configure(context.settings)
     worker.Supervisor(context, grace).run()
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from daemon.mail.emails import Letter
+from daemon.mail.emails import Email
 from daemon.mail.rendering import render
-from daemon.mail.smtp import Parcel, deliver
+from daemon.mail.smtp import OutgoingMessage, deliver
 from demo.home import Home, open_home
 from demo.mailbox import running_mailbox
 from portal.models import utcnow
@@ -26,7 +26,7 @@ class Inbox:
 
     home: Home
 
-    def receive(self, letter: Letter, to: str = "new@demo.example") -> None:
+    def receive(self, email: Email, to: str = "new@demo.example") -> None:
         """Mail a letter to somebody of the demo."""
         settings = MailSettings(
             server="127.0.0.1",
@@ -38,8 +38,8 @@ class Inbox:
             sender="Flotilla demo <flotilla@demo.example>",
         )
         about = {"product": "Flotilla", "home": self.home.base_url}
-        text, html = render(letter, about, "text"), render(letter, about, "html")
-        deliver(settings, Parcel(to, letter.subject, text, html, "<1@demo.example>"))
+        text, html = render(email, about, "text"), render(email, about, "html")
+        deliver(settings, OutgoingMessage(to, email.subject, text, html, "<1@demo.example>"))
 
     def get(self, path: str, host: str | None = None) -> tuple[int, str]:
         """Status and body of a page, asked for under a name of the machine."""
@@ -58,9 +58,9 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
         yield Inbox(home)
 
 
-def letter(inbox: Inbox, subject: str = "Finish your sign-up to Flotilla") -> Letter:
+def letter(inbox: Inbox, subject: str = "Finish your sign-up to Flotilla") -> Email:
     # The link leads to a page that is there: the list of mails.
-    return Letter("signup", subject, facts={"link": inbox.home.mail_url, "until": utcnow()})
+    return Email("signup", subject, facts={"link": inbox.home.mail_url, "until": utcnow()})
 
 
 def test_the_newest_mail_is_on_top(inbox: Inbox) -> None:

@@ -14,16 +14,16 @@ PASSWORD = "the password of the demo"
 
 def test_every_role_can_sign_in_and_starting_again_changes_nothing(database: Database) -> None:
     with database.transaction() as session:
-        creation.found(session, "acme", "Acme Paper", "owner@acme.example")
+        creation.create_org_for_email(session, "acme", "Acme Paper", "owner@acme.example")
 
     add_people(database, ["acme", "gone"], PASSWORD)
     add_people(database, ["acme", "gone"], "another password")
 
     with database.reading() as session:
-        org = orgs.by_slug(session, "acme")
+        org = orgs.find_by_slug(session, "acme")
         assert org is not None
         for role in (Role.OWNER, Role.ADMIN, Role.MEMBER):
-            person = accounts.with_address(session, f"{role}@acme.example")
+            person = accounts.find_by_email(session, f"{role}@acme.example")
             assert person is not None
-            assert role in orgs.roles(session, org, person)
+            assert role in orgs.list_roles(session, org, person)
             assert verify_password(person.password_hash, PASSWORD)

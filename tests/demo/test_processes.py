@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import MachineError, require_program, running
+from demo.processes import MissingRequirement, require_program, running
 
 READY_FILE_SERVER = (
     "import pathlib, sys, time; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
@@ -48,7 +48,7 @@ def test_server_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
 def test_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
     with (
-        pytest.raises(MachineError, match=r"(?s)ended with status 1.*the disk is full"),
+        pytest.raises(MissingRequirement, match=r"(?s)ended with status 1.*the disk is full"),
         running(command, log=tmp_path / "log", ready=lambda: False),
     ):
         pytest.fail("the server never ran")
@@ -67,5 +67,5 @@ def test_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
 
 
 def test_missing_program_names_its_package() -> None:
-    with pytest.raises(MachineError, match="apt-get install no-such-package"):
+    with pytest.raises(MissingRequirement, match="apt-get install no-such-package"):
         require_program("no-such-program", "no-such-package")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
-from demo.processes import MachineError
+from demo.processes import MissingRequirement
 
 ARGUMENTS = [
     "--no-sandbox",  # Chromium's sandbox refuses root
@@ -28,7 +28,7 @@ def running_browser() -> Iterator[Browser]:
     """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:
-        raise MachineError("Chromium is not installed: apt-get install chromium (or make system)")
+        raise MissingRequirement("Chromium is not installed: apt-get install chromium (or make system)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
         try:

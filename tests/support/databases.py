@@ -1,10 +1,13 @@
 """Databases for tests, migrated once per run; each test gets an empty one."""
 
+import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import flask_migrate
@@ -13,6 +16,7 @@ import pytest
 from psycopg import sql
 
 from portal.app import create_app
+from portal.models import new_id
 from portal.settings import Settings
 from portal.web.extensions import db
 
@@ -46,6 +50,9 @@ class SqliteDatabase:
         """Give the URL of a fresh copy in `folder`."""
         target = folder / "flotilla.db"
         shutil.copyfile(self._file, target)
+        with closing(sqlite3.connect(target)) as connection, connection:
+            # Tests share Docker engines, where this id says whose containers are whose.
+            connection.execute("UPDATE fleet_settings SET install_id = ?", [new_id()])
         yield f"sqlite:///{target}"
 
 
@@ -58,6 +65,7 @@ class PostgresDatabase:
         self._folder = folder
         self._url: str | None = None
         self._tables: set[str] = set()
+        self._settings: dict[str, Any] = {}
 
     @contextmanager
     def empty(self, _folder: Path) -> Iterator[str]:
@@ -73,6 +81,7 @@ class PostgresDatabase:
                 )
                 if _tables(connection) == self._tables:
                     _empty(connection, self._tables)
+                    _seed(connection, self._settings)
                 else:
                     self._url = None
 
@@ -84,6 +93,7 @@ class PostgresDatabase:
         migrate(url.replace("postgresql://", "postgresql+psycopg://"), self._folder)
         with psycopg.connect(url) as connection:
             self._tables = _tables(connection)
+            ((self._settings,),) = connection.execute("SELECT row_to_json(s) FROM fleet_settings s").fetchall()
         return url
 
 
@@ -97,3 +107,11 @@ def _empty(connection: psycopg.Connection, tables: set[str]) -> None:
     connection.execute("SET session_replication_role = replica")
     deletions = [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for table in tables]
     connection.execute(sql.SQL("; ").join(deletions))
+
+
+def _seed(connection: psycopg.Connection, settings: dict[str, Any]) -> None:
+    """Insert the row of settings again that the migration had created."""
+    row = json.dumps({**settings, "install_id": new_id()})
+    connection.execute(
+        "INSERT INTO fleet_settings SELECT * FROM json_populate_record(NULL::fleet_settings, %s::json)", [row]
+    )

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import pytest
 
-from demo.processes import MachineError
+from demo.processes import MissingRequirement
 
 Part = TypeVar("Part")
 
@@ -22,7 +22,7 @@ def part(server: AbstractContextManager[Part]) -> Iterator[Part]:
     with ExitStack() as stack:
         try:
             running = stack.enter_context(server)
-        except MachineError as error:
+        except MissingRequirement as error:
             if os.environ.get("CI") == "true":
                 pytest.fail(f"a part is missing: {error}", pytrace=False)
             pytest.skip(str(error))

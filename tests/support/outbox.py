@@ -33,15 +33,15 @@ class Office:
         """Write a mail; its id."""
         key = f"{template}:{context}"
         with self.database.transaction() as session:
-            return outbox.post(session, to=to, template=template, dedupe_key=key, context=dict(context)).id
+            return outbox.queue_mail(session, to=to, template=template, dedupe_key=key, context=dict(context)).id
 
     def send_due(self, now: datetime | None = None) -> int:
         """Send whatever is due; how many mails that were."""
         now = now or utcnow()
         with self.database.reading() as session:
-            due = delivery.due(session, now)
+            due = delivery.list_due(session, now)
         for mail_id in due:
-            sender.send(self.database, self.settings, mail_id, now)
+            sender.send_mail(self.database, self.settings, mail_id, now)
         return len(due)
 
     def row(self, mail_id: str) -> OutgoingMail:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from demo.processes import MachineError, free_port, running
+from demo.processes import MissingRequirement, free_port, running
 
 # PostgreSQL refuses to run as root; Debian's package makes this account.
 ACCOUNT = "postgres"
@@ -90,7 +90,7 @@ def _memory() -> Path | None:
 def _programs() -> Path:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     if not folders:
-        raise MachineError("PostgreSQL is not installed: apt-get install postgresql (or make system)")
+        raise MissingRequirement("PostgreSQL is not installed: apt-get install postgresql (or make system)")
     return folders[-1]
 
 

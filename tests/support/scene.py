@@ -10,6 +10,7 @@ from portal.models import (
     Bot,
     BotState,
     BotUpdate,
+    EventTag,
     Node,
     Org,
     PolledImage,
@@ -88,7 +89,7 @@ def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
     session.add_all(rows)
     session.flush()
     for bot in rows:
-        events.record(session, "bot.created", org_id=org.id, bot_id=bot.id, data={"adopted": True})
+        events.record(session, EventTag.BOT_CREATED, org_id=org.id, bot_id=bot.id, data={"adopted": True})
     return Scene(old=old.id, new=new.id, new_digest=new.digest, bots=[bot.id for bot in rows], node=node.id)
 
 

@@ -12,7 +12,7 @@ import docker
 import requests
 import sqlalchemy as sa
 
-from daemon.engine.labels import INSTALL_LABEL, update_of
+from daemon.engine.labels import INSTALL_LABEL, update_id_of
 from demo.versions import FIRST, SECOND, BotVersion
 from portal.database import Database
 from portal.models import (
@@ -84,8 +84,6 @@ class Site:
 
     def _write_rows(self, version: BotVersion, docker_url: str, folder: Path) -> None:
         with self.database.transaction() as session:
-            if session.get(FleetSettings, 1) is None:
-                session.add(FleetSettings(id=1))
             owner = User(email=f"{self.volume}@example.com", email_normalized=f"{self.volume}@example.com", name="A")
             session.add(owner)
             session.flush()
@@ -205,7 +203,7 @@ class Site:
         archives = [path.name for path in folder.iterdir()] if folder.exists() else []
         tags = [tag for image in self.engine.images("flotilla/keep") for tag in image["RepoTags"] or []]
         return [
-            *(name for name in names if update_of(name)),
+            *(name for name in names if update_id_of(name)),
             *archives,
             *(tag for tag in tags if tag.endswith(self.bot_id)),
         ]

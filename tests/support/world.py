@@ -36,7 +36,7 @@ from portal.models import (
 from portal.rules.allowlist import Allowlist
 from portal.services import fleet_settings
 from portal.services.releases import releases
-from portal.services.rollouts import rollouts, transitions
+from portal.services.rollouts import rollouts, selection, transitions
 
 REPOSITORY = "ghcr.io/acme/bot"
 IMAGE = f"{REPOSITORY}:stable"
@@ -132,12 +132,14 @@ class World:
                 "audience": Audience.NAMED if bot_ids else Audience.ALL,
                 "ignore_windows": True,
             }
-            wish = rollouts.Wish(
-                release=releases.get(session, release_id),
+            rollout_request = selection.RolloutRequest(
+                release=releases.get_release(session, release_id),
                 bots=[session.get_one(Bot, bot_id) for bot_id in bot_ids],
                 **arguments | values,
             )
-            return rollouts.start(session, ALLOWLIST, wish, actor=session.get_one(User, self.root_id)).id
+            return rollouts.start_rollout(
+                session, ALLOWLIST, rollout_request, actor=session.get_one(User, self.root_id)
+            ).id
 
     def set_mode(self, mode: FleetMode) -> None:
         """Switch the whole fleet."""
@@ -165,7 +167,7 @@ class World:
         """Let a worker begin, if it still may."""
         with self.database.transaction() as session:
             update = session.get_one(BotUpdate, update_id)
-            if transitions.may_start(session, update):
+            if transitions.may_start_update(session, update):
                 values = {"attempt": update.attempt + 1, "started_at": self.now, "error": None}
                 assert move(session, update, UpdateState.PENDING, UpdateState.RUNNING, **values)
                 update.bot.lease_until = utcnow() + timedelta(minutes=5)
@@ -221,7 +223,7 @@ class World:
         """How many bots run this release."""
         with self.database.reading() as session:
             release = session.get_one(Release, release_id)
-            return sum(releases.runs(bot, release) for bot in session.scalars(sa.select(Bot)))
+            return sum(releases.is_running(bot, release) for bot in session.scalars(sa.select(Bot)))
 
     def events(self, session: Session | None = None) -> list[str]:
         """The tags of the event log, in order."""

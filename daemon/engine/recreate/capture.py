@@ -6,14 +6,14 @@ from typing import Any
 import docker
 from docker.errors import ImageNotFound, NotFound
 
-from daemon.errors import UpdateFailed
+from daemon.errors import OperationFailed
 
 # Settings that may say "share this with another container", as `container:<id>`.
 SHARED_NAMESPACES = ("NetworkMode", "IpcMode", "PidMode")
 _SHARES = "container:"
 
 
-class CannotRecreate(UpdateFailed):
+class CannotRecreate(OperationFailed):
     """The container is of a kind that cannot be created again faithfully; the text says why."""
 
 
@@ -51,7 +51,7 @@ def shared_container(mode: str) -> str | None:
     return mode.removeprefix(_SHARES) if mode.startswith(_SHARES) else None
 
 
-def with_names(host_config: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def replace_ids_with_names(host_config: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Return a host configuration whose references to other containers are by name."""
     named = dict(host_config)
     for key in SHARED_NAMESPACES:

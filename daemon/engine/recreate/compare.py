@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL
-from daemon.engine.recreate.capture import shared_container, with_names
+from daemon.engine.recreate.capture import replace_ids_with_names, shared_container
 from daemon.engine.recreate.inherited import inherits_entrypoint
-from daemon.engine.recreate.mounts import clean, without_copy
+from daemon.engine.recreate.mounts import clean_path, strip_nocopy
 from daemon.engine.recreate.networks import endpoints, primary_network, short_id
 
 _OUR_LABELS = (INSTALL_LABEL, BOT_LABEL, UPDATE_LABEL)
@@ -127,7 +127,7 @@ def _set_hostname(container: dict[str, Any]) -> str | None:
 
 def _of_host(saved: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
     names = saved["container_names"]
-    was, now = (with_names(container["HostConfig"], names) for container in (saved["container"], new))
+    was, now = (replace_ids_with_names(container["HostConfig"], names) for container in (saved["container"], new))
     for key in (was.keys() | now.keys()) - _HOST_COMPARED_APART:
         filled_in = key in _ENGINE_DEFAULTS and was.get(key) in (None, "", 0)  # an empty list was said
         if not filled_in and not _same(was.get(key), now.get(key)):
@@ -146,7 +146,7 @@ def _links(host_config: dict[str, Any]) -> set[tuple[str, str]]:
 
 def _of_mounts(old: dict[str, Any], new: dict[str, Any], new_image: dict[str, Any]) -> Iterator[str]:
     was, now = _mounts(old), _mounts(new)
-    declared = {clean(path) for path in new_image.get("Volumes") or {}}
+    declared = {clean_path(path) for path in new_image.get("Volumes") or {}}
     for path in was.keys() | now.keys():
         fresh = path not in was and path in declared and now[path]["Type"] == "volume"
         if not fresh and was.get(path) != now.get(path):
@@ -171,12 +171,12 @@ def _mount_options(host_config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return what was said of each mount besides what the list of mounts shows."""
     options: dict[str, dict[str, Any]] = {}
     for bind in host_config.get("Binds") or []:
-        _, path, *mode = without_copy(bind).split(":", 2)
-        options[clean(path)] = {"mode": sorted(",".join(mode).split(","))}
+        _, path, *mode = strip_nocopy(bind).split(":", 2)
+        options[clean_path(path)] = {"mode": sorted(",".join(mode).split(","))}
     for mount in host_config.get("Mounts") or []:
         said = {key: mount.get(key) for key in ("BindOptions", "TmpfsOptions", "ImageOptions", "Consistency")}
         volume = {key: value for key, value in (mount.get("VolumeOptions") or {}).items() if key != "NoCopy"}
-        options[clean(mount["Target"])] = {**said, "VolumeOptions": volume}
+        options[clean_path(mount["Target"])] = {**said, "VolumeOptions": volume}
     return options
 
 
@@ -205,6 +205,6 @@ def _same(one: Any, other: Any) -> bool:
 def _meaning(value: Any) -> Any:
     """Reduce a value to what an engine understands: it does not tell nothing, zero and emptiness apart."""
     if isinstance(value, dict):
-        parts = {key: _meaning(part) for key, part in value.items()}
-        value = {key: part for key, part in parts.items() if part is not None}
+        targets = {key: _meaning(target) for key, target in value.items()}
+        value = {key: target for key, target in targets.items() if target is not None}
     return value or None

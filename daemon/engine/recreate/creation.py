@@ -7,9 +7,9 @@ import docker
 
 from daemon.engine.client import connect_network
 from daemon.engine.containers import NO_RESTART
-from daemon.engine.recreate.capture import shared_container, with_names
-from daemon.engine.recreate.inherited import own_config
-from daemon.engine.recreate.mounts import attached_again
+from daemon.engine.recreate.capture import replace_ids_with_names, shared_container
+from daemon.engine.recreate.inherited import subtract_image_config
+from daemon.engine.recreate.mounts import reattach_volumes
 from daemon.engine.recreate.networks import endpoints, primary_network, short_id
 
 # What an engine refuses to a container that shares another one's network.
@@ -44,7 +44,7 @@ def plan_replacement(saved: dict[str, Any], image: str, labels: dict[str, str]) 
     container = saved["container"]
     networks = endpoints(container)
     primary = primary_network(container)
-    config = own_config(container["Config"], saved["image"].get("Config"))
+    config = subtract_image_config(container["Config"], saved["image"].get("Config"))
     config["Image"] = image
     config["Labels"] |= labels
     config["ExposedPorts"] |= {port: {} for port in container["HostConfig"].get("PortBindings") or {}}
@@ -87,7 +87,9 @@ def create(engine: docker.APIClient, plan: Plan, name: str) -> str:
 
 def _host_config(saved: dict[str, Any]) -> dict[str, Any]:
     container = saved["container"]
-    host_config = with_names(container["HostConfig"], saved["container_names"]) | attached_again(container)
+    host_config = replace_ids_with_names(container["HostConfig"], saved["container_names"]) | reattach_volumes(
+        container
+    )
     host_config["RestartPolicy"] = NO_RESTART
     host_config.pop("ContainerIDFile", None)
     primary = primary_network(container)

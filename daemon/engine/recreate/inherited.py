@@ -11,7 +11,7 @@ _WHOLE = ("User", "WorkingDir", "StopSignal", "Shell", "OnBuild", "ArgsEscaped")
 _KEYED = ("Labels", "ExposedPorts", "Volumes")
 
 
-def own_config(config: dict[str, Any], image_config: dict[str, Any] | None) -> dict[str, Any]:
+def subtract_image_config(config: dict[str, Any], image_config: dict[str, Any] | None) -> dict[str, Any]:
     """Return a container's configuration without what came from its image.
 
     A value that was set by hand to exactly what the image says cannot be told from an inherited one.
@@ -24,12 +24,12 @@ def own_config(config: dict[str, Any], image_config: dict[str, Any] | None) -> d
     own = {key: value for key, value in config.items() if key not in _WHOLE or value != image.get(key)}
     own["Env"] = [variable for variable in config.get("Env") or [] if variable not in (image.get("Env") or [])]
     for key in _KEYED:
-        own[key] = changed(config.get(key), image.get(key))
-    own["Healthcheck"] = changed(config.get("Healthcheck"), image.get("Healthcheck")) or None
+        own[key] = changed_values(config.get(key), image.get(key))
+    own["Healthcheck"] = changed_values(config.get("Healthcheck"), image.get("Healthcheck")) or None
     return own | _own_command(config, image)
 
 
-def changed(values: dict[str, Any] | None, inherited: dict[str, Any] | None) -> dict[str, Any]:
+def changed_values(values: dict[str, Any] | None, inherited: dict[str, Any] | None) -> dict[str, Any]:
     """Return the entries that are not the same in `inherited`."""
     inherited = inherited or {}
     return {key: value for key, value in (values or {}).items() if key not in inherited or inherited[key] != value}

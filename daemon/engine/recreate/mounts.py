@@ -44,7 +44,7 @@ def unprotected_paths(inspect: dict[str, Any]) -> list[str]:
     )
 
 
-def attached_again(inspect: dict[str, Any]) -> dict[str, Any]:
+def reattach_volumes(inspect: dict[str, Any]) -> dict[str, Any]:
     """Return the `Binds` and `Mounts` that give a replacement the same mounts.
 
     Named volumes and folders stay as they were written. Anonymous volumes, which the description of the
@@ -54,17 +54,17 @@ def attached_again(inspect: dict[str, Any]) -> dict[str, Any]:
     host_config = inspect["HostConfig"]
     actual = {mount["Destination"]: mount for mount in inspect["Mounts"] if mount["Type"] == "volume"}
     mounts = [_with_source(mount, actual) for mount in host_config.get("Mounts") or []]
-    written = _destinations_by_name(host_config) | {clean(mount["Target"]) for mount in mounts}
+    written = _destinations_by_name(host_config) | {clean_path(mount["Target"]) for mount in mounts}
     mounts += [_mount(volume) for path, volume in sorted(actual.items()) if path not in written]
-    return {"Binds": [without_copy(bind) for bind in host_config.get("Binds") or []], "Mounts": mounts}
+    return {"Binds": [strip_nocopy(bind) for bind in host_config.get("Binds") or []], "Mounts": mounts}
 
 
-def clean(path: str) -> str:
+def clean_path(path: str) -> str:
     """Spell a path in a container as the engine does in its list of mounts."""
     return posixpath.normpath(path)
 
 
-def without_copy(bind: str) -> str:
+def strip_nocopy(bind: str) -> str:
     """Return a bind such as `volume:/path:ro` that copies nothing of the image into the volume."""
     source, path, *mode = bind.split(":", 2)
     if source.startswith("/"):  # folders of the node are never filled from an image
@@ -75,9 +75,9 @@ def without_copy(bind: str) -> str:
 
 def _destinations_by_name(host_config: dict[str, Any]) -> set[str]:
     binds = (bind.split(":") for bind in host_config.get("Binds") or [])
-    by_bind = {clean(parts[1]) for parts in binds if len(parts) > 1}
+    by_bind = {clean_path(targets[1]) for targets in binds if len(targets) > 1}
     by_mount = {
-        clean(mount["Target"])
+        clean_path(mount["Target"])
         for mount in host_config.get("Mounts") or []
         if mount["Type"] == "volume" and mount.get("Source")
     }
@@ -86,7 +86,7 @@ def _destinations_by_name(host_config: dict[str, Any]) -> set[str]:
 
 def _with_source(mount: dict[str, Any], actual: dict[str, dict[str, Any]]) -> dict[str, Any]:
     mount = deepcopy(mount)
-    volume = actual.get(clean(mount["Target"]))
+    volume = actual.get(clean_path(mount["Target"]))
     if mount["Type"] == "volume" and volume is not None:
         mount["Source"] = volume["Name"]
         mount["VolumeOptions"] = {**(mount.get("VolumeOptions") or {}), "NoCopy": True}

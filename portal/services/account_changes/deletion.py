@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import OneTimeToken, Org, OrgState, UpdateNotice, User, UserSession
+from portal.models import EventTag, OneTimeToken, Org, OrgState, UpdateNotice, User, UserSession
 from portal.services import events
 from portal.services.accounts import accounts, operators
 from portal.services.accounts.accounts import Credentials
@@ -19,13 +19,13 @@ NAME = "deleted user"
 """How a deleted account shows wherever it still does."""
 
 
-def owned(session: Session, user_id: str) -> Sequence[Org]:
+def list_owned_orgs(session: Session, user_id: str) -> Sequence[Org]:
     """The organizations that keep a user from leaving, by name; among them those that could still be restored."""
     statement = sa.select(Org).where(Org.owner_id == user_id, Org.state != OrgState.DELETED)
     return session.scalars(statement.order_by(Org.name)).all()
 
 
-def delete(session: Session, proven: Credentials, now: datetime) -> None:
+def delete_account(session: Session, proven: Credentials, now: datetime) -> None:
     """End the user's memberships and sessions, and empty the account.
 
     Args:
@@ -39,23 +39,23 @@ def delete(session: Session, proven: Credentials, now: datetime) -> None:
     """
     user = session.get_one(User, proven.user_id)
     _require_no_orgs(session, user)
-    left = memberships.orgs_of(session, user.id)
+    left = memberships.list_orgs(session, user.id)
     for org in left:
-        memberships.leave(session, org, user, now)
+        memberships.leave_org(session, org, user, now)
     if user.is_platform_admin:
-        operators.require_another(operators.lock(session), user)
+        operators.require_another_operator(operators.lock_all(session), user)
     # Whoever gives this user something at this moment waits for this lock, or had it before and is seen now.
     user = session.get_one(User, proven.user_id, with_for_update=True, populate_existing=True)
-    accounts.require_still_hold(session, proven)
+    accounts.require_current_credentials(session, proven)
     _require_no_orgs(session, user)
-    if memberships.orgs_of(session, user.id):
+    if memberships.list_orgs(session, user.id):
         raise ConflictError("You have just joined another organization. Look at your account again, then decide.")
     _empty(session, user, now)
-    events.record(session, "user.deleted", actor_id=user.id, data={"user_id": user.id, "orgs_left": len(left)})
+    events.record(session, EventTag.USER_DELETED, actor=user.id, data={"user_id": user.id, "orgs_left": len(left)})
 
 
 def _require_no_orgs(session: Session, user: User) -> None:
-    names = ", ".join(org.name for org in owned(session, user.id))
+    names = ", ".join(org.name for org in list_owned_orgs(session, user.id))
     if names:
         raise ConflictError(f"You own {names}. Hand over or delete what you own first.")
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import TokenPurpose, User
+from portal.models import EventTag, TokenPurpose, User
 from portal.rules import email_addresses
 from portal.services import events
 from portal.services.accounts import accounts, one_time_tokens
@@ -16,23 +16,23 @@ from portal.services.mail import outbox
 from portal.services.orgs import member_sync, memberships, orgs
 
 
-def rename(session: Session, user_id: str, name: str) -> None:
+def rename_user(session: Session, user_id: str, name: str) -> None:
     """Call the user otherwise; the name they have changes nothing.
 
     Raises:
         InvalidError: it is no name.
     """
-    name = accounts.checked_name(name)
+    name = accounts.require_valid_name(name)
     user = session.get_one(User, user_id)
     if user.name == name:
         return
     _tell_bots(session, user_id)
     facts = {"user_id": user.id, "old": user.name, "new": name}
     user.name = name
-    events.record(session, "user.renamed", actor_id=user.id, data=facts)
+    events.record(session, EventTag.USER_RENAMED, actor=user.id, data=facts)
 
 
-def ask_for_address(session: Session, user_id: str, email: str, now: datetime) -> None:
+def request_email_change(session: Session, user_id: str, email: str, now: datetime) -> None:
     """Mail a link to the address that a user wants to have; nothing changes before it was followed.
 
     Whether somebody else has that address is not told here: who can read its mail learns it there.
@@ -47,13 +47,13 @@ def ask_for_address(session: Session, user_id: str, email: str, now: datetime) -
         InvalidError: it is no address.
         ConflictError: it is the address they have.
     """
-    email = accounts.checked_address(email)
+    email = accounts.require_valid_email(email)
     if session.get_one(User, user_id).email == email:
         raise ConflictError("This is your address already.")
-    one_time_tokens.request(session, TokenPurpose.CHANGE_EMAIL, email, now, user_id)
+    one_time_tokens.request_link(session, TokenPurpose.CHANGE_EMAIL, email, now, user_id)
 
 
-def change_address(session: Session, user_id: str, token: str | None, now: datetime) -> str:
+def change_email(session: Session, user_id: str, token: str | None, now: datetime) -> str:
     """Use the link up that was mailed to the new address.
 
     Returns:
@@ -73,22 +73,22 @@ def change_address(session: Session, user_id: str, token: str | None, now: datet
     old = user.email
     try:
         with session.begin_nested():
-            user.email, user.email_normalized = request.email, email_addresses.normalized(request.email)
+            user.email, user.email_normalized = request.email, email_addresses.normalize(request.email)
     except IntegrityError:
         raise ConflictError(f"Another account has the address {request.email}.") from None
-    one_time_tokens.close_of_user(session, user.id, now)
+    one_time_tokens.invalidate_all_of_user(session, user.id, now)
     facts = {"user_id": user.id, "old": old, "new": user.email}
-    event = events.record(session, "user.email_changed", actor_id=user.id, data=facts)
+    event = events.record(session, EventTag.USER_EMAIL_CHANGED, actor=user.id, data=facts)
     key = f"email_changed:{event.id}"
-    outbox.post(session, to=old, template="email_changed", dedupe_key=key, context={"user_id": user.id})
+    outbox.queue_mail(session, to=old, template="email_changed", dedupe_key=key, context={"user_id": user.id})
     return user.email
 
 
 def _tell_bots(session: Session, user_id: str) -> None:
     """Have the bots of every organization of the user told anew, by way of the locks that guard memberships."""
     user = session.get_one(User, user_id)
-    for org in memberships.orgs_of(session, user_id):
-        locked = orgs.lock(session, org)
-        row = memberships.find(session, locked, user)
+    for org in memberships.list_orgs(session, user_id):
+        locked = orgs.lock_org(session, org)
+        row = memberships.find_membership(session, locked, user)
         if row is not None:
-            member_sync.want(session, locked, user, member_sync.role_of(locked, row))
+            member_sync.set_desired_role(session, locked, user, member_sync.synced_role(locked, row))

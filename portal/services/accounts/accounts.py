@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import TokenPurpose, User
+from portal.models import EventTag, TokenPurpose, User
 from portal.rules import display_names, email_addresses
 from portal.services import events
 from portal.services.accounts import one_time_tokens, sessions
@@ -25,39 +25,39 @@ class Credentials:
     password_hash: str | None = field(repr=False)
 
 
-def checked_address(email: str) -> str:
+def require_valid_email(email: str) -> str:
     """An address that mail could be sent to, without the blanks around it.
 
     Raises:
         InvalidError: it is none.
     """
     email = email.strip()
-    if problem := email_addresses.problem_of(email):
+    if problem := email_addresses.find_problem(email):
         raise InvalidError(problem, field="email")
     return email
 
 
-def checked_name(name: str) -> str:
+def require_valid_name(name: str) -> str:
     """The name of a person or an organization as one line that can be seen, without the blanks around it.
 
     Raises:
         InvalidError: it is none.
     """
-    name = display_names.cleaned(name)
-    if problem := display_names.problem_of(name):
+    name = display_names.clean(name)
+    if problem := display_names.find_problem(name):
         raise InvalidError(problem, field="name")
     return name
 
 
-def credentials(session: Session, email: str) -> Credentials | None:
+def find_credentials(session: Session, email: str) -> Credentials | None:
     """The credentials of the account with that address; None where there is none."""
-    user = with_address(session, email)
+    user = find_by_email(session, email)
     if user is None:
         return None
     return Credentials(user_id=user.id, password_hash=user.password_hash)
 
 
-def still_hold(session: Session, found: Credentials) -> bool:
+def are_credentials_current(session: Session, found: Credentials) -> bool:
     """Whether one may sign in with credentials that were looked up before, now and until the transaction ends.
 
     Comparing a password takes long enough for it to be changed meanwhile, or for the account to be disabled; either
@@ -67,22 +67,22 @@ def still_hold(session: Session, found: Credentials) -> bool:
     return user is not None and user.disabled_at is None and user.password_hash == found.password_hash
 
 
-def require_still_hold(session: Session, found: Credentials) -> None:
+def require_current_credentials(session: Session, found: Credentials) -> None:
     """Do nothing while `still_hold` says yes.
 
     Raises:
         ConflictError: it says no.
     """
-    if not still_hold(session, found):
+    if not are_credentials_current(session, found):
         raise ConflictError("Your account was changed somewhere else at this moment. Sign in again, then try again.")
 
 
-def with_address(session: Session, email: str) -> User | None:
+def find_by_email(session: Session, email: str) -> User | None:
     """The account with that address."""
-    return session.scalar(sa.select(User).where(User.email_normalized == email_addresses.normalized(email)))
+    return session.scalar(sa.select(User).where(User.email_normalized == email_addresses.normalize(email)))
 
 
-def lock(session: Session, user_id: str) -> User:
+def lock_active(session: Session, user_id: str) -> User:
     """Keep an account from being deleted until the transaction ends, before it is given an organization or a role.
 
     Raises:
@@ -108,7 +108,7 @@ def create(session: Session, email: str, name: str, password_hash: str) -> User:
         ConflictError: when the address has an account already.
     """
     user = _add(session, User(email=email, name=name, password_hash=password_hash))
-    events.record(session, "user.signed_up", actor_id=user.id, data={"user_id": user.id, "email": user.email})
+    events.record(session, EventTag.USER_SIGNED_UP, actor=user.id, data={"user_id": user.id, "email": user.email})
     return user
 
 
@@ -119,7 +119,7 @@ def create_operator(session: Session, email: str, name: str, password_hash: str)
         InvalidError, ConflictError: as `create`.
     """
     user = _add(session, User(email=email, name=name, password_hash=password_hash, is_platform_admin=True))
-    events.record(session, "user.operator_created", data={"user_id": user.id, "email": user.email})
+    events.record(session, EventTag.USER_OPERATOR_CREATED, data={"user_id": user.id, "email": user.email})
     return user
 
 
@@ -138,16 +138,18 @@ def set_password(
     user = session.get_one(User, user_id)
     user.password_hash = password_hash
     ended = sessions.end_others(session, user.id, now, keep=keep_session)
-    one_time_tokens.close(session, TokenPurpose.RESET, user.email, now)
+    one_time_tokens.invalidate(session, TokenPurpose.RESET, user.email, now)
     facts = {"user_id": user.id, "sessions_ended": ended}
-    event = events.record(session, "user.password_changed", actor_id=user.id, data=facts)
+    event = events.record(session, EventTag.USER_PASSWORD_CHANGED, actor=user.id, data=facts)
     key = f"password_changed:{event.id}"
-    outbox.post(session, to=user.email, template="password_changed", dedupe_key=key, context={"user_id": user.id})
+    outbox.queue_mail(
+        session, to=user.email, template="password_changed", dedupe_key=key, context={"user_id": user.id}
+    )
 
 
 def _add(session: Session, user: User) -> User:
-    user.email, user.name = checked_address(user.email), checked_name(user.name)
-    user.email_normalized = email_addresses.normalized(user.email)
+    user.email, user.name = require_valid_email(user.email), require_valid_name(user.name)
+    user.email_normalized = email_addresses.normalize(user.email)
     try:
         with session.begin_nested():
             session.add(user)

@@ -11,17 +11,17 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Membership, MembershipState, Org, OrgState, User, UserSession
+from portal.models import EventTag, Membership, MembershipState, Org, OrgState, User, UserSession
 from portal.policy import Role
 from portal.services import events
 from portal.services.accounts import accounts, operators, sessions
 from portal.services.errors import ConflictError, NotFoundError
-from portal.services.paging import Listing, turn_to
+from portal.services.paging import Page, load_page
 
 PER_PAGE = 50
 
 
-class Kind(StrEnum):
+class AccountFilter(StrEnum):
     """Which accounts to list."""
 
     ALL = "all"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class AccountRow:
     """One account of a list."""
 
     user: User
@@ -41,14 +41,16 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Belonging:
+class OrgRole:
     """An organization somebody belongs to."""
 
     org: Org
     role: Role
 
 
-def search(session: Session, now: datetime, text: str = "", kind: Kind = Kind.ALL, page: int = 1) -> Listing[Line]:
+def search(
+    session: Session, now: datetime, text: str = "", kind: AccountFilter = AccountFilter.ALL, page: int = 1
+) -> Page[AccountRow]:
     """Look for people, by name; deleted accounts are not among them.
 
     Args:
@@ -60,10 +62,10 @@ def search(session: Session, now: datetime, text: str = "", kind: Kind = Kind.AL
     """
     query = sa.select(User).where(User.deleted_at.is_(None), _of_kind(kind), _matching(text.strip()))
     query = query.order_by(sa.func.lower(User.name), User.id)
-    return turn_to(session, query, page, PER_PAGE, lambda found: _lines(session, found, now))
+    return load_page(session, query, page, PER_PAGE, lambda found: _lines(session, found, now))
 
 
-def get(session: Session, user_id: str) -> User:
+def get_user(session: Session, user_id: str) -> User:
     """The account with that id, deleted ones too.
 
     Raises:
@@ -75,19 +77,19 @@ def get(session: Session, user_id: str) -> User:
     return user
 
 
-def with_address(session: Session, email: str) -> User:
+def get_by_email(session: Session, email: str) -> User:
     """The account that somebody signs in to with that address.
 
     Raises:
         NotFoundError: there is none.
     """
-    user = accounts.with_address(session, email)
+    user = accounts.find_by_email(session, email)
     if user is None:
         raise NotFoundError(f"Nobody has the address {email!r}; `flotilla users list` shows all.")
     return user
 
 
-def belongings(session: Session, user: User) -> list[Belonging]:
+def list_orgs(session: Session, user: User) -> list[OrgRole]:
     """The organizations somebody belongs to, by name."""
     query = (
         sa.select(Org, Membership)
@@ -96,8 +98,7 @@ def belongings(session: Session, user: User) -> list[Belonging]:
         .order_by(sa.func.lower(Org.name), Org.id)
     )
     return [
-        Belonging(org, Role.OWNER if org.owner_id == user.id else Role(row.role))
-        for org, row in session.execute(query)
+        OrgRole(org, Role.OWNER if org.owner_id == user.id else Role(row.role)) for org, row in session.execute(query)
     ]
 
 
@@ -119,10 +120,10 @@ def disable(session: Session, user_id: str, now: datetime, *, actor: User | None
     if user.disabled_at is not None:
         return user
     if user.is_platform_admin:
-        operators.require_another(running, user)
+        operators.require_another_operator(running, user)
     user.disabled_at = now
     ended = sessions.end_others(session, user.id, now)
-    _record(session, "user.disabled", user, actor, sessions=ended)
+    _record(session, EventTag.USER_DISABLED, user, actor, sessions=ended)
     return user
 
 
@@ -135,7 +136,7 @@ def enable(session: Session, user_id: str, *, actor: User | None) -> User:
     user, _ = _locked(session, user_id, actor)
     if user.disabled_at is not None:
         user.disabled_at = None
-        _record(session, "user.enabled", user, actor)
+        _record(session, EventTag.USER_ENABLED, user, actor)
     return user
 
 
@@ -149,7 +150,7 @@ def end_sessions(session: Session, user_id: str, now: datetime, *, actor: User |
         NotFoundError, ConflictError, ForbiddenError: as `disable`.
     """
     user, _ = _locked(session, user_id, actor)
-    return sessions.end_all(session, user.id, now, actor_id=actor.id if actor else None)
+    return sessions.end_all(session, user.id, now, actor=actor)
 
 
 def grant_operator(session: Session, user_id: str, now: datetime, *, actor: User | None) -> User:
@@ -165,7 +166,7 @@ def grant_operator(session: Session, user_id: str, now: datetime, *, actor: User
     if not user.is_platform_admin:
         user.is_platform_admin = True
         sessions.end_others(session, user.id, now)
-        _record(session, "user.operator_granted", user, actor)
+        _record(session, EventTag.USER_OPERATOR_GRANTED, user, actor)
     return user
 
 
@@ -177,17 +178,17 @@ def revoke_operator(session: Session, user_id: str, now: datetime, *, actor: Use
     """
     user, running = _locked(session, user_id, actor)
     if user.is_platform_admin:
-        operators.require_another(running, user)
+        operators.require_another_operator(running, user)
         user.is_platform_admin = False
         sessions.end_others(session, user.id, now)
-        _record(session, "user.operator_revoked", user, actor)
+        _record(session, EventTag.USER_OPERATOR_REVOKED, user, actor)
     return user
 
 
 def _locked(session: Session, user_id: str, actor: User | None) -> tuple[User, set[str]]:
     """The account as it is now, and who runs the platform, both locked."""
-    running = operators.lock(session)
-    operators.require(running, actor)
+    running = operators.lock_all(session)
+    operators.require_operator(running, actor)
     user = session.get(User, user_id, with_for_update=True, populate_existing=True)
     if user is None:
         raise NotFoundError("There is no such account.")
@@ -196,19 +197,19 @@ def _locked(session: Session, user_id: str, actor: User | None) -> tuple[User, s
     return user, running
 
 
-def _record(session: Session, tag: str, user: User, actor: User | None, **facts: Any) -> None:
+def _record(session: Session, tag: EventTag, user: User, actor: User | None, **facts: Any) -> None:
     data = {"user_id": user.id, "email": user.email, **facts}
     session.flush()
-    events.record(session, tag, actor_id=actor.id if actor else None, data=data)
+    events.record(session, tag, actor=actor, data=data)
 
 
-def _of_kind(kind: Kind) -> sa.ColumnElement[bool]:
+def _of_kind(kind: AccountFilter) -> sa.ColumnElement[bool]:
     match kind:
-        case Kind.ALL:
+        case AccountFilter.ALL:
             return sa.true()
-        case Kind.OPERATORS:
+        case AccountFilter.OPERATORS:
             return User.is_platform_admin.is_(True)
-        case Kind.DISABLED:
+        case AccountFilter.DISABLED:
             return User.disabled_at.is_not(None)
 
 
@@ -218,14 +219,14 @@ def _matching(text: str) -> sa.ColumnElement[bool]:
     return User.name.icontains(text, autoescape=True) | User.email.icontains(text, autoescape=True)
 
 
-def _lines(session: Session, found: Sequence[User], now: datetime) -> list[Line]:
+def _lines(session: Session, found: Sequence[User], now: datetime) -> list[AccountRow]:
     ids = [user.id for user in found]
     belongs = (Membership.user_id.in_(ids)) & (Membership.state == MembershipState.ACTIVE)
     orgs = _by_user(session, sa.select(Membership.user_id, sa.func.count()).where(belongs))
     seen = sa.select(UserSession.user_id, sa.func.max(UserSession.last_seen_at)).where(UserSession.user_id.in_(ids))
     last = _by_user(session, seen)
-    browsers = sessions.count_living(session, ids, now)
-    return [Line(user, orgs.get(user.id, 0), browsers.get(user.id, 0), last.get(user.id)) for user in found]
+    browsers = sessions.count_active(session, ids, now)
+    return [AccountRow(user, orgs.get(user.id, 0), browsers.get(user.id, 0), last.get(user.id)) for user in found]
 
 
 def _by_user(session: Session, query: sa.Select[str, Any]) -> dict[str, Any]:

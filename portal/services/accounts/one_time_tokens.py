@@ -7,13 +7,11 @@ one is found out by the worker that writes the mail.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import OneTimeToken, TokenPurpose
+from portal.models import OneTimeToken, TokenPurpose, update_where
 from portal.rules import email_addresses
 from portal.services.mail import outbox
 from portal.tokens import fingerprint
@@ -22,7 +20,7 @@ LIFETIME = timedelta(minutes=60)
 """So long after it was asked for a link works."""
 
 
-def request(
+def request_link(
     session: Session, purpose: TokenPurpose, email: str, now: datetime, user_id: str | None = None
 ) -> OneTimeToken:
     """Have a link mailed.
@@ -37,13 +35,15 @@ def request(
     row = OneTimeToken(
         purpose=purpose,
         email=email,
-        email_normalized=email_addresses.normalized(email),
+        email_normalized=email_addresses.normalize(email),
         user_id=user_id,
         expires_at=now + LIFETIME,
     )
     session.add(row)
     session.flush()
-    outbox.post(session, to=email, template=purpose, dedupe_key=f"{purpose}:{row.id}", context={"token_id": row.id})
+    outbox.queue_mail(
+        session, to=email, template=purpose, dedupe_key=f"{purpose}:{row.id}", context={"token_id": row.id}
+    )
     return row
 
 
@@ -62,20 +62,19 @@ def claim(session: Session, purpose: TokenPurpose, token: str | None, now: datet
     """
     if token is None:
         return None
-    statement = sa.update(OneTimeToken).where(*_works(purpose, now), _has(token)).values(used_at=now)
-    claimed = cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    claimed = update_where(session, OneTimeToken, *_works(purpose, now), _has(token), used_at=now)
     return session.scalar(sa.select(OneTimeToken).where(_has(token))) if claimed else None
 
 
-def close(session: Session, purpose: TokenPurpose, email: str, now: datetime) -> None:
+def invalidate(session: Session, purpose: TokenPurpose, email: str, now: datetime) -> None:
     """Make every link of this purpose and address useless."""
     statement = sa.update(OneTimeToken).where(
-        *_works(purpose, now), OneTimeToken.email_normalized == email_addresses.normalized(email)
+        *_works(purpose, now), OneTimeToken.email_normalized == email_addresses.normalize(email)
     )
     session.execute(statement.values(used_at=now))
 
 
-def close_of_user(session: Session, user_id: str, now: datetime) -> None:
+def invalidate_all_of_user(session: Session, user_id: str, now: datetime) -> None:
     """Make every link useless that the user asked for while signed in."""
     statement = sa.update(OneTimeToken).where(OneTimeToken.user_id == user_id, OneTimeToken.used_at.is_(None))
     session.execute(statement.values(used_at=now))

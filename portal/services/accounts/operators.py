@@ -9,7 +9,7 @@ from portal.models import User
 from portal.services.errors import ConflictError, ForbiddenError
 
 
-def lock(session: Session) -> set[str]:
+def lock_all(session: Session) -> set[str]:
     """Lock everybody who runs the platform until the transaction ends.
 
     Whoever takes an operator away does this first, so of two operators who remove each other one is too late.
@@ -21,7 +21,7 @@ def lock(session: Session) -> set[str]:
     return set(session.scalars(statement.order_by(User.id).with_for_update()))
 
 
-def require(operators: set[str], actor: User | None) -> None:
+def require_operator(operators: set[str], actor: User | None) -> None:
     """Do nothing for an operator, and for the command line, where nobody is signed in.
 
     Args:
@@ -35,7 +35,7 @@ def require(operators: set[str], actor: User | None) -> None:
         raise ForbiddenError("You are no operator any more.")
 
 
-def require_another(operators: set[str], user: User) -> None:
+def require_another_operator(operators: set[str], user: User) -> None:
     """Do nothing if the platform still has an operator without this one.
 
     Args:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import UserSession
+from portal.models import EventTag, UserSession, update_where
 from portal.services import events
+from portal.services.events import Actor
 from portal.tokens import fingerprint, random_token
 
-IDLE = timedelta(hours=12)
+IDLE_TIMEOUT = timedelta(hours=12)
 """A session that was not used for so long has ended."""
-ABSOLUTE = timedelta(days=7)
+MAX_AGE = timedelta(days=7)
 """A session ends so long after signing in, however much it is used."""
-SEEN_EVERY = timedelta(minutes=5)
+LAST_SEEN_INTERVAL = timedelta(minutes=5)
 """`last_seen_at` is written at most so often, so that reading pages hardly ever writes."""
 
 
@@ -35,7 +34,7 @@ def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip:
             user_id=user_id,
             authenticated_at=now,
             last_seen_at=now,
-            expires_at=now + ABSOLUTE,
+            expires_at=now + MAX_AGE,
             user_agent=user_agent[:200],
             ip=ip[:45],
         )
@@ -49,17 +48,17 @@ def find(session: Session, token: str, now: datetime) -> UserSession | None:
     row = session.get(UserSession, fingerprint(token))
     if row is None or row.revoked_at or row.user.disabled_at:
         return None
-    if now >= row.expires_at or now >= row.last_seen_at + IDLE:
+    if now >= row.expires_at or now >= row.last_seen_at + IDLE_TIMEOUT:
         return None
     return row
 
 
-def is_touch_due(row: UserSession, now: datetime) -> bool:
+def is_last_seen_stale(row: UserSession, now: datetime) -> bool:
     """Whether `last_seen_at` is old enough to be written again."""
-    return now - row.last_seen_at >= SEEN_EVERY
+    return now - row.last_seen_at >= LAST_SEEN_INTERVAL
 
 
-def touch(session: Session, id_hash: str, now: datetime) -> None:
+def record_use(session: Session, id_hash: str, now: datetime) -> None:
     """Remember that the session was used."""
     session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(last_seen_at=now))
 
@@ -67,7 +66,7 @@ def touch(session: Session, id_hash: str, now: datetime) -> None:
 def sign_out(session: Session, user_id: str, id_hash: str, now: datetime) -> None:
     """End a user's own session at their wish; ending it twice changes nothing."""
     if _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash):
-        events.record(session, "user.signed_out", actor_id=user_id)
+        events.record(session, EventTag.USER_SIGNED_OUT, actor=user_id)
 
 
 def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
@@ -78,24 +77,24 @@ def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
     """
     ended = _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash)
     if ended:
-        events.record(session, "session.ended", actor_id=user_id, data={"user_id": user_id, "sessions": ended})
+        events.record(session, EventTag.SESSION_ENDED, actor=user_id, data={"user_id": user_id, "sessions": ended})
     return bool(ended)
 
 
-def end_all(session: Session, user_id: str, now: datetime, *, actor_id: str | None) -> int:
+def end_all(session: Session, user_id: str, now: datetime, *, actor: Actor) -> int:
     """Sign a user out everywhere.
 
     Args:
         session: the transaction.
         user_id: whose sessions end.
         now: the present.
-        actor_id: the user themselves, or an operator; None at the command line.
+        actor: the user themselves, or an operator; None at the command line.
 
     Returns:
         How many browsers were signed out.
     """
     ended = end_others(session, user_id, now)
-    events.record(session, "session.ended", actor_id=actor_id, data={"user_id": user_id, "sessions": ended})
+    events.record(session, EventTag.SESSION_ENDED, actor=actor, data={"user_id": user_id, "sessions": ended})
     return ended
 
 
@@ -109,7 +108,7 @@ def end_others(session: Session, user_id: str, now: datetime, *, keep: str | Non
     return _revoke(session, now, UserSession.user_id == user_id, *others)
 
 
-def renew(session: Session, id_hash: str) -> str:
+def rotate_token(session: Session, id_hash: str) -> str:
     """Give a session another id, as its user's rights or address change; whoever knows the old one is signed out.
 
     Returns:
@@ -120,26 +119,25 @@ def renew(session: Session, id_hash: str) -> str:
     return token
 
 
-def living(session: Session, user_id: str, now: datetime) -> list[UserSession]:
+def list_active(session: Session, user_id: str, now: datetime) -> list[UserSession]:
     """The browsers a user is signed in with, the one used last first."""
     statement = sa.select(UserSession).where(UserSession.user_id == user_id, *_lives(now))
     return list(session.scalars(statement.order_by(UserSession.last_seen_at.desc(), UserSession.id_hash)))
 
 
-def count_living(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
+def count_active(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
     """In how many browsers each of these users is signed in; those in none are missing."""
     statement = sa.select(UserSession.user_id, sa.func.count()).where(UserSession.user_id.in_(user_ids), *_lives(now))
     return dict(session.execute(statement.group_by(UserSession.user_id)).all())
 
 
 def _revoke(session: Session, now: datetime, *which: sa.ColumnElement[bool]) -> int:
-    statement = sa.update(UserSession).where(*which, *_lives(now)).values(revoked_at=now)
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount
+    return update_where(session, UserSession, *which, *_lives(now), revoked_at=now)
 
 
 def _lives(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         UserSession.revoked_at.is_(None),
         UserSession.expires_at > now,
-        UserSession.last_seen_at > now - IDLE,
+        UserSession.last_seen_at > now - IDLE_TIMEOUT,
     )

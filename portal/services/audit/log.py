@@ -9,25 +9,25 @@ from datetime import UTC, date, datetime, time, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Event, Membership, Org, User
+from portal.models import Bot, Event, EventTag, Membership, Org, User
 from portal.services import events
 from portal.services.audit import sentences
 from portal.services.audit.sentences import Change, Names
 
-PER_PAGE = 50
-REFUSALS_AN_HOUR = 20
+EVENTS_PER_PAGE = 50
+REFUSALS_KEPT_PER_HOUR = 20
 """So many refused attempts of one person are kept an hour; more would only drown the rest of the log."""
 
-SUBJECTS = sentences.tags_by_subject()
+SUBJECTS = sentences.list_tags_by_subject()
 """What operators can ask for: all tags by subject."""
-SUBJECTS_OF_ORGS = {
+ORG_SUBJECTS = {
     subject: SUBJECTS[subject] for subject in ("access", "bot", "config", "invite", "member", "org", "transfer")
 }
 """What concerns single organizations."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Filter:
+class EventFilter:
     """What to show of the log; what is left empty does not narrow."""
 
     about: str = ""
@@ -44,11 +44,11 @@ class Filter:
     @property
     def narrows(self) -> bool:
         """Whether anything is left out."""
-        return self != Filter()
+        return self != EventFilter()
 
 
 @dataclass(frozen=True)
-class Line:
+class EventRow:
     """One event, in words."""
 
     event: Event
@@ -64,10 +64,10 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Listing:
+class EventPage:
     """A page of the log, the newest first."""
 
-    lines: list[Line]
+    lines: list[EventRow]
     older: int | None
     """The event before which the next page goes on; None on the last one."""
 
@@ -85,7 +85,7 @@ class Refusal:
     """The page or form that was asked for."""
 
 
-def of_org(session: Session, org: Org, wanted: Filter, before: int | None = None) -> Listing:
+def list_for_org(session: Session, org: Org, wanted: EventFilter, before: int | None = None) -> EventPage:
     """The log of one organization, for its owner and admins: operators show as its provider.
 
     Args:
@@ -97,10 +97,10 @@ def of_org(session: Session, org: Org, wanted: Filter, before: int | None = None
     # Who the provider is must not come out letter by letter, so only people of the organization are looked for.
     findable = User.id.in_(_insiders(org))
     found, older = _page(session, [Event.org_id == org.id, *_conditions(wanted, findable)], before)
-    return Listing(_for_insiders(session, org, found), older)
+    return EventPage(_for_insiders(session, org, found), older)
 
 
-def of_bot(session: Session, bot: Bot, limit: int = 30) -> list[Line]:
+def list_for_bot(session: Session, bot: Bot, limit: int = 30) -> list[EventRow]:
     """The latest of what happened to a bot, for the people it belongs to."""
     found = session.scalars(
         sa.select(Event).where(Event.bot_id == bot.id).order_by(Event.id.desc()).limit(limit)
@@ -108,17 +108,17 @@ def of_bot(session: Session, bot: Bot, limit: int = 30) -> list[Line]:
     return _for_insiders(session, bot.org, found)
 
 
-def everywhere(session: Session, wanted: Filter, before: int | None = None) -> Listing:
+def list_all(session: Session, wanted: EventFilter, before: int | None = None) -> EventPage:
     """The log of everything, for operators; arguments as `of_org`."""
     conditions = _conditions(wanted, sa.true())
     if wanted.org.strip():
         conditions.append(Event.org_id.in_(_orgs_like(wanted.org.strip())))
     found, older = _page(session, conditions, before)
     names = _names(session, found)
-    return Listing([_line(event, names) for event in found], older)
+    return EventPage([_line(event, names) for event in found], older)
 
 
-def about_user(session: Session, user: User, limit: int = 20) -> list[Line]:
+def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:
     """The latest of what somebody did, and of what was done to them."""
     concerned = (Event.actor_id == user.id) | (Event.data["user_id"].as_string() == user.id)
     found = session.scalars(sa.select(Event).where(concerned).order_by(Event.id.desc()).limit(limit)).all()
@@ -136,31 +136,33 @@ def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
     """
     lately = session.scalar(
         sa.select(sa.func.count()).where(
-            Event.actor_id == refusal.actor_id, Event.tag == "access.refused", Event.at > now - timedelta(hours=1)
+            Event.actor_id == refusal.actor_id,
+            Event.tag == EventTag.ACCESS_REFUSED,
+            Event.at > now - timedelta(hours=1),
         )
     )
-    if (lately or 0) >= REFUSALS_AN_HOUR:
+    if (lately or 0) >= REFUSALS_KEPT_PER_HOUR:
         return
     data = {"wanted": refusal.wanted, "endpoint": refusal.endpoint}
-    if (lately or 0) == REFUSALS_AN_HOUR - 1:
+    if (lately or 0) == REFUSALS_KEPT_PER_HOUR - 1:
         data["note"] = "further ones of the same hour are not listed"
-    events.record(session, "access.refused", actor_id=refusal.actor_id, org_id=refusal.org_id, data=data)
+    events.record(session, EventTag.ACCESS_REFUSED, actor=refusal.actor_id, org_id=refusal.org_id, data=data)
 
 
 def _page(
     session: Session, conditions: Iterable[sa.ColumnElement[bool]], before: int | None
 ) -> tuple[Sequence[Event], int | None]:
     # By id, not by number of page: the log grows while people read it.
-    query = sa.select(Event).where(*conditions).order_by(Event.id.desc()).limit(PER_PAGE + 1)
+    query = sa.select(Event).where(*conditions).order_by(Event.id.desc()).limit(EVENTS_PER_PAGE + 1)
     if before is not None:
         query = query.where(Event.id < before)
     found = session.scalars(query).all()
-    more = len(found) > PER_PAGE
-    found = found[:PER_PAGE]
+    more = len(found) > EVENTS_PER_PAGE
+    found = found[:EVENTS_PER_PAGE]
     return found, found[-1].id if more else None
 
 
-def _conditions(wanted: Filter, findable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
+def _conditions(wanted: EventFilter, findable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
     conditions: list[sa.ColumnElement[bool]] = []
     if "." in wanted.about:
         conditions.append(Event.tag == wanted.about)
@@ -193,7 +195,7 @@ def _orgs_like(text: str) -> sa.Select[str]:
 
 def _names(session: Session, found: Sequence[Event]) -> Names:
     """What the rows are called that these events point at; rows that are gone have no name any more."""
-    users = {identity for event in found for identity in sentences.people_of(event)}
+    users = {identity for event in found for identity in sentences.list_user_ids(event)}
     bots = {event.bot_id for event in found}
     orgs = {event.org_id for event in found}
     named_users = session.execute(sa.select(User.id, User.name).where(User.id.in_(users)))
@@ -202,7 +204,7 @@ def _names(session: Session, found: Sequence[Event]) -> Names:
     return Names(dict(named_users.all()), dict(named_bots.all()), {org.id: org for org in rows})
 
 
-def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[Line]:
+def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[EventRow]:
     names = _names(session, found)
     outside = _operators_from_outside(session, org, found)
     names.users.update(dict.fromkeys(outside, sentences.PROVIDER))
@@ -211,7 +213,7 @@ def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[Li
 
 def _operators_from_outside(session: Session, org: Org, found: Sequence[Event]) -> list[str]:
     """Who acted as the provider, be it long ago: the log knows who was an operator once, and who is deleted."""
-    made = Event.tag.in_(["user.operator_created", "user.operator_granted"])
+    made = Event.tag.in_([EventTag.USER_OPERATOR_CREATED, EventTag.USER_OPERATOR_GRANTED])
     once = sa.select(Event.data["user_id"].as_string()).where(made)
     query = sa.select(User.id).where(
         User.id.in_({event.actor_id for event in found}),
@@ -226,11 +228,11 @@ def _insiders(org: Org) -> sa.Select[str]:
     return sa.select(Membership.user_id).where(Membership.org_id == org.id)
 
 
-def _line(event: Event, names: Names, *, from_inside: bool = False) -> Line:
-    return Line(
+def _line(event: Event, names: Names, *, from_inside: bool = False) -> EventRow:
+    return EventRow(
         event=event,
-        words=sentences.words(event, names),
-        changes=sentences.changes(event, names),
-        actor=sentences.actor(event, names, from_inside=from_inside),
+        words=sentences.describe(event, names),
+        changes=sentences.list_changes(event, names),
+        actor=sentences.describe_actor(event, names, from_inside=from_inside),
         org=names.orgs.get(event.org_id or ""),
     )

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from portal.models import Event, Org
+from portal.models import Event, EventTag, Org
 
 PROVIDER = "your provider"
 """What an operator is called in the log of an organization they do not belong to."""
 
 _NOBODY = "deleted user"
 _NO_ACCOUNT = "an unknown address"
-_BY_STRANGERS = {"invite.declined", "user.sign_in_failed"}
+_BY_STRANGERS = {EventTag.INVITE_DECLINED, EventTag.USER_SIGN_IN_FAILED}
 """What people do who are not signed in."""
 _WANTED = {
     "read": "look at this organization",
@@ -30,73 +30,73 @@ _WANTED = {
     "delete_org": "delete or restore the organization",
     "operate": "use a page of the operators",
 }
-_SENTENCES = {
-    "access.refused": "Refused: {actor} tried to {wanted}",
-    "bot.attached": "{bot} goes on in another container",
-    "bot.attention_cleared": "{bot} was put right by hand: {reason}",
-    "bot.created": "{bot} was taken under management",
-    "bot.removed": "{bot} was removed",
-    "bot.restarted": "{bot} was restarted",
-    "bot.started": "{bot} was started",
-    "bot.state_changed": "{bot} is in another state",
-    "bot.stopped": "{bot} was stopped",
-    "bot.update_failed": "The update of {bot} to {version} failed: {error}",
-    "bot.updated": "{bot} was updated to {version}",
-    "config.changed": "{settings} were changed",
-    "image.look_up_failed": "{image} was looked up and became no release: {error}",
-    "image.vanished": "{image} is not in its registry any more",
-    "invite.accepted": "{person} accepted the invitation as {role}",
-    "invite.copied": "The link of the invitation of {person} was copied",
-    "invite.declined": "{person} declined the invitation",
-    "invite.expired": "The invitation of {person} expired",
-    "invite.resent": "The invitation of {person} was mailed again",
-    "invite.revoked": "The invitation of {person} was revoked",
-    "invite.sent": "{person} was invited as {role}",
-    "mail.resent": "A mail ({template}) to {to} was sent again",
-    "member.joined": "{person} joined as {role}",
-    "member.left": "{person} left",
-    "member.removed": "{person} was removed",
-    "member.role_changed": "The role of {person} was changed",
-    "node.added": "Node {name} was added",
-    "node.changed": "Node {name} was changed",
-    "node.offline": "Node {name} does not answer: {error}",
-    "node.online": "Node {name} answers again",
-    "node.removed": "Node {name} was removed",
-    "org.created": "{org} was created",
-    "org.deleted": "{org} was deleted for good",
-    "org.deletion_requested": "The deletion of {org} began; it can be restored for a week",
-    "org.renamed": "The organization was renamed",
-    "org.restored": "{org} was restored",
-    "release.detected": "Release {version} of {image} appeared",
-    "release.quarantined": "Release {version} was quarantined: {reason}",
-    "release.released": "Release {version} may be rolled out again: {reason}",
-    "rollout.aborted": "The rollout of {version} was aborted: {reason}",
-    "rollout.completed": "The rollout of {version} was completed",
-    "rollout.paused": "The rollout of {version} was paused: {reason}",
-    "rollout.resumed": "The rollout of {version} goes on",
-    "rollout.started": "A rollout of {version} was started",
-    "rollout.superseded": "The rollout of {version} gave way to a newer release",
-    "session.ended": "{person} was signed out of {browsers}",
-    "snapshot.deleted": "An archive of {bot} was deleted",
-    "transfer.accepted": "The organization was handed over",
-    "transfer.declined": "{person} declined to become the owner",
-    "transfer.ended": "The offer to {person} to become the owner ended with the membership",
-    "transfer.expired": "The offer to {person} to become the owner expired",
-    "transfer.offered": "{person} was offered to become the owner",
-    "transfer.withdrawn": "The offer to {person} to become the owner was taken back",
-    "user.deleted": "{person} deleted the account",
-    "user.disabled": "The account of {person} was disabled",
-    "user.email_changed": "{person} has another address",
-    "user.enabled": "The account of {person} was enabled again",
-    "user.operator_created": "An account was made for the operator {person}",
-    "user.operator_granted": "{person} was made an operator",
-    "user.operator_revoked": "{person} is no operator any more",
-    "user.password_changed": "{person} set another password",
-    "user.renamed": "{person} has another name",
-    "user.sign_in_failed": "Somebody failed to sign in as {person}",
-    "user.signed_in": "{person} signed in",
-    "user.signed_out": "{person} signed out",
-    "user.signed_up": "{person} signed up",
+_SENTENCES: dict[str, str] = {
+    EventTag.ACCESS_REFUSED: "Refused: {actor} tried to {wanted}",
+    EventTag.BOT_ATTACHED: "{bot} goes on in another container",
+    EventTag.BOT_ATTENTION_CLEARED: "{bot} was put right by hand: {reason}",
+    EventTag.BOT_CREATED: "{bot} was taken under management",
+    EventTag.BOT_REMOVED: "{bot} was removed",
+    EventTag.BOT_RESTARTED: "{bot} was restarted",
+    EventTag.BOT_STARTED: "{bot} was started",
+    EventTag.BOT_STATE_CHANGED: "{bot} is in another state",
+    EventTag.BOT_STOPPED: "{bot} was stopped",
+    EventTag.BOT_UPDATE_FAILED: "The update of {bot} to {version} failed: {error}",
+    EventTag.BOT_UPDATED: "{bot} was updated to {version}",
+    EventTag.CONFIG_CHANGED: "{settings} were changed",
+    EventTag.IMAGE_LOOK_UP_FAILED: "{image} was looked up and became no release: {error}",
+    EventTag.IMAGE_VANISHED: "{image} is not in its registry any more",
+    EventTag.INVITE_ACCEPTED: "{person} accepted the invitation as {role}",
+    EventTag.INVITE_COPIED: "The link of the invitation of {person} was copied",
+    EventTag.INVITE_DECLINED: "{person} declined the invitation",
+    EventTag.INVITE_EXPIRED: "The invitation of {person} expired",
+    EventTag.INVITE_RESENT: "The invitation of {person} was mailed again",
+    EventTag.INVITE_REVOKED: "The invitation of {person} was revoked",
+    EventTag.INVITE_SENT: "{person} was invited as {role}",
+    EventTag.MAIL_RESENT: "A mail ({template}) to {to} was sent again",
+    EventTag.MEMBER_JOINED: "{person} joined as {role}",
+    EventTag.MEMBER_LEFT: "{person} left",
+    EventTag.MEMBER_REMOVED: "{person} was removed",
+    EventTag.MEMBER_ROLE_CHANGED: "The role of {person} was changed",
+    EventTag.NODE_ADDED: "Node {name} was added",
+    EventTag.NODE_CHANGED: "Node {name} was changed",
+    EventTag.NODE_OFFLINE: "Node {name} does not answer: {error}",
+    EventTag.NODE_ONLINE: "Node {name} answers again",
+    EventTag.NODE_REMOVED: "Node {name} was removed",
+    EventTag.ORG_CREATED: "{org} was created",
+    EventTag.ORG_DELETED: "{org} was deleted for good",
+    EventTag.ORG_DELETION_REQUESTED: "The deletion of {org} began; it can be restored for a week",
+    EventTag.ORG_RENAMED: "The organization was renamed",
+    EventTag.ORG_RESTORED: "{org} was restored",
+    EventTag.RELEASE_DETECTED: "Release {version} of {image} appeared",
+    EventTag.RELEASE_QUARANTINED: "Release {version} was quarantined: {reason}",
+    EventTag.RELEASE_QUARANTINE_LIFTED: "Release {version} may be rolled out again: {reason}",
+    EventTag.ROLLOUT_ABORTED: "The rollout of {version} was aborted: {reason}",
+    EventTag.ROLLOUT_COMPLETED: "The rollout of {version} was completed",
+    EventTag.ROLLOUT_PAUSED: "The rollout of {version} was paused: {reason}",
+    EventTag.ROLLOUT_RESUMED: "The rollout of {version} goes on",
+    EventTag.ROLLOUT_STARTED: "A rollout of {version} was started",
+    EventTag.ROLLOUT_SUPERSEDED: "The rollout of {version} gave way to a newer release",
+    EventTag.SESSION_ENDED: "{person} was signed out of {browsers}",
+    EventTag.SNAPSHOT_DELETED: "An archive of {bot} was deleted",
+    EventTag.TRANSFER_ACCEPTED: "The organization was handed over",
+    EventTag.TRANSFER_DECLINED: "{person} declined to become the owner",
+    EventTag.TRANSFER_ENDED: "The offer to {person} to become the owner ended with the membership",
+    EventTag.TRANSFER_EXPIRED: "The offer to {person} to become the owner expired",
+    EventTag.TRANSFER_OFFERED: "{person} was offered to become the owner",
+    EventTag.TRANSFER_WITHDRAWN: "The offer to {person} to become the owner was taken back",
+    EventTag.USER_DELETED: "{person} deleted the account",
+    EventTag.USER_DISABLED: "The account of {person} was disabled",
+    EventTag.USER_EMAIL_CHANGED: "{person} has another address",
+    EventTag.USER_ENABLED: "The account of {person} was enabled again",
+    EventTag.USER_OPERATOR_CREATED: "An account was made for the operator {person}",
+    EventTag.USER_OPERATOR_GRANTED: "{person} was made an operator",
+    EventTag.USER_OPERATOR_REVOKED: "{person} is no operator any more",
+    EventTag.USER_PASSWORD_CHANGED: "{person} set another password",
+    EventTag.USER_RENAMED: "{person} has another name",
+    EventTag.USER_SIGN_IN_FAILED: "Somebody failed to sign in as {person}",
+    EventTag.USER_SIGNED_IN: "{person} signed in",
+    EventTag.USER_SIGNED_OUT: "{person} signed out",
+    EventTag.USER_SIGNED_UP: "{person} signed up",
 }
 """A sentence for each tag. A fact that an event lacks leaves nothing behind, not even what led to it."""
 
@@ -129,7 +129,7 @@ class Change:
     new: str
 
 
-def tags_by_subject() -> dict[str, list[str]]:
+def list_tags_by_subject() -> dict[str, list[str]]:
     """Every tag with a sentence, by its subject."""
     subjects: dict[str, list[str]] = {}
     for tag in _SENTENCES:
@@ -137,15 +137,15 @@ def tags_by_subject() -> dict[str, list[str]]:
     return subjects
 
 
-def people_of(event: Event) -> Iterator[str]:
+def list_user_ids(event: Event) -> Iterator[str]:
     """Ids of the users an event names."""
     named = [event.actor_id, event.data.get("user_id")]
-    if event.tag == "transfer.accepted":
+    if event.tag == EventTag.TRANSFER_ACCEPTED:
         named += [event.data.get("old"), event.data.get("new")]
     yield from (identity for identity in named if identity)
 
 
-def words(event: Event, names: Names) -> str:
+def describe(event: Event, names: Names) -> str:
     """What happened, in a sentence."""
     sentence = _SENTENCES.get(event.tag)
     if sentence is None:
@@ -155,7 +155,7 @@ def words(event: Event, names: Names) -> str:
     return f"{text} ({note})" if note else text
 
 
-def changes(event: Event, names: Names) -> list[Change]:
+def list_changes(event: Event, names: Names) -> list[Change]:
     """What it was before and is after."""
     old, new = event.data.get("old"), event.data.get("new")
     if isinstance(old, dict) and isinstance(new, dict):
@@ -167,11 +167,11 @@ def changes(event: Event, names: Names) -> list[Change]:
         ]
     if old is None or new is None:
         return []
-    people = names.users if event.tag == "transfer.accepted" else {}
+    people = names.users if event.tag == EventTag.TRANSFER_ACCEPTED else {}
     return [Change("", _plain(people.get(old, old)), _plain(people.get(new, new)))]
 
 
-def actor(event: Event, names: Names, *, from_inside: bool = False) -> str:
+def describe_actor(event: Event, names: Names, *, from_inside: bool = False) -> str:
     """Who did it.
 
     Args:
@@ -196,7 +196,7 @@ def _facts(event: Event, names: Names) -> dict[str, str]:
     return facts | {
         # The name of today, or the address of then where there never was an account.
         "person": names.users.get(user_id or "") or data.get("email") or nobody,
-        "actor": actor(event, names),
+        "actor": describe_actor(event, names),
         "bot": names.bots.get(event.bot_id or "") or data.get("bot") or data.get("name") or "a bot that is gone",
         "org": org.name if org else data.get("name", "the organization"),
         "settings": _SETTINGS.get(data.get("of", ""), "Settings"),

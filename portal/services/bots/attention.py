@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, User
+from portal.models import Bot, BotState, EventTag, User, update_where
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 
 _RUNS = frozenset({BotState.RUNNING, BotState.UNHEALTHY})
 
 
-def clear(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
+def clear_attention(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
     """Let updates take a bot again that an operator has put right.
 
     Nothing else happens: the rollback is not carried on, because what the operator restored, and what users have
@@ -42,8 +38,8 @@ def clear(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
         raise ConflictError(f"{bot.name} needs nobody's attention.")
     events.record(
         session,
-        "bot.attention_cleared",
-        actor_id=actor.id if actor else None,
+        EventTag.BOT_ATTENTION_CLEARED,
+        actor=actor,
         org_id=bot.org_id,
         bot_id=bot.id,
         data={"reason": reason.strip()},
@@ -51,12 +47,7 @@ def clear(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
 
 
 def _take_away(session: Session, bot: Bot) -> bool:
-    statement = (
-        sa.update(Bot)
-        .where(Bot.id == bot.id, Bot.needs_attention.is_not(None))
-        .values(needs_attention=None)
-        .execution_options(synchronize_session=False)
-    )
-    taken = cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    conditions = (Bot.id == bot.id, Bot.needs_attention.is_not(None))
+    changed = update_where(session, Bot, *conditions, needs_attention=None)
     session.refresh(bot)
-    return taken
+    return changed == 1

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session, contains_eager, defer
 
 from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, OrgState, Release, Rollout, UpdateState
 from portal.rules.references import parse_reference
-from portal.services.paging import Listing, turn_to
+from portal.services.paging import Page, load_page
 from portal.services.releases import releases
 
-PER_PAGE = 100
+BOTS_PER_PAGE = 100
 _WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
 
 
-class Filter(StrEnum):
+class BotFilter(StrEnum):
     """What operators narrow the list to."""
 
     ALL = "all"
@@ -30,7 +30,7 @@ class Filter(StrEnum):
 
 
 @dataclass(frozen=True)
-class Line:
+class BotRow:
     """One bot of a list."""
 
     bot: Bot
@@ -42,7 +42,7 @@ class Line:
     """What happened to it last, or happens now."""
 
 
-def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page: int = 1) -> Listing[Line]:
+def search_bots(session: Session, text: str = "", narrowed: BotFilter = BotFilter.ALL, page: int = 1) -> Page[BotRow]:
     """Look for bots.
 
     Args:
@@ -59,22 +59,22 @@ def search(session: Session, text: str = "", narrowed: Filter = Filter.ALL, page
         .options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
         .order_by(Org.name, Bot.name, Bot.id)
     )
-    return turn_to(session, query, page, PER_PAGE, lambda found: lines(session, found))
+    return load_page(session, query, page, BOTS_PER_PAGE, lambda found: build_rows(session, found))
 
 
-def of_org(session: Session, org: Org) -> list[Line]:
+def list_for_org(session: Session, org: Org) -> list[BotRow]:
     """The bots of one organization, by name."""
     query = sa.select(Bot).where(Bot.org_id == org.id).options(*_WITHOUT_SECRETS)
-    return lines(session, session.scalars(query.order_by(Bot.name, Bot.id)).all())
+    return build_rows(session, session.scalars(query.order_by(Bot.name, Bot.id)).all())
 
 
-def lines(session: Session, bots: Sequence[Bot]) -> list[Line]:
+def build_rows(session: Session, bots: Sequence[Bot]) -> list[BotRow]:
     """Complete bots to lines of a list."""
-    running = releases_by_digest(session, {_repository(bot) for bot in bots})
-    wanted = releases.targets(session)
+    running = map_releases_by_digest(session, {_repository(bot) for bot in bots})
+    wanted = releases.map_targets(session)
     updates = _latest_updates(session, [bot.id for bot in bots])
     return [
-        Line(
+        BotRow(
             bot=bot,
             runs=running.get((_repository(bot), bot.current_digest)),
             behind=_behind(bot, wanted.get(bot.image)),
@@ -84,7 +84,7 @@ def lines(session: Session, bots: Sequence[Bot]) -> list[Line]:
     ]
 
 
-def releases_by_digest(session: Session, repositories: Iterable[str]) -> dict[tuple[str, str | None], Release]:
+def map_releases_by_digest(session: Session, repositories: Iterable[str]) -> dict[tuple[str, str | None], Release]:
     """Map every digest of these repositories, as engines may know it, to its release."""
     known = session.scalars(sa.select(Release).where(Release.repository.in_(list(repositories))))
     return {(release.repository, digest): release for release in known for digest in release.digests}
@@ -95,7 +95,7 @@ def _repository(bot: Bot) -> str:
 
 
 def _behind(bot: Bot, target: Release | None) -> Release | None:
-    if target is None or bot.release_channel is Channel.PINNED or releases.runs(bot, target):
+    if target is None or bot.release_channel is Channel.PINNED or releases.is_running(bot, target):
         return None
     return target
 
@@ -119,19 +119,19 @@ def _matching(text: str) -> sa.ColumnElement[bool]:
     return sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
 
 
-def _narrowed(session: Session, narrowed: Filter) -> sa.ColumnElement[bool]:
+def _narrowed(session: Session, narrowed: BotFilter) -> sa.ColumnElement[bool]:
     match narrowed:
-        case Filter.ALL:
+        case BotFilter.ALL:
             return sa.true()
-        case Filter.BEHIND:
-            return _is_behind(releases.targets(session))
-        case Filter.UPDATING:
+        case BotFilter.BEHIND:
+            return _is_behind(releases.map_targets(session))
+        case BotFilter.UPDATING:
             return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.state == UpdateState.RUNNING))
-        case Filter.UNWELL:
+        case BotFilter.UNWELL:
             return Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN})
-        case Filter.STOPPED:
+        case BotFilter.STOPPED:
             return Bot.state == BotState.STOPPED
-        case Filter.ATTENTION:
+        case BotFilter.ATTENTION:
             return Bot.needs_attention.is_not(None)
 
 
@@ -143,12 +143,12 @@ def _is_behind(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
     return sa.and_(Bot.release_channel != Channel.PINNED, sa.or_(sa.false(), *differs))
 
 
-def by_ids(session: Session, bot_ids: Iterable[str]) -> Sequence[Bot]:
+def load_by_ids(session: Session, bot_ids: Iterable[str]) -> Sequence[Bot]:
     """Exactly these bots; ids of none are ignored."""
     return session.scalars(sa.select(Bot).where(Bot.id.in_(list(bot_ids))).options(*_WITHOUT_SECRETS)).all()
 
 
-def of_repository(session: Session, repository: str) -> Sequence[Bot]:
+def list_for_repository(session: Session, repository: str) -> Sequence[Bot]:
     """The bots that follow some tag of a repository, by organization and name."""
     query = (
         sa.select(Bot)

@@ -9,19 +9,30 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, BotUpdate, Channel, DesiredState, Org, OrgState, UpdateState, utcnow
+from portal.models import (
+    Bot,
+    BotState,
+    BotUpdate,
+    Channel,
+    DesiredState,
+    EventTag,
+    Org,
+    OrgState,
+    UpdateState,
+    utcnow,
+)
 from portal.rules.references import Reference
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.events import Actor
 from portal.services.orgs import member_sync, orgs
 from portal.services.releases import polling
-from portal.services.rollouts import updates
 
 _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class FoundContainer:
     """A running container as it was found on a node, and how it is to be known; see `Bot` for the fields."""
 
     node_id: str
@@ -40,14 +51,14 @@ class Found:
     healthy: bool
 
 
-def active_org(session: Session, slug: str) -> Org:
+def require_active_org(session: Session, slug: str) -> Org:
     """The organization that is to own a bot.
 
     Raises:
         NotFoundError: there is no such organization.
         ConflictError: it is about to be deleted.
     """
-    org = orgs.by_slug(session, slug)
+    org = orgs.find_by_slug(session, slug)
     if org is None:
         raise NotFoundError(f"There is no organization with the slug {slug}; create it first.")
     if org.state is not OrgState.ACTIVE:
@@ -66,7 +77,7 @@ def require_unmanaged(session: Session, node_id: str, container_id: str) -> None
         raise ConflictError(f"That container is managed already: it is the bot {bot.name} of {bot.org.slug}.")
 
 
-def adopt(session: Session, org_slug: str, found: Found, *, actor_id: str | None = None) -> Bot:
+def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, actor: Actor = None) -> Bot:
     """Take a container that is already running into the fleet, as the bot of an organization.
 
     Its image is polled from now on, and what it points at decides whether the bot is behind.
@@ -75,14 +86,14 @@ def adopt(session: Session, org_slug: str, found: Found, *, actor_id: str | None
         session: a writing transaction.
         org_slug: the organization.
         found: the container.
-        actor_id: the operator.
+        actor: the operator.
 
     Raises:
         NotFoundError: there is no such organization.
         InvalidError: the subdomain cannot be one.
         ConflictError: the container is managed already, or the subdomain is taken.
     """
-    org = active_org(session, org_slug)
+    org = require_active_org(session, org_slug)
     require_unmanaged(session, found.node_id, found.container_id)
     _require_free(session, found.subdomain)
     bot = _new_bot(org, found)
@@ -90,19 +101,19 @@ def adopt(session: Session, org_slug: str, found: Found, *, actor_id: str | None
     session.flush()
     events.record(
         session,
-        "bot.created",
-        actor_id=actor_id,
+        EventTag.BOT_CREATED,
+        actor=actor,
         org_id=org.id,
         bot_id=bot.id,
         data={"adopted": True, "image": bot.image, "digest": bot.current_digest, "unprotected": bot.unprotected},
     )
-    member_sync.want_everybody(session, bot)
+    member_sync.set_desired_roles_for_bot(session, bot)
     if bot.release_channel is not Channel.PINNED:
-        polling.poll_soon(session, bot.image, utcnow())
+        polling.schedule_first_poll(session, bot.image, utcnow())
     return bot
 
 
-def attach(session: Session, bot_id: str, found: Found) -> Bot:
+def attach_container(session: Session, bot_id: str, found: FoundContainer) -> Bot:
     """Let a bot go on in another container, which somebody made in the place of its own.
 
     Its data may be of another epoch than what anybody wrote down before.
@@ -117,21 +128,23 @@ def attach(session: Session, bot_id: str, found: Found) -> Bot:
             runs, or would still remove that container.
     """
     bot = session.get_one(Bot, bot_id)
-    active_org(session, bot.org.slug)
+    require_active_org(session, bot.org.slug)
     require_unmanaged(session, found.node_id, found.container_id)
     concerned = sa.or_(BotUpdate.state == UpdateState.RUNNING, BotUpdate.old_container_id == found.container_id)
-    if session.scalar(sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, updates.unfinished(), concerned)):
+    if session.scalar(
+        sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, BotUpdate.is_unfinished(), concerned)
+    ):
         raise ConflictError(f"An update of {bot.name} is not over yet; wait until it has ended and was cleaned up.")
     data = {"container_id": bot.container_id, "new_container_id": found.container_id, "digest": found.digest}
     for name, value in _as_found(found).items():
         setattr(bot, name, value)
     bot.applied_state, bot.restart_policy = DesiredState.RUNNING, None
     bot.epoch += 1
-    events.record(session, "bot.attached", org_id=bot.org_id, bot_id=bot.id, data=data)
+    events.record(session, EventTag.BOT_ATTACHED, org_id=bot.org_id, bot_id=bot.id, data=data)
     return bot
 
 
-def subdomain_from(name: str) -> str:
+def suggest_subdomain(name: str) -> str:
     """The subdomain that a name suggests: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
 
@@ -145,7 +158,7 @@ def _require_free(session: Session, subdomain: str) -> None:
         raise ConflictError(f"The subdomain {subdomain} is taken by another bot; choose one with --subdomain.")
 
 
-def _new_bot(org: Org, found: Found) -> Bot:
+def _new_bot(org: Org, found: FoundContainer) -> Bot:
     return Bot(
         org_id=org.id,
         node_id=found.node_id,
@@ -160,7 +173,7 @@ def _new_bot(org: Org, found: Found) -> Bot:
     )
 
 
-def _as_found(found: Found) -> dict[str, Any]:
+def _as_found(found: FoundContainer) -> dict[str, Any]:
     """What a bot's row says of the container it runs in."""
     moment = utcnow()
     return {

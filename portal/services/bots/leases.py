@@ -7,17 +7,16 @@ process that slept through the end of its lease can change nothing any more.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.database import now
-from portal.models import Bot
+from portal.database import database_now
+from portal.models import Bot, update_where
 from portal.services.errors import ConflictError
 
-LEASE = timedelta(seconds=30)
+LEASE_DURATION = timedelta(seconds=30)
 
 
 class BotBusy(ConflictError):
@@ -42,12 +41,12 @@ def acquire(session: Session, bot_id: str, owner: str) -> int:
     Raises:
         BotBusy: when somebody else's lease is still valid.
     """
-    moment = now(session)
+    moment = database_now(session)
     if not _change(
         session,
         sa.and_(Bot.id == bot_id, sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment)),
         lease_owner=owner,
-        lease_until=moment + LEASE,
+        lease_until=moment + LEASE_DURATION,
         fence=Bot.fence + 1,
     ):
         raise BotBusy("Somebody else is working on this bot. Try again when that is done.")
@@ -60,8 +59,8 @@ def renew(session: Session, bot_id: str, fence: int) -> None:
     Raises:
         LeaseLost: when it is no longer ours.
     """
-    moment = now(session)
-    if not _change(session, _held(bot_id, fence) & (Bot.lease_until > moment), lease_until=moment + LEASE):
+    moment = database_now(session)
+    if not _change(session, _held(bot_id, fence) & (Bot.lease_until > moment), lease_until=moment + LEASE_DURATION):
         raise LeaseLost(f"the lease on bot {bot_id} was lost")
 
 
@@ -75,5 +74,4 @@ def _held(bot_id: str, fence: int) -> sa.ColumnElement[bool]:
 
 
 def _change(session: Session, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-    statement = sa.update(Bot).where(condition).values(**values).execution_options(synchronize_session=False)
-    return cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    return update_where(session, Bot, condition, **values) == 1

@@ -23,12 +23,12 @@ from portal.rules.references import parse_reference
 _OVER = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED)
 
 
-def install_id(session: Session) -> str | None:
+def find_install_id(session: Session) -> str | None:
     """The id that marks what this installation made; None before anything was made."""
     return session.scalar(sa.select(FleetSettings.install_id))
 
 
-def updates_over(session: Session, update_ids: Collection[str]) -> set[str]:
+def list_cleaned_updates(session: Session, update_ids: Collection[str]) -> set[str]:
     """Those of the updates that are finished and cleaned, and that no person needs to look at."""
     statement = sa.select(BotUpdate.id).where(
         BotUpdate.id.in_(update_ids), BotUpdate.state.in_(_OVER), BotUpdate.cleaned_at.is_not(None)
@@ -36,13 +36,13 @@ def updates_over(session: Session, update_ids: Collection[str]) -> set[str]:
     return set(session.scalars(statement))
 
 
-def containers_of_bots(session: Session, node_id: str) -> set[str]:
+def list_bot_containers(session: Session, node_id: str) -> set[str]:
     """Ids of the containers that bots of a node run in."""
     statement = sa.select(Bot.container_id).where(Bot.node_id == node_id, Bot.container_id.is_not(None))
     return {container_id for container_id in session.scalars(statement) if container_id}
 
 
-def images_over(session: Session, node_id: str, before: datetime) -> list[str]:
+def list_unneeded_images(session: Session, node_id: str, before: datetime) -> list[str]:
     """Images, as `repository@digest`, that we had a node pull and that nobody there needs any more.
 
     No bot of the node runs such a release or ran it before its last update, no tag points at it, no open rollout

@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import ForUpdateArg
 
-from portal.models import Bot, Node, NodeState
+from portal.models import Bot, EventTag, Node, NodeState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.events import Actor
 
 # Operators and workers change the same row. Others may still refer to it meanwhile: a snapshot, a new bot.
 _LOCK = ForUpdateArg(key_share=True)
@@ -28,7 +29,7 @@ _LONGEST_URL = 255
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewNode:
+class NodeSpec:
     """What an operator says of a Docker engine; see `Node` for the meaning of each field."""
 
     name: str
@@ -42,30 +43,30 @@ class NewNode:
     engine_id: str | None = None
 
 
-def add(session: Session, new: NewNode, *, actor_id: str | None = None) -> Node:
+def add_node(session: Session, new: NodeSpec, *, actor: Actor = None) -> Node:
     """Take a Docker engine into the fleet.
 
     Args:
         session: a writing transaction.
         new: its description.
-        actor_id: the operator.
+        actor: the operator.
 
     Raises:
         InvalidError: a field makes no sense; it names the field.
         ConflictError: there is a node of that name, or the engine is a node already.
     """
-    check(new)
+    validate_spec(new)
     node = Node(**vars(new))
     try:
         with session.begin_nested():
             session.add(node)
     except IntegrityError:
         raise ConflictError(_taken(session, new)) from None
-    events.record(session, "node.added", actor_id=actor_id, data={"node": node.id, "name": node.name})
+    events.record(session, EventTag.NODE_ADDED, actor=actor, data={"node": node.id, "name": node.name})
     return node
 
 
-def remove(session: Session, node: Node, *, actor_id: str | None = None) -> None:
+def remove_node(session: Session, node: Node, *, actor: Actor = None) -> None:
     """Forget a node without touching its engine.
 
     Raises:
@@ -80,10 +81,10 @@ def remove(session: Session, node: Node, *, actor_id: str | None = None) -> None
         raise ConflictError(f"Node {node.name} stays, for the history of former bots names it; drain it instead.")
     session.delete(node)
     session.flush()
-    events.record(session, "node.removed", actor_id=actor_id, data={"node": node.id, "name": node.name})
+    events.record(session, EventTag.NODE_REMOVED, actor=actor, data={"node": node.id, "name": node.name})
 
 
-def by_name(session: Session, name: str) -> Node:
+def get_by_name(session: Session, name: str) -> Node:
     """The node of that name.
 
     Raises:
@@ -96,7 +97,7 @@ def by_name(session: Session, name: str) -> Node:
     return node
 
 
-def get(session: Session, node_id: str) -> Node:
+def get_node(session: Session, node_id: str) -> Node:
     """The node with that id.
 
     Raises:
@@ -108,18 +109,18 @@ def get(session: Session, node_id: str) -> Node:
     return node
 
 
-def with_bots(session: Session) -> list[tuple[Node, int]]:
+def list_with_bot_counts(session: Session) -> list[tuple[Node, int]]:
     """All nodes, by name, each with how many bots it has."""
     bots = sa.select(sa.func.count()).where(Bot.node_id == Node.id).correlate(Node).scalar_subquery()
     return [(node, count) for node, count in session.execute(sa.select(Node, bots).order_by(Node.name))]
 
 
-def every(session: Session) -> list[Node]:
+def list_nodes(session: Session) -> list[Node]:
     """All nodes, by name."""
     return list(session.scalars(sa.select(Node).order_by(Node.name)))
 
 
-def set_draining(session: Session, node: Node, draining: bool, *, actor_id: str | None = None) -> None:
+def set_draining(session: Session, node: Node, draining: bool, *, actor: Actor = None) -> None:
     """Keep a node out of updates and new bots, or let it take part again."""
     session.refresh(node, with_for_update=_LOCK)
     old = node.state
@@ -128,30 +129,30 @@ def set_draining(session: Session, node: Node, draining: bool, *, actor_id: str 
         return
     node.state = new
     data = {"node": node.id, "name": node.name, "old": old, "new": new}
-    events.record(session, "node.changed", actor_id=actor_id, data=data)
+    events.record(session, EventTag.NODE_CHANGED, actor=actor, data=data)
 
 
-def answered(session: Session, node_id: str, now: datetime) -> None:
+def record_answer(session: Session, node_id: str, now: datetime) -> None:
     """Write down that the engine answered; one that was offline takes part again."""
     node = session.get_one(Node, node_id)
     session.refresh(node, with_for_update=_LOCK)
     node.last_seen_at, node.last_error = now, None
     if node.state is NodeState.OFFLINE:
         node.state = NodeState.ACTIVE
-        events.record(session, "node.online", data={"node": node.id, "name": node.name})
+        events.record(session, EventTag.NODE_ONLINE, data={"node": node.id, "name": node.name})
 
 
-def did_not_answer(session: Session, node_id: str, error: str) -> None:
+def record_no_answer(session: Session, node_id: str, error: str) -> None:
     """Write down that the engine did not answer. A draining node stays draining, for that is an operator's wish."""
     node = session.get_one(Node, node_id)
     session.refresh(node, with_for_update=_LOCK)
     node.last_error = error
     if node.state is NodeState.ACTIVE:
         node.state = NodeState.OFFLINE
-        events.record(session, "node.offline", data={"node": node.id, "name": node.name, "error": error})
+        events.record(session, EventTag.NODE_OFFLINE, data={"node": node.id, "name": node.name, "error": error})
 
 
-def check(new: NewNode) -> None:
+def validate_spec(new: NodeSpec) -> None:
     """Do nothing if the description makes sense; it says nothing of the engine itself.
 
     Raises:
@@ -176,7 +177,7 @@ def check(new: NewNode) -> None:
         raise InvalidError("Give a range of ports from 1 to 65535, the first not above the last.", "port_first")
 
 
-def _taken(session: Session, new: NewNode) -> str:
+def _taken(session: Session, new: NodeSpec) -> str:
     same = session.scalar(sa.select(Node.name).where(Node.engine_id == new.engine_id))
     if same is None:
         return f"There is a node named {new.name} already; choose another name."

@@ -9,13 +9,13 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
-from portal.database import now as database_now
-from portal.models import Bot, BotState, BotUpdate, UpdateState
+from portal.database import database_now
+from portal.models import Bot, BotState, BotUpdate, EventTag, UpdateState
 from portal.services import events
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Observation:
     """One look at a bot.
 
     Attributes:
@@ -33,7 +33,7 @@ class Sighting:
     address: str | None
 
 
-def to_look_at(session: Session, node_id: str) -> list[Bot]:
+def list_observable(session: Session, node_id: str) -> list[Bot]:
     """The bots of a node that nobody is at work on: no running update and no lease. Without their secrets."""
     updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
     return list(
@@ -53,20 +53,20 @@ def to_look_at(session: Session, node_id: str) -> list[Bot]:
     )
 
 
-def record(session: Session, node_id: str, sightings: Sequence[Sighting], now: datetime) -> None:
+def record_observations(session: Session, node_id: str, sightings: Sequence[Observation], now: datetime) -> None:
     """Write down what was seen, except of bots that somebody took in hand, or whose container changed, meanwhile."""
-    bots = {bot.id: bot for bot in to_look_at(session, node_id)}
+    bots = {bot.id: bot for bot in list_observable(session, node_id)}
     for sighting in sightings:
         bot = bots.get(sighting.bot_id)
         if bot is not None and bot.container_id == sighting.container_id:
             _write(session, bot, sighting, now)
 
 
-def _write(session: Session, bot: Bot, sighting: Sighting, now: datetime) -> None:
+def _write(session: Session, bot: Bot, sighting: Observation, now: datetime) -> None:
     if bot.state is not sighting.state:
         events.record(
             session,
-            "bot.state_changed",
+            EventTag.BOT_STATE_CHANGED,
             org_id=bot.org_id,
             bot_id=bot.id,
             data={"old": bot.state, "new": sighting.state, "detail": sighting.detail},

@@ -60,7 +60,7 @@ class Overview:
         return not (self.paused or self.stuck or self.unwell or self.nodes or self.images)
 
 
-def overview(session: Session, now: datetime) -> Overview:
+def load_overview(session: Session, now: datetime) -> Overview:
     """Look at everything at once."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING)
     bad = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)

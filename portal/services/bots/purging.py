@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.database import now as database_now
+from portal.database import database_now
 from portal.models import (
     Bot,
     BotState,
     BotUpdate,
     Channel,
     DesiredState,
+    EventTag,
     Invite,
     InviteState,
     MemberSync,
@@ -23,20 +24,19 @@ from portal.models import (
     move,
 )
 from portal.services import events
-from portal.services.rollouts import updates
 
 MARGIN = timedelta(minutes=5)
 """So much later than the last moment of a restoring the first thing is removed, as clocks of machines differ."""
 
 
-def due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
+def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
     """Id and node of every bot that is to be removed for good, and that nobody is at work on."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
     query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(free, *_may_go(now)).order_by(Bot.id)
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query)]
 
 
-def may_go(session: Session, bot_id: str, now: datetime) -> bool:
+def is_purgeable(session: Session, bot_id: str, now: datetime) -> bool:
     """Whether this bot is to be removed for good.
 
     Only of an organization whose grace is over; only what was stopped; nothing that an update left unfinished or
@@ -46,12 +46,12 @@ def may_go(session: Session, bot_id: str, now: datetime) -> bool:
     return session.scalar(query) is not None
 
 
-def remember_volumes(session: Session, bot_id: str, volumes: Sequence[str]) -> None:
+def record_volumes(session: Session, bot_id: str, volumes: Sequence[str]) -> None:
     """Write down what is removed after the container, for then it cannot be asked any more."""
     session.get_one(Bot, bot_id).volumes_to_remove = list(volumes)
 
 
-def gone(session: Session, bot_id: str, kept: Sequence[str]) -> None:
+def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     """Write down that container and volumes are gone.
 
     The row stays, for the log and past updates point at it, without the secrets it held; it is never polled,
@@ -68,10 +68,10 @@ def gone(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     bot.container_id = bot.container_name = bot.address = bot.provision_secret = bot.volumes_to_remove = None
     bot.spec, bot.subdomain, bot.release_channel, bot.state = {}, f"gone-{bot.id}", Channel.PINNED, BotState.MISSING
     session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
-    events.record(session, "bot.removed", org_id=bot.org_id, bot_id=bot.id, data=data)
+    events.record(session, EventTag.BOT_REMOVED, org_id=bot.org_id, bot_id=bot.id, data=data)
 
 
-def close_empty(session: Session, now: datetime) -> None:
+def close_deleted_orgs(session: Session, now: datetime) -> None:
     """Close every organization whose grace is over and whose bots are all gone; its slug stays reserved a while."""
     has_bots = sa.exists().where(Bot.org_id == Org.id, Bot.container_id.is_not(None))
     over = sa.select(Org).where(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN, ~has_bots)
@@ -79,11 +79,11 @@ def close_empty(session: Session, now: datetime) -> None:
         if move(session, org, OrgState.DELETING, OrgState.DELETED, deleted_at=now):
             pending = sa.update(Invite).where(Invite.org_id == org.id, Invite.state == InviteState.PENDING)
             session.execute(pending.values(state=InviteState.REVOKED, ended_at=now))
-            events.record(session, "org.deleted", org_id=org.id, data={"slug": org.slug, "name": org.name})
+            events.record(session, EventTag.ORG_DELETED, org_id=org.id, data={"slug": org.slug, "name": org.name})
 
 
 def _may_go(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, updates.unfinished())
+    unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
     return (
         Org.state == OrgState.DELETING,
         Org.delete_after <= now - MARGIN,

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotUpdate, Snapshot, SnapshotState, UpdateState, move
+from portal.models import Bot, BotUpdate, EventTag, Snapshot, SnapshotState, UpdateState, move
 from portal.services import events
 from portal.services.errors import ConflictError, NotFoundError
 
 
-def of_update(session: Session, update_id: str) -> list[Snapshot]:
+def list_for_update(session: Session, update_id: str) -> list[Snapshot]:
     """The update's archives, in the order they were taken."""
     return list(
         session.scalars(
@@ -23,7 +23,7 @@ def of_update(session: Session, update_id: str) -> list[Snapshot]:
     )
 
 
-def begin(session: Session, update: BotUpdate, volume: str, archive: str) -> str:
+def record_begin(session: Session, update: BotUpdate, volume: str, archive: str) -> str:
     """Write down that an archive of the volume is about to be written, and return the id of its row.
 
     What an earlier attempt of the same update wrote about this volume is forgotten: that archive was deleted.
@@ -35,13 +35,13 @@ def begin(session: Session, update: BotUpdate, volume: str, archive: str) -> str
     return snapshot.id
 
 
-def forget(session: Session, update_id: str) -> None:
+def mark_all_deleted(session: Session, update_id: str) -> None:
     """The update's archives were deleted from the node's disk."""
-    for snapshot in of_update(session, update_id):
+    for snapshot in list_for_update(session, update_id):
         move(session, snapshot, snapshot.state, SnapshotState.DELETED)
 
 
-def kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot, Bot]]:
+def list_kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot, Bot]]:
     """Every archive that is still on a node's disk, or those of one bot; the newest first."""
     query = (
         sa.select(Snapshot, Bot)
@@ -54,19 +54,19 @@ def kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot
     return [(snapshot, bot) for snapshot, bot in found]
 
 
-def of_bot(session: Session, snapshot_id: str) -> tuple[Snapshot, Bot]:
+def get_with_bot(session: Session, snapshot_id: str) -> tuple[Snapshot, Bot]:
     """An archive that is still there, and whose it is.
 
     Raises:
         NotFoundError: there is none with this id, or it was deleted.
     """
-    found = [(snapshot, bot) for snapshot, bot in kept(session) if snapshot.id == snapshot_id]
+    found = [(snapshot, bot) for snapshot, bot in list_kept(session) if snapshot.id == snapshot_id]
     if not found:
         raise NotFoundError(f"There is no snapshot {snapshot_id!r}; `flotilla snapshots list` shows all.")
     return found[0]
 
 
-def require_needless(session: Session, snapshot: Snapshot, bot: Bot) -> None:
+def require_unneeded(session: Session, snapshot: Snapshot, bot: Bot) -> None:
     """Make sure that nothing and nobody needs an archive any more.
 
     Raises:
@@ -81,8 +81,8 @@ def require_needless(session: Session, snapshot: Snapshot, bot: Bot) -> None:
         raise ConflictError(f"An update of {bot.name} is under way and may need this archive.")
 
 
-def deleted(session: Session, snapshot: Snapshot, bot: Bot) -> None:
+def mark_deleted(session: Session, snapshot: Snapshot, bot: Bot) -> None:
     """Write down that an archive was deleted from its node's disk."""
     move(session, snapshot, snapshot.state, SnapshotState.DELETED)
     data = {"volume": snapshot.volume, "archive": snapshot.archive}
-    events.record(session, "snapshot.deleted", org_id=bot.org_id, bot_id=bot.id, data=data)
+    events.record(session, EventTag.SNAPSHOT_DELETED, org_id=bot.org_id, bot_id=bot.id, data=data)

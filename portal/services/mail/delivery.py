@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from email.utils import make_msgid
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import MailState, OutgoingMail
+from portal.models import MailState, OutgoingMail, update_where
 
-ATTEMPT_LASTS = timedelta(minutes=3)
+ATTEMPT_LEASE = timedelta(minutes=3)
 """Longer than the sender's time limits add up to, so that nobody sends what somebody else is still sending."""
 
-MOST_ATTEMPTS = 152
+MAX_ATTEMPTS = 152
 """So many before giving up: with the pauses between them they take three days."""
 
 _FIRST_PAUSE = timedelta(seconds=5)
@@ -29,7 +28,7 @@ _OUTAGE_PAUSE = timedelta(seconds=30)
 _AT_ONCE = 100
 
 
-def due(session: Session, now: datetime) -> list[str]:
+def list_due(session: Session, now: datetime) -> list[str]:
     """Ids of the mails to be sent now, the ones that wait longest first; among them those whose sender died."""
     return list(
         session.scalars(
@@ -44,7 +43,7 @@ def due(session: Session, now: datetime) -> list[str]:
     )
 
 
-def claim(session: Session, mail_id: str, domain: str, now: datetime) -> OutgoingMail | None:
+def claim_attempt(session: Session, mail_id: str, domain: str, now: datetime) -> OutgoingMail | None:
     """Begin an attempt at a mail.
 
     Args:
@@ -67,12 +66,12 @@ def claim(session: Session, mail_id: str, domain: str, now: datetime) -> Outgoin
         state=MailState.SENDING,
         attempts=mail.attempts + 1,
         message_id=mail.message_id or make_msgid(domain=domain),
-        next_attempt_at=now + ATTEMPT_LASTS,
+        next_attempt_at=now + ATTEMPT_LEASE,
     )
     return mail if claimed else None
 
 
-def succeeded(session: Session, mail: OutgoingMail, now: datetime) -> bool:
+def mark_sent(session: Session, mail: OutgoingMail, now: datetime) -> bool:
     """The server took the mail.
 
     Args:
@@ -86,15 +85,15 @@ def succeeded(session: Session, mail: OutgoingMail, now: datetime) -> bool:
     return _settle(session, mail, state=MailState.SENT, sent_at=now, last_error=None)
 
 
-def postponed(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
+def mark_deferred(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
     """It did not work this time: try again after a pause that doubles with every attempt, for three days in all."""
-    if mail.attempts >= MOST_ATTEMPTS:
-        return refused(session, mail, f"Given up after {mail.attempts} attempts. {reason}")
+    if mail.attempts >= MAX_ATTEMPTS:
+        return mark_refused(session, mail, f"Given up after {mail.attempts} attempts. {reason}")
     pause = min(_FIRST_PAUSE * 2 ** min(mail.attempts - 1, 20), _LONGEST_PAUSE)
     return _settle(session, mail, state=MailState.PENDING, next_attempt_at=now + pause, last_error=reason)
 
 
-def kept(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
+def mark_waiting_for_server(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
     """There is no server to send it to: however long that lasts it waits, and the three days begin once there is."""
     return _settle(
         session,
@@ -106,12 +105,12 @@ def kept(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bo
     )
 
 
-def refused(session: Session, mail: OutgoingMail, reason: str) -> bool:
+def mark_refused(session: Session, mail: OutgoingMail, reason: str) -> bool:
     """It will never work: the server refused the mail for good, or there is no reason for it any more."""
     return _settle(session, mail, state=MailState.FAILED, last_error=reason)
 
 
-def hold_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
+def defer_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
     """The server cannot be used: let all other mails wait a little, so that they do not keep workers busy in vain.
 
     The mail that found out goes on trying after its own, shorter pauses.
@@ -138,13 +137,8 @@ def _settle(session: Session, mail: OutgoingMail, **values: Any) -> bool:
 
 
 def _change(session: Session, mail: OutgoingMail, *conditions: sa.ColumnElement[bool], **values: Any) -> bool:
-    statement = (
-        sa.update(OutgoingMail)
-        .where(OutgoingMail.id == mail.id, OutgoingMail.next_attempt_at == mail.next_attempt_at, *conditions)
-        .values(**values)
-        .execution_options(synchronize_session=False)
-    )
-    changed = cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    unchanged = (OutgoingMail.id == mail.id, OutgoingMail.next_attempt_at == mail.next_attempt_at)
+    changed = update_where(session, OutgoingMail, *unchanged, *conditions, **values)
     if mail in session:
         session.refresh(mail)
-    return changed
+    return changed == 1

@@ -11,20 +11,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import MailState, OutgoingMail, User, move
+from portal.models import EventTag, MailState, OutgoingMail, User, move
 from portal.services import events
 from portal.services.errors import ConflictError, NotFoundError
-from portal.services.paging import Listing, turn_to
+from portal.services.paging import Page, load_page
 
-SEND_JOB = "daemon.jobs.send_mail"
-"""The job that sends one mail, by its id."""
+KEPT_TEMPLATES = ("update_available", "updated", "update_failed")
+"""Templates of the mails about a release. Their rows stay, because a release may come back at any time and each of
+these mails is sent at most once."""
 
-PER_PAGE = 50
+MAILS_PER_PAGE = 50
 
 _POSTED = "posted mails"
 
 
-def post(session: Session, *, to: str, template: str, dedupe_key: str, context: dict[str, Any]) -> OutgoingMail:
+def queue_mail(session: Session, *, to: str, template: str, dedupe_key: str, context: dict[str, Any]) -> OutgoingMail:
     """Have a mail sent once the transaction is committed.
 
     Args:
@@ -48,20 +49,20 @@ def post(session: Session, *, to: str, template: str, dedupe_key: str, context: 
     return mail
 
 
-def take_posted(session: Session) -> list[str]:
+def take_queued(session: Session) -> list[str]:
     """The ids of the mails posted through `session` since this was last asked; ask after the commit, and enqueue."""
     posted: list[str] = session.info.pop(_POSTED, [])
     return posted
 
 
-def by_key(session: Session, dedupe_keys: Collection[str]) -> dict[str, OutgoingMail]:
+def find_by_dedupe_key(session: Session, dedupe_keys: Collection[str]) -> dict[str, OutgoingMail]:
     """The mails written under these keys, for pages that tell whether a mail went out."""
     found = session.scalars(sa.select(OutgoingMail).where(OutgoingMail.dedupe_key.in_(dedupe_keys)))
     return {mail.dedupe_key: mail for mail in found}
 
 
 @dataclass(frozen=True)
-class Outbox:
+class OutboxPage:
     """A page of the outbox.
 
     Attributes:
@@ -69,18 +70,18 @@ class Outbox:
         counts: how many mails there are of each state.
     """
 
-    mails: Listing[OutgoingMail]
+    mails: Page[OutgoingMail]
     counts: dict[MailState, int]
 
 
-def outbox(session: Session, state: MailState | None, page: int) -> Outbox:
+def list_mails(session: Session, state: MailState | None, page: int) -> OutboxPage:
     """Look at the outbox, at the mails of one state or at all of them."""
     counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state))
     counts = dict.fromkeys(MailState, 0) | dict(counted.all())
     mails = sa.select(OutgoingMail).order_by(OutgoingMail.created_at.desc(), OutgoingMail.id)
     if state:
         mails = mails.where(OutgoingMail.state == state)
-    return Outbox(turn_to(session, mails, page, PER_PAGE, list), counts)
+    return OutboxPage(load_page(session, mails, page, MAILS_PER_PAGE, list), counts)
 
 
 def resend(session: Session, mail_id: str, operator: User, now: datetime) -> OutgoingMail:
@@ -99,7 +100,10 @@ def resend(session: Session, mail_id: str, operator: User, now: datetime) -> Out
     if not _back_to_pending(session, mail, now):
         raise ConflictError("This mail is being sent at this moment. Look again in a minute.")
     events.record(
-        session, "mail.resent", actor_id=operator.id, data={"mail": mail.id, "to": mail.to, "template": mail.template}
+        session,
+        EventTag.MAIL_RESENT,
+        actor=operator.id,
+        data={"mail": mail.id, "to": mail.to, "template": mail.template},
     )
     session.info.setdefault(_POSTED, []).append(mail.id)
     return mail

@@ -9,19 +9,20 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import Membership, MembershipRole, Org, OrgState, User, utcnow
+from portal.models import EventTag, Membership, MembershipRole, Org, OrgState, User, utcnow
 from portal.policy import Action
 from portal.rules import display_names, email_addresses, slugs
 from portal.services import events
 from portal.services.accounts import accounts
 from portal.services.errors import ConflictError, InvalidError, StaleError
+from portal.services.events import Actor
 from portal.services.orgs import orgs
 
-SLUG_RESERVED = timedelta(days=30)
+SLUG_RESERVATION = timedelta(days=30)
 """How long nobody else gets the slug of an organization that was deleted, so that old links lead nowhere foreign."""
 
 
-def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id: str | None = None) -> Org:
+def create_org(session: Session, name: str, owner: User, slug: str = "", *, actor: Actor = None) -> Org:
     """Make an organization.
 
     Args:
@@ -29,15 +30,15 @@ def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id
         name: what people call it.
         owner: whom it belongs to.
         slug: its part of addresses; empty for one made of the name.
-        actor_id: who makes it; None for the owner.
+        actor: who makes it; None for the owner.
 
     Raises:
         InvalidError: a field makes no sense; it names the field.
         ConflictError: the slug is taken.
     """
-    name = accounts.checked_name(name)
+    name = accounts.require_valid_name(name)
     slug = slug.strip() or _free_slug(session, name)
-    if problem := slugs.problem_of(slug):
+    if problem := slugs.find_problem(slug):
         raise InvalidError(problem, "slug")
     _free_after_deletion(session, slug)
     org = Org(slug=slug, name=name, owner_id=owner.id)
@@ -47,13 +48,13 @@ def create(session: Session, name: str, owner: User, slug: str = "", *, actor_id
     except IntegrityError:
         raise ConflictError(f"The address {slug} is taken; choose another.") from None
     session.add(Membership(org_id=org.id, user_id=owner.id, role=MembershipRole.ADMIN))
-    accounts.lock(session, owner.id).last_org_id = org.id
+    accounts.lock_active(session, owner.id).last_org_id = org.id
     facts = {"slug": slug, "name": name, "owner": owner.id}
-    events.record(session, "org.created", actor_id=actor_id or owner.id, org_id=org.id, data=facts)
+    events.record(session, EventTag.ORG_CREATED, actor=actor or owner.id, org_id=org.id, data=facts)
     return org
 
 
-def found(session: Session, slug: str, name: str, owner_email: str, *, actor_id: str | None = None) -> Org:
+def create_org_for_email(session: Session, slug: str, name: str, owner_email: str, *, actor: Actor = None) -> Org:
     """Make an organization as an operator, for somebody who may have no account yet.
 
     Such an owner gets one without a password, so nobody can sign in to it before a reset by mail.
@@ -62,12 +63,12 @@ def found(session: Session, slug: str, name: str, owner_email: str, *, actor_id:
         InvalidError, ConflictError: as `create`.
     """
     owner_email = owner_email.strip()
-    if problem := email_addresses.problem_of(owner_email):
+    if problem := email_addresses.find_problem(owner_email):
         raise InvalidError(problem, "owner")
-    return create(session, name, _owner(session, owner_email), slug, actor_id=actor_id)
+    return create_org(session, name, _owner(session, owner_email), slug, actor=actor)
 
 
-def rename(session: Session, org: Org, name: str, *, version: int, actor: User) -> Org:
+def rename_org(session: Session, org: Org, name: str, *, version: int, actor: User) -> Org:
     """Give the organization another name; its address stays.
 
     Args:
@@ -82,8 +83,8 @@ def rename(session: Session, org: Org, name: str, *, version: int, actor: User) 
         StaleError: the organization was changed meanwhile.
         ForbiddenError: the actor may not do that (any more).
     """
-    name = accounts.checked_name(name)
-    org = orgs.lock_for(session, org, actor, Action.SET_ORG)
+    name = accounts.require_valid_name(name)
+    org = orgs.lock_org_for_action(session, org, actor, Action.SET_ORG)
     if org.name == name:
         return org
     if org.version != version:
@@ -91,12 +92,12 @@ def rename(session: Session, org: Org, name: str, *, version: int, actor: User) 
     data = {"old": org.name, "new": name}
     org.name, org.version = name, org.version + 1
     session.flush()
-    events.record(session, "org.renamed", actor_id=actor.id, org_id=org.id, data=data)
+    events.record(session, EventTag.ORG_RENAMED, actor=actor, org_id=org.id, data=data)
     return org
 
 
 def _free_slug(session: Session, name: str) -> str:
-    suggestions = (slugs.suggestion(name, number) for number in count(1))
+    suggestions = (slugs.suggest_slug(name, number) for number in count(1))
     return next(slug for slug in suggestions if not session.scalar(sa.select(Org.id).where(Org.slug == slug)))
 
 
@@ -104,18 +105,18 @@ def _free_after_deletion(session: Session, slug: str) -> None:
     """Take the slug from an organization that was deleted long ago; its row stays, for the log points at it."""
     session.execute(
         sa.update(Org)
-        .where(Org.slug == slug, Org.state == OrgState.DELETED, Org.deleted_at <= utcnow() - SLUG_RESERVED)
+        .where(Org.slug == slug, Org.state == OrgState.DELETED, Org.deleted_at <= utcnow() - SLUG_RESERVATION)
         .values(slug=sa.literal("deleted-") + Org.id)
     )
 
 
 def _owner(session: Session, email: str) -> User:
-    user = accounts.with_address(session, email)
+    user = accounts.find_by_email(session, email)
     if user is None:
         user = User(
             email=email,
-            email_normalized=email_addresses.normalized(email),
-            name=email.partition("@")[0][: display_names.LONGEST],
+            email_normalized=email_addresses.normalize(email),
+            name=email.partition("@")[0][: display_names.MAX_LENGTH],
         )
         session.add(user)
         session.flush()

@@ -13,7 +13,7 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from portal.models import Invite, InviteState, InviteToken, Org, OrgState, TokenDelivery, User, move
+from portal.models import EventTag, Invite, InviteState, InviteToken, Org, OrgState, TokenDelivery, User, move
 from portal.services import events
 from portal.services.accounts import accounts
 from portal.services.errors import ConflictError, ForbiddenError, NotFoundError, StaleError
@@ -22,7 +22,7 @@ from portal.services.orgs import invites, memberships, orgs
 from portal.tokens import fingerprint
 
 
-class Closed(StrEnum):
+class ClosedReason(StrEnum):
     """Why an invite cannot be answered (any more)."""
 
     ACCEPTED = "accepted"
@@ -35,7 +35,7 @@ class Closed(StrEnum):
     """The one who invited may not do that any more."""
 
 
-class ClosedError(ConflictError):
+class InviteClosedError(ConflictError):
     """Too late: the page of the invite tells why."""
 
 
@@ -50,7 +50,7 @@ class Invitation:
     invite: Invite
     proven: bool
     """Whether the link came by mail, so that its reader has the invite's address."""
-    closed: Closed | None
+    closed: ClosedReason | None
 
     @property
     def mark(self) -> str:
@@ -68,10 +68,10 @@ class Invitation:
 
     def joined_by(self, user: User) -> bool:
         """Whether this user accepted it."""
-        return self.closed is Closed.ACCEPTED and self.invite.accepted_by == user.id
+        return self.closed is ClosedReason.ACCEPTED and self.invite.accepted_by == user.id
 
 
-def look(session: Session, token: str | None, now: datetime) -> Invitation | None:
+def find_invitation(session: Session, token: str | None, now: datetime) -> Invitation | None:
     """The invite behind a link; None where there is none."""
     if token is None:
         return None
@@ -91,10 +91,10 @@ def look(session: Session, token: str | None, now: datetime) -> Invitation | Non
 
 def has_account(session: Session, found: Invitation) -> bool:
     """Whether the invited address has an account. Only for readers who have proven that it is theirs."""
-    return accounts.with_address(session, found.invite.email) is not None
+    return accounts.find_by_email(session, found.invite.email) is not None
 
 
-def accept(session: Session, token: str | None, user: User, now: datetime, *, seen: str) -> tuple[Org, bool]:
+def accept_invite(session: Session, token: str | None, user: User, now: datetime, *, seen: str) -> tuple[Org, bool]:
     """Join the organization; accepting twice changes nothing.
 
     Args:
@@ -114,7 +114,7 @@ def accept(session: Session, token: str | None, user: User, now: datetime, *, se
         StaleError: it offers something else than it did when the user looked.
     """
     found = _under_lock(session, token, now)
-    user = accounts.lock(session, user.id)
+    user = accounts.lock_active(session, user.id)
     if not found.is_for(user):
         raise WrongAccountError("This invitation is for another address than your account's.")
     if found.joined_by(user) and found.mark == seen:
@@ -125,7 +125,7 @@ def accept(session: Session, token: str | None, user: User, now: datetime, *, se
     return found.org, True
 
 
-def sign_up(
+def accept_with_new_account(
     session: Session, token: str | None, name: str, password_hash: str, now: datetime, *, seen: str
 ) -> tuple[Org, User]:
     """Make the account for the invited address and join with it.
@@ -153,7 +153,7 @@ def sign_up(
     return found.org, user
 
 
-def decline(session: Session, token: str | None, user: User | None, now: datetime, *, seen: str) -> None:
+def decline_invite(session: Session, token: str | None, user: User | None, now: datetime, *, seen: str) -> None:
     """Turn the invite down, signed in or by a mailed link; a second time changes nothing.
 
     Args:
@@ -172,15 +172,15 @@ def decline(session: Session, token: str | None, user: User | None, now: datetim
         _require_proof(found)
     elif not found.is_for(user):
         raise WrongAccountError("This invitation is for another address than your account's.")
-    if found.closed is Closed.DECLINED:
+    if found.closed is ClosedReason.DECLINED:
         return
     _require_open(found)
     _require_same(found, seen)
     move(session, found.invite, InviteState.PENDING, InviteState.DECLINED, ended_at=now)
-    _record(session, "invite.declined", found.invite, user)
+    _record(session, EventTag.INVITE_DECLINED, found.invite, user)
 
 
-def prove(session: Session, token: str | None, now: datetime) -> None:
+def mail_proof_link(session: Session, token: str | None, now: datetime) -> None:
     """Mail a link to the invited address, for the reader of a copied one.
 
     Raises:
@@ -194,36 +194,36 @@ def prove(session: Session, token: str | None, now: datetime) -> None:
     session.flush()
     context = {"invite_token_id": row.id}
     key = f"invite_proof:{row.id}"
-    outbox.post(session, to=found.invite.email, template="invite_proof", dedupe_key=key, context=context)
+    outbox.queue_mail(session, to=found.invite.email, template="invite_proof", dedupe_key=key, context=context)
 
 
 def _under_lock(session: Session, token: str | None, now: datetime) -> Invitation:
     """The invite as it is while nobody else can change it, nor the organization or the inviter's right."""
-    found = look(session, token, now)
+    found = find_invitation(session, token, now)
     if found is not None:
-        orgs.lock(session, found.org)
-        found = look(session, token, now)
+        orgs.lock_org(session, found.org)
+        found = find_invitation(session, token, now)
     if found is None:
         raise NotFoundError("This link leads to no invitation.")
     return found
 
 
-def _closed(session: Session, row: InviteToken, now: datetime) -> Closed | None:
+def _closed(session: Session, row: InviteToken, now: datetime) -> ClosedReason | None:
     invite = row.invite
     if invite.state is not InviteState.PENDING:
-        return Closed(invite.state)
+        return ClosedReason(invite.state)
     if row.replaced_at is not None:
-        return Closed.REPLACED
+        return ClosedReason.REPLACED
     if invite.expires_at <= now:
-        return Closed.EXPIRED
+        return ClosedReason.EXPIRED
     if invite.org.state is not OrgState.ACTIVE:
-        return Closed.ORG_GONE
-    return None if invites.may_invite(session, invite.org, invite.inviter) else Closed.ORPHANED
+        return ClosedReason.ORG_GONE
+    return None if invites.may_invite(session, invite.org, invite.inviter) else ClosedReason.ORPHANED
 
 
 def _require_open(found: Invitation) -> None:
     if found.closed is not None:
-        raise ClosedError("This invitation cannot be answered any more.")
+        raise InviteClosedError("This invitation cannot be answered any more.")
 
 
 def _require_same(found: Invitation, seen: str) -> None:
@@ -240,12 +240,12 @@ def _require_proof(found: Invitation) -> None:
 def _join(session: Session, found: Invitation, user: User, now: datetime) -> None:
     invite = found.invite
     if not move(session, invite, InviteState.PENDING, InviteState.ACCEPTED, accepted_by=user.id, ended_at=now):
-        raise ClosedError("This invitation was answered at the same moment.")
-    memberships.add(session, found.org, user, invite.role, actor=user)
+        raise InviteClosedError("This invitation was answered at the same moment.")
+    memberships.add_member(session, found.org, user, invite.role, actor=user)
     session.execute(sa.update(User).where(User.id == user.id).values(last_org_id=invite.org_id))
-    _record(session, "invite.accepted", invite, user)
+    _record(session, EventTag.INVITE_ACCEPTED, invite, user)
 
 
-def _record(session: Session, tag: str, invite: Invite, actor: User | None) -> None:
+def _record(session: Session, tag: EventTag, invite: Invite, actor: User | None) -> None:
     data = {"invite_id": invite.id, "email": invite.email, "role": invite.role}
-    events.record(session, tag, actor_id=actor.id if actor else None, org_id=invite.org_id, data=data)
+    events.record(session, tag, actor=actor, org_id=invite.org_id, data=data)

@@ -7,11 +7,11 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Invite, InviteState, Org, User, move
+from portal.models import EventTag, Invite, InviteState, Org, User, move
 from portal.services import events
 
 
-def close_of(session: Session, org: Org, user: User, actor: User, now: datetime) -> None:
+def close_invites_of(session: Session, org: Org, user: User, actor: User, now: datetime) -> None:
     """Revoke the pending invites to a user's address and those the user sent, as the user leaves the organization.
 
     Args:
@@ -29,4 +29,4 @@ def close_of(session: Session, org: Org, user: User, actor: User, now: datetime)
     for invite in session.scalars(pending).all():
         if move(session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now):
             data = {"invite_id": invite.id, "email": invite.email, "because": "membership ended"}
-            events.record(session, "invite.revoked", actor_id=actor.id, org_id=org.id, data=data)
+            events.record(session, EventTag.INVITE_REVOKED, actor=actor, org_id=org.id, data=data)

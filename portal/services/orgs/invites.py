@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
 from portal.models import (
+    EventTag,
     Invite,
     InviteState,
     InviteToken,
@@ -40,7 +41,7 @@ LIFETIME = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingInvite:
     """One line of the list of pending invites."""
 
     invite: Invite
@@ -59,7 +60,9 @@ class Pending:
         return waits or self.mail.state is MailState.SENDING
 
 
-def send(session: Session, org: Org, email: str, role: MembershipRole, *, actor: User, now: datetime) -> Invite:
+def send_invite(
+    session: Session, org: Org, email: str, role: MembershipRole, *, actor: User, now: datetime
+) -> Invite:
     """Invite an address, or mail a pending invite again, with the role and inviter of now.
 
     Args:
@@ -75,20 +78,20 @@ def send(session: Session, org: Org, email: str, role: MembershipRole, *, actor:
         ForbiddenError: the actor may not invite (any more).
         ConflictError: the organization is being deleted.
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
-    email = accounts.checked_address(email)
-    normalized = email_addresses.normalized(email)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
+    email = accounts.require_valid_email(email)
+    normalized = email_addresses.normalize(email)
     invite = session.scalar(_invites(org).where(Invite.email_normalized == normalized, _IS_PENDING))
-    tag = "invite.resent"
+    tag = EventTag.INVITE_RESENT
     if invite is None:
-        tag = "invite.sent"
+        tag = EventTag.INVITE_SENT
         invite = Invite(org=org, email_normalized=normalized, version=0)
     invite.email, invite.role = email, role
     _offer(session, invite, tag, actor, now)
     return invite
 
 
-def resend(session: Session, org: Org, invite_id: str, *, actor: User, now: datetime) -> Invite:
+def resend_invite(session: Session, org: Org, invite_id: str, *, actor: User, now: datetime) -> Invite:
     """Mail a pending invite again, in the actor's name and for another seven days.
 
     Raises:
@@ -97,13 +100,13 @@ def resend(session: Session, org: Org, invite_id: str, *, actor: User, now: date
         InvalidError: the address belongs to a member meanwhile.
         ForbiddenError: the actor may not invite (any more).
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
     invite = _pending(session, org, invite_id)
-    _offer(session, invite, "invite.resent", actor, now)
+    _offer(session, invite, EventTag.INVITE_RESENT, actor, now)
     return invite
 
 
-def revoke(session: Session, org: Org, invite_id: str, *, actor: User, now: datetime) -> Invite:
+def revoke_invite(session: Session, org: Org, invite_id: str, *, actor: User, now: datetime) -> Invite:
     """Take an invite back; a second time changes nothing.
 
     Raises:
@@ -111,14 +114,14 @@ def revoke(session: Session, org: Org, invite_id: str, *, actor: User, now: date
         ConflictError: it was accepted or declined already, or the organization is being deleted.
         ForbiddenError: the actor may not do that (any more).
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
     invite = _known(session, org, invite_id)
     if invite.state is InviteState.REVOKED:
         return invite
     if invite.state is not InviteState.PENDING:
         raise ConflictError(f"{invite.email} has {invite.state} this invite already.")
     move(session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now)
-    _record(session, "invite.revoked", invite, actor)
+    _record(session, EventTag.INVITE_REVOKED, invite, actor)
     return invite
 
 
@@ -133,17 +136,17 @@ def copy_link(session: Session, org: Org, invite_id: str, *, actor: User, now: d
         ConflictError: it cannot be accepted any more, or the organization is being deleted.
         ForbiddenError: the actor may not invite (any more).
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
     invite = _pending(session, org, invite_id)
     if invite.expires_at <= now or not may_invite(session, org, invite.inviter):
         raise ConflictError("Nobody could accept this invite as it is. Send it again, then copy the link.")
     token = random_token()
     session.add(InviteToken(invite_id=invite.id, delivery=TokenDelivery.COPIED, token_hash=fingerprint(token)))
-    _record(session, "invite.copied", invite, actor)
+    _record(session, EventTag.INVITE_COPIED, invite, actor)
     return invite, token
 
 
-def pending(session: Session, org: Org, now: datetime) -> list[Pending]:
+def list_pending(session: Session, org: Org, now: datetime) -> list[PendingInvite]:
     """The invites nobody answered yet, expired ones among them, the newest first."""
     query = _invites(org).where(_IS_PENDING).options(joinedload(Invite.inviter))
     found = session.scalars(query.order_by(Invite.created_at.desc(), Invite.id)).all()
@@ -152,7 +155,7 @@ def pending(session: Session, org: Org, now: datetime) -> list[Pending]:
     inviters = {invite.inviter for invite in found}
     entitled = {inviter for inviter in inviters if may_invite(session, org, inviter)}
     return [
-        Pending(
+        PendingInvite(
             invite=invite,
             mail=mails.get(invite.id),
             expired=invite.expires_at <= now,
@@ -162,7 +165,7 @@ def pending(session: Session, org: Org, now: datetime) -> list[Pending]:
     ]
 
 
-def address_of(session: Session, org: Org, invite_id: str) -> str:
+def get_invited_email(session: Session, org: Org, invite_id: str) -> str:
     """Whom an invite of the organization is for.
 
     Raises:
@@ -173,10 +176,10 @@ def address_of(session: Session, org: Org, invite_id: str) -> str:
 
 def may_invite(session: Session, org: Org, person: User) -> bool:
     """Whether somebody may invite (still); an invite is worth as much as its inviter's right."""
-    return person.disabled_at is None and can(orgs.roles(session, org, person), Action.MANAGE_TEAM)
+    return person.disabled_at is None and can(orgs.list_roles(session, org, person), Action.MANAGE_TEAM)
 
 
-def mail_key(token: InviteToken) -> str:
+def mail_dedupe_key(token: InviteToken) -> str:
     """Under which the outbox knows the mail with this link."""
     return f"invite:{token.id}"
 
@@ -202,7 +205,7 @@ def _pending(session: Session, org: Org, invite_id: str) -> Invite:
     return invite
 
 
-def _offer(session: Session, invite: Invite, tag: str, actor: User, now: datetime) -> None:
+def _offer(session: Session, invite: Invite, tag: EventTag, actor: User, now: datetime) -> None:
     """Renew an invite and have it mailed, with a link that replaces the mailed ones before it."""
     _refuse_members(session, invite.org, invite.email)
     invite.invited_by, invite.expires_at = actor.id, now + LIFETIME
@@ -219,13 +222,13 @@ def _offer(session: Session, invite: Invite, tag: str, actor: User, now: datetim
     session.add(token)
     session.flush()
     context = {"invite_token_id": token.id}
-    outbox.post(session, to=invite.email, template="invite", dedupe_key=mail_key(token), context=context)
+    outbox.queue_mail(session, to=invite.email, template="invite", dedupe_key=mail_dedupe_key(token), context=context)
     _record(session, tag, invite, actor)
 
 
 def _refuse_members(session: Session, org: Org, email: str) -> None:
-    user = accounts.with_address(session, email)
-    row = memberships.find(session, org, user) if user else None
+    user = accounts.find_by_email(session, email)
+    row = memberships.find_membership(session, org, user) if user else None
     if row is not None and row.state is MembershipState.ACTIVE:
         raise InvalidError(f"{email} belongs to {org.name} already.", "email")
 
@@ -236,10 +239,10 @@ def _newest_mails(session: Session, found: Sequence[Invite]) -> dict[str, Outgoi
         .where(InviteToken.invite_id.in_([invite.id for invite in found]), InviteToken.replaced_at.is_(None))
         .order_by(InviteToken.created_at)
     ).all()
-    mails = outbox.by_key(session, [mail_key(token) for token in tokens])
-    return {token.invite_id: mails[mail_key(token)] for token in tokens if mail_key(token) in mails}
+    mails = outbox.find_by_dedupe_key(session, [mail_dedupe_key(token) for token in tokens])
+    return {token.invite_id: mails[mail_dedupe_key(token)] for token in tokens if mail_dedupe_key(token) in mails}
 
 
-def _record(session: Session, tag: str, invite: Invite, actor: User) -> None:
+def _record(session: Session, tag: EventTag, invite: Invite, actor: User) -> None:
     data = {"invite_id": invite.id, "email": invite.email, "role": invite.role}
-    events.record(session, tag, actor_id=actor.id, org_id=invite.org_id, data=data)
+    events.record(session, tag, actor=actor, org_id=invite.org_id, data=data)

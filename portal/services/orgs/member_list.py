@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session, contains_eager
 
 from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState, User
 from portal.policy import Role
-from portal.services.paging import Listing, turn_to
+from portal.services.paging import Page, load_page
 
 PER_PAGE = 25
 
 
-class Progress(StrEnum):
+class SyncProgress(StrEnum):
     """How far a membership has got into the organization's bots."""
 
     BLOCKED = "blocked"
@@ -28,21 +28,21 @@ class Progress(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sync:
+class MemberSyncStatus:
     """The least advanced of a member's bots."""
 
-    progress: Progress
+    progress: SyncProgress
     since: datetime
     error: str | None
 
 
 @dataclass(frozen=True)
-class Member:
+class MemberRow:
     """One line of the list."""
 
     membership: Membership
     role: Role
-    sync: Sync | None
+    sync: MemberSyncStatus | None
     """None while the organization has no bot."""
 
     @property
@@ -51,7 +51,7 @@ class Member:
         return self.membership.user
 
 
-def search(session: Session, org: Org, text: str = "", page: int = 1) -> Listing[Member]:
+def search_members(session: Session, org: Org, text: str = "", page: int = 1) -> Page[MemberRow]:
     """Look for members, by name.
 
     Args:
@@ -67,17 +67,17 @@ def search(session: Session, org: Org, text: str = "", page: int = 1) -> Listing
         .order_by(sa.func.lower(User.name), Membership.id)
         .execution_options(populate_existing=True)
     )
-    return turn_to(session, query, page, PER_PAGE, lambda found: _members(session, org, found))
+    return load_page(session, query, page, PER_PAGE, lambda found: _members(session, org, found))
 
 
-def member(session: Session, org: Org, membership_id: str) -> Member | None:
+def find_member(session: Session, org: Org, membership_id: str) -> MemberRow | None:
     """One line of the list as it is now; None when that person does not belong to the organization (any more)."""
     query = _active(org).where(Membership.id == membership_id).options(contains_eager(Membership.user))
     found = session.scalars(query.execution_options(populate_existing=True)).all()
     return next(iter(_members(session, org, found)), None)
 
 
-def everybody(session: Session, org: Org) -> Sequence[User]:
+def list_people(session: Session, org: Org) -> Sequence[User]:
     """All people of the organization, by name."""
     active = (Membership.org_id == org.id) & (Membership.state == MembershipState.ACTIVE)
     query = sa.select(User).join(Membership, Membership.user_id == User.id).where(active)
@@ -98,11 +98,11 @@ def _matching(text: str) -> sa.ColumnElement[bool]:
     return User.name.icontains(text, autoescape=True) | User.email.icontains(text, autoescape=True)
 
 
-def _members(session: Session, org: Org, found: Iterable[Membership]) -> list[Member]:
+def _members(session: Session, org: Org, found: Iterable[Membership]) -> list[MemberRow]:
     rows = list(found)
     syncs = _syncs(session, org, [row.user_id for row in rows])
     return [
-        Member(
+        MemberRow(
             membership=row,
             role=Role.OWNER if row.user_id == org.owner_id else Role(row.role),
             sync=syncs.get(row.user_id),
@@ -111,28 +111,28 @@ def _members(session: Session, org: Org, found: Iterable[Membership]) -> list[Me
     ]
 
 
-def _syncs(session: Session, org: Org, user_ids: Sequence[str]) -> dict[str, Sync]:
+def _syncs(session: Session, org: Org, user_ids: Sequence[str]) -> dict[str, MemberSyncStatus]:
     query = (
         sa.select(MemberSync, Bot.epoch)
         .join(Bot, Bot.id == MemberSync.bot_id)
         .where(Bot.org_id == org.id, MemberSync.user_id.in_(user_ids))
     )
-    found: dict[str, Sync] = {}
-    order = list(Progress)
+    found: dict[str, MemberSyncStatus] = {}
+    order = list(SyncProgress)
     for row, epoch in session.execute(query):
-        sync = Sync(_progress(row, epoch), row.changed_at, row.last_error)
+        sync = MemberSyncStatus(_progress(row, epoch), row.changed_at, row.last_error)
         known = found.get(row.user_id)
         if known is None or order.index(sync.progress) < order.index(known.progress):
             found[row.user_id] = sync
     return found
 
 
-def _progress(row: MemberSync, epoch: int) -> Progress:
+def _progress(row: MemberSync, epoch: int) -> SyncProgress:
     if row.state is SyncState.BLOCKED:
-        return Progress.BLOCKED
+        return SyncProgress.BLOCKED
     # What was observed before the bot's data went back in time may not be true any more.
     if row.state is SyncState.SYNCED and row.observed_epoch == epoch:
-        return Progress.SYNCED
+        return SyncProgress.SYNCED
     if row.desired_role is SyncRole.NONE:
-        return Progress.REMOVING
-    return Progress.PROVISIONING if row.observed_role in {None, SyncRole.NONE} else Progress.CHANGING
+        return SyncProgress.REMOVING
+    return SyncProgress.PROVISIONING if row.observed_role in {None, SyncRole.NONE} else SyncProgress.CHANGING

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState, User, utcnow
 
 
-def want(session: Session, org: Org, user: User, role: SyncRole) -> None:
+def set_desired_role(session: Session, org: Org, user: User, role: SyncRole) -> None:
     """Have every bot of the organization know the user in this role; `none` has the user removed there.
 
     The desired version of each row grows with every call, so that a later wish is newer than all before it.
@@ -23,16 +23,16 @@ def want(session: Session, org: Org, user: User, role: SyncRole) -> None:
     session.flush()
 
 
-def want_everybody(session: Session, bot: Bot) -> None:
+def set_desired_roles_for_bot(session: Session, bot: Bot) -> None:
     """Have a new bot know everybody who belongs to its organization."""
     org = bot.org
     active = sa.select(Membership).where(Membership.org_id == org.id, Membership.state == MembershipState.ACTIVE)
     for membership in session.scalars(active):
-        _write(session, None, bot.id, membership.user_id, role_of(org, membership))
+        _write(session, None, bot.id, membership.user_id, synced_role(org, membership))
     session.flush()
 
 
-def role_of(org: Org, membership: Membership) -> SyncRole:
+def synced_role(org: Org, membership: Membership) -> SyncRole:
     """The role bots should know for a membership: the owner is told by the organization's row alone."""
     if membership.state is MembershipState.REMOVED:
         return SyncRole.NONE

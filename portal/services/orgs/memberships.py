@@ -11,7 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Membership, MembershipRole, MembershipState, Org, OrgState, User, utcnow
+from portal.models import EventTag, Membership, MembershipRole, MembershipState, Org, OrgState, User, utcnow
 from portal.policy import Action
 from portal.services import events
 from portal.services.accounts import accounts
@@ -22,20 +22,20 @@ from portal.services.orgs import invite_closing, member_sync, orgs
 _OWNER_STAYS = "The owner's role cannot be changed here; the owner has to hand the organization over first."
 
 
-def find(session: Session, org: Org, user: User) -> Membership | None:
+def find_membership(session: Session, org: Org, user: User) -> Membership | None:
     """The user's row in the organization as it is now, be it active or a tombstone."""
     statement = sa.select(Membership).where(Membership.org_id == org.id, Membership.user_id == user.id)
     return session.scalar(statement.execution_options(populate_existing=True))
 
 
-def orgs_of(session: Session, user_id: str) -> list[Org]:
+def list_orgs(session: Session, user_id: str) -> list[Org]:
     """The organizations a user belongs to, but for those gone for good, in the order in which to lock several."""
     statement = sa.select(Org).join(Membership, Membership.org_id == Org.id)
     mine = (Membership.user_id == user_id) & (Membership.state == MembershipState.ACTIVE)
     return list(session.scalars(statement.where(mine, Org.state != OrgState.DELETED).order_by(Org.id)))
 
 
-def add(session: Session, org: Org, user: User, role: MembershipRole, actor: User) -> Membership:
+def add_member(session: Session, org: Org, user: User, role: MembershipRole, actor: User) -> Membership:
     """Make the user a member, or raise the role of one; a role is never lowered by this.
 
     Args:
@@ -49,8 +49,8 @@ def add(session: Session, org: Org, user: User, role: MembershipRole, actor: Use
         ConflictError: the organization is being deleted, or the user deleted the account.
     """
     orgs.require_active(org)
-    accounts.lock(session, user.id)
-    row = find(session, org, user)
+    accounts.lock_active(session, user.id)
+    row = find_membership(session, org, user)
     if row is not None and row.state is MembershipState.ACTIVE:
         if role is MembershipRole.ADMIN and row.role is MembershipRole.MEMBER:
             _set_role(session, org, row, role, actor)
@@ -61,8 +61,8 @@ def add(session: Session, org: Org, user: User, role: MembershipRole, actor: Use
     row.role, row.state, row.joined_at = role, MembershipState.ACTIVE, utcnow()
     row.version += 1
     session.flush()
-    member_sync.want(session, org, user, member_sync.role_of(org, row))
-    _record(session, "member.joined", org, row, actor, role=role)
+    member_sync.set_desired_role(session, org, user, member_sync.synced_role(org, row))
+    _record(session, EventTag.MEMBER_JOINED, org, row, actor, role=role)
     return row
 
 
@@ -85,7 +85,7 @@ def change_role(
         StaleError: the row was changed meanwhile.
         ConflictError: the organization is being deleted.
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
     row = _changeable(session, org, membership_id)
     if row.role is not role:
         _require_fresh(row, version)
@@ -93,18 +93,20 @@ def change_role(
     return row
 
 
-def remove(session: Session, org: Org, membership_id: str, *, version: int, actor: User, now: datetime) -> Membership:
+def remove_member(
+    session: Session, org: Org, membership_id: str, *, version: int, actor: User, now: datetime
+) -> Membership:
     """End somebody's membership, together with the pending invites to them and from them.
 
     Raises:
         ForbiddenError, NotFoundError, StaleError, ConflictError: as `change_role`.
     """
-    org = orgs.lock_for(session, org, actor, Action.MANAGE_TEAM)
+    org = orgs.lock_org_for_action(session, org, actor, Action.MANAGE_TEAM)
     row = _changeable(session, org, membership_id)
     _require_fresh(row, version)
     _end(session, org, row, actor, now)
-    _record(session, "member.removed", org, row, actor, role=row.role)
-    outbox.post(
+    _record(session, EventTag.MEMBER_REMOVED, org, row, actor, role=row.role)
+    outbox.queue_mail(
         session,
         to=row.user.email,
         template="member_removed",
@@ -114,20 +116,20 @@ def remove(session: Session, org: Org, membership_id: str, *, version: int, acto
     return row
 
 
-def leave(session: Session, org: Org, user: User, now: datetime) -> None:
+def leave_org(session: Session, org: Org, user: User, now: datetime) -> None:
     """End one's own membership; leaving twice changes nothing.
 
     Raises:
         ForbiddenError: the user owns the organization.
     """
-    org = orgs.lock(session, org)
+    org = orgs.lock_org(session, org)
     if org.owner_id == user.id:
         raise ForbiddenError("You own this organization. Hand it over to somebody else first, or delete it.")
-    row = find(session, org, user)
+    row = find_membership(session, org, user)
     if row is None or row.state is MembershipState.REMOVED:
         return
     _end(session, org, row, user, now)
-    _record(session, "member.left", org, row, user, role=row.role)
+    _record(session, EventTag.MEMBER_LEFT, org, row, user, role=row.role)
 
 
 def _changeable(session: Session, org: Org, membership_id: str) -> Membership:
@@ -153,8 +155,8 @@ def _set_role(session: Session, org: Org, row: Membership, role: MembershipRole,
     before, row.role = row.role, role
     row.version += 1
     session.flush()
-    member_sync.want(session, org, row.user, member_sync.role_of(org, row))
-    _record(session, "member.role_changed", org, row, actor, old=before, new=role)
+    member_sync.set_desired_role(session, org, row.user, member_sync.synced_role(org, row))
+    _record(session, EventTag.MEMBER_ROLE_CHANGED, org, row, actor, old=before, new=role)
 
 
 def _end(session: Session, org: Org, row: Membership, actor: User, now: datetime) -> None:
@@ -162,12 +164,12 @@ def _end(session: Session, org: Org, row: Membership, actor: User, now: datetime
     row.version += 1
     if org.transfer_to == row.user_id:
         org.transfer_to = org.transfer_expires_at = None
-        events.record(session, "transfer.ended", actor_id=actor.id, org_id=org.id, data={"user_id": row.user_id})
+        events.record(session, EventTag.TRANSFER_ENDED, actor=actor, org_id=org.id, data={"user_id": row.user_id})
     session.flush()
-    invite_closing.close_of(session, org, row.user, actor, now)
-    member_sync.want(session, org, row.user, member_sync.role_of(org, row))
+    invite_closing.close_invites_of(session, org, row.user, actor, now)
+    member_sync.set_desired_role(session, org, row.user, member_sync.synced_role(org, row))
 
 
-def _record(session: Session, tag: str, org: Org, row: Membership, actor: User, **facts: str) -> None:
+def _record(session: Session, tag: EventTag, org: Org, row: Membership, actor: User, **facts: str) -> None:
     data = {"user_id": row.user_id, "email": row.user.email, **facts}
-    events.record(session, tag, actor_id=actor.id, org_id=org.id, data=data)
+    events.record(session, tag, actor=actor, org_id=org.id, data=data)

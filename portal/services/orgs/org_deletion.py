@@ -9,31 +9,31 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
-from portal.models import Bot, DesiredState, Org, OrgState, User, move
+from portal.models import Bot, DesiredState, EventTag, Org, OrgState, User, move
 from portal.policy import Action, can
 from portal.services import events
 from portal.services.errors import ConflictError, ForbiddenError, InvalidError
 from portal.services.mail import outbox
 from portal.services.orgs import member_list, orgs
 
-GRACE = timedelta(days=7)
+GRACE_PERIOD = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Extent:
+class DeletionExtent:
     """What a deletion would hit."""
 
     bots: int
     people: int
 
 
-def extent(session: Session, org: Org) -> Extent:
+def measure_extent(session: Session, org: Org) -> DeletionExtent:
     """Count what a deletion of the organization would hit."""
     bots = session.scalar(sa.select(sa.func.count()).where(Bot.org_id == org.id)) or 0
-    return Extent(bots=bots, people=len(member_list.everybody(session, org)))
+    return DeletionExtent(bots=bots, people=len(member_list.list_people(session, org)))
 
 
-def request(session: Session, org: Org, *, typed_name: str, actor: User, now: datetime) -> Sequence[Bot]:
+def request_deletion(session: Session, org: Org, *, typed_name: str, actor: User, now: datetime) -> Sequence[Bot]:
     """Begin the deletion: its bots are to stop, everybody is told by mail, and `GRACE` begins.
 
     Args:
@@ -51,7 +51,7 @@ def request(session: Session, org: Org, *, typed_name: str, actor: User, now: da
         ForbiddenError: the actor is not the owner (any more).
         ConflictError: it is being deleted already.
     """
-    org = orgs.lock_for(session, org, actor, Action.DELETE_ORG)
+    org = orgs.lock_org_for_action(session, org, actor, Action.DELETE_ORG)
     if typed_name.strip() != org.name:
         raise InvalidError(f"Type the name of the organization exactly: {org.name}", "name")
     moved = move(
@@ -59,7 +59,7 @@ def request(session: Session, org: Org, *, typed_name: str, actor: User, now: da
         org,
         OrgState.ACTIVE,
         OrgState.DELETING,
-        delete_after=now + GRACE,
+        delete_after=now + GRACE_PERIOD,
         transfer_to=None,
         transfer_expires_at=None,
         version=Org.version + 1,
@@ -69,8 +69,8 @@ def request(session: Session, org: Org, *, typed_name: str, actor: User, now: da
     bots = _bots(session, org)
     for bot in bots:
         bot.desired_when_restored, bot.desired_state = bot.desired_state, DesiredState.STOPPED
-    data = {"bots": len(bots), "delete_after": (now + GRACE).isoformat()}
-    events.record(session, "org.deletion_requested", actor_id=actor.id, org_id=org.id, data=data)
+    data = {"bots": len(bots), "delete_after": (now + GRACE_PERIOD).isoformat()}
+    events.record(session, EventTag.ORG_DELETION_REQUESTED, actor=actor, org_id=org.id, data=data)
     _tell_everybody(session, org)
     return bots
 
@@ -85,13 +85,13 @@ def restore(session: Session, org: Org, *, actor: User, now: datetime) -> Sequen
         ForbiddenError: the actor is not the owner.
         ConflictError: the grace is over, or it is not being deleted.
     """
-    org = orgs.lock(session, org)
-    if not can(orgs.roles(session, org, actor), Action.DELETE_ORG):
+    org = orgs.lock_org(session, org)
+    if not can(orgs.list_roles(session, org, actor), Action.DELETE_ORG):
         raise ForbiddenError("Only the owner can restore this organization.")
     return _restore(session, org, actor, now)
 
 
-def restore_as_provider(session: Session, org: Org, *, actor: User | None, now: datetime) -> Sequence[Bot]:
+def restore_as_operator(session: Session, org: Org, *, actor: User | None, now: datetime) -> Sequence[Bot]:
     """Take the deletion back as an operator, for an owner who cannot; None is the command line.
 
     Returns:
@@ -100,7 +100,7 @@ def restore_as_provider(session: Session, org: Org, *, actor: User | None, now: 
     Raises:
         ConflictError: as `restore`.
     """
-    return _restore(session, orgs.lock(session, org), actor, now)
+    return _restore(session, orgs.lock_org(session, org), actor, now)
 
 
 def _restore(session: Session, org: Org, actor: User | None, now: datetime) -> Sequence[Bot]:
@@ -113,7 +113,7 @@ def _restore(session: Session, org: Org, actor: User | None, now: datetime) -> S
         if bot.desired_when_restored is not None:
             bot.desired_state, bot.desired_when_restored = bot.desired_when_restored, None
     by = actor.id if actor else None
-    events.record(session, "org.restored", actor_id=by, org_id=org.id, data={"bots": len(bots)})
+    events.record(session, EventTag.ORG_RESTORED, actor=by, org_id=org.id, data={"bots": len(bots)})
     return bots
 
 
@@ -123,8 +123,8 @@ def _bots(session: Session, org: Org) -> Sequence[Bot]:
 
 
 def _tell_everybody(session: Session, org: Org) -> None:
-    for person in member_list.everybody(session, org):
-        outbox.post(
+    for person in member_list.list_people(session, org):
+        outbox.queue_mail(
             session,
             to=person.email,
             template="org_deletion",

@@ -14,13 +14,13 @@ from portal.services import fleet_settings
 from portal.services.errors import NotFoundError
 from portal.services.orgs import update_preferences
 from portal.services.orgs.update_preferences import Preferences
-from portal.services.paging import Listing, turn_to
+from portal.services.paging import Page, load_page
 
-PER_PAGE = 50
+ORGS_PER_PAGE = 50
 
 
 @dataclass(frozen=True)
-class Line:
+class OrgRow:
     """One organization of a list."""
 
     org: Org
@@ -29,7 +29,7 @@ class Line:
     preferences: Preferences
 
 
-def search(session: Session, text: str = "", state: OrgState | None = None, page: int = 1) -> Listing[Line]:
+def search_orgs(session: Session, text: str = "", state: OrgState | None = None, page: int = 1) -> Page[OrgRow]:
     """Look for organizations, by name.
 
     Args:
@@ -41,10 +41,10 @@ def search(session: Session, text: str = "", state: OrgState | None = None, page
     of_state = Org.state == state if state else Org.state != OrgState.DELETED
     query = sa.select(Org).join(Org.owner).where(of_state, _matching(text.strip()))
     query = query.options(contains_eager(Org.owner)).order_by(sa.func.lower(Org.name), Org.id)
-    return turn_to(session, query, page, PER_PAGE, lambda found: _lines(session, found))
+    return load_page(session, query, page, ORGS_PER_PAGE, lambda found: _lines(session, found))
 
 
-def get(session: Session, org_id: str) -> Line:
+def get_org(session: Session, org_id: str) -> OrgRow:
     """One organization, also one that is gone for good.
 
     Raises:
@@ -56,7 +56,7 @@ def get(session: Session, org_id: str) -> Line:
     return _lines(session, [org])[0]
 
 
-def with_slug(session: Session, slug: str) -> Org:
+def get_by_slug(session: Session, slug: str) -> Org:
     """The organization with that address.
 
     Raises:
@@ -75,20 +75,20 @@ def _matching(text: str) -> sa.ColumnElement[bool]:
     return sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
 
 
-def _lines(session: Session, found: Sequence[Org]) -> list[Line]:
+def _lines(session: Session, found: Sequence[Org]) -> list[OrgRow]:
     ids = [org.id for org in found]
     active = Membership.org_id.in_(ids) & (Membership.state == MembershipState.ACTIVE)
     people = _by_org(session, sa.select(Membership.org_id, sa.func.count()).where(active))
     bots = _by_org(session, sa.select(Bot.org_id, sa.func.count()).where(Bot.org_id.in_(ids)))
     stored = session.scalars(sa.select(TenantUpdateConfig).where(TenantUpdateConfig.org_id.in_(ids)))
     configs = {config.org_id: config for config in stored}
-    defaults = fleet_settings.get(session)
+    defaults = fleet_settings.get_settings(session)
     return [
-        Line(
+        OrgRow(
             org=org,
             people=people.get(org.id, 0),
             bots=bots.get(org.id, 0),
-            preferences=update_preferences.effective(configs.get(org.id), defaults),
+            preferences=update_preferences.resolve_preferences(configs.get(org.id), defaults),
         )
         for org in found
     ]

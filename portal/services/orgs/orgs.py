@@ -10,12 +10,12 @@ from portal.policy import Action, Role, can
 from portal.services.errors import ConflictError, ForbiddenError
 
 
-def by_slug(session: Session, slug: str) -> Org | None:
+def find_by_slug(session: Session, slug: str) -> Org | None:
     """The organization with that slug, unless it is gone for good."""
     return session.scalar(sa.select(Org).where(Org.slug == slug, Org.state != OrgState.DELETED))
 
 
-def lock(session: Session, org: Org) -> Org:
+def lock_org(session: Session, org: Org) -> Org:
     """Lock the organization's row until the transaction ends, and read it again as it is now.
 
     Every change of memberships, invites and ownership does this first, so of two that race one sees what the
@@ -25,15 +25,15 @@ def lock(session: Session, org: Org) -> Org:
     return session.scalars(statement.execution_options(populate_existing=True)).one()
 
 
-def lock_for(session: Session, org: Org, actor: User, action: Action) -> Org:
+def lock_org_for_action(session: Session, org: Org, actor: User, action: Action) -> Org:
     """Lock the organization for somebody's action, whose right is read again under the lock.
 
     Raises:
         ForbiddenError: the actor may not do that (any more).
         ConflictError: the organization is being deleted.
     """
-    org = lock(session, org)
-    if not can(roles(session, org, actor), action):
+    org = lock_org(session, org)
+    if not can(list_roles(session, org, actor), action):
         raise ForbiddenError("Your role in this organization does not allow this any more.")
     require_active(org)
     return org
@@ -49,7 +49,7 @@ def require_active(org: Org) -> None:
         raise ConflictError(f"{org.name} is being deleted. Its owner can restore it; then try again.")
 
 
-def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
+def list_roles(session: Session, org: Org, user: User) -> frozenset[Role]:
     """What the user is to the organization, read from the rows as they are now; empty for outsiders."""
     found: set[Role] = set()
     if user.is_platform_admin:
@@ -70,13 +70,13 @@ def roles(session: Session, org: Org, user: User) -> frozenset[Role]:
     return frozenset(found)
 
 
-def belonged(session: Session, org: Org, user: User) -> bool:
+def was_member(session: Session, org: Org, user: User) -> bool:
     """Whether the user was a member once; that row stays as a tombstone."""
     gone = (Membership.user_id == user.id) & (Membership.state == MembershipState.REMOVED)
     return session.scalar(sa.select(Membership.id).where(Membership.org_id == org.id, gone)) is not None
 
 
-def of_user(session: Session, user: User) -> list[Org]:
+def list_for_user(session: Session, user: User) -> list[Org]:
     """The organizations a user belongs to, by name."""
     statement = (
         sa.select(Org)
@@ -90,6 +90,6 @@ def of_user(session: Session, user: User) -> list[Org]:
     return list(session.scalars(statement))
 
 
-def bot(session: Session, org: Org, bot_id: str) -> Bot | None:
+def find_bot(session: Session, org: Org, bot_id: str) -> Bot | None:
     """A bot of that organization."""
     return session.scalar(sa.select(Bot).where(Bot.id == bot_id, Bot.org_id == org.id))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from sqlalchemy.orm import Session
 
-from portal.models import FleetSettings, Org, TenantMode, TenantUpdateConfig, User, utcnow
+from portal.models import EventTag, FleetSettings, Org, TenantMode, TenantUpdateConfig, User, utcnow
 from portal.services import events, fleet_settings
 from portal.services.errors import ForbiddenError, InvalidError, StaleError
 from portal.services.orgs import orgs
@@ -25,26 +25,26 @@ class Preferences:
     """Of the organization's row, for forms to carry; 0 while there is none."""
 
 
-def effective(config: TenantUpdateConfig | None, defaults: FleetSettings) -> Preferences:
+def resolve_preferences(config: TenantUpdateConfig | None, defaults: FleetSettings) -> Preferences:
     """Combine an organization's row, which may be missing, with the fleet's defaults."""
     if config is None:
         return Preferences(defaults.tenant_mode, defaults.tenant_hour_utc)
     return Preferences(config.mode, config.preferred_hour_utc, config.overridden_by_operator, config.version)
 
 
-def preferences(session: Session, org: Org) -> Preferences:
+def get_preferences(session: Session, org: Org) -> Preferences:
     """Tell what holds for this organization now."""
-    return effective(_row(session, org), fleet_settings.get(session))
+    return resolve_preferences(_row(session, org), fleet_settings.get_settings(session))
 
 
-def require_fresh(session: Session, org: Org, seen: int) -> None:
+def require_current_version(session: Session, org: Org, seen: int) -> None:
     """Lock the organization, and make sure that nobody changed the preferences since a form was opened.
 
     Raises:
         StaleError: somebody did.
     """
-    orgs.lock(session, org)
-    if preferences(session, org).version != seen:
+    orgs.lock_org(session, org)
+    if get_preferences(session, org).version != seen:
         raise StaleError("Somebody else changed the update preferences meanwhile. Look again, then decide.")
 
 
@@ -55,13 +55,13 @@ def set_preferences(session: Session, org: Org, mode: TenantMode, hour_utc: int,
         ForbiddenError: when an operator has overridden it.
         InvalidError: for an hour outside 0 to 23.
     """
-    orgs.lock(session, org)
-    if preferences(session, org).overridden_by_operator:
+    orgs.lock_org(session, org)
+    if get_preferences(session, org).overridden_by_operator:
         raise ForbiddenError("Updates of this organization are managed by your provider; ask them for a change.")
     return _store(session, org, Preferences(mode, hour_utc), actor)
 
 
-def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User | None) -> Preferences:
+def set_override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor: User | None) -> Preferences:
     """Decide as an operator; the organization can look but not change until the override is lifted.
 
     Without an actor it is an operator at the command line.
@@ -69,7 +69,7 @@ def override(session: Session, org: Org, mode: TenantMode, hour_utc: int, actor:
     Raises:
         InvalidError: for an hour outside 0 to 23.
     """
-    orgs.lock(session, org)
+    orgs.lock_org(session, org)
     return _store(session, org, Preferences(mode, hour_utc, overridden_by_operator=True), actor)
 
 
@@ -78,8 +78,8 @@ def lift_override(session: Session, org: Org, actor: User | None) -> Preferences
 
     Without an actor it is an operator at the command line.
     """
-    orgs.lock(session, org)
-    current = preferences(session, org)
+    orgs.lock_org(session, org)
+    current = get_preferences(session, org)
     if not current.overridden_by_operator:
         return current
     return _store(session, org, Preferences(current.mode, current.hour_utc), actor)
@@ -92,7 +92,7 @@ def _row(session: Session, org: Org) -> TenantUpdateConfig | None:
 def _store(session: Session, org: Org, new: Preferences, actor: User | None) -> Preferences:
     if new.hour_utc not in _HOURS:
         raise InvalidError("Choose an hour from 0 to 23, in UTC.", "preferred_hour_utc")
-    old = preferences(session, org)
+    old = get_preferences(session, org)
     config = _row(session, org)
     if config is None:
         # The organization is locked, so nobody else is making its first row.
@@ -107,7 +107,7 @@ def _store(session: Session, org: Org, new: Preferences, actor: User | None) -> 
     config.updated_by = actor.id if actor else None
     config.version += 1
     data = {"of": "updates", "old": _plain(old), "new": _plain(new)}
-    events.record(session, "config.changed", actor_id=actor.id if actor else None, org_id=org.id, data=data)
+    events.record(session, EventTag.CONFIG_CHANGED, actor=actor, org_id=org.id, data=data)
     return replace(new, version=config.version)
 
 

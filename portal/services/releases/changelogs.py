@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Node, NodeState, ReadingPull, Release
+from portal.models import Bot, Node, NodeState, ReadingPull, Release, update_where
 from portal.rules.references import parse_reference
-from portal.services.rollouts import notifications
 
 _READING_TAKES = timedelta(minutes=10)
 _FIRST_PAUSE = timedelta(seconds=30)
@@ -20,7 +18,7 @@ _LONGEST_PAUSE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClaimedReading:
     """A changelog somebody took on: the image, pinned by digest, and the nodes whose engines could hold it."""
 
     release_id: str
@@ -28,31 +26,26 @@ class Reading:
     nodes: list[Node]
 
 
-def due(session: Session, now: datetime) -> list[str]:
+def list_due(session: Session, now: datetime) -> list[str]:
     """Ids of the releases whose changelog should be read now, the newest first."""
     return list(session.scalars(sa.select(Release.id).where(_is_due(now)).order_by(Release.first_seen_at.desc())))
 
 
-def claim(session: Session, release_id: str, now: datetime) -> Reading | None:
+def claim_reading(session: Session, release_id: str, now: datetime) -> ClaimedReading | None:
     """Take on a reading; None when it is not due or another worker is at it.
 
     The nodes are active ones of a platform the release was built for, first those that run bots of its
     repository: they will need the image anyway.
     """
-    statement = (
-        sa.update(Release)
-        .where(Release.id == release_id, _is_due(now))
-        .values(changelog_next_at=now + _READING_TAKES, changelog_attempts=Release.changelog_attempts + 1)
-        .execution_options(synchronize_session=False)
-    )
-    if cast("CursorResult[Any]", session.execute(statement)).rowcount == 0:
+    values = {"changelog_next_at": now + _READING_TAKES, "changelog_attempts": Release.changelog_attempts + 1}
+    if update_where(session, Release, Release.id == release_id, _is_due(now), **values) == 0:
         return None
     release = session.get_one(Release, release_id)
     pinned = parse_reference(release.image).pinned(release.digest)
-    return Reading(release.id, pinned, _nodes(session, release))
+    return ClaimedReading(release.id, pinned, _nodes(session, release))
 
 
-def note_pull(session: Session, release_id: str, node_id: str, now: datetime) -> None:
+def record_pull(session: Session, release_id: str, node_id: str, now: datetime) -> None:
     """Write down that a node is about to pull a release's image only to have the changelog read.
 
     The caller has made sure that the node does not have it, so that it is ours to remove once nobody needs it.
@@ -60,24 +53,24 @@ def note_pull(session: Session, release_id: str, node_id: str, now: datetime) ->
     session.merge(ReadingPull(node_id=node_id, release_id=release_id, pulled_at=now))
 
 
-def note_changelog(session: Session, release_id: str, changelog: dict[str, Any] | None, now: datetime) -> None:
+def record_changelog(session: Session, release_id: str, changelog: dict[str, Any] | None, now: datetime) -> Release:
     """Write down what was read; None where the image has no changelog."""
     release = session.get_one(Release, release_id)
     release.changelog, release.changelog_read_at = changelog, now
     release.changelog_error, release.changelog_next_at = None, None
     session.flush()
-    notifications.announce(session, release)
+    return release
 
 
-def note_unusable(session: Session, release_id: str, error: str, now: datetime) -> None:
+def record_invalid(session: Session, release_id: str, error: str, now: datetime) -> Release:
     """Write down that the image's changelog breaks the contract: reading it again would not help."""
     release = session.get_one(Release, release_id)
     release.changelog_read_at, release.changelog_error, release.changelog_next_at = now, error, None
     session.flush()
-    notifications.announce(session, release)
+    return release
 
 
-def note_failure(session: Session, release_id: str, error: str, now: datetime) -> None:
+def record_failure(session: Session, release_id: str, error: str, now: datetime) -> None:
     """Write down that nobody could read it; it is tried again after a pause that grows to a day."""
     release = session.get_one(Release, release_id)
     doublings = min(release.changelog_attempts - 1, 12)

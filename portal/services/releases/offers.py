@@ -18,7 +18,7 @@ SNOOZE = timedelta(hours=48)
 
 
 @dataclass(frozen=True)
-class Offer:
+class UpdateOffer:
     """An update a bot may take."""
 
     release: Release
@@ -26,12 +26,12 @@ class Offer:
     """Every release since the one that runs, the newest first: their changelogs are shown together."""
 
 
-def offer(session: Session, bot: Bot) -> Offer | None:
+def find_offer(session: Session, bot: Bot) -> UpdateOffer | None:
     """The update this bot may take; None when it runs what it should."""
-    release = releases.behind(session, bot)
+    release = releases.find_update(session, bot)
     if release is None:
         return None
-    return Offer(release=release, news=_since(session, bot, release))
+    return UpdateOffer(release=release, news=_since(session, bot, release))
 
 
 def snooze(session: Session, bot: Bot, user: User, release: Release, now: datetime) -> None:
@@ -40,7 +40,7 @@ def snooze(session: Session, bot: Bot, user: User, release: Release, now: dateti
     session.flush()
 
 
-def put_off(session: Session, user: User, now: datetime) -> dict[tuple[str, str], datetime]:
+def load_snoozes(session: Session, user: User, now: datetime) -> dict[tuple[str, str], datetime]:
     """Until when this person does not want to be asked, by the ids of bot and release."""
     query = sa.select(UpdateNotice).where(UpdateNotice.user_id == user.id, UpdateNotice.snoozed_until > now)
     return {(notice.bot_id, notice.release_id): notice.snoozed_until for notice in session.scalars(query)}
@@ -49,7 +49,7 @@ def put_off(session: Session, user: User, now: datetime) -> dict[tuple[str, str]
 def _since(session: Session, bot: Bot, target: Release) -> Sequence[Release]:
     """The releases after the one that runs up to `target`, without those that were quarantined in between."""
     same = sa.select(Release).where(Release.repository == parse_reference(bot.image).name)
-    current = next((known for known in session.scalars(same) if releases.runs(bot, known)), None)
+    current = next((known for known in session.scalars(same) if releases.is_running(bot, known)), None)
     if current is None:
         return [target]
     between = same.where(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy import CursorResult
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Channel, PolledImage, Release
+from portal.models import Bot, Channel, EventTag, PolledImage, Release, update_where
 from portal.rules.references import InvalidReference, Reference, parse_reference
 from portal.services import events
 from portal.services.errors import InvalidError, NotFoundError
@@ -28,7 +26,7 @@ _FAILED_LOOK_UP_SHOWN = timedelta(days=1)
 """How long an operator can read why a digest they pasted became no release."""
 
 
-def due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
+def schedule_due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
     """List the images to be polled now, each distinct image once however many bots run it.
 
     Images that bots run and nobody polls yet become due; one whose fastest channel got faster becomes due
@@ -69,7 +67,7 @@ def check_now(session: Session, image: str, now: datetime) -> PolledImage:
     return row
 
 
-def poll_soon(session: Session, image: str, now: datetime) -> None:
+def schedule_first_poll(session: Session, image: str, now: datetime) -> None:
     """Make an image that a bot has just begun to run due, unless it was polled before: then it keeps its turn."""
     row = _row(session, image)
     if row.last_checked_at is None:
@@ -77,7 +75,7 @@ def poll_soon(session: Session, image: str, now: datetime) -> None:
     session.flush()
 
 
-def ask_for_digest(session: Session, text: str, now: datetime) -> PolledImage:
+def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
     """Take down a digest that an operator pasted, to be looked up once; it becomes a release if it exists.
 
     The caller has checked the allowlist; the poller checks it again.
@@ -97,20 +95,15 @@ def ask_for_digest(session: Session, text: str, now: datetime) -> PolledImage:
     return row
 
 
-def claim(session: Session, image: str, now: datetime, every: timedelta | None = None) -> PolledImage | None:
+def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> PolledImage | None:
     """Take on the poll of a due image by setting when it is due next; None if another took it, or it is not due.
 
     A poller that dies after this costs one interval, not the image.
     """
     interval = _intervals(session, every).get(image)
     later = None if interval is None else now + interval * (1 - _JITTER * random.random())  # noqa: S311 - no secret
-    statement = (
-        sa.update(PolledImage)
-        .where(PolledImage.image == image, PolledImage.next_poll_at <= now)
-        .values(next_poll_at=later)
-        .execution_options(synchronize_session=False)
-    )
-    claimed = cast("CursorResult[Any]", session.execute(statement)).rowcount == 1
+    is_due = (PolledImage.image == image, PolledImage.next_poll_at <= now)
+    claimed = update_where(session, PolledImage, *is_due, next_poll_at=later)
     return _find_row(session, image) if claimed else None
 
 
@@ -120,7 +113,7 @@ def find_release(session: Session, repository: str, digest: str) -> Release | No
     return next((known for known in releases if digest in {known.digest, *known.alias_digests}), None)
 
 
-def detect_release(
+def record_release(
     session: Session, reference: Reference, digest: str, platform_digests: Mapping[str, str], now: datetime
 ) -> Release:
     """Return the release of a digest; one not seen before becomes a release and an event.
@@ -156,11 +149,11 @@ def detect_release(
     except IntegrityError:  # another tag of the same push was polled at the same moment
         return session.scalars(sa.select(Release).filter_by(repository=reference.name, digest=digest)).one()
     data = {"release": release.id, "image": str(reference), "digest": digest}
-    events.record(session, "release.detected", data=data)
+    events.record(session, EventTag.RELEASE_DETECTED, data=data)
     return release
 
 
-def note_answer(session: Session, image: str, digest: str, release: Release, now: datetime) -> None:
+def record_answer(session: Session, image: str, digest: str, release: Release, now: datetime) -> None:
     """Write down what an image points at, as seen by a poll begun at ``now``.
 
     An answer older than one already written down is dropped, for the tag may have moved in between.
@@ -173,7 +166,7 @@ def note_answer(session: Session, image: str, digest: str, release: Release, now
     session.flush()
 
 
-def note_failure(session: Session, image: str, error: str, now: datetime, *, vanished: bool = False) -> None:
+def record_failure(session: Session, image: str, error: str, now: datetime, *, vanished: bool = False) -> None:
     """Write down a failed poll; the last good digest stays what the image points at.
 
     Args:
@@ -189,14 +182,14 @@ def note_failure(session: Session, image: str, error: str, now: datetime, *, van
     if row is None:
         return
     if row.asked_once:
-        events.record(session, "image.look_up_failed", data={"image": image, "error": error})
+        events.record(session, EventTag.IMAGE_LOOK_UP_FAILED, data={"image": image, "error": error})
     elif vanished and row.last_digest is not None and row.last_error != error:
-        events.record(session, "image.vanished", data={"image": image, "last_digest": row.last_digest})
+        events.record(session, EventTag.IMAGE_VANISHED, data={"image": image, "last_digest": row.last_digest})
     row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
     session.flush()
 
 
-def postpone(session: Session, image: str, error: str, now: datetime, until: datetime) -> None:
+def postpone_registry(session: Session, image: str, error: str, now: datetime, until: datetime) -> None:
     """Leave the registry of an image alone until then: none of its images is due before, and each says why."""
     registry = parse_reference(image).registry
     for row in session.scalars(sa.select(PolledImage)):

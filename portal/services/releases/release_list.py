@@ -14,7 +14,7 @@ _MOST = 100
 
 
 @dataclass(frozen=True)
-class ImageLine:
+class ImageRow:
     """One image that is asked about."""
 
     row: PolledImage
@@ -22,7 +22,7 @@ class ImageLine:
 
 
 @dataclass(frozen=True)
-class ReleaseLine:
+class ReleaseRow:
     """One release, with the tags that point at it now and the number of bots that run it."""
 
     release: Release
@@ -30,17 +30,17 @@ class ReleaseLine:
     bots: int
 
 
-def images(session: Session) -> list[ImageLine]:
+def list_images(session: Session) -> list[ImageRow]:
     """Every image that bots run or somebody asked for once, by name."""
     counted = sa.select(Bot.image, sa.func.count()).group_by(Bot.image)
     counts = dict(session.execute(counted).all())
     rows = session.scalars(
         sa.select(PolledImage).options(joinedload(PolledImage.release)).order_by(PolledImage.image)
     )
-    return [ImageLine(row, counts.get(row.image, 0)) for row in rows]
+    return [ImageRow(row, counts.get(row.image, 0)) for row in rows]
 
 
-def releases(session: Session) -> list[ReleaseLine]:
+def list_releases(session: Session) -> list[ReleaseRow]:
     """The latest releases, the newest first."""
     tags: dict[str | None, list[str]] = {}
     pointing = sa.select(PolledImage.release_id, PolledImage.image).where(~PolledImage.asked_once)
@@ -50,7 +50,7 @@ def releases(session: Session) -> list[ReleaseLine]:
     bots = dict(session.execute(counted).all())
     newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_MOST))
     return [
-        ReleaseLine(
+        ReleaseRow(
             release=release,
             tags=tags.get(release.id, []),
             bots=sum(bots.get(digest, 0) for digest in release.digests),
@@ -59,13 +59,13 @@ def releases(session: Session) -> list[ReleaseLine]:
     ]
 
 
-def running(session: Session, release: Release) -> int:
+def count_bots(session: Session, release: Release) -> int:
     """How many bots run this release."""
     count = sa.select(sa.func.count()).select_from(Bot).where(Bot.current_digest.in_(release.digests))
     return session.scalar(count) or 0
 
 
-def rollouts_of(session: Session, release: Release) -> Sequence[Rollout]:
+def list_rollouts(session: Session, release: Release) -> Sequence[Rollout]:
     """The rollouts of this release, the latest first."""
     query = sa.select(Rollout).where(Rollout.release_id == release.id).options(joinedload(Rollout.starter))
     return session.scalars(query.order_by(Rollout.created_at.desc()).limit(_MOST)).all()

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Channel, PolledImage, Release, User, utcnow
+from portal.models import Bot, Channel, EventTag, PolledImage, Release, User, utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
 
-def get(session: Session, release_id: str) -> Release:
+def get_release(session: Session, release_id: str) -> Release:
     """Find a release by its id.
 
     Raises:
@@ -26,18 +26,18 @@ def get(session: Session, release_id: str) -> Release:
     return release
 
 
-def list_recent(session: Session, limit: int = 50) -> Sequence[Release]:
+def list_recent_releases(session: Session, limit: int = 50) -> Sequence[Release]:
     """List releases, the newest first."""
     return session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(limit)).all()
 
 
-def targets(session: Session) -> dict[str, Release]:
+def map_targets(session: Session) -> dict[str, Release]:
     """Map each polled image to the release its tag points at now; one that is quarantined is nobody's target."""
     query = sa.select(PolledImage.image, Release).join(PolledImage.release).where(Release.quarantined_at.is_(None))
     return dict(session.execute(query).all())
 
 
-def target(session: Session, image: str) -> Release | None:
+def find_target(session: Session, image: str) -> Release | None:
     """Tell which release bots of this image should run: what the tag points at now, unless that is quarantined."""
     query = (
         sa.select(Release)
@@ -47,17 +47,17 @@ def target(session: Session, image: str) -> Release | None:
     return session.scalar(query)
 
 
-def runs(bot: Bot, release: Release) -> bool:
+def is_running(bot: Bot, release: Release) -> bool:
     """Whether the bot runs this release already, under whichever of its digests the engine knows it."""
     return bot.current_digest in release.digests
 
 
-def behind(session: Session, bot: Bot) -> Release | None:
+def find_update(session: Session, bot: Bot) -> Release | None:
     """Tell the release this bot should run and does not: the update badge. A pinned bot is never behind."""
     if bot.release_channel is Channel.PINNED:
         return None
-    release = target(session, bot.image)
-    return None if release is None or runs(bot, release) else release
+    release = find_target(session, bot.image)
+    return None if release is None or is_running(bot, release) else release
 
 
 def quarantine(session: Session, release: Release, reason: str, actor: User | None) -> None:
@@ -81,10 +81,10 @@ def quarantine(session: Session, release: Release, reason: str, actor: User | No
         return
     release.quarantined_at = utcnow()
     release.quarantine_reason = reason.strip()
-    _record(session, "release.quarantined", release, reason.strip(), actor)
+    _record(session, EventTag.RELEASE_QUARANTINED, release, reason.strip(), actor)
 
 
-def lift(session: Session, release: Release, reason: str, actor: User | None) -> None:
+def lift_quarantine(session: Session, release: Release, reason: str, actor: User | None) -> None:
     """Allow a quarantined release again.
 
     Raises:
@@ -98,11 +98,11 @@ def lift(session: Session, release: Release, reason: str, actor: User | None) ->
         raise ConflictError(f"Release {release.version} is not quarantined.")
     release.quarantined_at = None
     release.quarantine_reason = None
-    release.released_at = utcnow()
-    _record(session, "release.released", release, reason.strip(), actor)
+    release.quarantine_lifted_at = utcnow()
+    _record(session, EventTag.RELEASE_QUARANTINE_LIFTED, release, reason.strip(), actor)
 
 
-def newer_than(session: Session, release: Release) -> Sequence[Release]:
+def list_newer(session: Session, release: Release) -> Sequence[Release]:
     """List the releases of the same repository that were first seen later, without those quarantined already."""
     query = sa.select(Release).where(
         Release.repository == release.repository,
@@ -112,7 +112,7 @@ def newer_than(session: Session, release: Release) -> Sequence[Release]:
     return session.scalars(query.order_by(Release.first_seen_at)).all()
 
 
-def require_allowed(allowlist: Allowlist, image: str) -> None:
+def require_allowed_image(allowlist: Allowlist, image: str) -> None:
     """Do nothing if images of this repository may run here.
 
     Raises:
@@ -124,6 +124,6 @@ def require_allowed(allowlist: Allowlist, image: str) -> None:
         raise InvalidError(str(error), "image") from None
 
 
-def _record(session: Session, tag: str, release: Release, reason: str, actor: User | None) -> None:
+def _record(session: Session, tag: EventTag, release: Release, reason: str, actor: User | None) -> None:
     data = {"image": release.image, "digest": release.digest, "version": release.version, "reason": reason}
-    events.record(session, tag, actor_id=actor.id if actor else None, data=data)
+    events.record(session, tag, actor=actor, data=data)

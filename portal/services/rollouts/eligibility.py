@@ -28,10 +28,10 @@ from portal.models import (
     UpdateState,
 )
 from portal.services import fleet_settings
-from portal.services.orgs.update_preferences import effective
+from portal.services.orgs.update_preferences import resolve_preferences
 from portal.services.releases import releases
 
-FAILED = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
+FAILED_STATES = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Candidate:
         return self.bot.state is BotState.RUNNING and not self.bot.unprotected
 
 
-def candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Candidate]:
+def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Candidate]:
     """Load bots with their nodes, organizations and update preferences, oldest first, without their secrets."""
-    settings = fleet_settings.get(session)
+    settings = fleet_settings.get_settings(session)
     query = (
         sa.select(Bot, TenantUpdateConfig)
         .join(Bot.org)
@@ -64,19 +64,19 @@ def candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Ca
     )
     found = []
     for bot, config in session.execute(query).unique():
-        wishes = effective(config, settings)
-        automatic = settings.mode is not FleetMode.MANUAL and wishes.mode is TenantMode.AUTO
-        found.append(Candidate(bot, automatic, wishes.hour_utc))
+        options = resolve_preferences(config, settings)
+        automatic = settings.mode is not FleetMode.MANUAL and options.mode is TenantMode.AUTO
+        found.append(Candidate(bot, automatic, options.hour_utc))
     return found
 
 
-def behind_by_themselves(session: Session) -> dict[Release, list[Candidate]]:
+def load_outdated_automatic(session: Session) -> dict[Release, list[Candidate]]:
     """Find the bots that are to be updated without anybody asking, by the release they should run.
 
     These are the running bots of organizations in automatic mode, on active nodes, that are behind their image's
     target and have neither failed on it nor an open update already.
     """
-    wanted = releases.targets(session)
+    wanted = releases.map_targets(session)
     conditions = [
         _runs_something_else(wanted),
         Bot.id.not_in(_with_open_update()),
@@ -85,21 +85,21 @@ def behind_by_themselves(session: Session) -> dict[Release, list[Candidate]]:
     ]
     found: dict[Release, list[Candidate]] = {}
     failed: dict[str, set[str]] = {}
-    for candidate in candidates(session, *conditions):
+    for candidate in load_candidates(session, *conditions):
         release = wanted[candidate.bot.image]
-        if left_out(candidate, release, Audience.AUTOMATIC):
+        if exclusion_reason(candidate, release, Audience.AUTOMATIC):
             continue
         if release.id not in failed:
-            failed[release.id] = failed_on(session, release)
+            failed[release.id] = list_failed_bot_ids(session, release)
         if candidate.bot.id not in failed[release.id]:
             found.setdefault(release, []).append(candidate)
     return found
 
 
-def left_out(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
+def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
     """Say why this bot takes no part in a rollout of `release` to `audience`; None when it does."""
     bot = candidate.bot
-    if releases.runs(bot, release):
+    if releases.is_running(bot, release):
         return SkipReason.ALREADY_THERE
     if bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
         return SkipReason.NOT_ELIGIBLE
@@ -112,7 +112,9 @@ def left_out(candidate: Candidate, release: Release, audience: Audience) -> Skip
     return None
 
 
-def of_release(session: Session, release: Release, audience: Audience, image: str | None = None) -> list[Candidate]:
+def load_for_release(
+    session: Session, release: Release, audience: Audience, image: str | None = None
+) -> list[Candidate]:
     """Load the bots an operator's rollout of `release` is about, whether or not they can be updated.
 
     Args:
@@ -124,24 +126,24 @@ def of_release(session: Session, release: Release, audience: Audience, image: st
             seen under a tag (a pasted digest), every bot of its repository.
     """
     images = [image] if image else _followers(session, release)
-    found = candidates(session, Bot.image.in_(images))
+    found = load_candidates(session, Bot.image.in_(images))
     if audience is Audience.AUTOMATIC:
-        failed = failed_on(session, release)
+        failed = list_failed_bot_ids(session, release)
         return [candidate for candidate in found if candidate.automatic and candidate.bot.id not in failed]
     return found
 
 
-def named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
+def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
     """Load exactly these bots."""
-    return candidates(session, Bot.id.in_(list(bot_ids)))
+    return load_candidates(session, Bot.id.in_(list(bot_ids)))
 
 
-def failed_on(session: Session, release: Release) -> set[str]:
+def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
     """Ids of the bots that failed on this release before: trying again is a person's choice."""
     query = (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
-        .where(Rollout.release_id == release.id, BotUpdate.state.in_(FAILED))
+        .where(Rollout.release_id == release.id, BotUpdate.state.in_(FAILED_STATES))
     )
     return set(session.scalars(query))
 
@@ -164,7 +166,7 @@ def _with_open_update() -> sa.Select[str]:
 
 
 def _followers(session: Session, release: Release) -> Sequence[str]:
-    pointing = [image for image, target in releases.targets(session).items() if target.id == release.id]
+    pointing = [image for image, target in releases.map_targets(session).items() if target.id == release.id]
     if pointing or "@" not in release.image:
         return pointing or [release.image]
     repository = release.repository + ":"

@@ -10,40 +10,42 @@ from sqlalchemy.orm import Session
 from portal.models import BotUpdate, Channel, UpdateState, utcnow
 from portal.rules import forecast as rules
 from portal.rules.allowlist import Allowlist
-from portal.rules.forecast import Entrant, Forecast
+from portal.rules.forecast import Forecast, ForecastBot
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
 from portal.services.rollouts import eligibility as audiences
 from portal.services.rollouts import selection
-from portal.services.rollouts.selection import Wish
+from portal.services.rollouts.selection import RolloutRequest
 
 _USUAL_DURATION = timedelta(seconds=60)
 _SAMPLE = 20
 
 
-def forecast(session: Session, allowlist: Allowlist, wish: Wish, now: datetime | None = None) -> Forecast:
+def forecast_rollout(
+    session: Session, allowlist: Allowlist, rollout_request: RolloutRequest, now: datetime | None = None
+) -> Forecast:
     """Tell what `rollouts.start` would do with this wish: bots, waves, who waits for which hour, the end.
 
     Raises:
         ServiceError: whatever `rollouts.start` would refuse.
     """
-    checked = selection.require_startable(session, allowlist, wish)
-    chosen = selection.choose(session, wish)
+    checked = selection.check_request(session, allowlist, rollout_request)
+    chosen = selection.select_bots(session, rollout_request)
     entrants = [
-        Entrant(
+        ForecastBot(
             candidate.bot.node_id,
             candidate.hour_utc,
             candidate.may_be_canary,
             candidate.bot.release_channel is Channel.CANARY,
         )
         for candidate in chosen
-        if audiences.left_out(candidate, wish.release, wish.audience) is None
+        if audiences.exclusion_reason(candidate, rollout_request.release, rollout_request.audience) is None
     ]
     return rules.forecast(
-        strategy_for(wish.strategy, checked),
+        strategy_for(rollout_request.strategy, checked),
         entrants,
-        ignore_windows=wish.ignore_windows,
-        max_parallel=fleet_settings.get(session).max_parallel,
+        ignore_windows=rollout_request.ignore_windows,
+        max_parallel=fleet_settings.get_settings(session).max_parallel,
         per_bot=_usual_duration(session),
         now=now or utcnow(),
     )

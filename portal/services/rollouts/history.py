@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, contains_eager, defer
 from portal.models import Bot, BotUpdate, Rollout, UpdateState
 
 
-def updates(session: Session, bot: Bot, limit: int = 10) -> Sequence[BotUpdate]:
+def list_updates(session: Session, bot: Bot, limit: int = 10) -> Sequence[BotUpdate]:
     """The latest updates of a bot that were more than a plan, the newest first."""
     query = (
         sa.select(BotUpdate)

@@ -29,16 +29,13 @@ from portal.services.mail import outbox
 from portal.services.releases import releases
 from portal.services.rollouts import eligibility
 
-ONCE_FOR_EVER = ("update_available", "updated", "update_failed")
-"""Templates of the mails about a release. It may come back after any time; the rows tell that they went before."""
-
 _OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
 
 
-def announce(session: Session, release: Release) -> None:
+def notify_update_available(session: Session, release: Release) -> None:
     """A release can be read about now: tell the organizations that have to ask for it themselves."""
-    for org_id, person in _managers(session, {bot.org_id for bot in waiting_for(session, release)}):
-        outbox.post(
+    for org_id, person in _managers(session, {bot.org_id for bot in list_waiting_bots(session, release)}):
+        outbox.queue_mail(
             session,
             to=person.email,
             template="update_available",
@@ -47,7 +44,7 @@ def announce(session: Session, release: Release) -> None:
         )
 
 
-def waiting_for(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:
+def list_waiting_bots(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:
     """The bots that could run this release, and will not unless somebody of their organization asks."""
     if release.quarantined_at is not None:
         return []
@@ -57,12 +54,14 @@ def waiting_for(session: Session, release: Release, org_id: str | None = None) -
         conditions.append(Bot.org_id == org_id)
     return [
         candidate.bot
-        for candidate in eligibility.candidates(session, *conditions)
-        if not candidate.automatic and not candidate.bot.needs_attention and not releases.runs(candidate.bot, release)
+        for candidate in eligibility.load_candidates(session, *conditions)
+        if not candidate.automatic
+        and not candidate.bot.needs_attention
+        and not releases.is_running(candidate.bot, release)
     ]
 
 
-def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) -> None:
+def notify_outcome(session: Session, rollout: Rollout, org_id: str | None = None) -> None:
     """Some bots of a rollout have ended: tell each organization of which none is left how it went.
 
     Args:
@@ -80,11 +79,11 @@ def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) 
         for ended, person in _managers(session, templates)
     }
     # At the end of a rollout nearly everybody has been told, bot by bot, so that is asked about all at once.
-    told = outbox.by_key(session, letters)
+    told = outbox.find_by_dedupe_key(session, letters)
     for dedupe_key, (ended, person) in letters.items():
         if dedupe_key in told:
             continue
-        outbox.post(
+        outbox.queue_mail(
             session,
             to=person.email,
             template=templates[ended],
@@ -93,12 +92,12 @@ def tell_outcome(session: Session, rollout: Rollout, org_id: str | None = None) 
         )
 
 
-def call_operators(session: Session, update: BotUpdate) -> None:
+def notify_rollback_failed(session: Session, update: BotUpdate) -> None:
     """A bot could not be brought back: tell every operator what to do."""
     _post_to_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
 
 
-def tell_stopped(session: Session, rollout: Rollout) -> None:
+def notify_rollout_stopped(session: Session, rollout: Rollout) -> None:
     """A rollout was paused or aborted by itself: tell every operator why."""
     occasion = f"{rollout.id}:{rollout.state}:{rollout.resumed_at}"  # once resumed, it may stand still again
     _post_to_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
@@ -108,7 +107,7 @@ def _post_to_operators(session: Session, template: str, occasion: str, context: 
     operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
     for person in session.scalars(operators):
         dedupe_key = f"{template}:{occasion}:{person.id}"
-        outbox.post(session, to=person.email, template=template, dedupe_key=dedupe_key, context=context)
+        outbox.queue_mail(session, to=person.email, template=template, dedupe_key=dedupe_key, context=context)
 
 
 def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:
@@ -117,7 +116,7 @@ def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[t
     def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
-    failed = BotUpdate.state.in_(eligibility.FAILED) & ~BotUpdate.transient
+    failed = BotUpdate.state.in_(eligibility.FAILED_STATES) & ~BotUpdate.transient
     query = (
         sa.select(Bot.org_id, count(BotUpdate.state == UpdateState.UPDATED), count(failed))
         .join(BotUpdate, BotUpdate.bot_id == Bot.id)

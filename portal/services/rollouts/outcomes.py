@@ -13,6 +13,7 @@ from portal.models import (
     Bot,
     BotState,
     BotUpdate,
+    EventTag,
     Release,
     Rollout,
     UpdateState,
@@ -22,11 +23,11 @@ from portal.models import (
 )
 from portal.services import events
 from portal.services.rollouts import notifications
-from portal.services.rollouts.updates import close_timing
+from portal.services.rollouts.updates import end_step_timing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class Outcome:
     """How an update ended, for the row, the bot and the event."""
 
     state: UpdateState
@@ -34,7 +35,7 @@ class Ending:
     transient: bool = False
 
 
-def condemn(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
+def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
     """Decide that the new container failed. From here on the update can only go back.
 
     The data will be of another epoch than what anybody wrote down meanwhile.
@@ -46,7 +47,9 @@ def condemn(session: Session, update: BotUpdate, reason: str, log_tail: str | No
     session.flush()
 
 
-def commit(session: Session, update: BotUpdate, release: Release, container_id: str, address: str | None) -> None:
+def commit_healthy(
+    session: Session, update: BotUpdate, release: Release, container_id: str, address: str | None
+) -> None:
     """Decide that the new container is healthy: it is the bot from now on."""
     bot = update.bot
     previous = bot.current_digest
@@ -55,11 +58,11 @@ def commit(session: Session, update: BotUpdate, release: Release, container_id: 
     _seen_running(bot, address)
     update.verdict = Verdict.HEALTHY
     update.answering_at = utcnow()
-    _end(session, update, Ending(state=UpdateState.UPDATED))
+    _end(session, update, Outcome(state=UpdateState.UPDATED))
     events.record(
         session,
-        "bot.updated",
-        actor_id=update.rollout.started_by,
+        EventTag.BOT_UPDATED,
+        actor=update.rollout.started_by,
         org_id=bot.org_id,
         bot_id=bot.id,
         rollout_id=update.rollout_id,
@@ -67,8 +70,8 @@ def commit(session: Session, update: BotUpdate, release: Release, container_id: 
     )
 
 
-def went_back(
-    session: Session, update: BotUpdate, ending: Ending, container_id: str, address: str | None, *, answers: bool
+def mark_rolled_back(
+    session: Session, update: BotUpdate, ending: Outcome, container_id: str, address: str | None, *, answers: bool
 ) -> None:
     """The old container serves again, after a rollback or because the update stopped before the start.
 
@@ -86,17 +89,17 @@ def went_back(
         update.answering_at = utcnow()
     elif address:
         update.bot.address = address
-    fail(session, update, ending)
+    end_failed(session, update, ending)
 
 
-def fail(session: Session, update: BotUpdate, ending: Ending) -> None:
+def end_failed(session: Session, update: BotUpdate, ending: Outcome) -> None:
     """End an update that did not bring the bot to the release, and tell the log why."""
     _end(session, update, ending)
     rollout = session.get_one(Rollout, update.rollout_id)
     events.record(
         session,
-        "bot.update_failed",
-        actor_id=rollout.started_by,
+        EventTag.BOT_UPDATE_FAILED,
+        actor=rollout.started_by,
         org_id=update.bot.org_id,
         bot_id=update.bot_id,
         rollout_id=update.rollout_id,
@@ -112,7 +115,7 @@ def fail(session: Session, update: BotUpdate, ending: Ending) -> None:
     )
 
 
-def call_for_help(session: Session, update: BotUpdate, error: str, instructions: str) -> None:
+def mark_needs_attention(session: Session, update: BotUpdate, error: str, instructions: str) -> None:
     """End an update that could not be taken back. The bot is left alone until an operator has looked.
 
     Args:
@@ -124,8 +127,8 @@ def call_for_help(session: Session, update: BotUpdate, error: str, instructions:
     # It may have been made anew, and is what an operator will bring to life again.
     update.bot.container_id = update.old_container_id
     update.bot.needs_attention = instructions
-    fail(session, update, Ending(state=UpdateState.NEEDS_ATTENTION, error=error))
-    notifications.call_operators(session, update)
+    end_failed(session, update, Outcome(state=UpdateState.NEEDS_ATTENTION, error=error))
+    notifications.notify_rollback_failed(session, update)
 
 
 def _seen_running(bot: Bot, address: str | None) -> None:
@@ -135,11 +138,11 @@ def _seen_running(bot: Bot, address: str | None) -> None:
     bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, moment, address
 
 
-def _end(session: Session, update: BotUpdate, ending: Ending) -> None:
+def _end(session: Session, update: BotUpdate, ending: Outcome) -> None:
     moment = utcnow()
-    close_timing(update, moment.isoformat())
+    end_step_timing(update, moment.isoformat())
     update.error = ending.error or update.error
     update.transient = ending.transient
     update.ended_at = moment
     move(session, update, UpdateState.RUNNING, ending.state)
-    notifications.tell_outcome(session, update.rollout, update.bot.org_id)
+    notifications.notify_outcome(session, update.rollout, update.bot.org_id)

@@ -29,11 +29,11 @@ from portal.models import (
     UpdateState,
 )
 from portal.rules import windows
-from portal.rules.planner import Hold, Part, Stage, View
+from portal.rules.planner import BlockReason, RolloutSnapshot, Stage, Target
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
 from portal.services.releases import releases
-from portal.services.rollouts.eligibility import Candidate, candidates, left_out
+from portal.services.rollouts.eligibility import Candidate, exclusion_reason, load_candidates
 
 _STAGES = {
     UpdateState.PENDING: Stage.WAITING,
@@ -50,14 +50,14 @@ _NO_MORE_LOOKS = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlannedUpdate:
     """One bot's part, with everything that decides about it."""
 
     update: BotUpdate
     candidate: Candidate
 
 
-def entries(session: Session, rollout: Rollout) -> list[Entry]:
+def load_updates(session: Session, rollout: Rollout) -> list[PlannedUpdate]:
     """Load the bots of a rollout in the order in which they should be taken, without what is secret or long."""
     query = (
         sa.select(BotUpdate)
@@ -68,7 +68,8 @@ def entries(session: Session, rollout: Rollout) -> list[Entry]:
     updates = {update.bot_id: update for update in session.scalars(query)}
     taking_part = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)
     found = [
-        Entry(updates[candidate.bot.id], candidate) for candidate in candidates(session, Bot.id.in_(taking_part))
+        PlannedUpdate(updates[candidate.bot.id], candidate)
+        for candidate in load_candidates(session, Bot.id.in_(taking_part))
     ]
     for entry in found:
         # Whoever keeps only the updates has their bots too, instead of asking the database for one after the other.
@@ -76,15 +77,15 @@ def entries(session: Session, rollout: Rollout) -> list[Entry]:
     return found
 
 
-def to_leave_out(
-    rollout: Rollout, found: list[Entry], targets: Mapping[str, Release]
+def group_ineligible(
+    rollout: Rollout, found: list[PlannedUpdate], targets: Mapping[str, Release]
 ) -> dict[SkipReason, list[BotUpdate]]:
     """Group the pending bots that cannot take part any more by the reason."""
     groups: dict[SkipReason, list[BotUpdate]] = {}
     for entry in found:
         if entry.update.state is not UpdateState.PENDING:
             continue
-        reason = left_out(entry.candidate, rollout.release, rollout.audience)
+        reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
         if rollout.trigger is Trigger.AUTO and _moved_on(entry.candidate.bot, rollout, targets):
             reason = reason or SkipReason.SUPERSEDED
         if reason is not None:
@@ -92,24 +93,26 @@ def to_leave_out(
     return groups
 
 
-def started_again(rollout: Rollout, found: list[Entry]) -> list[BotUpdate]:
+def list_restarted(rollout: Rollout, found: list[PlannedUpdate]) -> list[BotUpdate]:
     """Find bots that were skipped because they were stopped and have been seen running since: they are due again."""
     return [
         entry.update
         for entry in found
         if entry.update.skip_reason is SkipReason.STOPPED
-        and seen_since(entry)
-        and left_out(entry.candidate, rollout.release, rollout.audience) is None
+        and was_checked_since(entry)
+        and exclusion_reason(entry.candidate, rollout.release, rollout.audience) is None
     ]
 
 
-def seen_since(entry: Entry) -> bool:
+def was_checked_since(entry: PlannedUpdate) -> bool:
     """Whether the bot was looked at after its part ended; what was known before may be old."""
     checked, ended = entry.candidate.bot.checked_at, entry.update.ended_at
     return checked is not None and (ended is None or checked > ended)
 
 
-def view(session: Session, rollout: Rollout, found: list[Entry], running: Mapping[str, int], now: datetime) -> View:
+def build_snapshot(
+    session: Session, rollout: Rollout, found: list[PlannedUpdate], running: Mapping[str, int], now: datetime
+) -> RolloutSnapshot:
     """Describe a rollout to the planner.
 
     Args:
@@ -119,12 +122,12 @@ def view(session: Session, rollout: Rollout, found: list[Entry], running: Mappin
         running: updates per node that run, or were handed to workers already.
         now: the moment.
     """
-    settings = fleet_settings.get(session)
+    settings = fleet_settings.get_settings(session)
     strategy = strategy_for(rollout.strategy, rollout.parameters)
     busy = _running_elsewhere(session, rollout)
-    return View(
+    return RolloutSnapshot(
         strategy=strategy,
-        parts=[_part(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in found],
+        targets=[_part(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in found],
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
         max_parallel=settings.max_parallel,
@@ -132,7 +135,7 @@ def view(session: Session, rollout: Rollout, found: list[Entry], running: Mappin
     )
 
 
-def running_per_node(session: Session) -> Counter[str]:
+def count_running_per_node(session: Session) -> Counter[str]:
     """Count the updates that run on each node, in all rollouts."""
     query = (
         sa.select(Bot.node_id, sa.func.count())
@@ -143,16 +146,16 @@ def running_per_node(session: Session) -> Counter[str]:
     return Counter(dict(session.execute(query).all()))
 
 
-def _part(rollout: Rollout, entry: Entry, busy: set[str], patience: timedelta, now: datetime) -> Part:
+def _part(rollout: Rollout, entry: PlannedUpdate, busy: set[str], patience: timedelta, now: datetime) -> Target:
     update, bot = entry.update, entry.candidate.bot
     down = _seen_down(update, bot, rollout.release)
-    return Part(
+    return Target(
         update_id=update.id,
         bot_id=bot.id,
         node_id=bot.node_id,
         stage=_STAGES[update.state],
         wave=update.wave,
-        hold=_hold(rollout, entry, busy, now),
+        block_reason=_hold(rollout, entry, busy, now),
         may_be_canary=entry.candidate.may_be_canary,
         canary_channel=bot.release_channel is Channel.CANARY,
         attempt=update.attempt,
@@ -166,15 +169,15 @@ def _part(rollout: Rollout, entry: Entry, busy: set[str], patience: timedelta, n
     )
 
 
-def _hold(rollout: Rollout, entry: Entry, busy: set[str], now: datetime) -> Hold | None:
+def _hold(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: datetime) -> BlockReason | None:
     update, bot = entry.update, entry.candidate.bot
     if bot.node.state is not NodeState.ACTIVE:
-        return Hold.NODE
+        return BlockReason.NODE
     if not rollout.ignore_windows and not windows.is_open(entry.candidate.hour_utc, now):
-        return Hold.WINDOW
+        return BlockReason.WINDOW
     if update.not_before is not None and update.not_before > now:
-        return Hold.RETRY
-    return Hold.BUSY if bot.id in busy else None
+        return BlockReason.RETRY
+    return BlockReason.BUSY if bot.id in busy else None
 
 
 class _Down(NamedTuple):
@@ -186,7 +189,7 @@ def _seen_down(update: BotUpdate, bot: Bot, release: Release) -> _Down | None:
     """From when to when an updated bot, which people still want to run, was seen down; None for one that is not."""
     if update.state is not UpdateState.UPDATED or bot.desired_state is not DesiredState.RUNNING:
         return None
-    if bot.state not in _DOWN or not releases.runs(bot, release):
+    if bot.state not in _DOWN or not releases.is_running(bot, release):
         return None
     since, ended, checked = bot.state_since, update.ended_at, bot.checked_at
     if since is None or checked is None or ended is None or since <= ended:

@@ -11,14 +11,14 @@ from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, RolloutState, SkipReason, UpdateState, utcnow
 from portal.rules import windows
-from portal.rules.planner import Hold, View, last_wave
-from portal.rules.remaining import waits, waves_left
+from portal.rules.planner import BlockReason, RolloutSnapshot, last_wave
+from portal.rules.remaining import estimate_waves_left, list_wait_reasons
 from portal.services.rollouts import planner_input
-from portal.services.rollouts.planner_input import Entry
+from portal.services.rollouts.planner_input import PlannedUpdate
 
 
 @dataclass(frozen=True, slots=True)
-class Wave:
+class WaveProgress:
     """Bots updated together; `number` is None for those not in a wave yet."""
 
     number: int | None
@@ -26,7 +26,7 @@ class Wave:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
+class RolloutSummary:
     """The state of a rollout at a glance."""
 
     state: RolloutState
@@ -42,7 +42,7 @@ class Summary:
     """The wave cut last; 0 before the first."""
     waves_estimated: int
     """Waves there will be if all goes well; those there were, once it has ended."""
-    waves: tuple[Wave, ...]
+    waves: tuple[WaveProgress, ...]
     """In order; bots that are in no wave (yet) come last."""
     waits: tuple[str, ...]
     """Why nothing is going on just now, in words."""
@@ -62,7 +62,7 @@ class Summary:
         return sum(self.counts[state] for state in ends)
 
 
-def summary(session: Session, rollout: Rollout, now: datetime | None = None) -> Summary:
+def summarize(session: Session, rollout: Rollout, now: datetime | None = None) -> RolloutSummary:
     """Describe how far a rollout is.
 
     Args:
@@ -71,16 +71,18 @@ def summary(session: Session, rollout: Rollout, now: datetime | None = None) -> 
         now: the moment, for what it waits for; the present by default.
     """
     moment = now or utcnow()
-    entries = planner_input.entries(session, rollout)
-    view = planner_input.view(session, rollout, entries, planner_input.running_per_node(session), moment)
+    entries = planner_input.load_updates(session, rollout)
+    snapshot = planner_input.build_snapshot(
+        session, rollout, entries, planner_input.count_running_per_node(session), moment
+    )
     is_open = rollout.state in Rollout.OPEN
     updates = [entry.update for entry in entries]
     counts = {state: sum(update.state is state for update in updates) for state in UpdateState}
     reasons = [update.skip_reason for update in updates if update.state is UpdateState.SKIPPED]
-    unhealthy = sum(part.turned_unhealthy for part in view.parts)
-    wave = last_wave(view)
-    estimated = wave + (waves_left(view, moment) if is_open else 0)
-    return Summary(
+    unhealthy = sum(target.turned_unhealthy for target in snapshot.targets)
+    wave = last_wave(snapshot)
+    estimated = wave + (estimate_waves_left(snapshot, moment) if is_open else 0)
+    return RolloutSummary(
         state=rollout.state,
         total=len(updates),
         counts=counts,
@@ -89,13 +91,13 @@ def summary(session: Session, rollout: Rollout, now: datetime | None = None) -> 
         wave=wave,
         waves_estimated=estimated,
         waves=_waves(updates),
-        waits=tuple(waits(view, moment)) if is_open else (),
-        next_window=_next_window(view, entries, moment) if is_open else None,
+        waits=tuple(list_wait_reasons(snapshot, moment)) if is_open else (),
+        next_window=_next_window(snapshot, entries, moment) if is_open else None,
         words=" · ".join(_words(counts, wave, estimated, unhealthy)),
     )
 
 
-def words_of(session: Session, rollouts: Sequence[Rollout]) -> dict[str, str]:
+def describe_all(session: Session, rollouts: Sequence[Rollout]) -> dict[str, str]:
     """Say of each rollout, by its id, how far it is; cheap for the many that have ended, whatever their size."""
     ended = [rollout.id for rollout in rollouts if rollout.state not in Rollout.OPEN]
     query = (
@@ -110,7 +112,7 @@ def words_of(session: Session, rollouts: Sequence[Rollout]) -> dict[str, str]:
         waves[rollout_id] = max(waves[rollout_id], wave or 0)
     words = {found: " · ".join(_words(counts[found], waves[found], waves[found], 0)) for found in ended}
     return words | {
-        rollout.id: summary(session, rollout).words for rollout in rollouts if rollout.state in Rollout.OPEN
+        rollout.id: summarize(session, rollout).words for rollout in rollouts if rollout.state in Rollout.OPEN
     }
 
 
@@ -130,17 +132,17 @@ def _words(counts: dict[UpdateState, int], wave: int, estimated: int, unhealthy:
     return words
 
 
-def _waves(updates: list[BotUpdate]) -> tuple[Wave, ...]:
+def _waves(updates: list[BotUpdate]) -> tuple[WaveProgress, ...]:
     numbers = sorted({update.wave for update in updates if update.wave is not None})
-    waves = [Wave(number, tuple(update for update in updates if update.wave == number)) for number in numbers]
+    waves = [WaveProgress(number, tuple(update for update in updates if update.wave == number)) for number in numbers]
     rest = tuple(update for update in updates if update.wave is None)
-    return (*waves, Wave(None, rest)) if rest else tuple(waves)
+    return (*waves, WaveProgress(None, rest)) if rest else tuple(waves)
 
 
-def _next_window(view: View, entries: list[Entry], now: datetime) -> datetime | None:
+def _next_window(snapshot: RolloutSnapshot, entries: list[PlannedUpdate], now: datetime) -> datetime | None:
     openings = [
         windows.next_window(entry.candidate.hour_utc, now).opens
-        for part, entry in zip(view.parts, entries, strict=True)
-        if part.hold is Hold.WINDOW and entry.update.state is UpdateState.PENDING
+        for target, entry in zip(snapshot.targets, entries, strict=True)
+        if target.block_reason is BlockReason.WINDOW and entry.update.state is UpdateState.PENDING
     ]
     return min(openings, default=None)

@@ -14,6 +14,7 @@ from portal.models import (
     Audience,
     Bot,
     BotUpdate,
+    EventTag,
     Release,
     Rollout,
     RolloutState,
@@ -30,10 +31,7 @@ from portal.services.releases import releases
 from portal.services.rollouts import eligibility as audiences
 from portal.services.rollouts import selection, transitions
 from portal.services.rollouts.eligibility import Candidate
-from portal.services.rollouts.forecast import forecast
-from portal.services.rollouts.progress import Summary, summary
-from portal.services.rollouts.selection import NothingToDoError, Wish
-from portal.services.rollouts.transitions import abort, pause, resume
+from portal.services.rollouts.selection import NothingToDoError, RolloutRequest
 
 __all__ = [
     "NewerReleaseError",
@@ -63,7 +61,7 @@ class NewerReleaseError(ConflictError):
         self.release = release
 
 
-def get(session: Session, rollout_id: str) -> Rollout:
+def get_rollout(session: Session, rollout_id: str) -> Rollout:
     """Find a rollout by its id.
 
     Raises:
@@ -75,7 +73,7 @@ def get(session: Session, rollout_id: str) -> Rollout:
     return rollout
 
 
-def list_recent(session: Session, limit: int = 50) -> Sequence[Rollout]:
+def list_recent_rollouts(session: Session, limit: int = 50) -> Sequence[Rollout]:
     """List rollouts with their releases, those under way first, then the latest."""
     query = (
         sa.select(Rollout)
@@ -85,8 +83,13 @@ def list_recent(session: Session, limit: int = 50) -> Sequence[Rollout]:
     return session.scalars(query.limit(limit)).all()
 
 
-def start(
-    session: Session, allowlist: Allowlist, wish: Wish, *, trigger: Trigger = Trigger.OPERATOR, actor: User | None
+def start_rollout(
+    session: Session,
+    allowlist: Allowlist,
+    rollout_request: RolloutRequest,
+    *,
+    trigger: Trigger = Trigger.OPERATOR,
+    actor: User | None,
 ) -> Rollout:
     """Begin to bring bots to a release. Their rows are made now; bots that come later belong to a later rollout.
 
@@ -104,23 +107,28 @@ def start(
         ConflictError: the release is quarantined or older than what its image points at, or the fleet is paused.
         NothingToDoError: no bot would be changed.
     """
-    checked = selection.require_startable(session, allowlist, wish)
-    chosen = selection.choose(session, wish)
+    checked = selection.check_request(session, allowlist, rollout_request)
+    chosen = selection.select_bots(session, rollout_request)
     rollout = Rollout(
-        release=wish.release,
-        strategy=wish.strategy,
+        release=rollout_request.release,
+        strategy=rollout_request.strategy,
         parameters=checked,
         trigger=trigger,
-        audience=wish.audience,
-        ignore_windows=wish.ignore_windows,
+        audience=rollout_request.audience,
+        ignore_windows=rollout_request.ignore_windows,
         started_by=actor.id if actor else None,
     )
     session.add(rollout)
     session.flush()
     _take_out_of_others(session, [candidate.bot.id for candidate in chosen])
     add_bots(session, rollout, chosen)
-    transitions.record(
-        session, "rollout.started", rollout, actor, bots=len(chosen), ignore_windows=wish.ignore_windows
+    transitions.record_event(
+        session,
+        EventTag.ROLLOUT_STARTED,
+        rollout,
+        actor,
+        bots=len(chosen),
+        ignore_windows=rollout_request.ignore_windows,
     )
     return rollout
 
@@ -131,7 +139,7 @@ def add_bots(session: Session, rollout: Rollout, chosen: Iterable[Candidate]) ->
     session.flush()
 
 
-def roll_back(
+def roll_back_fleet(
     session: Session, allowlist: Allowlist, *, release: Release, reason: str, actor: User | None
 ) -> Rollout:
     """Bring the whole fleet back to an earlier release.
@@ -144,15 +152,15 @@ def roll_back(
         ConflictError: see `start`.
     """
     with session.begin_nested():  # a refusal must leave no quarantine behind
-        for newer in releases.newer_than(session, release):
+        for newer in releases.list_newer(session, release):
             releases.quarantine(session, newer, reason, actor)
-        wish = Wish(
+        rollout_request = RolloutRequest(
             release=release,
             strategy=StrategyName.ROLLING_WAVE,
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        return start(session, allowlist, wish, actor=actor)
+        return start_rollout(session, allowlist, rollout_request, actor=actor)
 
 
 def update_now(
@@ -181,19 +189,19 @@ def update_now(
     if under_way is not None:
         return under_way
     selection.require_fleet_not_paused(session)
-    release = releases.target(session, bot.image)
+    release = releases.find_target(session, bot.image)
     if release is None:
         raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")
     if digest not in release.digests:
         raise NewerReleaseError(release)
-    wish = Wish(
+    rollout_request = RolloutRequest(
         release=release,
         strategy=StrategyName.SINGLE_BOT,
         audience=Audience.NAMED,
         bots=[bot],
         ignore_windows=True,
     )
-    return start(session, allowlist, wish, trigger=trigger, actor=actor)
+    return start_rollout(session, allowlist, rollout_request, trigger=trigger, actor=actor)
 
 
 def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor: User | None) -> Rollout:
@@ -208,12 +216,12 @@ def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor
     )
     again = [
         candidate.bot
-        for candidate in audiences.candidates(session, Bot.id.in_(failed))
-        if audiences.left_out(candidate, rollout.release, Audience.NAMED) is None
+        for candidate in audiences.load_candidates(session, Bot.id.in_(failed))
+        if audiences.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
     ]
     if not again:
         raise NothingToDoError("No bot of this rollout is left to try again.")
-    wish = Wish(
+    rollout_request = RolloutRequest(
         release=rollout.release,
         strategy=rollout.strategy,
         parameters=rollout.parameters,
@@ -221,7 +229,7 @@ def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor
         bots=again,
         ignore_windows=True,
     )
-    return start(session, allowlist, wish, actor=actor)
+    return start_rollout(session, allowlist, rollout_request, actor=actor)
 
 
 def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:

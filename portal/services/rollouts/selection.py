@@ -23,7 +23,7 @@ class NothingToDoError(ConflictError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class RolloutRequest:
     """What somebody wants to roll out, and to whom; nothing of it is checked yet.
 
     Attributes:
@@ -45,22 +45,22 @@ class Wish:
     ignore_windows: bool
 
 
-def require_startable(session: Session, allowlist: Allowlist, wish: Wish) -> dict[str, int]:
+def check_request(session: Session, allowlist: Allowlist, rollout_request: RolloutRequest) -> dict[str, int]:
     """Check what does not depend on bots, and give back the complete parameters.
 
     Raises:
         InvalidError: the image may not run here, or a parameter makes no sense.
         ConflictError: the release is quarantined, or the fleet is paused.
     """
-    release = wish.release
-    releases.require_allowed(allowlist, release.image)
+    release = rollout_request.release
+    releases.require_allowed_image(allowlist, release.image)
     if release.quarantined_at is not None:
         raise ConflictError(
             f"Release {release.version} is quarantined ({release.quarantine_reason}). Lift the quarantine first."
         )
     require_fleet_not_paused(session)
     try:
-        return parse_parameters(wish.strategy, wish.parameters)
+        return parse_parameters(rollout_request.strategy, rollout_request.parameters)
     except ParameterError as error:
         raise InvalidError(str(error), error.field) from None
 
@@ -71,11 +71,11 @@ def require_fleet_not_paused(session: Session) -> None:
     Raises:
         ConflictError: when it is.
     """
-    if fleet_settings.get(session).mode is FleetMode.PAUSED:
+    if fleet_settings.get_settings(session).mode is FleetMode.PAUSED:
         raise ConflictError("The fleet is paused: no update starts until an operator ends the pause.")
 
 
-def choose(session: Session, wish: Wish) -> list[Candidate]:
+def select_bots(session: Session, rollout_request: RolloutRequest) -> list[Candidate]:
     """Choose the bots a rollout takes.
 
     A stopped bot is among them, for it is due as soon as it runs; but there is always one that can be updated now.
@@ -85,18 +85,18 @@ def choose(session: Session, wish: Wish) -> list[Candidate]:
         ConflictError: what the tags point at is newer than the release.
         NothingToDoError: no bot would be changed.
     """
-    if wish.audience is Audience.NAMED:
-        return _named(session, wish.release, wish.bots)
-    return _all_behind(session, wish.release, wish.audience, wish.image)
+    if rollout_request.audience is Audience.NAMED:
+        return _named(session, rollout_request.release, rollout_request.bots)
+    return _all_behind(session, rollout_request.release, rollout_request.audience, rollout_request.image)
 
 
 def _named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
-    chosen = audiences.named(session, [bot.id for bot in bots])
+    chosen = audiences.load_named(session, [bot.id for bot in bots])
     if not chosen:
         raise NothingToDoError("Name at least one bot.")
     for candidate in chosen:
         _require_updatable(candidate, release)
-    left = [candidate for candidate in chosen if not releases.runs(candidate.bot, release)]
+    left = [candidate for candidate in chosen if not releases.is_running(candidate.bot, release)]
     if not left:
         names = ", ".join(candidate.bot.name for candidate in chosen)
         raise NothingToDoError(f"Nothing to do: {names} runs {release.version} already.")
@@ -109,7 +109,7 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
         raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
     if bot.needs_attention:
         raise InvalidError(f"{bot.name} needs a person first: {bot.needs_attention}", "bots")
-    reason = audiences.left_out(candidate, release, Audience.NAMED)
+    reason = audiences.exclusion_reason(candidate, release, Audience.NAMED)
     if bot.state is BotState.MISSING:
         raise InvalidError(
             f"The container of {bot.name} is gone from node {bot.node.name}, so there is nothing to update.", "bots"
@@ -121,9 +121,9 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
 
 
 def _all_behind(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
-    found = audiences.of_release(session, release, audience, image)
+    found = audiences.load_for_release(session, release, audience, image)
     _require_not_undone(session, release, {candidate.bot.image for candidate in found})
-    reasons = {candidate.bot.id: audiences.left_out(candidate, release, audience) for candidate in found}
+    reasons = {candidate.bot.id: audiences.exclusion_reason(candidate, release, audience) for candidate in found}
     if None not in reasons.values():
         raise NothingToDoError(_nothing_to_do(release, audience, reasons.values()))
     wanted = {None, SkipReason.STOPPED}  # a stopped bot is due again once it runs
@@ -131,7 +131,7 @@ def _all_behind(session: Session, release: Release, audience: Audience, image: s
 
 
 def _require_not_undone(session: Session, release: Release, images: Collection[str]) -> None:
-    targets = releases.targets(session)
+    targets = releases.map_targets(session)
     for image in sorted(images):
         target = targets.get(image, release)
         if target.first_seen_at > release.first_seen_at:

@@ -9,23 +9,23 @@ from portal.models import BotUpdate
 
 
 @dataclass(frozen=True)
-class StepTime:
+class StepDuration:
     """One step; `took` is None while it runs."""
 
     name: str
     took: timedelta | None
 
 
-def steps(update: BotUpdate) -> list[StepTime]:
+def list_step_durations(update: BotUpdate) -> list[StepDuration]:
     """The steps of an update so far, in the order they began."""
     moments = {
         name: [datetime.fromisoformat(moment) for moment in times if moment] for name, times in update.timings.items()
     }
     began = sorted((times[0], name) for name, times in moments.items() if times)
-    return [StepTime(name, moments[name][1] - start if len(moments[name]) > 1 else None) for start, name in began]
+    return [StepDuration(name, moments[name][1] - start if len(moments[name]) > 1 else None) for start, name in began]
 
 
-def downtime(update: BotUpdate) -> timedelta | None:
+def measure_downtime(update: BotUpdate) -> timedelta | None:
     """How long the bot did not answer; None when it was not stopped, or does not answer yet."""
     if update.stopped_at is None or update.answering_at is None:
         return None

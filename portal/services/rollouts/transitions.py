@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import (
     BotUpdate,
+    EventTag,
     FleetMode,
     Release,
     Rollout,
@@ -25,25 +26,25 @@ from portal.services.releases import releases
 from portal.services.rollouts import notifications
 
 
-def begin(session: Session, rollout: Rollout) -> None:
+def begin_rollout(session: Session, rollout: Rollout) -> None:
     """Let a scheduled rollout run; nothing happens to any other."""
     if rollout.state is RolloutState.SCHEDULED:
         move(session, rollout, RolloutState.SCHEDULED, RolloutState.RUNNING, started_at=utcnow())
 
 
-def pause(session: Session, rollout: Rollout, reason: str, actor: User | None) -> None:
+def pause_rollout(session: Session, rollout: Rollout, reason: str, actor: User | None) -> None:
     """Start no further bot; those in flight finish.
 
     Raises:
         ConflictError: when it has ended or is paused already.
     """
-    begin(session, rollout)
+    begin_rollout(session, rollout)
     if not move(session, rollout, RolloutState.RUNNING, RolloutState.PAUSED, reason=reason or None):
         raise ConflictError(f"This rollout is {rollout.state} and cannot be paused.")
-    record(session, "rollout.paused", rollout, actor, reason=reason)
+    record_event(session, EventTag.ROLLOUT_PAUSED, rollout, actor, reason=reason)
 
 
-def resume(session: Session, rollout: Rollout, actor: User | None) -> None:
+def resume_rollout(session: Session, rollout: Rollout, actor: User | None) -> None:
     """Go on with a paused rollout.
 
     Raises:
@@ -52,10 +53,12 @@ def resume(session: Session, rollout: Rollout, actor: User | None) -> None:
     values = {"reason": None, "resumed_at": utcnow()}
     if not move(session, rollout, RolloutState.PAUSED, RolloutState.RUNNING, **values):
         raise ConflictError(f"This rollout is {rollout.state}; only a paused one can go on.")
-    record(session, "rollout.resumed", rollout, actor)
+    record_event(session, EventTag.ROLLOUT_RESUMED, rollout, actor)
 
 
-def abort(session: Session, rollout: Rollout, reason: str, actor: User | None, *, quarantine: bool = False) -> None:
+def abort_rollout(
+    session: Session, rollout: Rollout, reason: str, actor: User | None, *, quarantine: bool = False
+) -> None:
     """End a rollout for good: what has not begun is skipped, bots in flight finish.
 
     Args:
@@ -72,10 +75,10 @@ def abort(session: Session, rollout: Rollout, reason: str, actor: User | None, *
         releases.quarantine(session, rollout.release, reason, actor)
     skipped = SkipReason.QUARANTINED if rollout.release.quarantined_at else SkipReason.ABORTED
     _end(session, rollout, RolloutState.ABORTED, skipped, reason)
-    record(session, "rollout.aborted", rollout, actor, reason=reason)
+    record_event(session, EventTag.ROLLOUT_ABORTED, rollout, actor, reason=reason)
 
 
-def supersede(session: Session, rollout: Rollout, newer: Release) -> None:
+def supersede_rollout(session: Session, rollout: Rollout, newer: Release) -> None:
     """End a rollout because its image has moved on to a newer release.
 
     Raises:
@@ -83,19 +86,19 @@ def supersede(session: Session, rollout: Rollout, newer: Release) -> None:
     """
     reason = f"{newer.version} came out"
     _end(session, rollout, RolloutState.SUPERSEDED, SkipReason.SUPERSEDED, reason)
-    record(session, "rollout.superseded", rollout, None, by=newer.digest, reason=reason)
+    record_event(session, EventTag.ROLLOUT_SUPERSEDED, rollout, None, by=newer.digest, reason=reason)
 
 
-def complete(session: Session, rollout: Rollout) -> bool:
+def complete_rollout(session: Session, rollout: Rollout) -> bool:
     """End a rollout none of whose bots is left to update; False when it is not running."""
     if not move(session, rollout, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=utcnow(), reason=None):
         return False
-    notifications.tell_outcome(session, rollout)
-    record(session, "rollout.completed", rollout, None)
+    notifications.notify_outcome(session, rollout)
+    record_event(session, EventTag.ROLLOUT_COMPLETED, rollout, None)
     return True
 
 
-def may_start(session: Session, update: BotUpdate) -> bool:
+def may_start_update(session: Session, update: BotUpdate) -> bool:
     """Whether the rollout lets this bot begin; the hour its organization chose is for the caller to look at.
 
     The message that named it may be old: the rollout or the fleet may have been paused since, or the wave undone.
@@ -106,7 +109,7 @@ def may_start(session: Session, update: BotUpdate) -> bool:
         and update.wave is not None
         and (update.not_before is None or update.not_before <= utcnow())
         and rollout.state is RolloutState.RUNNING
-        and fleet_settings.get(session).mode is not FleetMode.PAUSED
+        and fleet_settings.get_settings(session).mode is not FleetMode.PAUSED
     )
 
 
@@ -119,10 +122,10 @@ def _end(session: Session, rollout: Rollout, new: RolloutState, skipped: SkipRea
         .where(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING)
         .values(state=UpdateState.SKIPPED, **BotUpdate.left_out(skipped, utcnow()))
     )
-    notifications.tell_outcome(session, rollout)
+    notifications.notify_outcome(session, rollout)
 
 
-def record(session: Session, tag: str, rollout: Rollout, actor: User | None, **data: Any) -> None:
+def record_event(session: Session, tag: EventTag, rollout: Rollout, actor: User | None, **data: Any) -> None:
     """Write an event about a rollout, with its release."""
     release = {"digest": rollout.release.digest, "version": rollout.release.version, "image": rollout.release.image}
-    events.record(session, tag, actor_id=actor.id if actor else None, rollout_id=rollout.id, data={**release, **data})
+    events.record(session, tag, actor=actor, rollout_id=rollout.id, data={**release, **data})

@@ -30,11 +30,7 @@ _ATTEMPTS_CUT_SHORT = 3
 """After so many attempts that no worker survived, the update is not put back into the queue by itself."""
 
 
-_LEAVES_SOMETHING = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED)
-"""States of an update that is over, but may have left archives, a tag or a container on the engine."""
-
-
-class Claim(StrEnum):
+class ClaimResult(StrEnum):
     """What there is to do for the one who holds the bot."""
 
     NOTHING = "nothing"
@@ -43,7 +39,7 @@ class Claim(StrEnum):
     CLEAN = "clean"
 
 
-def claim(session: Session, update_id: str) -> Claim:
+def claim_update(session: Session, update_id: str) -> ClaimResult:
     """Look at an update whose bot we hold, and make it ours.
 
     A pending update that is due starts, unless its bot takes no part any more: then it is skipped. Outside the hour
@@ -53,32 +49,32 @@ def claim(session: Session, update_id: str) -> Claim:
     """
     update = session.get(BotUpdate, update_id)
     if update is None:
-        return Claim.NOTHING
+        return ClaimResult.NOTHING
     if update.state is UpdateState.RUNNING:
-        return Claim.RECOVER
-    if update.state in _LEAVES_SOMETHING:
+        return ClaimResult.RECOVER
+    if update.state in BotUpdate.LEAVES_TRACES:
         # While a person looks at the bot nothing is touched: what a later update needs may be the same.
-        return Claim.NOTHING if update.cleaned_at or update.bot.needs_attention else Claim.CLEAN
-    (candidate,) = eligibility.candidates(session, Bot.id == update.bot_id)
+        return ClaimResult.NOTHING if update.cleaned_at or update.bot.needs_attention else ClaimResult.CLEAN
+    (candidate,) = eligibility.load_candidates(session, Bot.id == update.bot_id)
     if not _is_its_turn(session, update, candidate):
-        return Claim.NOTHING
+        return ClaimResult.NOTHING
     if reason := _nothing_to_do(update, candidate):
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.left_out(reason, utcnow()))
-        return Claim.NOTHING
-    return Claim.START if _begin(session, update) else Claim.NOTHING
+        return ClaimResult.NOTHING
+    return ClaimResult.START if _begin(session, update) else ClaimResult.NOTHING
 
 
 def _is_its_turn(session: Session, update: BotUpdate, candidate: Candidate) -> bool:
     # The message may come late or twice, and the hour may have ended since it was sent.
     in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, utcnow())
-    return in_window and transitions.may_start(session, update)
+    return in_window and transitions.may_start_update(session, update)
 
 
 def _nothing_to_do(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
     rollout = update.rollout
     if rollout.release.quarantined_at is not None:
         return SkipReason.QUARANTINED
-    return eligibility.left_out(candidate, rollout.release, rollout.audience)
+    return eligibility.exclusion_reason(candidate, rollout.release, rollout.audience)
 
 
 def _begin(session: Session, update: BotUpdate) -> bool:
@@ -108,18 +104,18 @@ def _begin(session: Session, update: BotUpdate) -> bool:
     )
 
 
-def unfinished_before(session: Session, update: BotUpdate) -> list[str]:
+def list_unfinished(session: Session, update: BotUpdate) -> list[str]:
     """Ids of other updates of the same bot that a worker left in the middle, or did not clean up after."""
     return list(
         session.scalars(
             sa.select(BotUpdate.id)
-            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, unfinished())
+            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, BotUpdate.is_unfinished())
             .order_by(BotUpdate.created_at)
         )
     )
 
 
-def abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
+def list_abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
     """Id and node of every update that a worker should look at again because nobody holds its bot.
 
     They are running although the lease ran out, or ended without having been cleaned up. Only that is read: what they
@@ -132,25 +128,16 @@ def abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
     query = (
         sa.select(BotUpdate.id, Bot.node_id)
         .join(BotUpdate.bot)
-        .where(unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
+        .where(BotUpdate.is_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
         .order_by(BotUpdate.created_at)
     )
     return [(update_id, node_id) for update_id, node_id in session.execute(query)]
 
 
-def unfinished() -> sa.ColumnElement[bool]:
-    """What holds of updates that are not over for the engine: they run, or ended and were not cleaned up after.
-
-    Until then the bot's container may have the wrong restart policy, and the one before it its volumes.
-    """
-    ended = BotUpdate.state.in_(_LEAVES_SOMETHING)
-    return sa.or_(BotUpdate.state == UpdateState.RUNNING, sa.and_(ended, BotUpdate.cleaned_at.is_(None)))
-
-
-def enter(session: Session, update: BotUpdate, step: Step) -> None:
+def enter_step(session: Session, update: BotUpdate, step: Step) -> None:
     """Write down that the step begins, before its first effect; the step before it has ended."""
     moment = utcnow().isoformat()
-    close_timing(update, moment)
+    end_step_timing(update, moment)
     update.timings = update.timings | {step: [moment]}
     update.step = step
     if step is Step.STOP:
@@ -158,13 +145,13 @@ def enter(session: Session, update: BotUpdate, step: Step) -> None:
     session.flush()
 
 
-def note(session: Session, update: BotUpdate, **facts: Any) -> None:
+def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
     """Add small facts to the journal which a takeover will need."""
     update.journal = update.journal | facts
     session.flush()
 
 
-def give_back(session: Session, update: BotUpdate) -> bool:
+def requeue(session: Session, update: BotUpdate) -> bool:
     """Make an update that was cut off before anything was stopped due again.
 
     Returns:
@@ -188,10 +175,10 @@ def give_back(session: Session, update: BotUpdate) -> bool:
     )
 
 
-def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
+def skip_update(session: Session, update: BotUpdate, reason: SkipReason) -> None:
     """End an update that turned out to have nothing to do; nothing was changed."""
     moment = utcnow()
-    close_timing(update, moment.isoformat())
+    end_step_timing(update, moment.isoformat())
     move(
         session,
         update,
@@ -202,12 +189,12 @@ def skip(session: Session, update: BotUpdate, reason: SkipReason) -> None:
     )
 
 
-def cleaned(session: Session, update: BotUpdate) -> None:
+def mark_cleaned(session: Session, update: BotUpdate) -> None:
     """Nothing of this update is left behind on the engine."""
     update.cleaned_at = utcnow()
     session.flush()
 
 
-def close_timing(update: BotUpdate, moment: str) -> None:
+def end_step_timing(update: BotUpdate, moment: str) -> None:
     """The step the update was in has ended at that moment (ISO 8601)."""
     update.timings = {step: [*times, moment][:2] for step, times in update.timings.items()}

@@ -29,17 +29,17 @@ def confirm() -> str:
 @reauthentication.attempts
 def delete() -> Answer:
     """Delete the account of somebody who typed its address and knows its password."""
-    user, form = authorization.user(), DeletionForm()
+    user, form = authorization.require_user(), DeletionForm()
     if not form.validate():
         return _page(form), 422
-    if not reauthentication.is_right(form.present.data):
-        form.present.errors = [reauthentication.WRONG]
+    if not reauthentication.is_password_correct(form.present.data):
+        form.present.errors = [reauthentication.WRONG_PASSWORD]
         return _page(form), 422
-    if email_addresses.normalized(form.email.data) != user.email_normalized:
+    if email_addresses.normalize(form.email.data) != user.email_normalized:
         form.email.errors = [f"Type the address of this account exactly: {user.email}"]
         return _page(form), 422
 
-    deletion.delete(session(), reauthentication.credentials(), utcnow())
+    deletion.delete_account(session(), reauthentication.current_credentials(), utcnow())
     answer = htmx.go_to(url_for("auth.login"))
     session_cookie.sign_out(answer)
     flash("Your account is deleted.", "info")
@@ -47,7 +47,7 @@ def delete() -> Answer:
 
 
 def _page(form: DeletionForm) -> str:
-    user = authorization.user()
-    owned = deletion.owned(session(), user.id)
-    left = memberships.orgs_of(session(), user.id)
+    user = authorization.require_user()
+    owned = deletion.list_owned_orgs(session(), user.id)
+    left = memberships.list_orgs(session(), user.id)
     return render_template("account/deletion.html", form=form, user=user, owned=owned, left=left)

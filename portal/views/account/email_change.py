@@ -24,15 +24,15 @@ Answer = Response | str | tuple[str, int]
 @reauthentication.attempts
 def ask() -> Answer:
     """Have a link mailed to the new address."""
-    user, form = authorization.user(), AddressForm(prefix="address")
+    user, form = authorization.require_user(), AddressForm(prefix="address")
     if not form.validate():
         return account_page.page(address=form)
-    if not reauthentication.is_right(form.present.data):
-        form.present.errors = [reauthentication.WRONG]
+    if not reauthentication.is_password_correct(form.present.data):
+        form.present.errors = [reauthentication.WRONG_PASSWORD]
         return account_page.page(address=form)
-    reauthentication.require_unchanged()
+    reauthentication.require_unchanged_password()
     try:
-        profile.ask_for_address(session(), user.id, form.email.data, utcnow())
+        profile.request_email_change(session(), user.id, form.email.data, utcnow())
     except ConflictError as error:
         form.email.errors = [str(error)]
         return account_page.page(address=form)
@@ -43,27 +43,29 @@ def ask() -> Answer:
 @pages.get("/email/<token>")
 def follow(token: str) -> Response:
     """Take the token out of the address; nothing is consumed. Who is signed out signs in first."""
-    pending_tokens.keep("change_email", token)
+    pending_tokens.store_token("change_email", token)
     return htmx.see_other(url_for("account_address.confirm"))
 
 
 @pages.get("/email")
 def confirm() -> Answer:
     """Ask whether the address is to be changed, where the link works for whoever is signed in."""
-    user = authorization.user()
+    user = authorization.require_user()
     request = one_time_tokens.find(
-        session(), TokenPurpose.CHANGE_EMAIL, pending_tokens.token("change_email"), utcnow()
+        session(), TokenPurpose.CHANGE_EMAIL, pending_tokens.get_token("change_email"), utcnow()
     )
     if request is None or request.user_id != user.id:
-        return mailed_links.dead(url_for("account.index"))
+        return mailed_links.render_dead_link(url_for("account.index"))
     return render_template("account/email_change.html", new=request.email, old=user.email)
 
 
 @pages.post("/email")
 def change() -> Answer:
     """Use the link up and change the address."""
-    new = profile.change_address(session(), authorization.user().id, pending_tokens.token("change_email"), utcnow())
-    pending_tokens.forget("change_email")
+    new = profile.change_email(
+        session(), authorization.require_user().id, pending_tokens.get_token("change_email"), utcnow()
+    )
+    pending_tokens.discard_token("change_email")
     flash(f"Your address is {new} from now on. Sign in with it.", "info")
     answer = htmx.go_to(url_for("account.index"))
     session_cookie.renew(answer)

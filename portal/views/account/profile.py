@@ -11,13 +11,13 @@ from portal.forms.account import AddressForm, NameForm, PasswordForm
 from portal.forms.base import Form
 from portal.models import UserSession, utcnow
 from portal.password_hashing import hash_password
-from portal.rules.user_agents import describe
+from portal.rules.user_agents import describe_browser
 from portal.services.account_changes import profile
 from portal.services.accounts import accounts
 from portal.services.accounts import sessions as signed_in
 from portal.services.errors import InvalidError
 from portal.views.support import authorization, reauthentication
-from portal.views.support.configuration import settings
+from portal.views.support.configuration import current_settings
 from portal.web import htmx, session_cookie
 from portal.web.unit_of_work import session
 
@@ -48,7 +48,7 @@ def rename() -> Answer:
     if not form.validate():
         return page(name=form)
     try:
-        profile.rename(session(), authorization.user().id, form.name.data)
+        profile.rename_user(session(), authorization.require_user().id, form.name.data)
     except InvalidError as error:
         form.name.errors = [str(error)]
         return page(name=form)
@@ -60,15 +60,15 @@ def rename() -> Answer:
 @reauthentication.attempts
 def change_password() -> Answer:
     """Change the password; every other browser is signed out."""
-    user, form = authorization.user(), PasswordForm(prefix="password")
-    if not form.accepts(settings().product_name, user.email, user.name):
+    user, form = authorization.require_user(), PasswordForm(prefix="password")
+    if not form.accepts(current_settings().product_name, user.email, user.name):
         return page(password=form)
-    if not reauthentication.is_right(form.present.data):
-        form.present.errors = [reauthentication.WRONG]
+    if not reauthentication.is_password_correct(form.present.data):
+        form.present.errors = [reauthentication.WRONG_PASSWORD]
         return page(password=form)
 
     stored = hash_password(form.password.data)
-    reauthentication.require_unchanged()
+    reauthentication.require_unchanged_password()
     accounts.set_password(session(), user.id, stored, utcnow(), keep_session=_this())
     flash("Your password is changed. Every other browser was signed out.", "info")
     answer = htmx.go_to(url_for("account.index"))
@@ -82,7 +82,7 @@ def end_session() -> Answer:
     chosen = request.form.get("session", "")
     if chosen == _this():
         return _leave()
-    if signed_in.end(session(), authorization.user().id, chosen, utcnow()):
+    if signed_in.end(session(), authorization.require_user().id, chosen, utcnow()):
         flash("That browser is signed out.", "info")
     else:
         flash("That browser was signed out already.", "info")
@@ -92,8 +92,8 @@ def end_session() -> Answer:
 @pages.post("/sessions/end-all")
 def end_all_sessions() -> Answer:
     """Sign every browser out, this one too."""
-    user = authorization.user()
-    signed_in.end_all(session(), user.id, utcnow(), actor_id=user.id)
+    user = authorization.require_user()
+    signed_in.end_all(session(), user.id, utcnow(), actor=user.id)
     return _leave()
 
 
@@ -103,15 +103,15 @@ def page(**refused: Form) -> Response:
     Args:
         refused: the form with its errors, by name: `name`, `address` or `password`.
     """
-    user = authorization.user()
+    user = authorization.require_user()
     forms: dict[str, Form] = {
         "name": NameForm(prefix="name", formdata=None, name=user.name),
         "address": AddressForm(prefix="address", formdata=None),
         "password": PasswordForm(prefix="password", formdata=None),
     }
     browsers = [
-        Browser(row, describe(row.user_agent), row.id_hash == _this())
-        for row in signed_in.living(session(), user.id, utcnow())
+        Browser(row, describe_browser(row.user_agent), row.id_hash == _this())
+        for row in signed_in.list_active(session(), user.id, utcnow())
     ]
     html = render_template("account/profile.html", user=user, forms={**forms, **refused}, browsers=browsers)
     return make_response(html, 422 if refused else 200)

@@ -14,10 +14,10 @@ pages = Blueprint("admin_events", __name__, url_prefix="/admin/events")
 @pages.get("")
 def index() -> Response:
     """Whatever happened on the platform, the newest first."""
-    authorization.operator()
-    return event_log.show(
+    authorization.require_operator()
+    return event_log.render_event_log(
         "admin/events.html",
-        lambda wanted, before: log.everywhere(session(), wanted, before),
+        lambda wanted, before: log.list_all(session(), wanted, before),
         subjects=log.SUBJECTS,
         everywhere=True,
     )

@@ -19,7 +19,7 @@ pages = Blueprint("admin_mail", __name__, url_prefix="/admin/mail")
 @pages.get("/")
 def index() -> Response:
     """Every mail, the newest first; a state that makes no sense shows all of them."""
-    authorization.operator()
+    authorization.require_operator()
     state = None
     with suppress(ValueError):
         state = MailState(request.args.get("state", ""))
@@ -27,7 +27,7 @@ def index() -> Response:
         "admin/mail.html",
         live={"counts": "admin/_mail_counts.html"},
         parts={"mails": "admin/_mails.html"},
-        outbox=outbox.outbox(session(), state, request.args.get("page", 1, type=int)),
+        outbox=outbox.list_mails(session(), state, request.args.get("page", 1, type=int)),
         state=state,
     )
 
@@ -35,7 +35,7 @@ def index() -> Response:
 @pages.post("/<mail_id>/resend")
 def resend(mail_id: str) -> Response:
     """Send a mail again, or at once where it waits."""
-    operator = authorization.operator()
+    operator = authorization.require_operator()
     again = outbox.resend(session(), mail_id, operator, utcnow())
     flash(f"The mail to {again.to} is on its way again.", "info")
     return htmx.see_other(url_for("admin_mail.index"))

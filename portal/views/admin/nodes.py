@@ -16,16 +16,18 @@ pages = Blueprint("admin_nodes", __name__, url_prefix="/admin/nodes")
 @pages.get("")
 def index() -> Response:
     """Every node, whether it answers, and what was wrong last."""
-    authorization.operator()
-    return htmx.page("admin/nodes.html", live={"nodes": "admin/_nodes.html"}, lines=nodes.with_bots(session()))
+    authorization.require_operator()
+    return htmx.page(
+        "admin/nodes.html", live={"nodes": "admin/_nodes.html"}, lines=nodes.list_with_bot_counts(session())
+    )
 
 
 @pages.post("/<node_id>/drain")
 def drain(node_id: str) -> Response:
     """Keep it out of updates and new bots."""
-    operator = authorization.operator()
-    node = nodes.get(session(), node_id)
-    nodes.set_draining(session(), node, draining=True, actor_id=operator.id)
+    operator = authorization.require_operator()
+    node = nodes.get_node(session(), node_id)
+    nodes.set_draining(session(), node, draining=True, actor=operator.id)
     flash(f"{node.name} takes no updates and no new bots. Bots on it keep running.", "info")
     return htmx.see_other(url_for("admin_nodes.index"))
 
@@ -33,8 +35,8 @@ def drain(node_id: str) -> Response:
 @pages.post("/<node_id>/activate")
 def activate(node_id: str) -> Response:
     """Let it take part again."""
-    operator = authorization.operator()
-    node = nodes.get(session(), node_id)
-    nodes.set_draining(session(), node, draining=False, actor_id=operator.id)
+    operator = authorization.require_operator()
+    node = nodes.get_node(session(), node_id)
+    nodes.set_draining(session(), node, draining=False, actor=operator.id)
     flash(f"{node.name} takes part again.", "info")
     return htmx.see_other(url_for("admin_nodes.index"))

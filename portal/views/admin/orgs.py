@@ -9,12 +9,12 @@ from werkzeug.wrappers import Response
 
 from portal.forms.orgs import LiftForm, UpdatesForm
 from portal.models import OrgState, TenantMode, utcnow
-from portal.queue import updates_of
+from portal.queue import JobName, updates_queue_name
 from portal.services.errors import StaleError
 from portal.services.orgs import org_deletion, org_list, update_preferences
 from portal.views.support import authorization
 from portal.web import htmx
-from portal.web.unit_of_work import later, session
+from portal.web.unit_of_work import enqueue_after_commit, session
 
 pages = Blueprint("admin_orgs", __name__, url_prefix="/admin/orgs")
 
@@ -24,14 +24,14 @@ Answer = Response | tuple[Response, int]
 @pages.get("")
 def index() -> Response:
     """Search and narrow; an address that makes no sense shows everything."""
-    authorization.operator()
+    authorization.require_operator()
     text, state = request.args.get("q", ""), None
     with suppress(ValueError):
         state = OrgState(request.args.get("state", ""))
     return htmx.page(
         "admin/orgs.html",
         parts={"orgs": "admin/_orgs.html"},
-        listing=org_list.search(session(), text, state, request.args.get("page", 1, type=int)),
+        listing=org_list.search_orgs(session(), text, state, request.args.get("page", 1, type=int)),
         text=text,
         state=state,
         states=list(OrgState),
@@ -41,23 +41,23 @@ def index() -> Response:
 @pages.get("/<org_id>")
 def show(org_id: str) -> Answer:
     """One organization."""
-    authorization.operator()
+    authorization.require_operator()
     return _page(org_id)
 
 
 @pages.post("/<org_id>/override")
 def override(org_id: str) -> Answer:
     """Decide about updates in its place; its people see "managed by your provider"."""
-    operator = authorization.operator()
-    org = org_list.get(session(), org_id).org
+    operator = authorization.require_operator()
+    org = org_list.get_org(session(), org_id).org
     form = UpdatesForm()
     if not form.validate():
         return _page(org_id, form), 422
     try:
-        update_preferences.require_fresh(session(), org, form.version.data)
+        update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
         return _page(org_id, refusal=str(error)), 409
-    update_preferences.override(session(), org, TenantMode(form.mode.data), form.hour.data, operator)
+    update_preferences.set_override(session(), org, TenantMode(form.mode.data), form.hour.data, operator)
     flash(f"You decide about the updates of {org.name} now.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
@@ -65,13 +65,13 @@ def override(org_id: str) -> Answer:
 @pages.post("/<org_id>/lift")
 def lift(org_id: str) -> Answer:
     """Let it decide again."""
-    operator = authorization.operator()
-    org = org_list.get(session(), org_id).org
+    operator = authorization.require_operator()
+    org = org_list.get_org(session(), org_id).org
     form = LiftForm()
     if not form.validate():
         return _page(org_id, refusal=" ".join(form.version.errors)), 422
     try:
-        update_preferences.require_fresh(session(), org, form.version.data)
+        update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
         return _page(org_id, refusal=str(error)), 409
     update_preferences.lift_override(session(), org, operator)
@@ -82,16 +82,16 @@ def lift(org_id: str) -> Answer:
 @pages.post("/<org_id>/restore")
 def restore(org_id: str) -> Answer:
     """Take its deletion back."""
-    operator = authorization.operator()
-    org = org_list.get(session(), org_id).org
-    for bot in org_deletion.restore_as_provider(session(), org, actor=operator, now=utcnow()):
-        later("daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
+    operator = authorization.require_operator()
+    org = org_list.get_org(session(), org_id).org
+    for bot in org_deletion.restore_as_operator(session(), org, actor=operator, now=utcnow()):
+        enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))
     flash(f"{org.name} is restored; its bots start again.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
 def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Response:
-    line = org_list.get(session(), org_id)
+    line = org_list.get_org(session(), org_id)
     stored = line.preferences
     # What was posted is shown again only with its own errors.
     shown = form or UpdatesForm(formdata=None, mode=str(stored.mode), hour=stored.hour_utc, version=stored.version)

@@ -7,9 +7,9 @@ from werkzeug.wrappers import Response
 
 from portal.models import FleetMode, utcnow
 from portal.services import fleet_settings
-from portal.services.bots.overview import overview
+from portal.services.bots.overview import load_overview
 from portal.services.errors import InvalidError
-from portal.services.rollouts.progress import summary
+from portal.services.rollouts.progress import summarize
 from portal.views.support import authorization
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -26,14 +26,14 @@ _SAID = {
 @pages.get("/")
 def index() -> Response:
     """What is running, what failed, what needs a person, and the fleet's mode."""
-    authorization.operator()
-    seen = overview(session(), utcnow())
+    authorization.require_operator()
+    seen = load_overview(session(), utcnow())
     return htmx.page(
         "admin/overview.html",
         live={"state": "admin/_overview_state.html"},
         seen=seen,
-        summaries={rollout.id: summary(session(), rollout) for rollout in seen.rollouts},
-        mode=fleet_settings.get(session()).mode,
+        summaries={rollout.id: summarize(session(), rollout) for rollout in seen.rollouts},
+        mode=fleet_settings.get_settings(session()).mode,
         modes=_SAID,
     )
 
@@ -41,7 +41,7 @@ def index() -> Response:
 @pages.post("/mode")
 def set_mode() -> Response:
     """Switch the whole fleet."""
-    operator = authorization.operator()
+    operator = authorization.require_operator()
     try:
         mode = FleetMode(request.form.get("mode", ""))
     except ValueError:

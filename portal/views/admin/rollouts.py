@@ -13,7 +13,7 @@ from portal.models import Audience, Rollout, StrategyName
 from portal.services.bots import bot_list
 from portal.services.errors import ConflictError, InvalidError, ServiceError
 from portal.services.releases import release_list, releases
-from portal.services.rollouts import progress, rollouts
+from portal.services.rollouts import forecast, progress, rollouts, selection, transitions
 from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -28,16 +28,16 @@ _MARKED = "Put right what is marked."
 @pages.get("")
 def index() -> Answer:
     """Every rollout, those under way first."""
-    authorization.operator()
-    found = rollouts.list_recent(session())
-    words = progress.words_of(session(), found)
+    authorization.require_operator()
+    found = rollouts.list_recent_rollouts(session())
+    words = progress.describe_all(session(), found)
     return htmx.page("admin/rollouts.html", live={"list": "admin/_rollout_list.html"}, rollouts=found, words=words)
 
 
 @pages.get("/new")
 def new() -> Answer:
     """Choose what, to whom and how, and see what would happen; nothing starts before that was seen."""
-    authorization.operator()
+    authorization.require_operator()
     values = request.args if "strategy" in request.args else None
     form = _form(values)
     return _new_page(form, "" if values is None or form.validate() else _MARKED)
@@ -46,12 +46,12 @@ def new() -> Answer:
 @pages.post("/new")
 def start() -> Answer:
     """Start what the page showed."""
-    operator = authorization.operator()
+    operator = authorization.require_operator()
     form = _form(request.form)
     if not form.validate():
         return _new_page(form, _MARKED), 422
     try:
-        rollout = rollouts.start(session(), configuration.allowlist(), _wish(form), actor=operator)
+        rollout = rollouts.start_rollout(session(), configuration.current_allowlist(), _wish(form), actor=operator)
     except InvalidError as error:
         session().rollback()
         return _new_page(form, _noted(form, error)), 422
@@ -65,43 +65,47 @@ def start() -> Answer:
 @pages.get("/<rollout_id>")
 def show(rollout_id: str) -> Answer:
     """One rollout, live until it has ended."""
-    authorization.operator()
-    return _page(rollouts.get(session(), rollout_id), AbortForm())
+    authorization.require_operator()
+    return _page(rollouts.get_rollout(session(), rollout_id), AbortForm())
 
 
 @pages.post("/<rollout_id>/pause")
 def pause(rollout_id: str) -> Answer:
     """Begin with no further bot."""
-    operator = authorization.operator()
-    rollouts.pause(session(), rollouts.get(session(), rollout_id), f"paused by {operator.name}", operator)
+    operator = authorization.require_operator()
+    transitions.pause_rollout(
+        session(), rollouts.get_rollout(session(), rollout_id), f"paused by {operator.name}", operator
+    )
     return _back(rollout_id, "Paused. Bots in flight finish; no other starts.")
 
 
 @pages.post("/<rollout_id>/resume")
 def resume(rollout_id: str) -> Answer:
     """Go on."""
-    operator = authorization.operator()
-    rollouts.resume(session(), rollouts.get(session(), rollout_id), operator)
+    operator = authorization.require_operator()
+    transitions.resume_rollout(session(), rollouts.get_rollout(session(), rollout_id), operator)
     return _back(rollout_id, "The rollout goes on.")
 
 
 @pages.post("/<rollout_id>/abort")
 def abort(rollout_id: str) -> Answer:
     """End it for good, perhaps with its release."""
-    operator = authorization.operator()
-    rollout = rollouts.get(session(), rollout_id)
+    operator = authorization.require_operator()
+    rollout = rollouts.get_rollout(session(), rollout_id)
     form = AbortForm()
     if not form.validate():
         return _page(rollout, form), 422
-    rollouts.abort(session(), rollout, form.reason.data, operator, quarantine=form.quarantine.data)
+    transitions.abort_rollout(session(), rollout, form.reason.data, operator, quarantine=form.quarantine.data)
     return _back(rollout_id, "Aborted. Bots in flight finish; the others stay as they are.")
 
 
 @pages.post("/<rollout_id>/retry")
 def retry(rollout_id: str) -> Answer:
     """Try the failed ones once more, in a rollout of their own."""
-    operator = authorization.operator()
-    again = rollouts.retry_failed(session(), configuration.allowlist(), rollouts.get(session(), rollout_id), operator)
+    operator = authorization.require_operator()
+    again = rollouts.retry_failed(
+        session(), configuration.current_allowlist(), rollouts.get_rollout(session(), rollout_id), operator
+    )
     return _back(again.id, "A rollout of the failed bots has begun.")
 
 
@@ -116,7 +120,7 @@ def _page(rollout: Rollout, form: AbortForm) -> Response:
         live={"progress": "admin/_rollout_progress.html"},
         parts={"updates": "admin/_rollout_updates.html", "controls": "admin/_rollout_controls.html"},
         rollout=rollout,
-        summary=rollouts.summary(session(), rollout),
+        summary=progress.summarize(session(), rollout),
         is_open=rollout.state in Rollout.OPEN,
         form=form,
     )
@@ -129,7 +133,7 @@ def _form(values: Any) -> RolloutForm:
         SelectChoice(
             line.release.id, f"{line.release.version} · {line.release.image} · {line.release.first_seen_at:%Y-%m-%d}"
         )
-        for line in release_list.releases(session())
+        for line in release_list.list_releases(session())
         if line.release.quarantined_at is None
     ]
     if values is None:
@@ -143,7 +147,9 @@ def _followers(form: RolloutForm) -> list[Any]:
     known = {choice.value for choice in form.release.choices}
     if form.release.data not in known:
         return []
-    return list(bot_list.of_repository(session(), releases.get(session(), form.release.data).repository))
+    return list(
+        bot_list.list_for_repository(session(), releases.get_release(session(), form.release.data).repository)
+    )
 
 
 def _new_page(form: RolloutForm, refusal: str = "") -> Response:
@@ -151,7 +157,7 @@ def _new_page(form: RolloutForm, refusal: str = "") -> Response:
     outlook = None
     if not refusal and form.release.data:
         try:
-            outlook = rollouts.forecast(session(), configuration.allowlist(), _wish(form))
+            outlook = forecast.forecast_rollout(session(), configuration.current_allowlist(), _wish(form))
         except ServiceError as error:
             refusal = _noted(form, error)
     return htmx.page(
@@ -170,12 +176,12 @@ def _noted(form: RolloutForm, error: ServiceError) -> str:
     return str(error)
 
 
-def _wish(form: RolloutForm) -> rollouts.Wish:
-    return rollouts.Wish(
-        release=releases.get(session(), form.release.data),
+def _wish(form: RolloutForm) -> selection.RolloutRequest:
+    return selection.RolloutRequest(
+        release=releases.get_release(session(), form.release.data),
         strategy=StrategyName(form.strategy.data),
         parameters=form.parameters(),
         audience=Audience(form.audience.data),
-        bots=bot_list.by_ids(session(), form.bots.data or []),
+        bots=bot_list.load_by_ids(session(), form.bots.data or []),
         ignore_windows=form.ignore_windows.data,
     )

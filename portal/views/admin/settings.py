@@ -21,19 +21,19 @@ Answer = Response | tuple[Response, int]
 @pages.get("")
 def index() -> Answer:
     """Mode, strategy, and what holds for organizations that chose nothing."""
-    authorization.operator()
+    authorization.require_operator()
     return _page()
 
 
 @pages.post("")
 def save() -> Answer:
     """Set all of it; what stays as it was leaves no trace."""
-    operator = authorization.operator()
+    operator = authorization.require_operator()
     form = FleetForm()
     if not form.validate():
         return _page(form), 422
     try:
-        fleet_settings.require_fresh(session(), form.version.data)
+        fleet_settings.require_current_version(session(), form.version.data)
         fleet_settings.set_mode(session(), FleetMode(form.mode.data), operator)
         fleet_settings.set_strategy(
             session(), StrategyName(form.strategy.data), form.parameters(), form.max_parallel.data, operator
@@ -56,7 +56,7 @@ def _page(form: FleetForm | None = None, refusal: str = "") -> Response:
 
 
 def _stored() -> FleetForm:
-    now = fleet_settings.get(session())
+    now = fleet_settings.get_settings(session())
     return FleetForm(
         formdata=None,
         mode=str(now.mode),

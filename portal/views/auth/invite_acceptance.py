@@ -14,10 +14,10 @@ from portal.services.errors import InvalidError, ServiceError
 from portal.services.orgs import invite_acceptance
 from portal.services.orgs.invite_acceptance import Invitation, WrongAccountError
 from portal.views.support import invite_limits
-from portal.views.support.configuration import settings
+from portal.views.support.configuration import current_settings
 from portal.web import htmx, pending_tokens, session_cookie
 from portal.web.extensions import limiter
-from portal.web.unit_of_work import apart, session
+from portal.web.unit_of_work import separate_transaction, session
 
 pages = Blueprint("invitation", __name__, url_prefix="/invite")
 
@@ -37,7 +37,7 @@ class Stage(StrEnum):
 @pages.get("/<token>")
 def follow(token: str) -> Response:
     """Take the token out of the address; nothing is consumed, for mail scanners come here too."""
-    pending_tokens.keep(_PURPOSE, token)
+    pending_tokens.store_token(_PURPOSE, token)
     return htmx.see_other(url_for("invitation.show"))
 
 
@@ -54,7 +54,7 @@ def accept() -> Response:
     if visitor is None:
         return _page(problem="You are signed out. Sign in to join.", status=403)
     try:
-        org, joined = invite_acceptance.accept(session(), _token(), visitor.user, utcnow(), seen=_seen())
+        org, joined = invite_acceptance.accept_invite(session(), _token(), visitor.user, utcnow(), seen=_seen())
     except ServiceError as error:
         return _refused(error)
     answer = htmx.see_other(url_for("org.home", slug=org.slug))
@@ -70,16 +70,18 @@ def accept() -> Response:
 def join() -> Response:
     """Make an account for the invited address, and join with it."""
     form = SignupForm()
-    with apart():
+    with separate_transaction():
         found = _found()
         email = found.invite.email if found and found.proven and not found.closed else None
     if email is None:
         return _page(status=409)
-    if not form.accepts(settings().product_name, email, form.name.data or ""):
+    if not form.accepts(current_settings().product_name, email, form.name.data or ""):
         return _page(form=form, status=422)
     stored = hash_password(form.password.data)
     try:
-        org, user = invite_acceptance.sign_up(session(), _token(), form.name.data, stored, utcnow(), seen=_seen())
+        org, user = invite_acceptance.accept_with_new_account(
+            session(), _token(), form.name.data, stored, utcnow(), seen=_seen()
+        )
     except InvalidError as error:
         form.name.errors = [str(error)]
         return _page(form=form, status=422)
@@ -96,7 +98,7 @@ def decline() -> Response:
     """Turn the invite down, with an account or without one."""
     found = session_cookie.visitor()
     try:
-        invite_acceptance.decline(session(), _token(), found.user if found else None, utcnow(), seen=_seen())
+        invite_acceptance.decline_invite(session(), _token(), found.user if found else None, utcnow(), seen=_seen())
     except ServiceError as error:
         return _refused(error)
     return htmx.see_other(url_for("invitation.show"))
@@ -106,12 +108,12 @@ def decline() -> Response:
 @limiter.limit("10 per hour")
 def prove() -> Response:
     """Mail a link to the invited address, for the reader of a copied one."""
-    with apart():
+    with separate_transaction():
         found = _found()
         if found is not None and not found.closed:
-            invite_limits.spend_for_proof(found.invite.org_id, found.invite.email)
+            invite_limits.count_proof_mail(found.invite.org_id, found.invite.email)
     try:
-        invite_acceptance.prove(session(), _token(), utcnow())
+        invite_acceptance.mail_proof_link(session(), _token(), utcnow())
     except ServiceError as error:
         return _refused(error)
     return htmx.see_other(url_for("invitation.mailed"))
@@ -135,7 +137,7 @@ def switch() -> Response:
 
 
 def _token() -> str | None:
-    return pending_tokens.token(_PURPOSE)
+    return pending_tokens.get_token(_PURPOSE)
 
 
 def _seen() -> str:
@@ -143,7 +145,7 @@ def _seen() -> str:
 
 
 def _found() -> Invitation | None:
-    return invite_acceptance.look(session(), _token(), utcnow())
+    return invite_acceptance.find_invitation(session(), _token(), utcnow())
 
 
 def _refused(error: ServiceError) -> Response:

@@ -15,12 +15,12 @@ pages = Blueprint("audit", __name__, url_prefix="/o/<slug>/audit")
 @pages.get("")
 def index(slug: str) -> Response:
     """Who did what, when and from where, the newest first."""
-    mine = authorization.org(slug, Action.READ_AUDIT)
-    return event_log.show(
+    access = authorization.require_org(slug, Action.READ_AUDIT)
+    return event_log.render_event_log(
         "org/audit_log.html",
-        lambda wanted, before: log.of_org(session(), mine.org, wanted, before),
-        access=mine,
-        org=mine.org,
-        subjects=log.SUBJECTS_OF_ORGS,
+        lambda wanted, before: log.list_for_org(session(), access.org, wanted, before),
+        access=access,
+        org=access.org,
+        subjects=log.ORG_SUBJECTS,
         everywhere=False,
     )

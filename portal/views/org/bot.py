@@ -27,18 +27,18 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 @pages.get("")
 def page(slug: str, bot_id: str) -> Answer:
     """Status, events, what no snapshot protects, and the latest updates."""
-    return _page(*authorization.bot(slug, bot_id), ReasonForm(None))
+    return _page(*authorization.require_bot(slug, bot_id), ReasonForm(None))
 
 
 @pages.post("/clear")
 def clear(slug: str, bot_id: str) -> Answer:
     """Take it into updates again: an operator has put it right."""
-    operator = authorization.operator()
-    mine, bot = authorization.bot(slug, bot_id)
+    operator = authorization.require_operator()
+    access, bot = authorization.require_bot(slug, bot_id)
     form = ReasonForm()
     if not form.validate():
-        return _page(mine, bot, form), 422
-    attention.clear(session(), bot, form.reason.data, operator)
+        return _page(access, bot, form), 422
+    attention.clear_attention(session(), bot, form.reason.data, operator)
     flash(f"{bot.name} takes part in updates again.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -46,25 +46,25 @@ def clear(slug: str, bot_id: str) -> Answer:
 @pages.get("/changelog")
 def changelog(slug: str, bot_id: str) -> Answer:
     """What is new in the update this bot may take."""
-    return _changelog(*authorization.bot(slug, bot_id))
+    return _changelog(*authorization.require_bot(slug, bot_id))
 
 
 @pages.post("/update")
 def update_now(slug: str, bot_id: str) -> Answer:
     """Update to the release whose changelog was shown. If another came out meanwhile, show that one instead."""
-    mine, bot = authorization.bot(slug, bot_id, Action.UPDATE_NOW)
-    by_provider = mine.roles == {Role.OPERATOR}
+    access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
+    by_provider = access.roles == {Role.OPERATOR}
     try:
         rollouts.update_now(
             session(),
-            configuration.allowlist(),
+            configuration.current_allowlist(),
             bot=bot,
             digest=request.form.get("digest", ""),
-            actor=mine.user,
+            actor=access.user,
             trigger=Trigger.OPERATOR if by_provider else Trigger.TENANT,
         )
     except NewerReleaseError as error:
-        return _changelog(mine, bot, str(error)), 409
+        return _changelog(access, bot, str(error)), 409
     flash(f"{bot.name} is being updated.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
@@ -72,39 +72,39 @@ def update_now(slug: str, bot_id: str) -> Answer:
 @pages.post("/later")
 def later(slug: str, bot_id: str) -> Answer:
     """Do not ask again for a while; the badge stays."""
-    mine, bot = authorization.bot(slug, bot_id, Action.UPDATE_NOW)
-    release = releases.behind(session(), bot)
+    access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
+    release = releases.find_update(session(), bot)
     if release is not None and request.form.get("digest") in release.digests:
-        offers.snooze(session(), bot, mine.user, release, utcnow())
+        offers.snooze(session(), bot, access.user, release, utcnow())
         flash(f"{release.version} is offered again in 48 hours.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _page(mine: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
-    (line,) = bot_list.lines(session(), [bot])
+def _page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
+    (line,) = bot_list.build_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html"},
         parts={"history": "org/bot/_history.html"},
-        access=mine,
-        org=mine.org,
+        access=access,
+        org=access.org,
         bot=bot,
         line=line,
-        put_off=offers.put_off(session(), mine.user, utcnow()),
+        put_off=offers.load_snoozes(session(), access.user, utcnow()),
         form=form,
-        updates=history.updates(session(), bot),
-        happenings=log.of_bot(session(), bot),
+        updates=history.list_updates(session(), bot),
+        happenings=log.list_for_bot(session(), bot),
     )
 
 
-def _changelog(mine: OrgAccess, bot: Bot, refusal: str = "") -> Response:
+def _changelog(access: OrgAccess, bot: Bot, refusal: str = "") -> Response:
     return htmx.page(
         "org/bot/changelog.html",
         parts={"dialog": "org/bot/_changelog.html"},
-        access=mine,
-        org=mine.org,
+        access=access,
+        org=access.org,
         bot=bot,
-        offer=offers.offer(session(), bot),
-        paused=fleet_settings.get(session()).mode is FleetMode.PAUSED,
+        offer=offers.find_offer(session(), bot),
+        paused=fleet_settings.get_settings(session()).mode is FleetMode.PAUSED,
         refusal=refusal,
     )

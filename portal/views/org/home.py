@@ -17,12 +17,12 @@ pages = Blueprint("org", __name__, url_prefix="/o/<slug>")
 @pages.get("/")
 def home(slug: str) -> Response:
     """Its bots as cards: state, version, badge, and how far an update is."""
-    mine = authorization.org(slug)
+    access = authorization.require_org(slug)
     return htmx.page(
         "org/home.html",
         live={"bots": "org/_bots.html"},
-        access=mine,
-        org=mine.org,
-        lines=bot_list.of_org(session(), mine.org),
-        put_off=offers.put_off(session(), mine.user, utcnow()),
+        access=access,
+        org=access.org,
+        lines=bot_list.list_for_org(session(), access.org),
+        put_off=offers.load_snoozes(session(), access.user, utcnow()),
     )

@@ -20,25 +20,27 @@ Answer = Response | str | tuple[str, int]
 @pages.get("")
 def index() -> str:
     """All organizations the user belongs to."""
-    return render_template("org/list.html", orgs=orgs.of_user(session(), authorization.user()), fallback=None)
+    return render_template(
+        "org/list.html", orgs=orgs.list_for_user(session(), authorization.require_user()), fallback=None
+    )
 
 
 @pages.get("/new")
 def new() -> str:
     """The form."""
-    authorization.user()
+    authorization.require_user()
     return render_template("org/new.html", form=NewOrgForm())
 
 
 @pages.post("/new")
 def create() -> Answer:
     """Make an organization that belongs to the user."""
-    person = authorization.user()
+    person = authorization.require_user()
     form = NewOrgForm()
     if not form.validate():
         return render_template("org/new.html", form=form), 422
     try:
-        org = creation.create(session(), form.name.data, person, form.slug.data or "")
+        org = creation.create_org(session(), form.name.data, person, form.slug.data or "")
     except InvalidError as error:
         form[error.field or "name"].errors = [str(error)]
         return render_template("org/new.html", form=form), 422

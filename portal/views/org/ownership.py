@@ -10,13 +10,13 @@ from werkzeug.wrappers import Response
 from portal.forms.orgs import DeleteForm
 from portal.models import Bot, utcnow
 from portal.policy import Action
-from portal.queue import updates_of
+from portal.queue import JobName, updates_queue_name
 from portal.services.errors import InvalidError
 from portal.services.orgs import org_deletion, transfers
 from portal.views.support import authorization, reauthentication
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx, session_cookie
-from portal.web.unit_of_work import later, session
+from portal.web.unit_of_work import enqueue_after_commit, session
 
 pages = Blueprint("ownership", __name__, url_prefix="/o/<slug>")
 
@@ -26,8 +26,8 @@ Answer = Response | str | tuple[str, int]
 @pages.post("/transfer")
 def offer(slug: str) -> Answer:
     """Offer the organization to one of its people."""
-    mine = authorization.org(slug, Action.TRANSFER_OWNERSHIP)
-    transfers.offer(session(), mine.org, request.form.get("user_id", ""), actor=mine.user, now=utcnow())
+    access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
+    transfers.offer_ownership(session(), access.org, request.form.get("user_id", ""), actor=access.user, now=utcnow())
     flash("The offer is made. It stands for three days; nothing changes until it is accepted.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
@@ -35,8 +35,8 @@ def offer(slug: str) -> Answer:
 @pages.post("/transfer/withdraw")
 def withdraw(slug: str) -> Answer:
     """Take the offer back."""
-    mine = authorization.org(slug, Action.TRANSFER_OWNERSHIP)
-    transfers.withdraw(session(), mine.org, mine.user)
+    access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
+    transfers.withdraw_offer(session(), access.org, access.user)
     flash("The offer is taken back.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
@@ -44,9 +44,9 @@ def withdraw(slug: str) -> Answer:
 @pages.post("/transfer/accept")
 def accept(slug: str) -> Answer:
     """Become the owner."""
-    mine = authorization.org(slug)
-    transfers.accept(session(), mine.org, mine.user, utcnow())
-    flash(f"{mine.org.name} is yours now.", "info")
+    access = authorization.require_org(slug)
+    transfers.accept_ownership(session(), access.org, access.user, utcnow())
+    flash(f"{access.org.name} is yours now.", "info")
     answer = htmx.go_to(url_for("org.home", slug=slug))
     # Whoever copied the old session's cookie does not become owner too.
     session_cookie.renew(answer)
@@ -56,8 +56,8 @@ def accept(slug: str) -> Answer:
 @pages.post("/transfer/decline")
 def decline(slug: str) -> Answer:
     """Turn the offer down."""
-    mine = authorization.org(slug)
-    transfers.decline(session(), mine.org, mine.user)
+    access = authorization.require_org(slug)
+    transfers.decline_ownership(session(), access.org, access.user)
     flash("You turned the offer down.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
@@ -65,7 +65,7 @@ def decline(slug: str) -> Answer:
 @pages.get("/delete")
 def confirm_deletion(slug: str) -> Answer:
     """What would be deleted, and the form that asks for name and password."""
-    return _deletion_page(authorization.org(slug, Action.DELETE_ORG), DeleteForm())
+    return _deletion_page(authorization.require_org(slug, Action.DELETE_ORG), DeleteForm())
 
 
 @pages.post("/delete")
@@ -73,39 +73,41 @@ def confirm_deletion(slug: str) -> Answer:
 def delete(slug: str) -> Answer:
     """Begin the deletion, for an owner who knows the password."""
     form = DeleteForm()
-    known = reauthentication.is_right(form.password.data)
+    known = reauthentication.is_password_correct(form.password.data)
 
-    mine = authorization.org(slug, Action.DELETE_ORG)
+    access = authorization.require_org(slug, Action.DELETE_ORG)
     if not form.validate():
-        return _deletion_page(mine, form), 422
+        return _deletion_page(access, form), 422
     if not known:
-        form.password.errors = [reauthentication.WRONG]
-        return _deletion_page(mine, form), 422
+        form.password.errors = [reauthentication.WRONG_PASSWORD]
+        return _deletion_page(access, form), 422
     try:
-        bots = org_deletion.request(session(), mine.org, typed_name=form.name.data, actor=mine.user, now=utcnow())
+        bots = org_deletion.request_deletion(
+            session(), access.org, typed_name=form.name.data, actor=access.user, now=utcnow()
+        )
     except InvalidError as error:
         form.name.errors = [str(error)]
-        return _deletion_page(mine, form), 422
-    reauthentication.require_unchanged()
+        return _deletion_page(access, form), 422
+    reauthentication.require_unchanged_password()
     _have_followed(bots)
-    flash(f"{mine.org.name} is being deleted. You can restore it for seven days.", "info")
+    flash(f"{access.org.name} is being deleted. You can restore it for seven days.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
 @pages.post("/restore")
 def restore(slug: str) -> Answer:
     """Take the deletion back."""
-    mine = authorization.org(slug, Action.DELETE_ORG)
-    _have_followed(org_deletion.restore(session(), mine.org, actor=mine.user, now=utcnow()))
-    flash(f"{mine.org.name} is restored; its bots start again.", "info")
+    access = authorization.require_org(slug, Action.DELETE_ORG)
+    _have_followed(org_deletion.restore(session(), access.org, actor=access.user, now=utcnow()))
+    flash(f"{access.org.name} is restored; its bots start again.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _deletion_page(mine: OrgAccess, form: DeleteForm) -> str:
-    facts = org_deletion.extent(session(), mine.org)
-    return render_template("org/delete.html", access=mine, org=mine.org, form=form, facts=facts)
+def _deletion_page(access: OrgAccess, form: DeleteForm) -> str:
+    facts = org_deletion.measure_extent(session(), access.org)
+    return render_template("org/delete.html", access=access, org=access.org, form=form, facts=facts)
 
 
 def _have_followed(bots: Iterable[Bot]) -> None:
     for bot in bots:
-        later("daemon.jobs.follow_desired_state", bot.id, queue=updates_of(bot.node_id))
+        enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))

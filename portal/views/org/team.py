@@ -10,7 +10,7 @@ from portal.models import MembershipRole, utcnow
 from portal.policy import Action
 from portal.services.errors import NotFoundError, StaleError
 from portal.services.orgs import member_list, memberships
-from portal.services.orgs.member_list import Member
+from portal.services.orgs.member_list import MemberRow
 from portal.views.org import invites
 from portal.views.support import authorization
 from portal.views.support.authorization import OrgAccess
@@ -25,57 +25,57 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 @pages.get("")
 def index(slug: str) -> Answer:
     """Everybody who belongs to the organization, searchable and in pages."""
-    return _page(authorization.org(slug))
+    return _page(authorization.require_org(slug))
 
 
 @pages.post("/<membership_id>/role")
 def change_role(slug: str, membership_id: str) -> Answer:
     """Make a member an admin or an admin a member."""
-    mine = authorization.org(slug, Action.MANAGE_TEAM)
+    access = authorization.require_org(slug, Action.MANAGE_TEAM)
     form = RoleForm()
     if not form.validate():
-        return _line(mine, membership_id, " ".join(_problems(form))), 422
+        return _line(access, membership_id, " ".join(_problems(form))), 422
     role = MembershipRole(form.role.data)
     try:
         row = memberships.change_role(
-            session(), mine.org, membership_id, role, version=form.version.data, actor=mine.user
+            session(), access.org, membership_id, role, version=form.version.data, actor=access.user
         )
     except StaleError as error:
-        return _line(mine, membership_id, str(error)), 409
+        return _line(access, membership_id, str(error)), 409
     flash(f"{row.user.name} is {'an admin' if role is MembershipRole.ADMIN else 'a member'} now.", "info")
-    if row.user_id == mine.user.id or not htmx.is_fragment():
+    if row.user_id == access.user.id or not htmx.is_fragment():
         return htmx.go_to(url_for("team.index", slug=slug))
-    return _line(mine, membership_id)
+    return _line(access, membership_id)
 
 
 @pages.get("/<membership_id>/remove")
 def confirm_removal(slug: str, membership_id: str) -> Answer:
     """Ask once more, saying what it means."""
-    mine = authorization.org(slug, Action.MANAGE_TEAM)
+    access = authorization.require_org(slug, Action.MANAGE_TEAM)
     return htmx.page(
         "org/team/remove.html",
         parts={"dialog": "org/team/_remove.html"},
-        access=mine,
-        org=mine.org,
-        member=_member(mine, membership_id),
+        access=access,
+        org=access.org,
+        member=_member(access, membership_id),
     )
 
 
 @pages.post("/<membership_id>/remove")
 def remove(slug: str, membership_id: str) -> Answer:
     """End somebody's membership."""
-    mine = authorization.org(slug, Action.MANAGE_TEAM)
+    access = authorization.require_org(slug, Action.MANAGE_TEAM)
     form = RemovalForm()
     if not form.validate():
-        return _line(mine, membership_id, " ".join(_problems(form))), 422
+        return _line(access, membership_id, " ".join(_problems(form))), 422
     try:
-        row = memberships.remove(
-            session(), mine.org, membership_id, version=form.version.data, actor=mine.user, now=utcnow()
+        row = memberships.remove_member(
+            session(), access.org, membership_id, version=form.version.data, actor=access.user, now=utcnow()
         )
     except StaleError as error:
-        return htmx.announce(_line(mine, membership_id, str(error)), "dialog:close"), 409
-    flash(f"{row.user.name} does not belong to {mine.org.name} any more.", "info")
-    if row.user_id == mine.user.id or not htmx.is_fragment():
+        return htmx.announce(_line(access, membership_id, str(error)), "dialog:close"), 409
+    flash(f"{row.user.name} does not belong to {access.org.name} any more.", "info")
+    if row.user_id == access.user.id or not htmx.is_fragment():
         return htmx.go_to(url_for("team.index", slug=slug))
     # Nothing takes the place of the line, and the dialog has done its work.
     return htmx.announce(Response(), "dialog:close", "members:changed")
@@ -84,45 +84,45 @@ def remove(slug: str, membership_id: str) -> Answer:
 @pages.get("/leave")
 def confirm_leaving(slug: str) -> Answer:
     """Ask once more, saying what it means."""
-    mine = authorization.org(slug, Action.LEAVE)
-    return htmx.page("org/team/leave.html", parts={"dialog": "org/team/_leave.html"}, access=mine, org=mine.org)
+    access = authorization.require_org(slug, Action.LEAVE)
+    return htmx.page("org/team/leave.html", parts={"dialog": "org/team/_leave.html"}, access=access, org=access.org)
 
 
 @pages.post("/leave")
 def leave(slug: str) -> Answer:
     """End one's own membership."""
-    mine = authorization.org(slug, Action.LEAVE)
-    memberships.leave(session(), mine.org, mine.user, utcnow())
-    flash(f"You left {mine.org.name}.", "info")
+    access = authorization.require_org(slug, Action.LEAVE)
+    memberships.leave_org(session(), access.org, access.user, utcnow())
+    flash(f"You left {access.org.name}.", "info")
     return htmx.go_to(url_for("orgs.index"))
 
 
-def _page(mine: OrgAccess, refusal: str = "") -> Response:
+def _page(access: OrgAccess, refusal: str = "") -> Response:
     text = request.args.get("q", "")
     page = max(1, request.args.get("page", 1, type=int))
     return htmx.page(
         "org/team/page.html",
         parts={"members": "org/team/_members.html"},
-        access=mine,
-        org=mine.org,
-        listing=member_list.search(session(), mine.org, text, page),
+        access=access,
+        org=access.org,
+        listing=member_list.search_members(session(), access.org, text, page),
         text=text,
         refusal=refusal,
-        **(invites.panel(mine) if mine.may(Action.MANAGE_TEAM) else {}),
+        **(invites.panel(access) if access.may(Action.MANAGE_TEAM) else {}),
     )
 
 
-def _line(mine: OrgAccess, membership_id: str, refusal: str = "") -> Response:
+def _line(access: OrgAccess, membership_id: str, refusal: str = "") -> Response:
     """One member as the row is now: the line alone for htmx, else the whole page."""
-    member = _member(mine, membership_id)
+    member = _member(access, membership_id)
     if not htmx.is_fragment():
-        return _page(mine, refusal)
-    line = render_template("org/team/_member.html", access=mine, org=mine.org, member=member, refusal=refusal)
+        return _page(access, refusal)
+    line = render_template("org/team/_member.html", access=access, org=access.org, member=member, refusal=refusal)
     return make_response(line)
 
 
-def _member(mine: OrgAccess, membership_id: str) -> Member:
-    found = member_list.member(session(), mine.org, membership_id)
+def _member(access: OrgAccess, membership_id: str) -> MemberRow:
+    found = member_list.find_member(session(), access.org, membership_id)
     if found is None:
         raise NotFoundError("There is no such member in this organization (any more).")
     return found

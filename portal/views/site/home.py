@@ -20,11 +20,11 @@ def index() -> Response | str:
     Which one that was this browser remembers, so with several the list is answered and its script goes on from
     there; a browser new to it goes on to the one that was made or joined last. Without script the list stays.
     """
-    person = authorization.user()
+    person = authorization.require_user()
     if person.is_platform_admin:
         return htmx.see_other(url_for("admin_overview.index"))
-    mine = orgs.of_user(session(), person)
-    if len(mine) == 1:
-        return htmx.see_other(url_for("org.home", slug=mine[0].slug))
-    last = next((org.slug for org in mine if org.id == person.last_org_id), "")
-    return render_template("org/list.html", orgs=mine, fallback=last)
+    access = orgs.list_for_user(session(), person)
+    if len(access) == 1:
+        return htmx.see_other(url_for("org.home", slug=access[0].slug))
+    last = next((org.slug for org in access if org.id == person.last_org_id), "")
+    return render_template("org/list.html", orgs=access, fallback=last)

@@ -67,7 +67,7 @@ class OrgAccess:
     @property
     def offered(self) -> bool:
         """Whether the organization is offered to this very person."""
-        return transfers.offered_to(self.org, utcnow()) == self.user.id
+        return transfers.find_offered_user_id(self.org, utcnow()) == self.user.id
 
     @property
     def belongs(self) -> bool:
@@ -75,13 +75,13 @@ class OrgAccess:
         return bool(self.roles - {Role.OPERATOR})
 
 
-def refuse_strangers() -> None:
+def require_sign_in() -> None:
     """Default deny: a new page is closed until it is listed as public."""
     if request.endpoint and request.endpoint not in PUBLIC and visitor() is None:
         raise SignInRequired
 
 
-def user() -> User:
+def require_user() -> User:
     """The signed-in user.
 
     Raises:
@@ -93,20 +93,20 @@ def user() -> User:
     return found.user
 
 
-def operator() -> User:
+def require_operator() -> User:
     """The signed-in operator.
 
     Raises:
         ForbiddenError: for everybody else.
     """
-    person = user()
+    person = require_user()
     if not person.is_platform_admin:
-        refusals.note(person.id, None, "operate")
+        refusals.record_refusal(person.id, None, "operate")
         raise ForbiddenError("This part of the portal belongs to the operators of the platform.")
     return person
 
 
-def org(slug: str, action: Action = Action.READ) -> OrgAccess:
+def require_org(slug: str, action: Action = Action.READ) -> OrgAccess:
     """The organization in the address, for somebody who may do `action` there.
 
     Raises:
@@ -115,12 +115,12 @@ def org(slug: str, action: Action = Action.READ) -> OrgAccess:
         ForbiddenError: for members whose role does not allow it.
         ConflictError: while it is being deleted, for whatever is not possible then.
     """
-    person = user()
-    found = orgs.by_slug(session(), slug)
-    roles = orgs.roles(session(), found, person) if found else frozenset()
+    person = require_user()
+    found = orgs.find_by_slug(session(), slug)
+    roles = orgs.list_roles(session(), found, person) if found else frozenset()
     if found is not None and not can(roles, action):
-        refusals.note(person.id, found.id, action)
-    if found is not None and not roles and orgs.belonged(session(), found, person):
+        refusals.record_refusal(person.id, found.id, action)
+    if found is not None and not roles and orgs.was_member(session(), found, person):
         raise MembershipEnded(found.name)
     if found is None or not roles:
         raise NotFoundError("There is no such organization, or you do not belong to it.")
@@ -132,10 +132,10 @@ def org(slug: str, action: Action = Action.READ) -> OrgAccess:
     return OrgAccess(org=found, user=person, roles=roles)
 
 
-def bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[OrgAccess, Bot]:
+def require_bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[OrgAccess, Bot]:
     """A bot of the organization in the address, with the same rules."""
-    access = org(slug, action)
-    found = orgs.bot(session(), access.org, bot_id)
+    access = require_org(slug, action)
+    found = orgs.find_bot(session(), access.org, bot_id)
     if found is None:
         raise NotFoundError("There is no such bot in this organization.")
     return access, found

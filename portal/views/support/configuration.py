@@ -8,12 +8,12 @@ from portal.rules.allowlist import Allowlist
 from portal.settings import Settings
 
 
-def settings() -> Settings:
+def current_settings() -> Settings:
     """The settings of this portal."""
     found: Settings = current_app.extensions["settings"]
     return found
 
 
-def allowlist() -> Allowlist:
+def current_allowlist() -> Allowlist:
     """The images that may run on this platform."""
-    return Allowlist.parse(settings().fleet_image_allowlist)
+    return Allowlist.parse(current_settings().fleet_image_allowlist)

@@ -9,11 +9,11 @@ from typing import Any
 
 from flask import Response, request
 
-from portal.services.audit.log import Filter, Listing
+from portal.services.audit.log import EventFilter, EventPage
 from portal.web import htmx
 
 
-def show(template: str, read: Callable[[Filter, int | None], Listing], **context: Any) -> Response:
+def render_event_log(template: str, read: Callable[[EventFilter, int | None], EventPage], **context: Any) -> Response:
     """The page, or its log alone.
 
     Args:
@@ -35,8 +35,8 @@ def show(template: str, read: Callable[[Filter, int | None], Listing], **context
     )
 
 
-def _wanted() -> Filter:
-    return Filter(
+def _wanted() -> EventFilter:
+    return EventFilter(
         about=request.args.get("about", "").strip(),
         person=request.args.get("person", "").strip(),
         org=request.args.get("org", "").strip(),

@@ -8,7 +8,7 @@ from portal.rules import email_addresses
 from portal.web.extensions import limiter
 
 
-def spend_for_org(org_id: str, email: str) -> None:
+def count_mail_of_org(org_id: str, email: str) -> None:
     """Count a mail that somebody of an organization causes. Ask for the right to cause it before.
 
     Raises:
@@ -18,7 +18,7 @@ def spend_for_org(org_id: str, email: str) -> None:
     _spend_of_org()
 
 
-def spend_for_proof(org_id: str, email: str) -> None:
+def count_proof_mail(org_id: str, email: str) -> None:
     """Count a mail that the reader of a copied link causes; the organization's own share is not for them to use up.
 
     Raises:
@@ -29,7 +29,7 @@ def spend_for_proof(org_id: str, email: str) -> None:
 
 
 def _remember(org_id: str, email: str) -> None:
-    g.invite_mail = (org_id, email_addresses.normalized(email))
+    g.invite_mail = (org_id, email_addresses.normalize(email))
 
 
 def _org() -> str:

@@ -11,7 +11,7 @@ from portal.web import htmx
 _MAILED_TO = "mailed_to"
 
 
-def sent(email: str, page: str) -> Response:
+def redirect_to_sent(email: str, page: str) -> Response:
     """Go on to the page that says where the mail went: the same one, whether or not the address has an account.
 
     Args:
@@ -22,7 +22,7 @@ def sent(email: str, page: str) -> Response:
     return htmx.go_to(url_for(page))
 
 
-def sent_page(again: str) -> str:
+def render_sent_page(again: str) -> str:
     """Say where the mail went, and what to do when it does not come.
 
     Args:
@@ -31,7 +31,7 @@ def sent_page(again: str) -> str:
     return render_template("auth/mailed.html", email=visitor_cookie.get(_MAILED_TO), again=again)
 
 
-def dead(again: str) -> tuple[str, int]:
+def render_dead_link(again: str) -> tuple[str, int]:
     """Tell that a link does not work: used, replaced, too old, or never one of ours; which of them is not told.
 
     Args:

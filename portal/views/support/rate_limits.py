@@ -8,6 +8,6 @@ from portal.rules import email_addresses
 from portal.tokens import fingerprint
 
 
-def posted_address() -> str:
+def posted_email_key() -> str:
     """The email address in the form that was sent: its SHA-256, for what is sent can be long."""
-    return fingerprint(email_addresses.normalized(request.form.get("email", "")))
+    return fingerprint(email_addresses.normalize(request.form.get("email", "")))

@@ -21,21 +21,21 @@ def _who() -> str:
 attempts = limiter.shared_limit("10 per 15 minutes", scope="own-password", key_func=_who)
 """Decorates every view that asks, so that all of them together allow ten attempts."""
 
-WRONG = "This is not your password."
+WRONG_PASSWORD = "This is not your password."
 
 
-def is_right(password: str | None) -> bool:
+def is_password_correct(password: str | None) -> bool:
     """Whether this is the password of whoever is signed in. It is slow on purpose: ask before the first query."""
-    return verify_password(authorization.user().password_hash, password or "")
+    return verify_password(authorization.require_user().password_hash, password or "")
 
 
-def credentials() -> Credentials:
+def current_credentials() -> Credentials:
     """Those that `is_right` compares with: of the account as it was when the request began."""
-    user = authorization.user()
+    user = authorization.require_user()
     return Credentials(user.id, user.password_hash)
 
 
-def require_unchanged() -> None:
+def require_unchanged_password() -> None:
     """Make sure, in the request's transaction, that what was compared before still holds until it ends.
 
     Ask for it after locking organizations, for whoever joins one locks the account second.
@@ -43,4 +43,4 @@ def require_unchanged() -> None:
     Raises:
         ConflictError: the password was changed meanwhile, or the account disabled.
     """
-    accounts.require_still_hold(session(), credentials())
+    accounts.require_current_credentials(session(), current_credentials())

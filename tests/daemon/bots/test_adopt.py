@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from daemon.bot_lease import BotLease
-from daemon.bots.adopt import Wishes, adopt, attach
+from daemon.bots.adopt import AdoptOptions, adopt, attach
 from daemon.engine import containers
 from daemon.engine.health_probe import probe
 from daemon.snapshots import helper_containers
@@ -33,7 +33,7 @@ from portal.models import (
 from portal.rules.allowlist import ImageNotAllowed
 from portal.services.bots import attention, nodes
 from portal.services.bots.leases import BotBusy
-from portal.services.bots.nodes import NewNode
+from portal.services.bots.nodes import NodeSpec
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.orgs import creation
 from tests.support.site import Site
@@ -50,9 +50,9 @@ def here(empty_site: Site, docker_url: str) -> Site:
         owner = User(email="a@example.com", email_normalized="a@example.com", name="Alice")
         session.add(owner)
         session.flush()
-        creation.create(session, "Acme", owner)
+        creation.create_org(session, "Acme", owner)
         session.add(Org(slug="leaving", name="Leaving", owner_id=owner.id, state=OrgState.DELETING))
-        nodes.add(session, NewNode(name="here", docker_url=docker_url, snapshot_dir="/var/lib/flotilla"))
+        nodes.add_node(session, NodeSpec(name="here", docker_url=docker_url, snapshot_dir="/var/lib/flotilla"))
     return empty_site
 
 
@@ -80,12 +80,14 @@ def start(here: Site, tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for container in started:
-        helper_containers.remove(here.engine, container)
+        helper_containers.remove_helper(here.engine, container)
 
 
-def take(site: Site, container: str, wishes: Wishes | None = None, **where: str) -> Any:
+def take(site: Site, container: str, options: AdoptOptions | None = None, **where: str) -> Any:
     """Adopt a container for acme on the only node, unless said otherwise."""
-    return adopt(site.database, site.settings, container, **({"node": "here", "org": "acme"} | where), wishes=wishes)
+    return adopt(
+        site.database, site.settings, container, **({"node": "here", "org": "acme"} | where), options=options
+    )
 
 
 def described(here: Site, container: str) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def test_a_container_becomes_a_bot_and_stays_as_it_is(here: Site, start: Start) 
 
 
 def test_a_pinned_bot_is_never_polled(here: Site, start: Start) -> None:
-    adopted = take(here, start(), Wishes(channel=Channel.PINNED))
+    adopted = take(here, start(), AdoptOptions(channel=Channel.PINNED))
 
     with here.database.reading() as session:
         assert session.scalars(sa.select(PolledImage)).all() == []
@@ -143,7 +145,7 @@ def test_an_image_without_a_tag_needs_one_to_follow(here: Site, start: Start) ->
         with pytest.raises(InvalidError, match="no tag to follow; say which to follow with --image"):
             take(here, container)
 
-    adopted = take(here, by_id, Wishes(image=f"{here.images.repository}:stable"))
+    adopted = take(here, by_id, AdoptOptions(image=f"{here.images.repository}:stable"))
 
     assert adopted.bot.image == f"{here.images.repository}:stable"
     assert adopted.bot.current_digest == here.images.digest(FIRST)
@@ -151,7 +153,7 @@ def test_an_image_without_a_tag_needs_one_to_follow(here: Site, start: Start) ->
 
 def test_a_digest_of_another_repository_does_not_count(here: Site, start: Start) -> None:
     registry = here.images.repository.split("/")[0]
-    adopted = take(here, start(), Wishes(image=f"{registry}/flotilla/other:stable"))
+    adopted = take(here, start(), AdoptOptions(image=f"{registry}/flotilla/other:stable"))
 
     assert adopted.bot.current_digest is None
     assert any("counts as behind" in warning for warning in adopted.warnings)
@@ -183,11 +185,11 @@ def test_a_container_is_adopted_once(here: Site, start: Start) -> None:
 
 
 def test_a_taken_subdomain_is_refused(here: Site, start: Start) -> None:
-    take(here, start(), Wishes(subdomain="desk"))
+    take(here, start(), AdoptOptions(subdomain="desk"))
     with pytest.raises(ConflictError, match="subdomain desk is taken"):
-        take(here, start(), Wishes(subdomain="desk"))
+        take(here, start(), AdoptOptions(subdomain="desk"))
     with pytest.raises(InvalidError, match="cannot be a subdomain"):
-        take(here, start(), Wishes(subdomain="Desk!"))
+        take(here, start(), AdoptOptions(subdomain="Desk!"))
 
 
 def test_a_container_that_removes_itself_is_refused(here: Site, start: Start) -> None:
@@ -250,8 +252,8 @@ def test_bad_health_is_only_a_warning(here: Site, start: Start) -> None:
 @pytest.fixture
 def lost(here: Site, start: Start) -> Bot:
     """A bot that was stopped by Flotilla, whose container somebody then removed by hand."""
-    bot: Bot = take(here, start(volumes=["/paperclip"]), Wishes(name="Desk", subdomain="desk")).bot
-    helper_containers.remove(here.engine, str(bot.container_id))
+    bot: Bot = take(here, start(volumes=["/paperclip"]), AdoptOptions(name="Desk", subdomain="desk")).bot
+    helper_containers.remove_helper(here.engine, str(bot.container_id))
     with here.database.transaction() as session:
         row = session.get_one(Bot, bot.id)
         row.state, row.state_detail = BotState.MISSING, "its container is gone from the node"
@@ -270,7 +272,7 @@ def test_a_bot_whose_container_is_gone_goes_on_in_another(here: Site, start: Sta
     assert described(here, container) == before
     with here.database.transaction() as session:
         bot = session.get_one(Bot, lost.id)
-        assert (bot.container_id, bot.container_name) == (container, containers.own_name(before))
+        assert (bot.container_id, bot.container_name) == (container, containers.name_of_container(before))
         assert (bot.name, bot.subdomain, bot.image) == ("Desk", "desk", lost.image)
         assert bot.current_digest == here.images.digest(SECOND)
         assert bot.address == f"127.0.0.1:{before['NetworkSettings']['Ports']['3100/tcp'][0]['HostPort']}"
@@ -281,7 +283,7 @@ def test_a_bot_whose_container_is_gone_goes_on_in_another(here: Site, start: Sta
         event = session.scalars(sa.select(Event).where(Event.tag == "bot.attached")).one()
         assert (event.bot_id, event.data["new_container_id"]) == (lost.id, container)
         # What was its dead end before.
-        attention.clear(session, bot, "made anew", None)
+        attention.clear_attention(session, bot, "made anew", None)
     [warning] = [warning for warning in attached.warnings if "does not mount" in warning]
     assert all(mount["Name"] in warning for mount in lost.spec["container"]["Mounts"])
 

@@ -5,7 +5,7 @@ from typing import Any, Literal, cast
 import pytest
 
 from daemon.bot_lease import BotLease
-from daemon.bots.desired_state import follow
+from daemon.bots.desired_state import apply_desired_state
 from demo.versions import SECOND
 from portal.models import Bot, BotState, BotUpdate, DesiredState, UpdateState
 from portal.services.bots import desired_state
@@ -23,7 +23,7 @@ def want(site: Site, state: DesiredState) -> None:
 def unmet(site: Site) -> list[str]:
     """The bots for which the scheduler asks a worker."""
     with site.database.reading() as session:
-        return [bot_id for bot_id, _ in desired_state.unmet(session)]
+        return [bot_id for bot_id, _ in desired_state.list_pending(session)]
 
 
 def is_running(site: Site) -> bool:
@@ -47,7 +47,7 @@ def test_a_bot_is_stopped_for_good_and_comes_back_as_it_was(site: Site) -> None:
     want(site, DesiredState.STOPPED)
     assert unmet(site) == [site.bot_id]
 
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     bot = site.bot()
     assert not is_running(site)
     # The engine would start it again when it is itself started again.
@@ -56,7 +56,7 @@ def test_a_bot_is_stopped_for_good_and_comes_back_as_it_was(site: Site) -> None:
     assert unmet(site) == []
 
     want(site, DesiredState.RUNNING)
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     wait_for(site)
     assert site.notes() == [NOTE]
     assert restart_policy(site) == "always"
@@ -67,12 +67,12 @@ def test_a_worker_that_died_half_way_is_followed_by_one_that_remembers_the_first
     set_policy(site, "always")
     want(site, DesiredState.STOPPED)
     with site.database.transaction() as session:
-        desired_state.remember_policy(session, site.bot_id, {"Name": "always", "MaximumRetryCount": 0})
+        desired_state.save_restart_policy(session, site.bot_id, {"Name": "always", "MaximumRetryCount": 0})
     set_policy(site, "no")
 
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     want(site, DesiredState.RUNNING)
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     assert restart_policy(site) == "always"
 
 
@@ -80,7 +80,7 @@ def test_whoever_works_on_the_bot_is_not_disturbed(site: Site) -> None:
     want(site, DesiredState.STOPPED)
     with BotLease(site.database, site.bot_id):
         assert unmet(site) == []
-        follow(site.database, site.bot_id)
+        apply_desired_state(site.database, site.bot_id)
         assert is_running(site)
     assert unmet(site) == [site.bot_id]
 
@@ -93,12 +93,12 @@ def test_an_unfinished_update_comes_first(site: Site, state: UpdateState) -> Non
         session.get_one(BotUpdate, update_id).state = state
     want(site, DesiredState.STOPPED)
     assert unmet(site) == []
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     assert is_running(site)
 
 
 def test_a_bot_whose_container_is_gone_is_said_to_be_missing(site: Site) -> None:
     site.engine.remove_container(str(site.bot().container_id), force=True)
     want(site, DesiredState.STOPPED)
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     assert (site.bot().state, unmet(site)) == (BotState.MISSING, [])

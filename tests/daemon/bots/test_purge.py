@@ -7,7 +7,7 @@ import pytest
 from docker.errors import NotFound
 
 from daemon.bot_lease import BotLease
-from daemon.bots.desired_state import follow
+from daemon.bots.desired_state import apply_desired_state
 from daemon.bots.purge import purge
 from demo.versions import SECOND
 from portal.models import Bot, BotState, BotUpdate, Channel, DesiredState, Event, Org, OrgState, UpdateState, utcnow
@@ -25,7 +25,7 @@ def delete_org(site: Site, grace: timedelta, **bot_values: Any) -> None:
         bot = session.get_one(Bot, site.bot_id)
         bot.org.state, bot.org.delete_after = OrgState.DELETING, utcnow() + grace
         bot.desired_state = DesiredState.STOPPED
-    follow(site.database, site.bot_id)
+    apply_desired_state(site.database, site.bot_id)
     with site.database.transaction() as session:
         bot = session.get_one(Bot, site.bot_id)
         for name, value in bot_values.items():
@@ -35,13 +35,13 @@ def delete_org(site: Site, grace: timedelta, **bot_values: Any) -> None:
 def due(site: Site) -> list[str]:
     """The bots for which the scheduler asks a worker."""
     with site.database.reading() as session:
-        return [bot_id for bot_id, _ in purging.due(session, utcnow())]
+        return [bot_id for bot_id, _ in purging.list_due(session, utcnow())]
 
 
 def org_of(site: Site) -> Org:
     """The bot's organization after the scheduler's next turn."""
     with site.database.transaction() as session:
-        purging.close_empty(session, utcnow())
+        purging.close_deleted_orgs(session, utcnow())
     with site.database.reading() as session:
         return session.get_one(Org, site.bot().org_id)
 

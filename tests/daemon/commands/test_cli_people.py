@@ -10,6 +10,7 @@ from portal.models import (
     Bot,
     DesiredState,
     Event,
+    EventTag,
     Org,
     OrgState,
     TenantMode,
@@ -18,7 +19,7 @@ from portal.models import (
     UserSession,
     utcnow,
 )
-from portal.queue import connect, open_queue, updates_of
+from portal.queue import connect, open_queue, updates_queue_name
 from portal.services import events
 from portal.services.accounts import sessions
 from portal.services.orgs import org_deletion
@@ -63,7 +64,7 @@ def last_event(database: Database) -> Event:
 
 def living(database: Database, user_id: str) -> list[UserSession]:
     with database.reading() as session:
-        return sessions.living(session, user_id, utcnow())
+        return sessions.list_active(session, user_id, utcnow())
 
 
 def test_accounts_are_listed_and_searched(flotilla: Flotilla, olga: str, bert: str) -> None:
@@ -118,7 +119,7 @@ def test_the_log_tells_that_it_was_done_at_the_command_line(
     assert event.actor_id is None
     assert event.data["via"] == "command line"
     with database.transaction() as session:
-        events.record(session, "user.enabled", data={})
+        events.record(session, EventTag.USER_ENABLED, data={})
     assert "via" not in last_event(database).data, "what follows in the same process is nobody's command"
 
 
@@ -152,7 +153,7 @@ def test_a_deletion_is_taken_back(
     bot = add_bot(database, node)
     with database.transaction() as session:
         org = session.get_one(Org, bot.org_id)
-        org_deletion.request(session, org, typed_name=org.name, actor=org.owner, now=utcnow())
+        org_deletion.request_deletion(session, org, typed_name=org.name, actor=org.owner, now=utcnow())
 
     result = flotilla("orgs", "restore", "desk")
 
@@ -160,7 +161,7 @@ def test_a_deletion_is_taken_back(
     with database.reading() as session:
         assert session.get_one(Org, bot.org_id).state is OrgState.ACTIVE
         assert session.get_one(Bot, bot.id).desired_state is DesiredState.RUNNING
-    (job,) = open_queue(connect(redis_url), updates_of(node.id)).jobs
-    assert (job.func_name, job.args) == ("daemon.jobs.follow_desired_state", [bot.id])
+    (job,) = open_queue(connect(redis_url), updates_queue_name(node.id)).jobs
+    assert (job.func_name, job.args) == ("daemon.jobs.apply_desired_state", [bot.id])
     assert flotilla("orgs", "restore", "desk").exit_code == REFUSED
     assert flotilla("orgs", "restore", "nowhere").exit_code == REFUSED

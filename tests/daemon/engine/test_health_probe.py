@@ -9,7 +9,7 @@ from typing import Any
 import docker
 import pytest
 
-from daemon.engine.health_probe import Health, probe, read_address, wait_until_healthy
+from daemon.engine.health_probe import HealthResult, probe, read_address, wait_until_healthy
 from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
 from portal.models import Node
@@ -158,15 +158,15 @@ def start(
 
     yield start
     for container in started:
-        helper_containers.remove(engine, container)
+        helper_containers.remove_helper(engine, container)
 
 
 def wait(
     engine: docker.APIClient, container: str, meanwhile: Callable[[], object] = int, timeout: float = 60
-) -> Health:
+) -> HealthResult:
     """Wait for a bot that is reached by its address in the engine's network."""
     return wait_until_healthy(
-        engine, container, HERE, 3100, "/health", timeout=timeout, interval=0.5, still_mine=meanwhile
+        engine, container, HERE, 3100, "/health", timeout=timeout, interval=0.5, renew_or_raise=meanwhile
     )
 
 

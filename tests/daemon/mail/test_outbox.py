@@ -29,7 +29,7 @@ from tests.support.outbox import Office
 def test_the_same_matter_is_mailed_once_however_often_it_is_posted(database: Database) -> None:
     def write(_: int) -> str:
         with database.transaction() as session:
-            return outbox.post(session, to="a@example.com", template="signup", dedupe_key="one", context={}).id
+            return outbox.queue_mail(session, to="a@example.com", template="signup", dedupe_key="one", context={}).id
 
     with ThreadPoolExecutor(8) as pool:
         ids = set(pool.map(write, range(16)))
@@ -42,14 +42,14 @@ def test_the_same_matter_is_mailed_once_however_often_it_is_posted(database: Dat
 def test_a_mail_whose_reason_failed_is_not_written(database: Database) -> None:
     def fail() -> None:
         with database.transaction() as session:
-            outbox.post(session, to="a@example.com", template="signup", dedupe_key="one", context={})
+            outbox.queue_mail(session, to="a@example.com", template="signup", dedupe_key="one", context={})
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
 
     with database.reading() as session:
-        assert outbox.by_key(session, ["one"]) == {}
+        assert outbox.find_by_dedupe_key(session, ["one"]) == {}
 
 
 def test_operators_see_what_waits_and_why(office: Office, signed_in: SignedIn) -> None:
@@ -101,9 +101,9 @@ def test_pages_of_one_state(office: Office, signed_in: SignedIn) -> None:
 
 def _fail(office: Office, mail_id: str) -> None:
     with office.database.transaction() as session:
-        attempt = delivery.claim(session, mail_id, "example.com", utcnow())
+        attempt = delivery.claim_attempt(session, mail_id, "example.com", utcnow())
         assert attempt is not None
-        delivery.refused(session, attempt, "550 unknown")
+        delivery.mark_refused(session, attempt, "550 unknown")
 
 
 def _wait(office: Office, mail_id: str) -> None:
@@ -138,7 +138,7 @@ def test_sending_again(
 def test_what_is_being_sent_is_not_sent_again(office: Office, signed_in: SignedIn) -> None:
     mail_id = office.post("signup", token_id="x")
     with office.database.transaction() as session:
-        assert delivery.claim(session, mail_id, "example.com", utcnow())
+        assert delivery.claim_attempt(session, mail_id, "example.com", utcnow())
 
     assert signed_in("root").post(f"/admin/mail/{mail_id}/resend").status_code == 409
     assert signed_in("root").post("/admin/mail/nothing/resend").status_code == 404

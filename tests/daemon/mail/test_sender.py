@@ -23,7 +23,7 @@ from daemon.mail import smtp as smtp_client
 from portal.database import Database
 from portal.models import MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.services.mail import delivery
-from portal.services.mail.delivery import ATTEMPT_LASTS, MOST_ATTEMPTS
+from portal.services.mail.delivery import ATTEMPT_LEASE, MAX_ATTEMPTS
 from tests.daemon.mail.conftest import World, add_token
 from tests.daemon.mail.servers import Grumpy, Slow, certified, serving
 from tests.daemon.processes import wait_until
@@ -48,7 +48,7 @@ def posted(office: Office, database: Database) -> str:
 
 def test_a_mail_is_sent_once_however_often_it_is_asked_for(office: Office, posted: str, smtp: Mailbox) -> None:
     for _ in range(3):
-        sender.send(office.database, office.settings, posted, utcnow())
+        sender.send_mail(office.database, office.settings, posted, utcnow())
 
     row = office.row(posted)
     assert len(smtp.messages) == 1
@@ -62,7 +62,7 @@ def test_of_many_workers_at_once_one_sends(office: Office, posted: str, smtp: Ma
 
     def work(_: int) -> None:
         gate.wait()
-        sender.send(office.database, office.settings, posted, utcnow())
+        sender.send_mail(office.database, office.settings, posted, utcnow())
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
@@ -106,14 +106,14 @@ def test_pauses_grow_and_after_three_days_it_is_enough(office: Office, posted: s
 
     row = office.row(posted)
     assert row.state is MailState.FAILED
-    assert f"Given up after {MOST_ATTEMPTS} attempts" in (row.last_error or "")
+    assert f"Given up after {MAX_ATTEMPTS} attempts" in (row.last_error or "")
 
 
 def tried_nearly_long_enough(office: Office, mail_id: str) -> None:
     """Let a mail have one attempt left."""
     with office.database.transaction() as session:
         mail = session.get_one(OutgoingMail, mail_id)
-        mail.attempts, mail.created_at = MOST_ATTEMPTS - 1, utcnow() - timedelta(days=4)
+        mail.attempts, mail.created_at = MAX_ATTEMPTS - 1, utcnow() - timedelta(days=4)
 
 
 @pytest.mark.parametrize("given_up", [True, False])
@@ -231,7 +231,7 @@ def test_many_workers_find_out_at_once(office: Office) -> None:
     office.serves(Mailbox())
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda mail_id: sender.send(office.database, office.settings, mail_id, utcnow()), ids))
+        list(pool.map(lambda mail_id: sender.send_mail(office.database, office.settings, mail_id, utcnow()), ids))
 
     assert {office.row(mail_id).state for mail_id in ids} == {MailState.PENDING}
 
@@ -331,7 +331,7 @@ def test_a_worker_killed_while_sending_loses_no_mail(office: Office, posted: str
         office.serves(server)
         assert office.send_due() == 0, "the attempt may still be going on"
 
-        office.send_due(utcnow() + ATTEMPT_LASTS)
+        office.send_due(utcnow() + ATTEMPT_LEASE)
         office.send_due(utcnow() + LATER)
 
     # A second copy only where the server had the mail and we could not know; it is the same mail by its id.
@@ -343,13 +343,13 @@ def test_a_worker_killed_while_sending_loses_no_mail(office: Office, posted: str
 
 def test_a_worker_that_comes_back_late_changes_nothing(office: Office, posted: str, smtp: Mailbox) -> None:
     with office.database.transaction() as session:
-        late = delivery.claim(session, posted, "portal.example.com", utcnow())
+        late = delivery.claim_attempt(session, posted, "portal.example.com", utcnow())
     assert late is not None
-    office.send_due(utcnow() + ATTEMPT_LASTS)
+    office.send_due(utcnow() + ATTEMPT_LEASE)
 
     with office.database.transaction() as session:
-        assert not delivery.postponed(session, late, "timed out", utcnow())
-        assert not delivery.succeeded(session, late, utcnow())
+        assert not delivery.mark_deferred(session, late, "timed out", utcnow())
+        assert not delivery.mark_sent(session, late, utcnow())
 
     assert office.row(posted).state is MailState.SENT
     assert len(smtp.messages) == 1
@@ -360,19 +360,19 @@ def test_a_worker_that_comes_back_after_the_mail_was_asked_for_again_changes_not
 ) -> None:
     def attempt(after: timedelta) -> OutgoingMail:
         with office.database.transaction() as session:
-            mail = delivery.claim(session, posted, "portal.example.com", utcnow() + after)
+            mail = delivery.claim_attempt(session, posted, "portal.example.com", utcnow() + after)
         assert mail is not None
         return mail
 
     late = attempt(timedelta())
-    refused = attempt(ATTEMPT_LASTS)
+    refused = attempt(ATTEMPT_LEASE)
     with office.database.transaction() as session:
-        assert delivery.refused(session, refused, "550 unknown")
+        assert delivery.mark_refused(session, refused, "550 unknown")
     signed_in("root").post(f"/admin/mail/{posted}/resend")
-    assert attempt(2 * ATTEMPT_LASTS).attempts == late.attempts
+    assert attempt(2 * ATTEMPT_LEASE).attempts == late.attempts
 
     with office.database.transaction() as session:
-        assert not delivery.succeeded(session, late, utcnow())
+        assert not delivery.mark_sent(session, late, utcnow())
     assert office.row(posted).state is MailState.SENDING
 
 
@@ -387,4 +387,4 @@ def test_those_that_wait_longest_go_first(office: Office, database: Database) ->
             )
 
     with database.reading() as session:
-        assert delivery.due(session, utcnow()) == ids[::-1]
+        assert delivery.list_due(session, utcnow()) == ids[::-1]

@@ -32,7 +32,7 @@ from portal.models import (
 from portal.services.mail import outbox
 from portal.services.releases import changelogs, releases
 from portal.services.rollouts import notifications, outcomes, transitions
-from portal.services.rollouts.outcomes import Ending
+from portal.services.rollouts.outcomes import Outcome
 from tests.daemon.mail.conftest import BASE_URL
 from tests.support.mail import Mailbox
 from tests.support.outbox import Office, bodies
@@ -64,7 +64,8 @@ class Fleet:
     def read_changelog(self, release: str) -> None:
         """A worker has read it."""
         with self.world.database.transaction() as session:
-            changelogs.note_changelog(session, release, CHANGELOG, utcnow())
+            read = changelogs.record_changelog(session, release, CHANGELOG, utcnow())
+            notifications.notify_update_available(session, read)
 
     def change(self, kind: Any, key: str, **values: Any) -> None:
         """Change a row."""
@@ -87,7 +88,7 @@ class Fleet:
         with self.world.database.transaction() as session:
             rollout = session.get_one(Rollout, rollout_id)
             if rollout.state is RolloutState.PAUSED:
-                transitions.resume(session, rollout, None)
+                transitions.resume_rollout(session, rollout, None)
                 rollout.resumed_at = self.world.now
 
     def end(self, update_id: str, how: Ends) -> None:
@@ -97,21 +98,21 @@ class Fleet:
 
 
 def succeed(session: Session, update: BotUpdate) -> None:
-    outcomes.commit(session, update, update.rollout.release, f"new-{update.id}", None)
+    outcomes.commit_healthy(session, update, update.rollout.release, f"new-{update.id}", None)
 
 
 def roll_back(session: Session, update: BotUpdate) -> None:
-    ending = Ending(state=UpdateState.ROLLED_BACK, error="did not become healthy")
-    outcomes.went_back(session, update, ending, f"old-{update.id}", None, answers=True)
+    ending = Outcome(state=UpdateState.ROLLED_BACK, error="did not become healthy")
+    outcomes.mark_rolled_back(session, update, ending, f"old-{update.id}", None, answers=True)
 
 
 def hiccup(session: Session, update: BotUpdate) -> None:
-    outcomes.fail(session, update, Ending(state=UpdateState.FAILED, error="no registry", transient=True))
+    outcomes.end_failed(session, update, Outcome(state=UpdateState.FAILED, error="no registry", transient=True))
 
 
 def get_stuck(session: Session, update: BotUpdate) -> None:
     instructions = "Taking it back failed too.\n\ndocker start 123456 && echo '<done>'"
-    outcomes.call_for_help(session, update, "did not become healthy", instructions)
+    outcomes.mark_needs_attention(session, update, "did not become healthy", instructions)
 
 
 @pytest.fixture
@@ -218,7 +219,7 @@ def test_a_rollout_aborted_in_between_still_tells_of_what_was_updated(
     fleet.end(first, succeed)
     fleet.change(BotUpdate, second, state=UpdateState.PENDING)
     with fleet.world.database.transaction() as session:
-        transitions.abort(session, session.scalars(sa.select(Rollout)).one(), "enough", None)
+        transitions.abort_rollout(session, session.scalars(sa.select(Rollout)).one(), "enough", None)
 
     office.send_due()
 
@@ -308,12 +309,12 @@ def test_asking_again_whom_to_tell_costs_the_same_for_one_organization_and_for_m
             for update in updates:
                 update.state = UpdateState.UPDATED
             session.flush()
-            notifications.tell_outcome(session, session.get_one(Rollout, rollout_id))
-            assert len(outbox.take_posted(session)) == number
+            notifications.notify_outcome(session, session.get_one(Rollout, rollout_id))
+            assert len(outbox.take_queued(session)) == number
         with database.transaction() as session:
             rollout = session.get_one(Rollout, rollout_id)
             with counted_statements(database.engine) as statements:
-                notifications.tell_outcome(session, rollout)
+                notifications.notify_outcome(session, rollout)
             needed.append(len(statements))
-            assert outbox.take_posted(session) == []
+            assert outbox.take_queued(session) == []
     assert needed[0] == needed[1]

@@ -41,7 +41,7 @@ def add_release(database: Database, images: ReferenceImages, version: BotVersion
 
 
 def read(database: Database, settings: Settings, release: Release) -> Release:
-    changelog_reader.read(database, settings, release.id, utcnow())
+    changelog_reader.read_and_record(database, settings, release.id, utcnow())
     with database.reading() as session:
         return session.get_one(Release, release.id)
 
@@ -87,7 +87,7 @@ def test_an_image_that_was_not_there_is_ours_to_remove_again(
     assert pulled_to_be_read(database, release) == 1
     with database.reading() as session:
         node = session.scalars(sa.select(Node)).one()
-        (over,) = leftovers.images_over(session, node.id, utcnow() + timedelta(seconds=1))
+        (over,) = leftovers.list_unneeded_images(session, node.id, utcnow() + timedelta(seconds=1))
     assert over == f"{reference_images.repository}@{release.digest}"
     engine.remove_image(over)
 

@@ -20,7 +20,7 @@ from portal.database import Database
 from portal.models import Bot, Channel, Event, Node, Org, PolledImage, Release, User, utcnow
 from portal.queue import connect
 from portal.rules.allowlist import Allowlist
-from portal.services.bots.overview import overview
+from portal.services.bots.overview import load_overview
 from portal.services.releases import polling, release_list
 from portal.settings import Settings
 from tests.daemon.registry.pushing import Pusher
@@ -72,7 +72,7 @@ def poller(database: Database, registry: str) -> Poller:
 
 def _poll(poller: Poller, image: str, now: datetime = NOW) -> str | None:
     with poller.database.transaction() as session:
-        polling.due(session, now)
+        polling.schedule_due(session, now)
         polling.check_now(session, image, now)
     return poller.poll(image, now)
 
@@ -265,8 +265,8 @@ def test_a_registry_that_asks_for_patience_is_left_alone_with_all_its_images(
         _poll(poller, busy)
 
     with database.transaction() as session:
-        assert polling.due(session, NOW + timedelta(minutes=119)) == [calm]
-        assert set(polling.due(session, NOW + timedelta(minutes=121))) == {busy, sibling, calm}
+        assert polling.schedule_due(session, NOW + timedelta(minutes=119)) == [calm]
+        assert set(polling.schedule_due(session, NOW + timedelta(minutes=121))) == {busy, sibling, calm}
 
 
 def test_credentials_that_cannot_be_used_are_written_down_as_the_reason(
@@ -278,14 +278,14 @@ def test_credentials_that_cannot_be_used_are_written_down_as_the_reason(
         image = f"{server.address}/acme/bot:managed"
         add_bot(image)
         with database.transaction() as session:
-            polling.due(session, utcnow())
+            polling.schedule_due(session, utcnow())
         settings = replace(settings, registry_config=config, fleet_image_allowlist=(server.address,))
 
         jobs.poll_image.__wrapped__(Context(settings, database, connect(redis_url)), image)  # type: ignore[attr-defined]
 
     assert "is not valid JSON" in str(_row(database, image).last_error)
     with database.transaction() as session:
-        assert polling.due(session, utcnow()) == []
+        assert polling.schedule_due(session, utcnow()) == []
 
 
 def test_an_image_that_is_no_longer_admitted_is_not_asked_for(
@@ -308,7 +308,7 @@ def test_a_pasted_digest_becomes_a_release_and_is_not_asked_for_again(
     old = push.image("managed", "old")
     push.image("managed", "new")
     with database.transaction() as session:
-        asked = polling.ask_for_digest(session, f" {image}@{old} ", NOW)
+        asked = polling.request_digest(session, f" {image}@{old} ", NOW)
 
     release_id = poller.poll(asked.image, NOW)
 
@@ -324,18 +324,18 @@ def test_a_pasted_digest_that_becomes_no_release_is_told_shown_a_while_and_forgo
 ) -> None:
     with scripted_server(lambda _: Reply(status)) as server:
         with database.transaction() as session:
-            asked = polling.ask_for_digest(session, f"{server.address}/acme/bot@sha256:{'0' * 64}", NOW).image
+            asked = polling.request_digest(session, f"{server.address}/acme/bot@sha256:{'0' * 64}", NOW).image
         poller = Poller(database, RegistryClient(), Allowlist.parse([server.address]))
         assert poller.poll(asked, NOW) is None
 
     assert _events(database) == ["image.look_up_failed"]
     with database.transaction() as session:
-        assert overview(session, NOW).calm
-        assert polling.due(session, NOW + timedelta(hours=23)) == []
-        [line] = release_list.images(session)
+        assert load_overview(session, NOW).calm
+        assert polling.schedule_due(session, NOW + timedelta(hours=23)) == []
+        [line] = release_list.list_images(session)
         assert (line.row.image, bool(line.row.last_error)) == (asked, True)
-        polling.due(session, NOW + timedelta(hours=24))
-        assert release_list.images(session) == []
+        polling.schedule_due(session, NOW + timedelta(hours=24))
+        assert release_list.list_images(session) == []
 
 
 def test_a_pasted_digest_that_became_a_release_is_not_forgotten(
@@ -343,10 +343,10 @@ def test_a_pasted_digest_that_became_a_release_is_not_forgotten(
 ) -> None:
     push, image = pusher
     with database.transaction() as session:
-        asked = polling.ask_for_digest(session, f"{image}@{push.image('managed', 'one')}", NOW).image
+        asked = polling.request_digest(session, f"{image}@{push.image('managed', 'one')}", NOW).image
     poller.poll(asked, NOW)
     with database.transaction() as session:
-        assert polling.due(session, NOW + timedelta(days=30)) == []
+        assert polling.schedule_due(session, NOW + timedelta(days=30)) == []
     assert _row(database, asked).release_id
 
 
@@ -360,7 +360,7 @@ def test_two_pollers_at_once_make_one_release(
         push.image(tag, "one")
         add_bot(reference)
     with database.transaction() as session:
-        assert sorted(polling.due(session, NOW)) == references
+        assert sorted(polling.schedule_due(session, NOW)) == references
     barrier = Barrier(8)
     found: list[str | None] = []
 

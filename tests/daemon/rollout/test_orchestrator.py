@@ -31,7 +31,7 @@ from portal.models import (
 from portal.models.encrypted import use_keys
 from portal.rules.strategies import HEALTH_CHECK_TIMEOUT
 from portal.services.releases import releases
-from portal.services.rollouts import rollouts
+from portal.services.rollouts import progress, rollouts, transitions
 from tests.support.world import ALLOWLIST, IMAGE, World, bad
 
 
@@ -90,7 +90,7 @@ def test_a_lifted_quarantine_lets_automatic_updates_begin_again(world: World) ->
     world.run(bad)
 
     with world.database.transaction() as session:
-        releases.lift(session, session.get_one(Release, new), "the registry was down", None)
+        releases.lift_quarantine(session, session.get_one(Release, new), "the registry was down", None)
     world.run()
 
     assert [rollout.state for rollout in world.rollouts()] == [RolloutState.ABORTED, RolloutState.COMPLETED]
@@ -144,7 +144,7 @@ def test_bots_wait_for_the_hour_of_their_organization(world: World) -> None:
     [rollout] = world.rollouts()
     assert (rollout.state, world.on(new)) == (RolloutState.RUNNING, 2)
     with world.database.reading() as session:
-        summary = rollouts.summary(session, session.get_one(Rollout, rollout.id), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout.id), world.now)
     assert summary.next_window is not None
     assert summary.next_window.hour == 5
     assert summary.waits == ("3 bots waiting for the hour of day chosen for updates",)
@@ -440,7 +440,7 @@ def test_an_aborted_rollout_still_has_its_dead_workers_replaced(world: World) ->
     [update_id] = world.tick()
     world.begin(update_id)
     with world.database.transaction() as session:
-        rollouts.abort(session, session.get_one(Rollout, rollout_id), "enough", None)
+        transitions.abort_rollout(session, session.get_one(Rollout, rollout_id), "enough", None)
     world.change(Bot, bot, lease_until=utcnow() - timedelta(seconds=1))
 
     assert world.tick() == [update_id]
@@ -451,7 +451,7 @@ def test_rolling_back_is_not_undone_by_the_next_look(world: World) -> None:
     new = world.push("2.0.0")
     world.run()
     with world.database.transaction() as session:
-        rollouts.roll_back(
+        rollouts.roll_back_fleet(
             session,
             ALLOWLIST,
             release=session.get_one(Release, world.first),
@@ -496,7 +496,7 @@ def _set_tenant(world: World, bot_id: str, mode: TenantMode) -> None:
 
 def _sizes(world: World, rollout_id: str) -> list[int]:
     with world.database.reading() as session:
-        summary = rollouts.summary(session, session.get_one(Rollout, rollout_id), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout_id), world.now)
         return [len(wave.updates) for wave in summary.waves]
 
 

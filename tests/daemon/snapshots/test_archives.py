@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from daemon.engine.labels import UPDATE_LABEL
-from daemon.snapshots.archives import Archived, Helper, RestoreFailed, SnapshotFailed
-from daemon.snapshots.helper_containers import HelperFailed, Task
+from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
+from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 from portal.models.base import new_id
 from portal.services.bots.leases import LeaseLost
 from tests.support import volumes
@@ -40,9 +40,9 @@ def root(engine: docker.APIClient, volume: str) -> Path:
 
 
 @pytest.fixture
-def helper(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> Helper:
+def helper(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> SnapshotHelper:
     """The helper of a fresh update."""
-    return Helper(engine, snapshot_image, run_labels, new_id())
+    return SnapshotHelper(engine, snapshot_image, run_labels, new_id())
 
 
 @pytest.fixture
@@ -73,19 +73,19 @@ def names_in(folder: Path | str) -> list[str]:
     return [path.name for path in Path(folder).iterdir()]
 
 
-def containers_of(engine: docker.APIClient, helper: Helper) -> list[str]:
+def containers_of(engine: docker.APIClient, helper: SnapshotHelper) -> list[str]:
     """What there is on the engine of the helper's update."""
     label = f"{UPDATE_LABEL}={helper.update_id}"
     return [str(found["Id"]) for found in engine.containers(all=True, filters={"label": label})]
 
 
-def archive(helper: Helper, volume: str, folder: str) -> Archived:
+def archive(helper: SnapshotHelper, volume: str, folder: str) -> ArchiveInfo:
     """Archive a volume under a name of its own."""
     return helper.archive(1, volume, folder, f"{volume}.tar")
 
 
 def test_everything_comes_back(
-    engine: docker.APIClient, helper: Helper, volume: str, root: Path, folder: str
+    engine: docker.APIClient, helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     volumes.fill_with_oddities(root)
     before = volumes.walk(root)
@@ -104,7 +104,7 @@ def test_everything_comes_back(
 
 
 def test_sparse_files_stay_sparse_in_the_archive_and_after(
-    helper: Helper, volume: str, root: Path, folder: str
+    helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     volumes.fill_with_oddities(root)
     archived = archive(helper, volume, folder)
@@ -116,7 +116,7 @@ def test_sparse_files_stay_sparse_in_the_archive_and_after(
     assert restored.st_blocks * 512 < 1 << 20
 
 
-def test_an_empty_volume_comes_back_empty(helper: Helper, volume: str, root: Path, folder: str) -> None:
+def test_an_empty_volume_comes_back_empty(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
     archived = archive(helper, volume, folder)
     (root / ".left").write_text("by the new release")
 
@@ -126,7 +126,7 @@ def test_an_empty_volume_comes_back_empty(helper: Helper, volume: str, root: Pat
     assert names_in(root) == []
 
 
-def test_only_the_owner_may_read_archives(helper: Helper, volume: str, root: Path, folder: str) -> None:
+def test_only_the_owner_may_read_archives(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
     archived = archive(helper, volume, folder)
 
     assert Path(folder).stat().st_mode & 0o777 == 0o700
@@ -136,7 +136,7 @@ def test_only_the_owner_may_read_archives(helper: Helper, volume: str, root: Pat
 
 
 def test_a_missing_volume_is_an_error_and_stays_missing(
-    engine: docker.APIClient, helper: Helper, folder: str
+    engine: docker.APIClient, helper: SnapshotHelper, folder: str
 ) -> None:
     with pytest.raises(SnapshotFailed, match="does not exist"):
         archive(helper, "no-such-volume", folder)
@@ -145,7 +145,7 @@ def test_a_missing_volume_is_an_error_and_stays_missing(
 
 
 def test_a_full_disk_leaves_no_archive_and_an_earlier_one_alone(
-    helper: Helper, volume: str, root: Path, small_disk: str
+    helper: SnapshotHelper, volume: str, root: Path, small_disk: str
 ) -> None:
     earlier = archive(helper, volume, small_disk)
     (root / "large").write_bytes(os.urandom(3 << 20))
@@ -159,7 +159,7 @@ def test_a_full_disk_leaves_no_archive_and_an_earlier_one_alone(
 
 @pytest.mark.parametrize("damage", ["changed", "cut off", "missing"])
 def test_a_damaged_archive_is_refused_before_the_volume_is_touched(
-    helper: Helper, volume: str, root: Path, folder: str, damage: str
+    helper: SnapshotHelper, volume: str, root: Path, folder: str, damage: str
 ) -> None:
     volumes.fill_with_oddities(root)
     archived = archive(helper, volume, folder)
@@ -179,7 +179,7 @@ def test_a_damaged_archive_is_refused_before_the_volume_is_touched(
 
 
 def test_a_disk_that_fills_up_while_restoring_is_told_and_can_be_repeated(
-    engine: docker.APIClient, helper: Helper, folder: str, small_disk: str, run_labels: dict[str, str]
+    engine: docker.APIClient, helper: SnapshotHelper, folder: str, small_disk: str, run_labels: dict[str, str]
 ) -> None:
     volume = f"volume-{new_id()}"
     options = {"type": "none", "o": "bind", "device": small_disk}
@@ -198,7 +198,9 @@ def test_a_disk_that_fills_up_while_restoring_is_told_and_can_be_repeated(
         engine.remove_volume(volume)
 
 
-def test_sizes_are_measured_for_all_volumes_together(helper: Helper, volume: str, root: Path, folder: str) -> None:
+def test_sizes_are_measured_for_all_volumes_together(
+    helper: SnapshotHelper, volume: str, root: Path, folder: str
+) -> None:
     volumes.fill_with_oddities(root)
     archived = archive(helper, volume, folder)
 
@@ -209,7 +211,7 @@ def test_sizes_are_measured_for_all_volumes_together(helper: Helper, volume: str
 
 
 def test_files_that_vanish_while_a_bot_at_work_is_measured_do_no_harm(
-    engine: docker.APIClient, helper: Helper, run_labels: dict[str, str]
+    engine: docker.APIClient, helper: SnapshotHelper, run_labels: dict[str, str]
 ) -> None:
     volume = f"volume-{new_id()}"
     # No `du` gets through this folder without something vanishing, or refusing itself, under it.
@@ -222,12 +224,12 @@ def test_files_that_vanish_while_a_bot_at_work_is_measured_do_no_harm(
 
 
 def test_measuring_may_take_long_for_the_bot_is_up_and_its_size_unknown(
-    helper: Helper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
+    helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
 
     def run(*arguments: Any) -> dict[str, int]:
-        given.extend(each.seconds for each in arguments if isinstance(each, Task))
+        given.extend(each.seconds for each in arguments if isinstance(each, HelperTask))
         return {"size": 0, "free": 0}
 
     monkeypatch.setattr("daemon.snapshots.helper_containers.run", run)
@@ -236,13 +238,13 @@ def test_measuring_may_take_long_for_the_bot_is_up_and_its_size_unknown(
     assert given[1] > 10 * given[0]
 
 
-def test_free_space_is_that_of_the_disk_of_the_archives(helper: Helper, folder: str, small_disk: str) -> None:
+def test_free_space_is_that_of_the_disk_of_the_archives(helper: SnapshotHelper, folder: str, small_disk: str) -> None:
     assert 900_000 < helper.free_space(small_disk) <= 1 << 20
     assert helper.free_space(folder) > 1 << 20
 
 
 def test_deleting_takes_archives_and_broken_attempts_but_nothing_else(
-    helper: Helper, volume: str, root: Path, folder: str
+    helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     archived = archive(helper, volume, folder)
     Path(f"{archived.path}.partial").touch()
@@ -254,7 +256,7 @@ def test_deleting_takes_archives_and_broken_attempts_but_nothing_else(
 
 
 def test_a_helper_left_by_a_dead_worker_is_replaced(
-    engine: docker.APIClient, helper: Helper, snapshot_image: str, volume: str, folder: str
+    engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
     left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
     engine.start(left["Id"])
@@ -266,7 +268,7 @@ def test_a_helper_left_by_a_dead_worker_is_replaced(
 
 def test_a_helper_that_is_being_removed_is_waited_for(  # noqa: PLR0917 - fixtures come by name
     engine: docker.APIClient,
-    helper: Helper,
+    helper: SnapshotHelper,
     snapshot_image: str,
     volume: str,
     folder: str,
@@ -298,7 +300,7 @@ def test_a_helper_that_is_being_removed_is_waited_for(  # noqa: PLR0917 - fixtur
 
 
 def test_end_all_ends_the_helpers_of_this_update_and_spares_the_bot(
-    engine: docker.APIClient, helper: Helper, snapshot_image: str, run_labels: dict[str, str]
+    engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, run_labels: dict[str, str]
 ) -> None:
     def start(update_id: str, name: str) -> str:
         labels = {UPDATE_LABEL: update_id, **run_labels}
@@ -332,18 +334,18 @@ def test_an_image_without_the_programs_is_refused_before_any_work(
     engine.remove_container(container)
 
     with pytest.raises(HelperFailed, match="lacks tar of GNU tar; SNAPSHOT_IMAGE needs"):
-        Helper(engine, reference, run_labels, new_id()).require_image()
+        SnapshotHelper(engine, reference, run_labels, new_id()).require_image()
 
 
 def test_an_absent_image_is_pulled(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> None:
     image = engine.inspect_image(snapshot_image)["Id"]  # type: ignore[no-untyped-call]
     engine.remove_image(snapshot_image, force=True)
 
-    assert Helper(engine, snapshot_image, run_labels, new_id()).require_image() == image
+    assert SnapshotHelper(engine, snapshot_image, run_labels, new_id()).require_image() == image
 
 
 def test_a_helper_that_hangs_is_ended(
-    engine: docker.APIClient, helper: Helper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
+    engine: docker.APIClient, helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.snapshots.archives._LEAST_SECONDS", 1)
     monkeypatch.setattr("daemon.snapshots.scripts.ARCHIVE", "sleep 1000")
@@ -358,14 +360,14 @@ def test_a_worker_that_lost_the_bot_empties_no_volume(  # noqa: PLR0917 - fixtur
     engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
 ) -> None:
     (root / "note").write_text("of then")
-    helper = Helper(engine, snapshot_image, run_labels, new_id())
+    helper = SnapshotHelper(engine, snapshot_image, run_labels, new_id())
     archived = helper.archive(1, volume, folder, "a.tar")
     (root / "note").write_text("of now")
 
     def lost() -> None:
         raise LeaseLost("somebody else holds the bot by now")
 
-    late = Helper(engine, snapshot_image, run_labels, new_id(), lost)
+    late = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), lost)
     with pytest.raises(LeaseLost):
         late.restore(1, volume, archived.path, archived.sha256)
 

@@ -25,7 +25,7 @@ def archive(site: Site) -> Path:
 def delete(site: Site) -> None:
     with site.database.reading() as session:
         snapshot_id = session.scalars(sa.select(Snapshot.id)).one()
-    deletion.delete(site.database, site.settings, snapshot_id)
+    deletion.delete_snapshot(site.database, site.settings, snapshot_id)
 
 
 def state(site: Site) -> SnapshotState:

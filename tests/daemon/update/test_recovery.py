@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from daemon.engine import containers
-from daemon.engine.labels import name_of
+from daemon.engine.labels import container_name
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, FIRST, SECOND, BotVersion
 from portal.models import BotUpdate, Step, UpdateState, Verdict
@@ -33,7 +33,7 @@ def entered(step: Step) -> Moment:
 
 def exists(role: str) -> Moment:
     """There is a container of this update in that role, such as a helper at work."""
-    return lambda site, update: containers.inspect(site.engine, name_of(update.id, role)) is not None
+    return lambda site, update: containers.inspect(site.engine, container_name(update.id, role)) is not None
 
 
 def old_one_is_down(site: Site, update: BotUpdate) -> bool:

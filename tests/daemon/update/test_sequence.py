@@ -17,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from daemon.engine import containers, health_probe
-from daemon.engine.health_probe import Probe
-from daemon.engine.labels import UPDATE_LABEL, name_of
+from daemon.engine.health_probe import ProbeResult
+from daemon.engine.labels import UPDATE_LABEL, container_name
 from daemon.engine.recreate import creation
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, THIRD, UNHEALTHY, BotVersion
@@ -226,7 +226,7 @@ def test_nothing_is_cleared_away_while_a_person_looks_at_the_bot(site: Site) -> 
 def test_a_container_that_the_engine_made_too_late_is_replaced(site: Site) -> None:
     update_id = site.update_to(SECOND)
     late = site.engine.create_container(
-        site.images.reference(SECOND), name=name_of(update_id, "new"), labels={UPDATE_LABEL: update_id}
+        site.images.reference(SECOND), name=container_name(update_id, "new"), labels={UPDATE_LABEL: update_id}
     )["Id"]
     update_bot(site.database, site.settings, update_id)
     assert (site.update(update_id).error, site.update(update_id).state) == (None, UpdateState.UPDATED)
@@ -235,7 +235,7 @@ def test_a_container_that_the_engine_made_too_late_is_replaced(site: Site) -> No
 
 
 def test_one_lost_answer_before_the_update_is_no_illness(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([Probe(ok=False, detail="no answer: timed out")])
+    answers = iter([ProbeResult(ok=False, detail="no answer: timed out")])
     probe = health_probe.probe
     monkeypatch.setattr(health_probe, "probe", lambda *where: next(answers, None) or probe(*where))
     update_id = site.update_to(SECOND)
@@ -273,7 +273,7 @@ def test_somebody_with_the_name_of_the_bot_does_not_keep_it_down(site: Site, mon
     assert old["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     # Nobody takes its temporary name for its own.
     update_bot(site.database, site.settings, again)
-    assert f"still called {name_of(first, 'old')}" in (site.update(again).error or "")
+    assert f"still called {container_name(first, 'old')}" in (site.update(again).error or "")
     site.engine.rename(site.container, site.name)
     assert untouched(site)
 
@@ -308,7 +308,7 @@ def test_a_rollback_that_fails_asks_for_a_person_and_says_what_helps(site: Site,
         told = f"{update.error} {[event.data for event in session.scalars(sa.select(Event))]}"
     assert not any(str(archive.parent) in told for archive in archives)
     assert "docker " not in told
-    assert site.engine.inspect_container(site.container)["Name"] == f"/{name_of(update_id, 'old')}"
+    assert site.engine.inspect_container(site.container)["Name"] == f"/{container_name(update_id, 'old')}"
     # Nobody comes back to it by himself.
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
@@ -412,7 +412,7 @@ def somebody_called(site: Site, name: str) -> str:
 def archives_of(site: Site, update_id: str) -> list[str]:
     """Where the update's archives are."""
     with site.database.reading() as session:
-        return [row.archive for row in snapshots.of_update(session, update_id)]
+        return [row.archive for row in snapshots.list_for_update(session, update_id)]
 
 
 def untouched(site: Site) -> bool:

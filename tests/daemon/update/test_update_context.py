@@ -8,7 +8,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from daemon.bot_lease import BotLease
-from daemon.update.update_context import Run
+from daemon.update.update_context import UpdateContext
 from portal.database import Database
 from portal.models import BotUpdate
 from portal.settings import Settings
@@ -27,7 +27,7 @@ def test_a_container_has_as_long_as_the_strategy_says_unless_the_setting_is_give
 
     with BotLease(database, bot_id) as lease:
         unset, given = (
-            Run(replace(settings, health_timeout=timeout), lease, update_id).health_timeout
+            UpdateContext(replace(settings, health_timeout=timeout), lease, update_id).health_timeout
             for timeout in (None, minute)
         )
 

@@ -6,7 +6,7 @@ import pytest
 
 from portal.database import Database
 from portal.models import Audience, Release, Rollout, RolloutState, StrategyName, Trigger, move
-from portal.models.transitions import ForbiddenMove
+from portal.models.transitions import ForbiddenTransition
 
 
 def _rollout(database: Database) -> str:
@@ -35,5 +35,5 @@ def test_of_two_movers_one_wins(database: Database) -> None:
 
 def test_a_move_without_an_arrow_is_a_program_error(database: Database) -> None:
     key = _rollout(database)
-    with database.transaction() as session, pytest.raises(ForbiddenMove):
+    with database.transaction() as session, pytest.raises(ForbiddenTransition):
         move(session, session.get_one(Rollout, key), RolloutState.SCHEDULED, RolloutState.COMPLETED)

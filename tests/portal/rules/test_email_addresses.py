@@ -2,14 +2,14 @@
 
 import pytest
 
-from portal.rules.email_addresses import normalized, problem_of
+from portal.rules.email_addresses import find_problem, normalize
 
 
 @pytest.mark.parametrize(
     "address", ["a@b.example", "first.last+tag@mail.example.com", "x@xn--strae-oqa.example", "root@localhost"]
 )
 def test_mail_can_be_sent_to_these(address: str) -> None:
-    assert problem_of(address) is None
+    assert find_problem(address) is None
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_mail_can_be_sent_to_these(address: str) -> None:
     ],
 )
 def test_these_are_refused(address: str) -> None:
-    assert "name@example.com" in str(problem_of(address))
+    assert "name@example.com" in str(find_problem(address))
 
 
 def test_case_and_blanks_do_not_matter() -> None:
-    assert normalized(" Olga@Example.COM ") == normalized("olga@example.com")
+    assert normalize(" Olga@Example.COM ") == normalize("olga@example.com")

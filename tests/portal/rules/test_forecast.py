@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.rules.forecast import NOBODY_FIRST, Entrant, Forecast, forecast
+from portal.rules.forecast import NO_CANARY, Forecast, ForecastBot, forecast
 from portal.rules.strategies import strategy_for
 from portal.rules.windows import is_open
 
@@ -12,17 +12,17 @@ MINUTE = timedelta(minutes=1)
 
 ENTRANTS = st.lists(
     st.builds(
-        Entrant, st.sampled_from(["one", "two"]), st.integers(0, 23), st.booleans(), canary_channel=st.booleans()
+        ForecastBot, st.sampled_from(["one", "two"]), st.integers(0, 23), st.booleans(), canary_channel=st.booleans()
     ),
     max_size=30,
 )
 
 
-def bots(number: int, hour: int = 3, *, may_be_canary: bool = True) -> list[Entrant]:
-    return [Entrant("node", hour, may_be_canary)] * number
+def bots(number: int, hour: int = 3, *, may_be_canary: bool = True) -> list[ForecastBot]:
+    return [ForecastBot("node", hour, may_be_canary)] * number
 
 
-def told(entrants: list[Entrant], strategy: str = "rolling_wave", *, ignore_windows: bool = True) -> Forecast:
+def told(entrants: list[ForecastBot], strategy: str = "rolling_wave", *, ignore_windows: bool = True) -> Forecast:
     return forecast(
         strategy_for(strategy, {}),
         entrants,
@@ -57,7 +57,7 @@ def test_those_whose_turn_comes_after_the_hour_wait_for_the_next_day() -> None:
 def test_it_is_told_when_nobody_may_go_first() -> None:
     result = told(bots(3, may_be_canary=False))
 
-    assert (result.waves, result.ends_at, result.obstacle) == ((), None, NOBODY_FIRST)
+    assert (result.waves, result.ends_at, result.obstacle) == ((), None, NO_CANARY)
 
 
 def test_no_bots_no_waves() -> None:
@@ -69,7 +69,9 @@ def test_no_bots_no_waves() -> None:
     strategy=st.sampled_from(["rolling_wave", "single_bot", "immediate"]),
     ignore_windows=st.booleans(),
 )
-def test_every_bot_has_its_turn_inside_its_hour(entrants: list[Entrant], strategy: str, ignore_windows: bool) -> None:
+def test_every_bot_has_its_turn_inside_its_hour(
+    entrants: list[ForecastBot], strategy: str, ignore_windows: bool
+) -> None:
     result = told(entrants, strategy, ignore_windows=ignore_windows)
 
     if result.obstacle:

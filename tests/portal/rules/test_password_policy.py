@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.rules.password_policy import LONGEST, SHORTEST, problem_of
+from portal.rules.password_policy import MAX_LENGTH, MIN_LENGTH, find_problem
 
 NAMES = ("Flotilla", "alice.liddell@wonderland.example", "Alice Liddell")
 
@@ -22,16 +22,16 @@ NAMES = ("Flotilla", "alice.liddell@wonderland.example", "Alice Liddell")
     ],
 )
 def test_length_is_all_it_takes(password: str) -> None:
-    assert problem_of(password, names=NAMES) is None
+    assert find_problem(password, names=NAMES) is None
 
 
 def test_shorter_and_longer_ones_are_refused_with_the_number() -> None:
-    assert "15 characters or more" in str(problem_of("tree lamp rive"))
-    assert problem_of("tree lamp river") is None
-    long = "".join(chr(0x4E00 + 7 * number) for number in range(LONGEST + 1))
-    assert "256 characters or fewer" in str(problem_of(long))
-    assert problem_of(long[:64]) is None
-    assert problem_of(long[:-1]) is None
+    assert "15 characters or more" in str(find_problem("tree lamp rive"))
+    assert find_problem("tree lamp river") is None
+    long = "".join(chr(0x4E00 + 7 * number) for number in range(MAX_LENGTH + 1))
+    assert "256 characters or fewer" in str(find_problem(long))
+    assert find_problem(long[:64]) is None
+    assert find_problem(long[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -53,10 +53,10 @@ def test_shorter_and_longer_ones_are_refused_with_the_number() -> None:
     ],
 )
 def test_what_is_tried_first_is_refused_however_long(password: str) -> None:
-    assert "easy to guess" in str(problem_of(password, names=NAMES))
+    assert "easy to guess" in str(find_problem(password, names=NAMES))
 
 
-@given(st.text(min_size=SHORTEST, max_size=LONGEST))
+@given(st.text(min_size=MIN_LENGTH, max_size=MAX_LENGTH))
 def test_any_character_may_be_in_it(password: str) -> None:
-    problem = problem_of(password)
+    problem = find_problem(password)
     assert problem is None or "easy to guess" in problem

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from portal.database import Database
 from portal.models import User
-from portal.services.paging import turn_to
+from portal.services.paging import load_page
 
 
 @pytest.mark.parametrize(
@@ -29,5 +29,5 @@ def test_a_page_of_three(database: Database, rows: int, wanted: int, page: tuple
             session.add(User(email=address, email_normalized=address, name=str(number)))
         session.flush()
         query = sa.select(User).order_by(User.name)
-        listing = turn_to(session, query, wanted, 3, lambda found: [int(user.name) for user in found])
+        listing = load_page(session, query, wanted, 3, lambda found: [int(user.name) for user in found])
     assert (listing.lines, listing.total, (listing.page, listing.pages)) == (lines, rows, page)

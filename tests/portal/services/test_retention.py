@@ -35,7 +35,7 @@ def olga(database: Database) -> str:
 def left(database: Database, column: InstrumentedAttribute[str]) -> set[str]:
     """Tidy; what of a column is there afterwards."""
     with database.transaction() as session:
-        retention.tidy(session, NOW)
+        retention.delete_expired(session, NOW)
     with database.reading() as session:
         return set(session.scalars(sa.select(column)))
 
@@ -101,7 +101,7 @@ def test_a_worker_tidies(
 ) -> None:
     with database.transaction() as session:
         session.add(OneTimeToken(purpose=TokenPurpose.RESET, email="x", email_normalized="x", expires_at=ago(8)))
-    monkeypatch.setattr(jobs, "current", lambda: Context(settings, database, connect(redis_url)))
-    jobs.tidy("old rows")
+    monkeypatch.setattr(jobs, "current_context", lambda: Context(settings, database, connect(redis_url)))
+    jobs.delete_expired("old rows")
     with database.reading() as session:
         assert session.query(OneTimeToken).count() == 0

@@ -200,7 +200,9 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
         made = rollout(session, scene, [UpdateState.UPDATED]).id
         bob = session.query(Membership.id).filter_by(user_id=cast.people["bob"]).scalar()
         acme, alice = session.get_one(Org, cast.org_id), session.get_one(User, cast.people["alice"])
-        invited = invites.send(session, acme, "new@example.com", MembershipRole.MEMBER, actor=alice, now=utcnow()).id
+        invited = invites.send_invite(
+            session, acme, "new@example.com", MembershipRole.MEMBER, actor=alice, now=utcnow()
+        ).id
     return requests(
         app,
         slug="acme",

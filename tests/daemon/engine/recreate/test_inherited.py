@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.engine.recreate.inherited import own_config
+from daemon.engine.recreate.inherited import subtract_image_config
 
 KEYS = st.sampled_from(["A", "B", "C"])
 VALUES = st.sampled_from(["", "1", "2"])
@@ -55,7 +55,7 @@ def test_own_settings_and_the_image_make_the_container_again(said: dict[str, Any
     """Nothing that was said gets lost, whatever the image says."""
     container = merged(said, image)
 
-    assert merged(own_config(container, image), image) == container
+    assert merged(subtract_image_config(container, image), image) == container
 
 
 @settings(deadline=None)
@@ -64,9 +64,9 @@ def test_nothing_of_the_old_image_is_carried_along(
     said: dict[str, Any], old: dict[str, Any], new: dict[str, Any]
 ) -> None:
     """On a new image the container is as if it had been created there, but for what the old image said equally."""
-    unlike_old = own_config(said, old)
+    unlike_old = subtract_image_config(said, old)
 
-    own = own_config(merged(said, old), old)
+    own = subtract_image_config(merged(said, old), old)
 
     assert merged(own, new)["Labels"] == merged(unlike_old, new)["Labels"]
     assert merged(own, new)["Env"] == merged(unlike_old, new)["Env"]

@@ -13,7 +13,7 @@ def test_an_operator_is_found_under_any_spelling_of_the_address(database: Databa
         made = accounts.create_operator(session, " Olga@Example.com ", "Olga", "a hash")
         assert made.is_platform_admin
     with database.reading() as session:
-        found = accounts.credentials(session, "OLGA@example.COM")
+        found = accounts.find_credentials(session, "OLGA@example.COM")
         assert found is not None
         assert found.user_id == made.id
         assert "a hash" not in repr(found)

@@ -36,7 +36,7 @@ def test_it_lives_while_it_is_used_but_not_for_ever(database: Database, began: d
         moment += timedelta(hours=11)
         assert alive(database, token, moment)
         with database.transaction() as session:
-            sessions.touch(session, session.query(UserSession).one().id_hash, moment)
+            sessions.record_use(session, session.query(UserSession).one().id_hash, moment)
     assert not alive(database, token, began + timedelta(days=7))
 
 

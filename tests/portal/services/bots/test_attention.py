@@ -23,7 +23,7 @@ def world(database: Database) -> World:
 def clear(world: World, bot_id: str, reason: str = "restored from the archive") -> None:
     """An operator clears the bot."""
     with world.database.transaction() as session:
-        attention.clear(session, session.get_one(Bot, bot_id), reason, session.get_one(User, world.root_id))
+        attention.clear_attention(session, session.get_one(Bot, bot_id), reason, session.get_one(User, world.root_id))
 
 
 def test_a_cleared_bot_is_updated_again(world: World) -> None:

@@ -38,7 +38,7 @@ def over(world: World, after: timedelta = timedelta(days=8)) -> list[str]:
     """Versions of the images that are over so long after everything happened."""
     before: datetime = world.now + after - timedelta(days=7)
     with world.database.reading() as session:
-        images = leftovers.images_over(session, world.node_id, before)
+        images = leftovers.list_unneeded_images(session, world.node_id, before)
     known = {f"{REPOSITORY}@{_digest(version)}": version for version in ("1.0.0", "2.0.0", "3.0.0", "4.0.0")}
     return [known[image] for image in images]
 
@@ -104,7 +104,7 @@ def read_on(world: World, version: str, node_id: str | None = None) -> None:
     """The engine of a node, of the bot's unless another is named, pulls a release to have its changelog read."""
     with world.database.transaction() as session:
         release = session.scalars(sa.select(Release).where(Release.digest == _digest(version))).one()
-        changelogs.note_pull(session, release.id, node_id or world.node_id, world.now)
+        changelogs.record_pull(session, release.id, node_id or world.node_id, world.now)
 
 
 def test_what_was_pulled_only_to_be_read_goes_after_a_week(world: World) -> None:
@@ -157,5 +157,5 @@ def test_a_node_that_goes_takes_its_notes_along(world: World) -> None:
         session.add(other)
     read_on(world, "3.0.0", other.id)
     with world.database.transaction() as session:
-        nodes.remove(session, session.get_one(Node, other.id))
+        nodes.remove_node(session, session.get_one(Node, other.id))
         assert session.scalars(sa.select(ReadingPull)).all() == []

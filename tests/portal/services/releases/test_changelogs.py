@@ -7,7 +7,7 @@ from datetime import timedelta
 from portal.database import Database
 from portal.models import Node, NodeState, Release, utcnow
 from portal.services.releases import changelogs
-from portal.services.releases.changelogs import Reading
+from portal.services.releases.changelogs import ClaimedReading
 
 NOW = utcnow()
 DIGEST = "sha256:" + 64 * "a"
@@ -32,14 +32,14 @@ def add_node(
         session.add(Node(name=name, docker_url="unix:///x", snapshot_dir="/x/y", platform=platform, state=state))
 
 
-def claim(database: Database, release: Release, later: timedelta = timedelta()) -> Reading | None:
+def claim(database: Database, release: Release, later: timedelta = timedelta()) -> ClaimedReading | None:
     with database.transaction() as session:
-        return changelogs.claim(session, release.id, NOW + later)
+        return changelogs.claim_reading(session, release.id, NOW + later)
 
 
 def is_due(database: Database, release: Release, later: timedelta = timedelta()) -> bool:
     with database.reading() as session:
-        return release.id in changelogs.due(session, NOW + later)
+        return release.id in changelogs.list_due(session, NOW + later)
 
 
 def test_one_worker_reads_and_another_may_try_when_it_died(database: Database) -> None:
@@ -72,7 +72,7 @@ def test_what_was_read_is_never_due_again(database: Database) -> None:
     claim(database, release)
 
     with database.transaction() as session:
-        changelogs.note_changelog(session, release.id, None, NOW)
+        changelogs.record_changelog(session, release.id, None, NOW)
 
     assert not is_due(database, release, timedelta(days=365))
 
@@ -83,8 +83,8 @@ def test_failures_wait_longer_and_longer_but_never_more_than_a_day(database: Dat
     moment = NOW
     for _ in range(16):
         with database.transaction() as session:
-            assert changelogs.claim(session, release.id, moment) is not None
-            changelogs.note_failure(session, release.id, "registry down", moment)
+            assert changelogs.claim_reading(session, release.id, moment) is not None
+            changelogs.record_failure(session, release.id, "registry down", moment)
         with database.reading() as session:
             again = session.get_one(Release, release.id).changelog_next_at
         assert again is not None

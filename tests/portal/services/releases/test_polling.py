@@ -49,14 +49,14 @@ def add_bot(database: Database) -> AddBot:
 
 def _due(database: Database, now: datetime) -> list[str]:
     with database.transaction() as session:
-        return polling.due(session, now)
+        return polling.schedule_due(session, now)
 
 
 def _poll(database: Database, now: datetime, every: timedelta | None = None) -> timedelta | None:
     """Claim the image as a poller does and tell in how long it is due again."""
     with database.transaction() as session:
-        polling.due(session, now)
-        row = polling.claim(session, IMAGE, now, every)
+        polling.schedule_due(session, now)
+        row = polling.claim_poll(session, IMAGE, now, every)
         assert row is not None
         return None if row.next_poll_at is None else row.next_poll_at - now
 
@@ -129,7 +129,7 @@ def test_an_image_is_claimed_by_one_poller(database: Database, add_bot: AddBot) 
     _poll(database, NOW)
 
     with database.transaction() as session:
-        assert polling.claim(session, IMAGE, NOW) is None
+        assert polling.claim_poll(session, IMAGE, NOW) is None
 
 
 def test_an_operator_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
@@ -164,7 +164,7 @@ def test_checking_no_image_asks_for_one(database: Database) -> None:
 def test_a_pasted_digest_is_due_and_pasting_it_twice_changes_nothing(database: Database) -> None:
     for _ in range(2):
         with database.transaction() as session:
-            polling.ask_for_digest(session, f"{IMAGE}@{DIGEST}", NOW)
+            polling.request_digest(session, f"{IMAGE}@{DIGEST}", NOW)
 
     assert _due(database, NOW) == [f"ghcr.io/acme/bot@{DIGEST}"]
 
@@ -172,17 +172,17 @@ def test_a_pasted_digest_is_due_and_pasting_it_twice_changes_nothing(database: D
 @pytest.mark.parametrize("text", ["", IMAGE, DIGEST, f"{IMAGE}@sha256:abc"])
 def test_a_paste_without_repository_and_digest_is_refused(database: Database, text: str) -> None:
     with database.transaction() as session, pytest.raises(InvalidError):
-        polling.ask_for_digest(session, text, NOW)
+        polling.request_digest(session, text, NOW)
 
 
 def test_an_answer_that_was_overtaken_is_dropped(database: Database) -> None:
     with database.transaction() as session:
         session.add(PolledImage(image=IMAGE))
         reference = parse_reference(IMAGE)
-        new = polling.detect_release(session, reference, DIGEST, {}, NOW)
-        old = polling.detect_release(session, reference, "sha256:" + "b" * 64, {}, NOW)
-        polling.note_answer(session, IMAGE, new.digest, new, NOW + timedelta(seconds=1))
-        polling.note_answer(session, IMAGE, old.digest, old, NOW)
+        new = polling.record_release(session, reference, DIGEST, {}, NOW)
+        old = polling.record_release(session, reference, "sha256:" + "b" * 64, {}, NOW)
+        polling.record_answer(session, IMAGE, new.digest, new, NOW + timedelta(seconds=1))
+        polling.record_answer(session, IMAGE, old.digest, old, NOW)
 
         assert session.scalars(sa.select(PolledImage.release_id)).one() == new.id
 
@@ -193,8 +193,8 @@ def test_a_registry_left_alone_stays_so_at_every_look(database: Database, add_bo
         add_bot(image, Channel.CANARY)
     _poll(database, NOW)
     with database.transaction() as session:
-        polling.postpone(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
-        polling.postpone(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
+        polling.postpone_registry(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
+        polling.postpone_registry(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
 
     for minutes in (1, 60, 119):
         assert _due(database, NOW + timedelta(minutes=minutes)) == []

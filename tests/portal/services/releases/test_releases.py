@@ -46,14 +46,14 @@ def test_a_quarantine_is_lifted_once(database: Database) -> None:
 
     def second() -> None:
         with database.transaction() as session, pytest.raises(ConflictError) as refusal:
-            releases.lift(session, session.get_one(Release, release_id), "me too", None)
+            releases.lift_quarantine(session, session.get_one(Release, release_id), "me too", None)
         refused.append(str(refusal.value))
 
     with database.transaction() as session:
         releases.quarantine(session, session.get_one(Release, release_id), "eats data", None)
     other = threading.Thread(target=second)
     with database.transaction() as session:
-        releases.lift(session, session.get_one(Release, release_id), "it was the disk", None)
+        releases.lift_quarantine(session, session.get_one(Release, release_id), "it was the disk", None)
         session.flush()
         other.start()
         other.join(0.3)

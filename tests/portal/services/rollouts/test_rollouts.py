@@ -33,7 +33,7 @@ from portal.models import (
 from portal.rules.allowlist import Allowlist
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.releases import releases
-from portal.services.rollouts import rollouts
+from portal.services.rollouts import forecast, progress, rollouts, selection, transitions
 from tests.support.world import ALLOWLIST, World, bad
 
 
@@ -114,7 +114,7 @@ def test_a_quarantined_release_is_refused_even_by_hand_until_that_is_lifted(worl
         update_now(world, bot, new)
 
     with loaded(world, bot) as (session, _, root):
-        releases.lift(session, session.get_one(Release, new), "it was the proxy", root)
+        releases.lift_quarantine(session, session.get_one(Release, new), "it was the proxy", root)
     world.start(new)
 
 
@@ -123,14 +123,14 @@ def test_an_image_outside_the_allowlist_is_refused(world: World) -> None:
     new = world.push("2.0.0")
 
     with loaded(world, bot) as (session, _, root):
-        wish = rollouts.Wish(
+        rollout_request = selection.RolloutRequest(
             release=session.get_one(Release, new),
             strategy=StrategyName.IMMEDIATE,
             audience=Audience.ALL,
             ignore_windows=True,
         )
         with pytest.raises(InvalidError, match="FLEET_IMAGE_ALLOWLIST"):
-            rollouts.start(session, Allowlist.parse(["ghcr.io/acme-other"]), wish, actor=root)
+            rollouts.start_rollout(session, Allowlist.parse(["ghcr.io/acme-other"]), rollout_request, actor=root)
 
 
 def test_nothing_starts_in_a_paused_fleet(world: World) -> None:
@@ -187,7 +187,7 @@ def test_an_older_release_is_only_rolled_out_by_rolling_back(world: World) -> No
 
     with world.database.transaction() as session:
         first = session.get_one(Release, world.first)
-        rollout = rollouts.roll_back(session, ALLOWLIST, release=first, reason="3.0.0 is slow", actor=None)
+        rollout = rollouts.roll_back_fleet(session, ALLOWLIST, release=first, reason="3.0.0 is slow", actor=None)
         quarantined = session.scalars(sa.select(Release).where(Release.quarantined_at.is_not(None))).all()
         assert {release.version for release in quarantined} == {"2.0.0", "3.0.0"}
         rollout_id = rollout.id
@@ -199,7 +199,7 @@ def test_a_refused_roll_back_quarantines_nothing(world: World) -> None:
     world.push("2.0.0")
 
     with world.database.transaction() as session, pytest.raises(rollouts.NothingToDoError):
-        rollouts.roll_back(
+        rollouts.roll_back_fleet(
             session, ALLOWLIST, release=session.get_one(Release, world.first), reason="why not", actor=None
         )
 
@@ -270,14 +270,14 @@ def test_a_paused_rollout_lets_bots_in_flight_finish_and_starts_no_other(world: 
     rollout = world.start(new, strategy=StrategyName.IMMEDIATE)
     flying, late = world.tick()
     world.begin(flying)
-    act(world, rollouts.pause, rollout, "lunch", None)
+    act(world, transitions.pause_rollout, rollout, "lunch", None)
 
     world.work([late])
     assert world.tick() == []
     world.end(flying)
     assert (world.on(new), world.rollout(rollout).reason) == (1, "lunch")
 
-    act(world, rollouts.resume, rollout, None)
+    act(world, transitions.resume_rollout, rollout, None)
     world.run()
     assert world.on(new) == 4
     assert world.events() == ["rollout.started", "rollout.paused", "rollout.resumed", "rollout.completed"]
@@ -289,7 +289,7 @@ def test_aborting_skips_what_has_not_begun(world: World) -> None:
     [canary] = world.tick()
     world.begin(canary)
 
-    act(world, rollouts.abort, rollout, "wrong day", None)
+    act(world, transitions.abort_rollout, rollout, "wrong day", None)
     world.end(canary)
 
     assert world.rollout(rollout).state is RolloutState.ABORTED
@@ -310,7 +310,7 @@ def test_a_bot_left_out_between_two_attempts_shows_no_error(world: World, by: st
             update.bot.desired_state = DesiredState.STOPPED
 
     if by == "aborting":
-        act(world, rollouts.abort, rollout_id, "enough", None)
+        act(world, transitions.abort_rollout, rollout_id, "enough", None)
     elif by == "update now":
         update_now(world, bot, new)
     else:
@@ -325,10 +325,14 @@ def test_what_has_ended_can_neither_be_paused_nor_resumed_nor_aborted(world: Wor
     world.add_bots(1)
     rollout = world.start(world.push("2.0.0"))
     with pytest.raises(ConflictError, match="only a paused one"):
-        act(world, rollouts.resume, rollout, None)
-    act(world, rollouts.abort, rollout, "wrong day", None, quarantine=True)
+        act(world, transitions.resume_rollout, rollout, None)
+    act(world, transitions.abort_rollout, rollout, "wrong day", None, quarantine=True)
 
-    for verb, arguments in ((rollouts.pause, ["x", None]), (rollouts.resume, [None]), (rollouts.abort, ["x", None])):
+    for verb, arguments in (
+        (transitions.pause_rollout, ["x", None]),
+        (transitions.resume_rollout, [None]),
+        (transitions.abort_rollout, ["x", None]),
+    ):
         with pytest.raises(ConflictError, match="aborted"):
             act(world, verb, rollout, *arguments)
     assert world.count(rollout) == {"quarantined": 1}
@@ -359,7 +363,7 @@ def test_the_summary_adds_up_and_speaks(world: World) -> None:
     world.work(due, lambda bot: "bad" if bot.id == bots[1] else "good")
 
     with world.database.reading() as session:
-        summary = rollouts.summary(session, session.get_one(Rollout, rollout), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout), world.now)
 
     assert summary.words == "wave 2 of 5 · 2 of 8 updated · 1 rolled back"
     assert summary.total == sum(summary.counts.values()) == sum(len(wave.updates) for wave in summary.waves)
@@ -371,21 +375,21 @@ def test_the_forecast_says_what_then_happens(world: World) -> None:
     world.add_bots(9)
     new = world.push("2.0.0")
     with world.database.reading() as session:
-        wish = rollouts.Wish(
+        rollout_request = selection.RolloutRequest(
             release=session.get_one(Release, new),
             strategy=StrategyName.ROLLING_WAVE,
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        told = rollouts.forecast(session, ALLOWLIST, wish, world.now)
+        told = forecast.forecast_rollout(session, ALLOWLIST, rollout_request, world.now)
     rollout = world.start(new)
     world.run()
 
     with world.database.reading() as session:
-        waves = rollouts.summary(session, session.get_one(Rollout, rollout), world.now).waves
+        waves = progress.summarize(session, session.get_one(Rollout, rollout), world.now).waves
     assert [wave.bots for wave in told.waves] == [len(wave.updates) for wave in waves]
 
 
 def test_an_unknown_rollout_is_not_found(world: World) -> None:
     with world.database.reading() as session, pytest.raises(NotFoundError):
-        rollouts.get(session, "nosuch")
+        rollouts.get_rollout(session, "nosuch")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portal.database import Database, now
+from portal.database import Database, database_now
 from portal.models import (
     Audience,
     Bot,
@@ -29,7 +29,7 @@ from portal.models import (
 )
 from portal.services.bots import leases
 from portal.services.rollouts import updates
-from portal.services.rollouts.updates import Claim
+from portal.services.rollouts.updates import ClaimResult
 
 OLD, NEW, PLATFORM = (f"sha256:{character * 64}" for character in "abc")
 LATER = utcnow() + timedelta(days=1)
@@ -39,7 +39,6 @@ LATER = utcnow() + timedelta(days=1)
 def bot_id(database: Database) -> str:
     """A bot on an old release."""
     with database.transaction() as session:
-        session.add(FleetSettings(id=1))
         owner = User(email="alice@example.com", email_normalized="alice@example.com", name="Alice")
         node = Node(name="one", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
         session.add_all([owner, node])
@@ -82,10 +81,10 @@ def add_update(database: Database, bot_id: str, digest: str = NEW, **values: Any
         return update.id
 
 
-def claim(database: Database, update_id: str) -> Claim:
+def claim(database: Database, update_id: str) -> ClaimResult:
     """What there is to do."""
     with database.transaction() as session:
-        return updates.claim(session, update_id)
+        return updates.claim_update(session, update_id)
 
 
 def read(database: Database, update_id: str) -> BotUpdate:
@@ -96,12 +95,12 @@ def read(database: Database, update_id: str) -> BotUpdate:
 
 def test_a_due_update_starts_once(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
-    assert claim(database, update_id) is Claim.START
+    assert claim(database, update_id) is ClaimResult.START
     update = read(database, update_id)
     assert (update.state, update.step, update.attempt) == (UpdateState.RUNNING, Step.CLAIM, 1)
     assert update.previous_digest == OLD
     # Whoever comes next, after the lease ran out, has to find out how far it got.
-    assert claim(database, update_id) is Claim.RECOVER
+    assert claim(database, update_id) is ClaimResult.RECOVER
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_a_due_update_starts_once(database: Database, bot_id: str) -> None:
 )
 def test_an_update_that_is_not_due_stays_as_it_is(database: Database, bot_id: str, values: dict[str, Any]) -> None:
     update_id = add_update(database, bot_id, **values)
-    assert claim(database, update_id) is Claim.NOTHING
+    assert claim(database, update_id) is ClaimResult.NOTHING
     assert read(database, update_id).state is values.get("state", UpdateState.PENDING)
 
 
@@ -125,7 +124,7 @@ def test_no_update_starts_unless_its_rollout_runs(database: Database, bot_id: st
     update_id = add_update(database, bot_id)
     with database.transaction() as session:
         session.get_one(BotUpdate, update_id).rollout.state = state
-    assert claim(database, update_id) is Claim.NOTHING
+    assert claim(database, update_id) is ClaimResult.NOTHING
     assert read(database, update_id).state is UpdateState.PENDING
 
 
@@ -149,7 +148,7 @@ def test_an_update_without_anything_to_do_is_skipped(
         for row, values in ((update.rollout.release, release), (update.bot, bot)):
             for name, value in values.items():
                 setattr(row, name, value)
-    assert claim(database, update_id) is Claim.NOTHING
+    assert claim(database, update_id) is ClaimResult.NOTHING
     update = read(database, update_id)
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, reason)
 
@@ -169,17 +168,17 @@ def test_a_message_that_comes_after_the_hour_starts_nothing(database: Database, 
         session.get_one(BotUpdate, update_id).rollout.ignore_windows = False
         # Twelve hours from now, whenever this runs.
         session.get_one(FleetSettings, 1).tenant_hour_utc = (utcnow().hour + 12) % 24
-    assert claim(database, update_id) is Claim.NOTHING
+    assert claim(database, update_id) is ClaimResult.NOTHING
     assert read(database, update_id).state is UpdateState.PENDING
 
 
 @pytest.mark.parametrize("state", [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED])
 def test_an_ended_update_is_cleaned_up_once(database: Database, bot_id: str, state: UpdateState) -> None:
     update_id = add_update(database, bot_id, state=state)
-    assert claim(database, update_id) is Claim.CLEAN
+    assert claim(database, update_id) is ClaimResult.CLEAN
     with database.transaction() as session:
-        updates.cleaned(session, session.get_one(BotUpdate, update_id))
-    assert claim(database, update_id) is Claim.NOTHING
+        updates.mark_cleaned(session, session.get_one(BotUpdate, update_id))
+    assert claim(database, update_id) is ClaimResult.NOTHING
 
 
 def test_unfinished_work_is_found_while_nobody_holds_the_bot(database: Database, bot_id: str) -> None:
@@ -189,7 +188,7 @@ def test_unfinished_work_is_found_while_nobody_holds_the_bot(database: Database,
 
     def abandoned() -> set[str]:
         with database.reading() as session:
-            return {update_id for update_id, _ in updates.abandoned(session, now(session))}
+            return {update_id for update_id, _ in updates.list_abandoned(session, database_now(session))}
 
     assert abandoned() == {running, uncleaned}
     with database.transaction() as session:
@@ -202,16 +201,16 @@ def test_what_another_update_left_comes_first(database: Database, bot_id: str) -
     add_update(database, bot_id, digest=OLD, state=UpdateState.UPDATED, cleaned_at=LATER)
     waiting = add_update(database, bot_id, digest=PLATFORM)
     with database.reading() as session:
-        assert updates.unfinished_before(session, session.get_one(BotUpdate, waiting)) == [left]
+        assert updates.list_unfinished(session, session.get_one(BotUpdate, waiting)) == [left]
 
 
 def test_an_update_that_no_worker_survives_is_not_tried_for_ever(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
     tries = 0
-    while claim(database, update_id) is Claim.START:
+    while claim(database, update_id) is ClaimResult.START:
         tries += 1
         with database.transaction() as session:
-            updates.give_back(session, session.get_one(BotUpdate, update_id))
+            updates.requeue(session, session.get_one(BotUpdate, update_id))
     assert tries == 3
     assert read(database, update_id).state is UpdateState.RUNNING
 
@@ -225,7 +224,7 @@ def test_an_update_cut_off_is_not_left_pending_in_a_rollout_that_has_ended(
     with database.transaction() as session:
         session.get_one(BotUpdate, update_id).rollout.state = state
     with database.transaction() as session:
-        assert not updates.give_back(session, session.get_one(BotUpdate, update_id))
+        assert not updates.requeue(session, session.get_one(BotUpdate, update_id))
     assert read(database, update_id).state is UpdateState.RUNNING
 
 
@@ -234,10 +233,10 @@ def test_every_step_has_a_beginning_and_an_end(database: Database, bot_id: str) 
     claim(database, update_id)
     with database.transaction() as session:
         update = session.get_one(BotUpdate, update_id)
-        updates.enter(session, update, Step.PREFLIGHT)
-        updates.enter(session, update, Step.PULL)
-        updates.note(session, update, size=1)
-        updates.note(session, update, helper="x")
+        updates.enter_step(session, update, Step.PREFLIGHT)
+        updates.enter_step(session, update, Step.PULL)
+        updates.add_to_journal(session, update, size=1)
+        updates.add_to_journal(session, update, helper="x")
     update = read(database, update_id)
     assert update.step is Step.PULL
     assert {step: len(times) for step, times in update.timings.items()} == {

@@ -132,13 +132,13 @@ def test_the_last_operator_stays(app: Flask, database: Database, cast: Cast) -> 
 
 def make_org(session: Session, bob: User) -> None:
     """Make an organization of bob's."""
-    creation.create(session, "Bob's own", bob)
+    creation.create_org(session, "Bob's own", bob)
 
 
 def rejoin(session: Session, bob: User) -> None:
     """Bring bob into Beta."""
-    org = orgs.lock(session, session.query(Org).filter_by(slug="beta").one())
-    memberships.add(session, org, bob, MembershipRole.MEMBER, bob)
+    org = orgs.lock_org(session, session.query(Org).filter_by(slug="beta").one())
+    memberships.add_member(session, org, bob, MembershipRole.MEMBER, bob)
 
 
 @pytest.mark.parametrize("gift", [make_org, rejoin])
@@ -147,14 +147,14 @@ def test_nobody_is_given_an_organization_while_being_deleted(
     database: Database, cast: Cast, gift: Callable[[Session, User], None], deletion_first: bool
 ) -> None:
     with database.transaction() as session:
-        creation.create(session, "Beta", session.get_one(User, cast.people["carol"]))
+        creation.create_org(session, "Beta", session.get_one(User, cast.people["carol"]))
 
     def give(session: Session) -> None:
         gift(session, session.get_one(User, cast.people["bob"]))
 
     def remove(session: Session) -> None:
         bob = session.get_one(User, cast.people["bob"])
-        deletion.delete(session, Credentials(bob.id, bob.password_hash), utcnow())
+        deletion.delete_account(session, Credentials(bob.id, bob.password_hash), utcnow())
 
     def second() -> None:
         try:

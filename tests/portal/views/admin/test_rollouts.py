@@ -184,7 +184,7 @@ def test_the_mode_is_switched_and_shown(signed_in: SignedIn, scene: Scene, datab
     root.post("/admin/mode", data={"mode": "paused"})
     assert "The fleet is paused" in root.get("/admin/").text
     with database.transaction() as session:
-        assert fleet_settings.get(session).mode == "paused"
+        assert fleet_settings.get_settings(session).mode == "paused"
 
 
 @pytest.mark.parametrize("part", ["", "?part=progress", "?part=updates"])

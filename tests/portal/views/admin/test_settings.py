@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from portal.database import Database
 from portal.models import Bot, DesiredState, Event, FleetSettings, Node, NodeState, Org, OrgState, utcnow
-from portal.queue import open_queue, updates_of
+from portal.queue import open_queue, updates_queue_name
 from portal.services.orgs import org_deletion
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
@@ -120,13 +120,13 @@ def test_a_deletion_is_taken_back_for_an_owner_who_cannot(
 ) -> None:
     with database.transaction() as session:
         org = session.get_one(Org, cast.org_id)
-        org_deletion.request(session, org, typed_name="Acme", actor=org.owner, now=utcnow())
+        org_deletion.request_deletion(session, org, typed_name="Acme", actor=org.owner, now=utcnow())
     here = f"/admin/orgs/{cast.org_id}"
     assert "gone for good" in root.get(here).text
     assert root.post(f"{here}/restore").status_code == 303
     with database.reading() as session:
         assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
         assert {bot.desired_state for bot in session.query(Bot)} == {DesiredState.RUNNING}
-    jobs = open_queue(app.extensions["redis"], updates_of(scene.node)).jobs
-    assert [job.func_name for job in jobs] == ["daemon.jobs.follow_desired_state"] * 3
+    jobs = open_queue(app.extensions["redis"], updates_queue_name(scene.node)).jobs
+    assert [job.func_name for job in jobs] == ["daemon.jobs.apply_desired_state"] * 3
     assert root.post(f"{here}/restore").status_code == 409

@@ -12,7 +12,7 @@ from portal.app import create_app
 from portal.database import Database
 from portal.models import Event, OneTimeToken, Org, OrgState, User, UserSession, utcnow
 from portal.password_hashing import hash_password, verify_password
-from portal.rules.user_agents import describe
+from portal.rules.user_agents import describe_browser
 from portal.services.account_changes import deletion
 from portal.services.accounts import accounts, administration
 from portal.settings import Settings
@@ -97,7 +97,7 @@ def test_what_changes_while_a_password_is_compared_counts(
             elif change == "disabled":
                 administration.disable(session, user_id, now, actor=None)
             else:
-                deletion.delete(session, accounts.Credentials(user_id, known), now)
+                deletion.delete_account(session, accounts.Credentials(user_id, known), now)
         return verify_password(known, password)
 
     monkeypatch.setattr("portal.views.auth.login.verify_password", compare)
@@ -180,7 +180,7 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605
     ],
 )
 def test_browsers_are_told_in_words(user_agent: str, words: str) -> None:
-    assert describe(user_agent) == words
+    assert describe_browser(user_agent) == words
 
 
 def test_under_https_the_cookies_belong_to_this_very_host(

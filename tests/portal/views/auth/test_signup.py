@@ -227,8 +227,8 @@ def test_tokens_and_passwords_are_in_no_table(stranger: FlaskClient, post: Post,
 
 def test_the_account_of_somebody_else_cannot_be_had_by_a_similar_address(database: Database, cast: Cast) -> None:
     with database.transaction() as session:
-        assert accounts.with_address(session, "ALICE@EXAMPLE.COM") is not None
-        assert accounts.with_address(session, "al\N{LATIN SMALL LETTER DOTLESS I}ce@example.com") is None
+        assert accounts.find_by_email(session, "ALICE@EXAMPLE.COM") is not None
+        assert accounts.find_by_email(session, "al\N{LATIN SMALL LETTER DOTLESS I}ce@example.com") is None
 
 
 def test_of_many_who_use_a_link_at_once_one_makes_the_account(

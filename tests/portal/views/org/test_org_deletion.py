@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Bot, DesiredState, Event, Org, OrgState, OutgoingMail, User, utcnow
 from portal.password_hashing import hash_password
-from portal.queue import connect, open_queue, updates_of
+from portal.queue import connect, open_queue, updates_queue_name
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
@@ -89,12 +89,12 @@ def test_bots_stop_and_everybody_is_told(alice: FlaskClient, database: Database,
 def test_workers_are_asked_to_stop_and_start_the_bots(alice: FlaskClient, scene: Scene, redis_url: str) -> None:
     def asked() -> list[tuple[str, list[str]]]:
         with connect(redis_url) as redis:
-            queue = open_queue(redis, updates_of(scene.node))
+            queue = open_queue(redis, updates_queue_name(scene.node))
             jobs = [(str(job.func_name), list(job.args)) for job in queue.jobs]
             redis.flushall()
             return sorted(jobs)
 
-    every_bot = sorted(("daemon.jobs.follow_desired_state", [bot_id]) for bot_id in scene.bots)
+    every_bot = sorted(("daemon.jobs.apply_desired_state", [bot_id]) for bot_id in scene.bots)
     delete(alice)
     assert asked() == every_bot
     alice.post("/o/acme/restore")

@@ -41,7 +41,7 @@ def version_in(page: str, section: str) -> str:
 def second(database: Database, cast: Cast) -> Org:
     """Another organization of bob's, in which he is alone."""
     with database.transaction() as session:
-        return creation.create(session, "Beta", session.get_one(User, cast.people["bob"]))
+        return creation.create_org(session, "Beta", session.get_one(User, cast.people["bob"]))
 
 
 def test_an_organization_belongs_to_who_makes_it(signed_in: SignedIn, database: Database, cast: Cast) -> None:

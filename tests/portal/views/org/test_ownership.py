@@ -124,7 +124,7 @@ def test_an_offer_stands_for_72_hours(signed_in: SignedIn, team: Team) -> None:
     assert until is not None
     assert timedelta(hours=71) < until - utcnow() <= timedelta(hours=72)
     with team.database.transaction() as session:
-        transfers.expire(session, until - timedelta(seconds=1))
+        transfers.expire_offers(session, until - timedelta(seconds=1))
     assert acme(team).transfer_to is not None
     with team.database.transaction() as session:
         session.get_one(Org, team.cast.org_id).transfer_expires_at = utcnow() - timedelta(seconds=1)
@@ -133,7 +133,7 @@ def test_an_offer_stands_for_72_hours(signed_in: SignedIn, team: Team) -> None:
     assert "offers you" not in bob.get("/o/acme/").text
     assert bob.post("/o/acme/transfer/accept").status_code == 409
     with team.database.transaction() as session:
-        transfers.expire(session, utcnow())
+        transfers.expire_offers(session, utcnow())
     assert acme(team).transfer_to is None
     assert team.tags() == ["transfer.offered", "transfer.expired"]
 

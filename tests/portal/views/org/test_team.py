@@ -129,14 +129,14 @@ def test_names_are_found_however_their_letters_are_written(
 
 def test_a_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
-        org = orgs.lock(session, session.get_one(Org, cast.org_id))
+        org = orgs.lock_org(session, session.get_one(Org, cast.org_id))
         alice = session.get_one(User, cast.people["alice"])
         for number in range(57):
             address = f"p{number}@example.com"
             person = User(email=address, email_normalized=address, name=f"Same {number % 3}")
             session.add(person)
             session.flush()
-            memberships.add(session, org, person, MembershipRole.MEMBER, alice)
+            memberships.add_member(session, org, person, MembershipRole.MEMBER, alice)
     bob = signed_in("bob")
     seen = [
         address
@@ -277,9 +277,9 @@ def test_whoever_comes_back_is_newer_than_the_old_removal(
     team.post(signed_in("alice"), "bob", "remove")
     removed = team.row("bob")
     with database.transaction() as session:
-        org = orgs.lock(session, session.get_one(Org, team.cast.org_id))
+        org = orgs.lock_org(session, session.get_one(Org, team.cast.org_id))
         bob = session.get_one(User, team.cast.people["bob"])
-        memberships.add(session, org, bob, MembershipRole.ADMIN, bob)
+        memberships.add_member(session, org, bob, MembershipRole.ADMIN, bob)
     back = team.row("bob")
     assert (back.id, back.role, back.state) == (removed.id, MembershipRole.ADMIN, MembershipState.ACTIVE)
     assert back.version > removed.version
@@ -290,10 +290,10 @@ def test_whoever_comes_back_is_newer_than_the_old_removal(
 
 def test_joining_again_never_lowers_a_role(team: Team, database: Database) -> None:
     with database.transaction() as session:
-        org = orgs.lock(session, session.get_one(Org, team.cast.org_id))
+        org = orgs.lock_org(session, session.get_one(Org, team.cast.org_id))
         for name, role in (("carol", MembershipRole.MEMBER), ("bob", MembershipRole.ADMIN)):
             person = session.get_one(User, team.cast.people[name])
-            memberships.add(session, org, person, role, person)
+            memberships.add_member(session, org, person, role, person)
     assert (team.role("carol"), team.role("bob")) == ("admin", "admin")
     assert team.tags() == ["member.role_changed"]
 
