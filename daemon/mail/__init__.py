@@ -1,1 +1,1 @@
-"""Sending the outbox: what a mail says is decided, and its link made, only when it is sent."""
+"""Sending of the outbox: composing, rendering and delivering emails. Used by the job `send_mail`."""

@@ -1,4 +1,4 @@
-"""Every mail there is, by the name it is posted under."""
+"""All email composers, by the template name of the outbox row. Used by the sender."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a mail is made of, once it is known what it says."""
+"""The parts of an email before it is rendered: template, subject and values. Used by the composers and the sender."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Row = TypeVar("Row", bound=Base)
 
 
 class Obsolete(Exception):
-    """The reason for a mail is gone, such as an invite that was revoked; the text says which."""
+    """The email is no longer needed, for example because its invite was revoked. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class Email:
-    """A mail in words.
+    """An email that is not rendered yet.
 
     Attributes:
-        template: name of the text in `templates/mail`.
-        subject: one line.
-        names: what people typed, which may be anything; the rendering makes it harmless.
-        facts: what is ours: links, moments, roles, releases.
+        template: name of the template in `templates/mail`, without its suffix.
+        subject: the subject line.
+        names: values that people typed. They are untrusted, so the renderer makes them safe.
+        facts: values from Flotilla itself: links, moments, roles, releases.
     """
 
     template: str
@@ -38,13 +38,13 @@ class Email:
 
 @dataclass(frozen=True)
 class EmailContext:
-    """What composing a letter needs.
+    """Everything a composer needs.
 
     Attributes:
-        session: a transaction, in which the fingerprints of fresh links are stored before the mail leaves.
-        settings: the address of the portal, the key for links, the product's name.
-        mail: the row of the outbox.
-        now: the present.
+        session: a transaction; it is committed before the email leaves, so that the hashes of new links are stored.
+        settings: the address of the portal, the key for links and the product's name.
+        mail: the outbox row.
+        now: the moment of this attempt, in UTC.
     """
 
     session: Session
@@ -53,28 +53,30 @@ class EmailContext:
     now: datetime
 
     def row(self, kind: type[Row], key: str) -> Row:
-        """The row whose id the mail's context has under `key`.
+        """Return the row whose id is stored under `key` in the context of the outbox row.
 
         Raises:
-            NoReason: it was deleted.
+            Obsolete: the row was deleted.
         """
         found = self.session.get(kind, self.mail.context[key])
         if found is None:
-            raise Obsolete("What this mail is about was deleted before it could be sent.")
+            raise Obsolete("The subject of this email was deleted before the email could be sent.")
         return found
 
     def link(self, path: str) -> str:
-        """An address in the portal, from `BASE_URL` and nothing else.
+        """Return the full address of a page of the portal.
+
+        The host comes from `BASE_URL` and never from a request, so that a forged Host header cannot change a link.
 
         Args:
-            path: with its leading slash.
+            path: the path with its leading slash.
         """
         return self.settings.base_url + path
 
 
 Composer = Callable[[EmailContext], Email]
-"""Looks at the rows as they are now and decides what a mail says.
+"""Composes an email from the current rows.
 
 Raises:
-    NoReason: nothing should be sent any more.
+    Obsolete: the email is no longer needed.
 """

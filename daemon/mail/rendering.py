@@ -1,4 +1,8 @@
-"""Letters as text and as HTML, both from one template: only the layout and its parts differ."""
+"""Rendering of emails as text and as HTML from one template each. Used by the sender.
+
+The template of an email names blocks and macros; `templates/mail/text` and `templates/mail/html` define what they
+look like in each format.
+"""
 
 from __future__ import annotations
 
@@ -14,37 +18,43 @@ from daemon.mail.emails import Email
 from portal.paths import ROOT
 
 _FOLDER = ROOT / "templates" / "mail"
-_WIDTH = 72
-_INVISIBLE = "\N{WORD JOINER}"
+_LINE_WIDTH = 72
+_WORD_JOINER = "\N{WORD JOINER}"
 
 
 def render(email: Email, about: Mapping[str, str], kind: str) -> str:
-    """The body of a letter.
+    """Render the body of an email.
 
     Args:
-        letter: what it says.
-        about: what every mail mentions: `product` and `home`, the portal's name and address.
+        email: template, subject and values.
+        about: the values every email has: `product` (the portal's name) and `home` (its address).
         kind: `text` or `html`.
+
+    Returns:
+        The body.
     """
-    names = {key: _one_line(name) for key, name in email.names.items()}
+    names = {key: _to_safe_line(name) for key, name in email.names.items()}
     template = _environment(kind).get_template(f"{email.template}.jinja")
-    return template.render(names, **email.facts, **about, subject=subject(email))
+    return template.render(names, **email.facts, **about, subject=render_subject(email))
 
 
-def subject(email: Email) -> str:
-    """The subject as one line, whatever people typed into their names."""
-    return _one_line(email.subject)
+def render_subject(email: Email) -> str:
+    """Return the subject as one safe line."""
+    return _to_safe_line(email.subject)
 
 
 def format_moment(moment: datetime) -> str:
-    """A moment in words, such as `21 July 2026 at 14:05 UTC`."""
+    """Format a moment as in `21 July 2026 at 14:05 UTC`."""
     return f"{moment.day} {moment:%B %Y} at {moment:%H:%M} UTC"
 
 
-def _one_line(text: str) -> str:
-    """One line in which no mail program finds an address to make a link of."""
+def _to_safe_line(text: str) -> str:
+    """Return text as one line that mail programs do not turn into links.
+
+    A word joiner, which is invisible, separates the parts of anything that could be an address.
+    """
     line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return re.sub(r"(?<=\w)([.:@])(?=[\w/])", rf"\1{_INVISIBLE}", line)
+    return re.sub(r"(?<=\w)([.:@])(?=[\w/])", rf"\1{_WORD_JOINER}", line)
 
 
 @cache
@@ -63,7 +73,7 @@ def _environment(kind: str) -> Environment:
 def _wrap(text: str, indent: str = "") -> str:
     return textwrap.fill(
         " ".join(text.split()),
-        _WIDTH,
+        _LINE_WIDTH,
         initial_indent=indent,
         subsequent_indent=" " * len(indent),
         break_long_words=False,

@@ -1,12 +1,12 @@
-"""Sending one mail of the outbox.
+"""Sending one email of the outbox. Used by the job `send_mail`.
 
 1. Claim an attempt.
-2. Compose the letter from the rows as they are now, and store the fingerprint of its link.
-3. Hand it to the mail server.
-4. Write down what came of it.
+2. Compose the email from the current rows and store the hash of its link.
+3. Deliver it to the mail server.
+4. Record the outcome.
 
-A worker that dies in between leaves the mail claimed; when the claim has run out the mail is sent again, under the
-same Message-ID and with the same link.
+If a worker dies in between, the email stays claimed. Once the claim has expired, the email is sent again with the
+same Message-ID and the same link.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from email.utils import parseaddr
 
 from daemon.mail.composers import COMPOSERS
 from daemon.mail.emails import EmailContext, Obsolete
-from daemon.mail.rendering import render, subject
+from daemon.mail.rendering import render, render_subject
 from daemon.mail.smtp import (
     NoServerConfigured,
     OutgoingMessage,
@@ -35,29 +35,31 @@ logger = logging.getLogger(__name__)
 
 
 def send_mail(database: Database, settings: Settings, mail_id: str, now: datetime) -> None:
-    """Send a mail if it is due and nobody else is sending it."""
+    """Send an email if it is due and no other worker is sending it.
+
+    Args:
+        database: where the outbox is.
+        settings: the mail server, the portal's address and the key for links.
+        mail_id: the outbox row.
+        now: the moment at which the attempt begins. The outcome is recorded with the moment at which it is known,
+            because a slow server takes minutes.
+    """
     with database.transaction() as session:
-        mail = delivery.claim_attempt(session, mail_id, _domain(settings), now)
+        mail = delivery.claim_attempt(session, mail_id, _sender_domain(settings), now)
     if mail is None:
         return
     try:
         deliver(settings.mail, _compose(database, settings, mail, now))
     except (Obsolete, PermanentFailure) as error:
-        _log(mail, "is not sent", error)
+        _log_failure(mail, "is not sent", error)
         with database.transaction() as session:
-            delivery.mark_refused(session, mail, str(error))
+            delivery.mark_failed(session, mail, str(error))
     except TemporaryFailure as error:
-        _log(mail, "has to wait", error)
-        with database.transaction() as session:
-            settle = (
-                delivery.mark_waiting_for_server if isinstance(error, NoServerConfigured) else delivery.mark_deferred
-            )
-            settle(session, mail, str(error), utcnow())
-            if isinstance(error, ServerUnusable):
-                delivery.defer_others(session, mail, utcnow())
+        _log_failure(mail, "will be retried", error)
+        _defer(database, mail, error, utcnow())
     except Exception as error:
         with database.transaction() as session:
-            reason = f"An error of ours ({type(error).__name__}); the worker's log tells more."
+            reason = f"Internal error ({type(error).__name__}). See the worker's log for details."
             delivery.mark_deferred(session, mail, reason, utcnow())
         raise
     else:
@@ -65,17 +67,27 @@ def send_mail(database: Database, settings: Settings, mail_id: str, now: datetim
             delivery.mark_sent(session, mail, utcnow())
 
 
+def _defer(database: Database, mail: OutgoingMail, error: TemporaryFailure, now: datetime) -> None:
+    with database.transaction() as session:
+        if isinstance(error, NoServerConfigured):
+            delivery.mark_waiting_for_server(session, mail, str(error), now)
+        else:
+            delivery.mark_deferred(session, mail, str(error), now)
+        if isinstance(error, ServerUnusable):
+            delivery.defer_others(session, mail, now)
+
+
 def _compose(database: Database, settings: Settings, mail: OutgoingMail, now: datetime) -> OutgoingMessage:
     with database.transaction() as session:
         email = COMPOSERS[mail.template](EmailContext(session, settings, mail, now))
     about = {"product": settings.product_name, "home": settings.base_url}
     text, html = render(email, about, "text"), render(email, about, "html")
-    return OutgoingMessage(mail.to, subject(email), text, html, mail.message_id or "")
+    return OutgoingMessage(mail.to, render_subject(email), text, html, mail.message_id or "")
 
 
-def _domain(settings: Settings) -> str:
+def _sender_domain(settings: Settings) -> str:
     return parseaddr(settings.mail.sender)[1].rpartition("@")[2] or "localhost"
 
 
-def _log(mail: OutgoingMail, what: str, error: Exception) -> None:
-    logger.warning("mail %s (%s, attempt %d) %s: %s", mail.id, mail.template, mail.attempts, what, error)
+def _log_failure(mail: OutgoingMail, outcome: str, error: Exception) -> None:
+    logger.warning("email %s (%s, attempt %d) %s: %s", mail.id, mail.template, mail.attempts, outcome, error)

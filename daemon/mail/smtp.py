@@ -1,8 +1,11 @@
-"""Handing a mail to the SMTP server: Flask-Mail, with the time limits and the check of certificates it lacks."""
+"""Delivery of emails to the SMTP server through Flask-Mail. Used by the sender and `flotilla doctor`.
+
+Flask-Mail builds and sends the messages. This module adds time limits, certificate checks and the sorting of errors
+into temporary and permanent ones.
+"""
 
 from __future__ import annotations
 
-import logging
 import re
 import smtplib
 import ssl
@@ -15,37 +18,40 @@ from flask_mail import BadHeaderError, Connection, Mail, Message
 
 from portal.settings import MailSettings
 
-logger = logging.getLogger(__name__)
-
 CONNECT_SECONDS = 10.0
-"""For each step until the server is ready to take a mail."""
+"""Time limit of each step until the server is ready to accept an email."""
 
 DELIVER_SECONDS = 30.0
-"""For each step of handing over a mail; servers look for spam before they answer."""
+"""Time limit of each step of a delivery. It is longer because servers check for spam before they reply."""
 
-_AUTOMATIC = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
-_LONGEST_REPLY = 300
+_AUTOMATIC_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
+_MAX_REPLY_CHARACTERS = 300
+
+# Flask-Mail only works within an application context. One empty application per process provides it; the settings
+# of the server do not come from this application but from `Mail.init_mail`.
+_application = Flask(__name__)
+Mail(_application)
 
 
 class TemporaryFailure(Exception):
-    """The mail could not be handed over; later it may be. The text says why."""
+    """The email was not delivered, but a later attempt may succeed. The message gives the reason."""
 
 
 class ServerUnusable(TemporaryFailure):
-    """The server does not answer, or not as it should: no other mail would fare better."""
+    """The server cannot be used for any email: it does not answer, or its answers make no sense."""
 
 
 class NoServerConfigured(ServerUnusable):
-    """No server is set."""
+    """MAIL_SERVER is not set."""
 
 
 class PermanentFailure(Exception):
-    """The server refuses this mail for good. The text says why."""
+    """The server will never accept this email. The message gives the reason."""
 
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A mail as it goes out: recipient, subject, both bodies, and the id that stays the same in every copy."""
+    """A rendered email: recipient, subject, both bodies, and the Message-ID, which is the same in every attempt."""
 
     to: str
     subject: str
@@ -55,53 +61,64 @@ class OutgoingMessage:
 
 
 def deliver(settings: MailSettings, message: OutgoingMessage) -> None:
-    """Hand a mail to the server.
+    """Deliver an email to the server.
 
     Raises:
-        NoServer: no server is set.
-        Unusable: it does not answer, or it cannot be trusted.
-        NotNow: it does not want this mail now.
-        Refused: it refuses this mail for good.
+        NoServerConfigured: MAIL_SERVER is not set.
+        ServerUnusable: the server does not answer or cannot be trusted.
+        TemporaryFailure: the server does not accept the email now.
+        PermanentFailure: the server will never accept the email.
     """
-    with _connected(settings) as connection:
-        connection.send(_message(message))
+    with _connect(settings) as connection:
+        connection.send(_build_message(message, settings.sender))
 
 
 def check_connection(settings: MailSettings) -> None:
-    """Sign in at the server as for a mail, but send none.
+    """Connect to the server and sign in, without sending an email.
 
     Raises:
-        Unusable: as `deliver` says.
+        ServerUnusable: as for `deliver`.
     """
-    with _connected(settings):
+    with _connect(settings):
         pass
 
 
 @contextmanager
-def _connected(settings: MailSettings) -> Iterator[Connection]:
+def _connect(settings: MailSettings) -> Iterator[Connection]:
     if settings.server is None:
-        raise NoServerConfigured("No mail server is set: give MAIL_SERVER its address.")
-    app = _app(settings)
+        raise NoServerConfigured("No mail server is configured: set MAIL_SERVER.")
+    mail = Mail()
+    mail.state = mail.init_mail(
+        {
+            "MAIL_SERVER": settings.server,
+            "MAIL_PORT": settings.port,
+            "MAIL_USERNAME": settings.username,
+            "MAIL_PASSWORD": settings.password,
+            "MAIL_USE_TLS": settings.use_tls,
+            "MAIL_USE_SSL": settings.use_ssl,
+        }
+    )
     try:
-        with app.app_context(), _CarefulConnection(app.extensions["mail"]) as connection:
+        with _application.app_context(), _BoundedConnection(mail) as connection:
             yield connection
     except (smtplib.SMTPException, OSError, BadHeaderError, UnicodeError) as error:
-        raise _explained(error, settings) from None
+        raise _to_failure(error, settings) from None
 
 
-class _CarefulConnection(Connection):
-    """Flask-Mail's connection that waits for nobody for ever and talks to no impostor."""
+class _BoundedConnection(Connection):
+    """Flask-Mail's connection with time limits and certificate checks."""
 
     def configure_host(self) -> smtplib.SMTP:
         mail = self.mail
         host: smtplib.SMTP
         if mail.use_ssl:
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=CONNECT_SECONDS, context=_trust())
+            context = ssl.create_default_context()
+            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=CONNECT_SECONDS, context=context)
         else:
             host = smtplib.SMTP(mail.server, mail.port, timeout=CONNECT_SECONDS)
         try:
             if mail.use_tls:
-                host.starttls(context=_trust())
+                host.starttls(context=ssl.create_default_context())
             if mail.username and mail.password:
                 host.login(mail.username, mail.password)
         except BaseException:
@@ -112,84 +129,62 @@ class _CarefulConnection(Connection):
         return host
 
     def __exit__(self, *_: object) -> None:
-        # The server has the mail, or refused it: that it fails to say goodbye must not make us send a second copy.
+        # The outcome is known by now. A failing QUIT must not cause a second delivery.
         if self.host is not None:
             with suppress(smtplib.SMTPException, OSError):
                 self.host.quit()
 
 
-def _trust() -> ssl.SSLContext:
-    """Whom to believe to be the mail server; read only where it is needed, because that takes a while."""
-    return ssl.create_default_context()
-
-
-def _app(settings: MailSettings) -> Flask:
-    """Flask-Mail reads its settings from an application; this one has nothing else."""
-    app = Flask("mail")
-    app.config.update(
-        MAIL_SERVER=settings.server,
-        MAIL_PORT=settings.port,
-        MAIL_USERNAME=settings.username,
-        MAIL_PASSWORD=settings.password,
-        MAIL_USE_TLS=settings.use_tls,
-        MAIL_USE_SSL=settings.use_ssl,
-        MAIL_DEFAULT_SENDER=settings.sender,
-        # It would print the password and every link.
-        MAIL_DEBUG=False,
-        MAIL_SUPPRESS_SEND=False,
+def _build_message(message: OutgoingMessage, sender: str) -> Message:
+    built = Message(
+        message.subject, [message.to], message.text, message.html, sender=sender, extra_headers=_AUTOMATIC_HEADERS
     )
-    Mail(app)
-    return app
+    built.msgId = message.message_id
+    return built
 
 
-def _message(parcel: OutgoingMessage) -> Message:
-    message = Message(parcel.subject, [parcel.to], parcel.text, parcel.html, extra_headers=_AUTOMATIC)
-    message.msgId = parcel.message_id
-    return message
-
-
-def _explained(error: Exception, settings: MailSettings) -> TemporaryFailure | PermanentFailure:
+def _to_failure(error: Exception, settings: MailSettings) -> TemporaryFailure | PermanentFailure:
     match error:
         case BadHeaderError() | UnicodeError():
-            return PermanentFailure("The address cannot be written into a mail.")
+            return PermanentFailure("The email address is not valid in an email header.")
         case smtplib.SMTPRecipientsRefused(recipients=refused) if refused:
             code, reply = next(iter(refused.values()))
-            return _answered("The mail server refused the recipient", code, reply)
+            return _to_refusal("The mail server refused the recipient", code, reply)
         case smtplib.SMTPDataError():
-            return _answered("The mail server refused the mail", error.smtp_code, error.smtp_error)
+            return _to_refusal("The mail server refused the email", error.smtp_code, error.smtp_error)
         case _:
-            return ServerUnusable(_obstacle(error, f"{settings.server}:{settings.port}"))
+            return ServerUnusable(f"The mail server {settings.server}:{settings.port} {_describe_problem(error)}")
 
 
-def _obstacle(error: Exception, server: str) -> str:
-    """What is wrong with the server, or with our settings: it may be put right while the mail waits."""
+def _describe_problem(error: Exception) -> str:
+    """Describe what is wrong with the server or with the settings. Both can be corrected while the email waits."""
     match error:
         case smtplib.SMTPAuthenticationError():
-            words = f"refused MAIL_USERNAME and MAIL_PASSWORD: {error.smtp_code}{_reply(error.smtp_error)}"
+            problem = f"refused MAIL_USERNAME and MAIL_PASSWORD: {error.smtp_code}{_clean_reply(error.smtp_error)}"
         case smtplib.SMTPResponseException():
-            words = f"answered {error.smtp_code}{_reply(error.smtp_error)}"
+            problem = f"answered {error.smtp_code}{_clean_reply(error.smtp_error)}"
         case smtplib.SMTPNotSupportedError():
-            words = "does not offer what MAIL_USE_TLS or MAIL_USERNAME ask for"
+            problem = "does not support what MAIL_USE_TLS or MAIL_USERNAME require"
         case smtplib.SMTPServerDisconnected():
-            words = "stopped answering"
+            problem = "stopped answering"
         case ssl.SSLCertVerificationError():
-            words = f"has a certificate that is not to be trusted: {error.verify_message}"
+            problem = f"has a certificate that cannot be trusted: {error.verify_message}"
         case TimeoutError():
-            words = "did not answer in time"
+            problem = "did not answer in time"
         case OSError():
-            words = f"cannot be reached: {error.strerror or type(error).__name__}"
+            problem = f"cannot be reached: {error.strerror or type(error).__name__}"
         case _:
-            words = f"could not be used: {type(error).__name__}"
-    return f"The mail server {server} {words}"
+            problem = f"cannot be used: {type(error).__name__}"
+    return problem
 
 
-def _answered(what: str, code: int, reply: bytes | str) -> TemporaryFailure | PermanentFailure:
-    words = f"{what}: {code}{_reply(reply)}"
-    return PermanentFailure(words) if code >= 500 else TemporaryFailure(words)
+def _to_refusal(summary: str, code: int, reply: bytes | str) -> TemporaryFailure | PermanentFailure:
+    text = f"{summary}: {code}{_clean_reply(reply)}"
+    return PermanentFailure(text) if code >= 500 else TemporaryFailure(text)
 
 
-def _reply(reply: bytes | str) -> str:
-    """What the server said, without anything long enough to be a token, for servers quote what they refuse."""
+def _clean_reply(reply: bytes | str) -> str:
+    """Return the server's reply without long words, which may be tokens: servers quote what they refuse."""
     text = reply.decode(errors="replace") if isinstance(reply, bytes) else reply
-    text = re.sub(r"\S{40,}", "…", " ".join(text.split()))[:_LONGEST_REPLY]
+    text = re.sub(r"\S{40,}", "…", " ".join(text.split()))[:_MAX_REPLY_CHARACTERS]
     return f" {text}" if text else ""

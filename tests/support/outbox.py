@@ -1,4 +1,4 @@
-"""The outbox of a test's database, a worker's sending of it, and the links in the mails."""
+"""Helpers that queue and send emails and read their links. Used by tests of emails and pages."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tests.support.mail import Mailbox
 
 
 @dataclass
-class Office:
-    """The outbox of a test's database and the sending of it, as a worker does it."""
+class MailWorker:
+    """Queues emails in a test's database and sends them with the real sender, in this process."""
 
     database: Database
     settings: Settings
 
-    def serves(self, mailbox: Mailbox, **options: Any) -> None:
-        """Send to that server from now on, in the clear unless the options say otherwise."""
+    def use_server(self, mailbox: Mailbox, **options: Any) -> None:
+        """Send to that server from now on, without TLS unless the options say otherwise."""
         address: dict[str, Any] = {"server": mailbox.host, "port": mailbox.port, "use_tls": False}
         self.settings = replace(self.settings, mail=replace(self.settings.mail, **address | options))
 
-    def post(self, template: str, to: str = "new@example.com", **context: str) -> str:
-        """Write a mail; its id."""
+    def queue(self, template: str, to: str = "new@example.com", **context: str) -> str:
+        """Queue an email and return its id."""
         key = f"{template}:{context}"
         with self.database.transaction() as session:
             return outbox.queue_mail(session, to=to, template=template, dedupe_key=key, context=dict(context)).id
 
     def send_due(self, now: datetime | None = None) -> int:
-        """Send whatever is due; how many mails that were."""
+        """Send all due emails and return their number."""
         now = now or utcnow()
         with self.database.reading() as session:
             due = delivery.list_due(session, now)
@@ -44,44 +44,44 @@ class Office:
             sender.send_mail(self.database, self.settings, mail_id, now)
         return len(due)
 
-    def row(self, mail_id: str) -> OutgoingMail:
-        """The mail as it is now."""
+    def get_mail(self, mail_id: str) -> OutgoingMail:
+        """Return the outbox row."""
         with self.database.reading() as session:
             return session.get_one(OutgoingMail, mail_id)
 
 
 @dataclass
-class Post:
-    """The worker's post office and the mail server it sends to."""
+class Mailer:
+    """Sends due emails to a mail server and returns what arrived there."""
 
-    office: Office
+    mail_worker: MailWorker
     smtp: Mailbox
 
     def deliver(self) -> list[EmailMessage]:
-        """Send what is due; the mails that came of it."""
+        """Send all due emails and return the messages that arrived."""
         before = len(self.smtp.messages)
-        self.office.send_due()
+        self.mail_worker.send_due()
         return self.smtp.messages[before:]
 
     def one_to(self, address: str) -> EmailMessage:
-        """Send what is due, which must be one mail, to that address."""
+        """Send the only due email, check that it goes to `address`, and return the message."""
         (message,) = self.deliver()
         assert message["X-Recipients"] == address
         return message
 
     def link(self, address: str) -> str:
-        """Send what is due, one mail to that address; the path of the first link in it."""
+        """Send the only due email, which goes to `address`, and return the path of its first link."""
         return links_in(self.one_to(address))[0]
 
 
 def links_in(message: EmailMessage) -> list[str]:
-    """The paths of the links in a mail's text, which all lead to the portal."""
+    """Return the paths of all links in the text of an email, which all lead to the portal."""
     found = [urlsplit(link) for link in re.findall(r"https?://\S+", bodies(message)[0])]
     assert {part.netloc for part in found} <= {"localhost"}
     return [part.path for part in found if part.path.strip("/")]
 
 
 def bodies(message: Any) -> tuple[str, str]:
-    """A mail's text and HTML."""
+    """Return the text body and the HTML body of an email."""
     text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
     return text.get_content(), html.get_content()

@@ -1,8 +1,8 @@
-"""Attempts at sending the outbox's mails: who may try, when, and what came of it.
+"""Delivery attempts of the outbox: due emails, claims and outcomes. Used by the scheduler and the sender.
 
-An attempt is claimed by compare-and-set and lasts for a while; the moment until which it lasts is the fence, for no
-two attempts at a mail last until the same one. A worker that dies while sending loses its claim by time, and the mail
-goes out again under the same Message-ID.
+A worker claims an attempt by compare-and-set. The claim expires at `next_attempt_at`, which also serves as the
+fencing token, because no two attempts of one email expire at the same moment. When a worker dies while sending, its
+claim expires and the email is sent again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -17,19 +17,20 @@ from sqlalchemy.orm import Session
 from portal.models import MailState, OutgoingMail, update_where
 
 ATTEMPT_LEASE = timedelta(minutes=3)
-"""Longer than the sender's time limits add up to, so that nobody sends what somebody else is still sending."""
+"""Duration of a claim. It is longer than all time limits of the sender together, so that no two workers send the same
+email at once."""
 
 MAX_ATTEMPTS = 152
-"""So many before giving up: with the pauses between them they take three days."""
+"""Number of attempts before an email fails. With the pauses in between they take three days."""
 
 _FIRST_PAUSE = timedelta(seconds=5)
-_LONGEST_PAUSE = timedelta(minutes=30)
+_MAX_PAUSE = timedelta(minutes=30)
 _OUTAGE_PAUSE = timedelta(seconds=30)
-_AT_ONCE = 100
+_BATCH_SIZE = 100
 
 
 def list_due(session: Session, now: datetime) -> list[str]:
-    """Ids of the mails to be sent now, the ones that wait longest first; among them those whose sender died."""
+    """Return the ids of due emails, the longest-waiting first, including those whose claim has expired."""
     return list(
         session.scalars(
             sa.select(OutgoingMail.id)
@@ -38,27 +39,27 @@ def list_due(session: Session, now: datetime) -> list[str]:
                 OutgoingMail.next_attempt_at <= now,
             )
             .order_by(OutgoingMail.next_attempt_at)
-            .limit(_AT_ONCE)
+            .limit(_BATCH_SIZE)
         )
     )
 
 
 def claim_attempt(session: Session, mail_id: str, domain: str, now: datetime) -> OutgoingMail | None:
-    """Begin an attempt at a mail.
+    """Claim a delivery attempt of an email.
 
     Args:
         session: a transaction.
-        mail_id: the mail.
-        domain: what a Message-ID ends with.
-        now: the present.
+        mail_id: the outbox row.
+        domain: the domain of the Message-ID.
+        now: the current moment in UTC.
 
     Returns:
-        The mail, with the number of this attempt; None when it is not due, or somebody else is at it.
+        The email with the number of this attempt; None if it is not due or another worker has claimed it.
     """
     mail = session.get(OutgoingMail, mail_id)
     if mail is None or mail.state not in {MailState.PENDING, MailState.SENDING}:
         return None
-    claimed = _change(
+    claimed = _update_claimed(
         session,
         mail,
         OutgoingMail.state == mail.state,
@@ -72,30 +73,30 @@ def claim_attempt(session: Session, mail_id: str, domain: str, now: datetime) ->
 
 
 def mark_sent(session: Session, mail: OutgoingMail, now: datetime) -> bool:
-    """The server took the mail.
+    """Record that the server accepted the email.
 
     Args:
         session: a transaction.
-        mail: as `claim` gave it.
-        now: the present.
+        mail: the email as returned by `claim_attempt`.
+        now: the current moment in UTC.
 
     Returns:
-        False when the attempt had lasted too long and another one began; so for the other outcomes.
+        False if the claim had expired and another attempt has begun. The same holds for the other outcomes.
     """
-    return _settle(session, mail, state=MailState.SENT, sent_at=now, last_error=None)
+    return _record_outcome(session, mail, state=MailState.SENT, sent_at=now, last_error=None)
 
 
 def mark_deferred(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
-    """It did not work this time: try again after a pause that doubles with every attempt, for three days in all."""
+    """Schedule the next attempt after a pause that doubles with every attempt, or fail after `MAX_ATTEMPTS`."""
     if mail.attempts >= MAX_ATTEMPTS:
-        return mark_refused(session, mail, f"Given up after {mail.attempts} attempts. {reason}")
-    pause = min(_FIRST_PAUSE * 2 ** min(mail.attempts - 1, 20), _LONGEST_PAUSE)
-    return _settle(session, mail, state=MailState.PENDING, next_attempt_at=now + pause, last_error=reason)
+        return mark_failed(session, mail, f"Gave up after {mail.attempts} attempts. {reason}")
+    pause = min(_FIRST_PAUSE * 2 ** min(mail.attempts - 1, 20), _MAX_PAUSE)
+    return _record_outcome(session, mail, state=MailState.PENDING, next_attempt_at=now + pause, last_error=reason)
 
 
 def mark_waiting_for_server(session: Session, mail: OutgoingMail, reason: str, now: datetime) -> bool:
-    """There is no server to send it to: however long that lasts it waits, and the three days begin once there is."""
-    return _settle(
+    """Keep the email until a mail server is configured; the attempts before that do not count."""
+    return _record_outcome(
         session,
         mail,
         state=MailState.PENDING,
@@ -105,15 +106,15 @@ def mark_waiting_for_server(session: Session, mail: OutgoingMail, reason: str, n
     )
 
 
-def mark_refused(session: Session, mail: OutgoingMail, reason: str) -> bool:
-    """It will never work: the server refused the mail for good, or there is no reason for it any more."""
-    return _settle(session, mail, state=MailState.FAILED, last_error=reason)
+def mark_failed(session: Session, mail: OutgoingMail, reason: str) -> bool:
+    """Record that the email will never be sent: the server refused it permanently, or it is no longer needed."""
+    return _record_outcome(session, mail, state=MailState.FAILED, last_error=reason)
 
 
 def defer_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
-    """The server cannot be used: let all other mails wait a little, so that they do not keep workers busy in vain.
+    """Postpone all other pending emails, because the server cannot be used and workers would only wait for it.
 
-    The mail that found out goes on trying after its own, shorter pauses.
+    The given email keeps its own, shorter pauses and so detects when the server is back.
     """
     until = now + _OUTAGE_PAUSE
     waiting = (
@@ -121,7 +122,7 @@ def defer_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
         .where(
             OutgoingMail.id != mail.id, OutgoingMail.state == MailState.PENDING, OutgoingMail.next_attempt_at < until
         )
-        # Several workers find out at once; none of them waits for another.
+        # Several workers detect the outage at once and must not wait for each other's row locks.
         .with_for_update(skip_locked=True)
     )
     session.execute(
@@ -132,11 +133,11 @@ def defer_others(session: Session, mail: OutgoingMail, now: datetime) -> None:
     )
 
 
-def _settle(session: Session, mail: OutgoingMail, **values: Any) -> bool:
-    return _change(session, mail, OutgoingMail.state == MailState.SENDING, **values)
+def _record_outcome(session: Session, mail: OutgoingMail, **values: Any) -> bool:
+    return _update_claimed(session, mail, OutgoingMail.state == MailState.SENDING, **values)
 
 
-def _change(session: Session, mail: OutgoingMail, *conditions: sa.ColumnElement[bool], **values: Any) -> bool:
+def _update_claimed(session: Session, mail: OutgoingMail, *conditions: sa.ColumnElement[bool], **values: Any) -> bool:
     unchanged = (OutgoingMail.id == mail.id, OutgoingMail.next_attempt_at == mail.next_attempt_at)
     changed = update_where(session, OutgoingMail, *unchanged, *conditions, **values)
     if mail in session:

@@ -1,4 +1,7 @@
-"""The outbox: mail is written down in the transaction that is its reason, and a worker sends it afterwards."""
+"""The mail outbox: queue, list and resend emails. Used by services that send email and by the operators' mail page.
+
+An email is queued in the same transaction as its cause. A worker sends it after the commit.
+"""
 
 from __future__ import annotations
 
@@ -17,57 +20,59 @@ from portal.services.errors import ConflictError, NotFoundError
 from portal.services.paging import Page, load_page
 
 KEPT_TEMPLATES = ("update_available", "updated", "update_failed")
-"""Templates of the mails about a release. Their rows stay, because a release may come back at any time and each of
-these mails is sent at most once."""
+"""Templates of the emails about a release. Retention keeps their rows: a release may return at any time, and each of
+these emails is sent at most once."""
 
 MAILS_PER_PAGE = 50
 
-_POSTED = "posted mails"
+_QUEUED = "queued emails"
 
 
 def queue_mail(session: Session, *, to: str, template: str, dedupe_key: str, context: dict[str, Any]) -> OutgoingMail:
-    """Have a mail sent once the transaction is committed.
+    """Queue an email; a worker sends it after the commit.
 
     Args:
-        session: the transaction of whatever the mail tells of.
-        to: the address as its owner writes it.
-        template: name of the mail, one of those the sender knows how to compose.
-        dedupe_key: what the mail is about, such as `invite:<token id>`. A second mail with the same key is not
-            written; the first one is returned.
-        context: ids of the rows the text is made of when it is sent; never a link, a token or a name.
+        session: the transaction that causes the email.
+        to: the recipient's address as its owner writes it.
+        template: the template's name, which must have a composer in `daemon.mail.composers`.
+        dedupe_key: identifies what the email is about, for example `invite:<token id>`.
+        context: ids of the rows from which the email is composed; never a link, a token or a name.
+
+    Returns:
+        The new outbox row, or the existing one with the same `dedupe_key`.
     """
-    existing = session.scalars(_about(dedupe_key)).one_or_none()
+    existing = session.scalars(_by_dedupe_key(dedupe_key)).one_or_none()
     if existing is not None:
         return existing
     mail = OutgoingMail(dedupe_key=dedupe_key, to=to, template=template, context=context)
     try:
         with session.begin_nested():
             session.add(mail)
-    except IntegrityError:  # another transaction wrote the same one at the same moment
-        return session.scalars(_about(dedupe_key)).one()
-    session.info.setdefault(_POSTED, []).append(mail.id)
+    except IntegrityError:  # a concurrent transaction queued the same email
+        return session.scalars(_by_dedupe_key(dedupe_key)).one()
+    session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail
 
 
 def take_queued(session: Session) -> list[str]:
-    """The ids of the mails posted through `session` since this was last asked; ask after the commit, and enqueue."""
-    posted: list[str] = session.info.pop(_POSTED, [])
-    return posted
+    """Return and forget the ids of the emails queued through `session`. Call it after the commit, to enqueue jobs."""
+    queued: list[str] = session.info.pop(_QUEUED, [])
+    return queued
 
 
 def find_by_dedupe_key(session: Session, dedupe_keys: Collection[str]) -> dict[str, OutgoingMail]:
-    """The mails written under these keys, for pages that tell whether a mail went out."""
+    """Return the emails with these keys, by key. Used by pages that show whether an email was sent."""
     found = session.scalars(sa.select(OutgoingMail).where(OutgoingMail.dedupe_key.in_(dedupe_keys)))
     return {mail.dedupe_key: mail for mail in found}
 
 
 @dataclass(frozen=True)
 class OutboxPage:
-    """A page of the outbox.
+    """One page of the outbox.
 
     Attributes:
-        mails: the newest first.
-        counts: how many mails there are of each state.
+        mails: the emails, newest first.
+        counts: number of emails in each state, over all pages.
     """
 
     mails: Page[OutgoingMail]
@@ -75,7 +80,7 @@ class OutboxPage:
 
 
 def list_mails(session: Session, state: MailState | None, page: int) -> OutboxPage:
-    """Look at the outbox, at the mails of one state or at all of them."""
+    """List emails in one state, or all emails if `state` is None."""
     counted = session.execute(sa.select(OutgoingMail.state, sa.func.count()).group_by(OutgoingMail.state))
     counts = dict.fromkeys(MailState, 0) | dict(counted.all())
     mails = sa.select(OutgoingMail).order_by(OutgoingMail.created_at.desc(), OutgoingMail.id)
@@ -84,32 +89,32 @@ def list_mails(session: Session, state: MailState | None, page: int) -> OutboxPa
     return OutboxPage(load_page(session, mails, page, MAILS_PER_PAGE, list), counts)
 
 
-def resend(session: Session, mail_id: str, operator: User, now: datetime) -> OutgoingMail:
-    """Send a mail again, or at once where it waits for its next attempt; its attempts are counted anew.
+def resend(session: Session, mail_id: str, now: datetime, *, actor: User) -> OutgoingMail:
+    """Send an email again, or immediately if it waits for its next attempt. Its attempts restart at zero.
 
-    A mail that was sent gets a new Message-ID, for mail programs hide a second copy under the same one.
+    An email that was already sent gets a new Message-ID, because mail programs hide a second copy with the same one.
 
     Raises:
-        NotFoundError: there is no such mail.
-        ConflictError: a worker is sending it at this moment.
+        NotFoundError: the email does not exist.
+        ConflictError: a worker is sending the email now.
     """
-    # Locked, so that no worker begins to send it between our look and our change.
+    # The row lock keeps workers from claiming the email between this read and the change.
     mail = session.get(OutgoingMail, mail_id, with_for_update=True, populate_existing=True)
     if mail is None:
-        raise NotFoundError("There is no such mail.")
-    if not _back_to_pending(session, mail, now):
-        raise ConflictError("This mail is being sent at this moment. Look again in a minute.")
+        raise NotFoundError("This email does not exist.")
+    if not _reset_to_pending(session, mail, now):
+        raise ConflictError("This email is being sent now. Check again in a minute.")
     events.record(
         session,
         EventTag.MAIL_RESENT,
-        actor=operator.id,
+        actor=actor,
         data={"mail": mail.id, "to": mail.to, "template": mail.template},
     )
-    session.info.setdefault(_POSTED, []).append(mail.id)
+    session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail
 
 
-def _back_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bool:
+def _reset_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bool:
     match mail.state:
         case MailState.SENDING:
             return False
@@ -123,5 +128,5 @@ def _back_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> boo
     return move(session, mail, mail.state, MailState.PENDING, attempts=0, next_attempt_at=now, **renewed)
 
 
-def _about(dedupe_key: str) -> sa.Select[OutgoingMail]:
+def _by_dedupe_key(dedupe_key: str) -> sa.Select[OutgoingMail]:
     return sa.select(OutgoingMail).where(OutgoingMail.dedupe_key == dedupe_key)

@@ -1,4 +1,4 @@
-"""The outbox: what was sent, what waits and why, and sending again."""
+"""Page with outgoing emails and their delivery state. Used by operators, who can send an email again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pages = Blueprint("admin_mail", __name__, url_prefix="/admin/mail")
 
 @pages.get("/")
 def index() -> Response:
-    """Every mail, the newest first; a state that makes no sense shows all of them."""
+    """Show the emails of one state, the newest first; an unknown state shows all."""
     authorization.require_operator()
     state = None
     with suppress(ValueError):
@@ -34,8 +34,8 @@ def index() -> Response:
 
 @pages.post("/<mail_id>/resend")
 def resend(mail_id: str) -> Response:
-    """Send a mail again, or at once where it waits."""
+    """Send an email again; a pending email does not wait for its next attempt."""
     operator = authorization.require_operator()
-    again = outbox.resend(session(), mail_id, operator, utcnow())
-    flash(f"The mail to {again.to} is on its way again.", "info")
+    mail = outbox.resend(session(), mail_id, utcnow(), actor=operator)
+    flash(f"Email to {mail.to} queued. It is sent within seconds.", "info")
     return htmx.see_other(url_for("admin_mail.index"))

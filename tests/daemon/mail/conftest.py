@@ -1,4 +1,4 @@
-"""An outbox, and rows that mails are about."""
+"""Fixtures of the email tests: a mail worker and rows that emails are about."""
 
 from __future__ import annotations
 
@@ -8,27 +8,18 @@ from datetime import timedelta
 import pytest
 
 from portal.database import Database
-from portal.models import (
-    Invite,
-    InviteToken,
-    MembershipRole,
-    OneTimeToken,
-    Org,
-    TokenDelivery,
-    TokenPurpose,
-    User,
-    utcnow,
-)
+from portal.models import InviteToken, MembershipRole, OneTimeToken, TokenDelivery, TokenPurpose, utcnow
 from portal.settings import Settings
+from tests import factories
 from tests.support.mail import Mailbox
-from tests.support.outbox import Office
+from tests.support.outbox import MailWorker
 
 BASE_URL = "https://portal.example.com"
 
 
 @dataclass(frozen=True)
 class World:
-    """Rows that mails are about: Alice owns Acme and invited somebody."""
+    """Ids of rows that emails are about: Alice owns Acme and has invited new@example.com."""
 
     alice: str
     org: str
@@ -37,44 +28,29 @@ class World:
 
 
 @pytest.fixture
-def office(database: Database, settings: Settings, smtp: Mailbox) -> Office:
-    """An outbox whose mails go to `smtp`."""
+def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> MailWorker:
+    """Return a mail worker that sends to `smtp`."""
     mail_settings = replace(settings.mail, sender="Flotilla <fleet@portal.example.com>")
-    office = Office(database, replace(settings, base_url=BASE_URL, mail=mail_settings))
-    office.serves(smtp)
-    return office
+    mail_worker = MailWorker(database, replace(settings, base_url=BASE_URL, mail=mail_settings))
+    mail_worker.use_server(smtp)
+    return mail_worker
 
 
 @pytest.fixture
 def world(database: Database) -> World:
-    """Alice, Acme and an invite."""
+    """Add Alice, Acme and an invite."""
     with database.transaction() as session:
-        alice = User(email="alice@example.com", email_normalized="alice@example.com", name="Alice")
-        session.add(alice)
-        session.flush()
-        org = Org(slug="acme", name="Acme", owner_id=alice.id)
-        session.add(org)
-        session.flush()
-        invite = Invite(
-            org_id=org.id,
-            email="new@example.com",
-            email_normalized="new@example.com",
-            role=MembershipRole.ADMIN,
-            invited_by=alice.id,
-            expires_at=utcnow() + timedelta(days=7),
-        )
-        session.add(invite)
-        session.flush()
-        token = InviteToken(invite_id=invite.id, delivery=TokenDelivery.MAILED)
-        session.add(token)
-        session.flush()
+        alice = factories.user(session, "alice")
+        org = factories.org(session, alice, "acme")
+        invite = factories.invite(session, org, alice, role=MembershipRole.ADMIN)
+        token = factories.add(session, InviteToken(invite_id=invite.id, delivery=TokenDelivery.MAILED))
         return World(alice.id, org.id, invite.id, token.id)
 
 
 def add_token(
     database: Database, purpose: TokenPurpose, address: str = "new@example.com", user_id: str | None = None
 ) -> str:
-    """Ask for a mailed link; the id of its row."""
+    """Add a one-time token for an emailed link and return its id."""
     with database.transaction() as session:
         token = OneTimeToken(
             purpose=purpose,

@@ -1,4 +1,4 @@
-"""SMTP servers that misbehave, or that prove who they are."""
+"""SMTP servers that refuse, hang or use TLS. Used by the tests of the sender."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from cryptography.x509.oid import NameOID
 from tests.support.mail import Mailbox
 
 
-class Grumpy(Mailbox):
-    """A server that answers every mail, or every recipient, as it was told."""
+class RefusingServer(Mailbox):
+    """A server that gives a fixed reply to every email or every recipient."""
 
     def __init__(self, *, mail: str = "", recipient: str = "") -> None:
-        """An empty answer accepts."""
+        """Set the replies; an empty reply accepts."""
         super().__init__()
         self.mail = mail
         self.recipient = recipient
@@ -34,54 +34,54 @@ class Grumpy(Mailbox):
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
-        """Answer to a recipient."""
+        """Reply to a recipient."""
         if self.recipient:
             return self.recipient
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        """Answer to a mail."""
+        """Reply to an email."""
         return self.mail or await super().handle_DATA(server, session, envelope)
 
 
-class Slow(Mailbox):
-    """A server that has a mail, keeps it or not, and answers only when it is let go."""
+class HangingServer(Mailbox):
+    """A server that receives an email and replies only after `resume` is set."""
 
     def __init__(self, *, keeps: bool) -> None:
-        """`keeps`: whether it accepted the mail before it is slow to say so."""
+        """Set whether the server stores the email before it hangs."""
         super().__init__()
         self.keeps = keeps
         self.has_mail = threading.Event()
-        self.go_on = threading.Event()
+        self.resume = threading.Event()
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        """Wait between the mail and the answer."""
-        if self.keeps or self.go_on.is_set():
+        """Receive the email, wait for `resume`, then reply."""
+        if self.keeps or self.resume.is_set():
             await super().handle_DATA(server, session, envelope)
         self.has_mail.set()
-        await asyncio.to_thread(self.go_on.wait)
+        await asyncio.to_thread(self.resume.wait)
         return "250 kept"
 
 
-class _Curt(SMTP):
-    """Hangs up instead of saying goodbye."""
+class _Closing(SMTP):
+    """Closes the connection instead of replying to QUIT."""
 
     async def smtp_QUIT(self, _argument: str) -> None:  # noqa: N802
-        """Close the connection without an answer."""
+        """Close the connection without a reply."""
         assert self.transport is not None
         self.transport.close()
 
 
-class _CurtController(Controller):
+class _ClosingController(Controller):
     def factory(self) -> SMTP:
-        return _Curt(self.handler)
+        return _Closing(self.handler)
 
 
 @contextmanager
-def serving(mailbox: Mailbox, *, curt: bool = False, **options: Any) -> Iterator[None]:
+def serving(mailbox: Mailbox, *, closes_on_quit: bool = False, **options: Any) -> Iterator[None]:
     """Run a server on the mailbox's port."""
-    kind = _CurtController if curt else Controller
+    kind = _ClosingController if closes_on_quit else Controller
     controller = kind(mailbox, hostname=mailbox.host, port=mailbox.port, **options)
     controller.start()
     try:
@@ -91,8 +91,8 @@ def serving(mailbox: Mailbox, *, curt: bool = False, **options: Any) -> Iterator
 
 
 @contextmanager
-def certified(folder: Path) -> Iterator[tuple[ssl.SSLContext, Path]]:
-    """A server's side of TLS for 127.0.0.1, signed by nobody but itself, and the file with its certificate."""
+def self_signed_tls(folder: Path) -> Iterator[tuple[ssl.SSLContext, Path]]:
+    """Create a self-signed certificate for 127.0.0.1; return the server's TLS context and the certificate file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     now = datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""What mails say: each of them as it arrives at a real mail server."""
+"""Texts and links of account and team emails, as they arrive at a real mail server."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from portal.models import (
 from portal.tokens import fingerprint
 from tests.daemon.mail.conftest import BASE_URL, World, add_token
 from tests.support.mail import Mailbox
-from tests.support.outbox import Office, bodies
+from tests.support.outbox import MailWorker, bodies
 
-TESTED = {
+TEMPLATES = {
     "signup",
     "reset",
     "change_email",
@@ -52,11 +52,13 @@ def token_in(text: str) -> str:
     return found[1]
 
 
-def test_an_unknown_address_gets_the_link_for_signing_up(office: Office, database: Database, smtp: Mailbox) -> None:
+def test_sign_up_of_an_unknown_address_sends_a_link(
+    mail_worker: MailWorker, database: Database, smtp: Mailbox
+) -> None:
     token_id = add_token(database, TokenPurpose.SIGNUP)
-    office.post("signup", token_id=token_id)
+    mail_worker.queue("signup", token_id=token_id)
 
-    office.send_due()
+    mail_worker.send_due()
 
     (message,) = smtp.messages
     text, html = bodies(message)
@@ -68,13 +70,13 @@ def test_an_unknown_address_gets_the_link_for_signing_up(office: Office, databas
         assert session.get_one(OneTimeToken, token_id).token_hash == fingerprint(token)
 
 
-def test_a_known_address_that_signs_up_is_told_to_sign_in(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_sign_up_of_a_known_address_sends_a_hint_to_sign_in(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     token_id = add_token(database, TokenPurpose.SIGNUP, "alice@example.com")
-    office.post("signup", to="alice@example.com", token_id=token_id)
+    mail_worker.queue("signup", to="alice@example.com", token_id=token_id)
 
-    office.send_due()
+    mail_worker.send_due()
 
     text, html = bodies(smtp.messages[0])
     assert f"{BASE_URL}/login" in text
@@ -84,56 +86,56 @@ def test_a_known_address_that_signs_up_is_told_to_sign_in(
         assert session.get_one(OneTimeToken, token_id).token_hash is None
 
 
-def test_a_reset_for_a_known_address_carries_its_link(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_reset_of_a_known_address_sends_a_link(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     token_id = add_token(database, TokenPurpose.RESET, "alice@example.com")
-    office.post("reset", to="alice@example.com", token_id=token_id)
+    mail_worker.queue("reset", to="alice@example.com", token_id=token_id)
 
-    office.send_due()
+    mail_worker.send_due()
 
     text, _ = bodies(smtp.messages[0])
     assert f"{BASE_URL}/reset/{token_in(text)}" in text
     assert "Hello Alice" in text
 
 
-@pytest.mark.parametrize("open_to_all", [True, False])
-def test_a_reset_for_an_unknown_address_says_that_nobody_has_it(
-    office: Office, database: Database, smtp: Mailbox, open_to_all: bool
+@pytest.mark.parametrize("public_signup", [True, False])
+def test_reset_of_an_unknown_address_says_that_there_is_no_account(
+    mail_worker: MailWorker, database: Database, smtp: Mailbox, public_signup: bool
 ) -> None:
-    office.settings = replace(office.settings, public_signup=open_to_all)
-    office.post("reset", token_id=add_token(database, TokenPurpose.RESET))
+    mail_worker.settings = replace(mail_worker.settings, public_signup=public_signup)
+    mail_worker.queue("reset", token_id=add_token(database, TokenPurpose.RESET))
 
-    office.send_due()
+    mail_worker.send_due()
 
     text, _ = bodies(smtp.messages[0])
-    assert "no account has it" in text
-    assert (f"{BASE_URL}/signup" in text) is open_to_all
+    assert "there is no account" in text
+    assert (f"{BASE_URL}/signup" in text) is public_signup
     assert not LINK.search(text)
 
 
-def test_a_reset_for_a_disabled_account_has_no_link(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_reset_of_a_disabled_account_sends_no_link(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     with database.transaction() as session:
         session.get_one(User, world.alice).disabled_at = utcnow()
-    office.post(
+    mail_worker.queue(
         "reset", to="alice@example.com", token_id=add_token(database, TokenPurpose.RESET, "alice@example.com")
     )
 
-    office.send_due()
+    mail_worker.send_due()
 
     text, html = bodies(smtp.messages[0])
-    assert "switched off" in text
+    assert "disabled" in text
     assert not LINK.search(text + html)
 
 
-def test_an_invite_names_org_inviter_role_and_end(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_invite_names_organization_inviter_role_and_expiry(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
-    office.post("invite", invite_token_id=world.invite_token)
+    mail_worker.queue("invite", invite_token_id=world.invite_token)
 
-    office.send_due()
+    mail_worker.send_due()
 
     (message,) = smtp.messages
     assert message["Subject"] == "Alice invites you to Acme"
@@ -150,54 +152,56 @@ def test_an_invite_names_org_inviter_role_and_end(
         )
 
 
-def test_every_kind_of_mail_arrives_in_both_forms(office: Office, app: Flask, world: World, smtp: Mailbox) -> None:
-    database = office.database
+def test_every_email_has_text_and_html_with_the_same_working_links(
+    mail_worker: MailWorker, app: Flask, world: World, smtp: Mailbox
+) -> None:
+    database = mail_worker.database
     with database.transaction() as session:
         org = session.get_one(Org, world.org)
         org.transfer_to, org.transfer_expires_at = world.alice, utcnow() + timedelta(hours=72)
     team = {"org_id": world.org, "user_id": world.alice}
-    office.post("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
-    office.post("reset", token_id=add_token(database, TokenPurpose.RESET))
-    office.post("change_email", token_id=add_token(database, TokenPurpose.CHANGE_EMAIL, user_id=world.alice))
-    office.post("email_changed", user_id=world.alice)
-    office.post("password_changed", user_id=world.alice)
-    office.post("invite", invite_token_id=world.invite_token)
-    office.post("invite_proof", invite_token_id=world.invite_token)
-    office.post("member_removed", **team)
-    office.post("ownership_offered", **team)
-    office.send_due()
+    mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
+    mail_worker.queue("reset", token_id=add_token(database, TokenPurpose.RESET))
+    mail_worker.queue("change_email", token_id=add_token(database, TokenPurpose.CHANGE_EMAIL, user_id=world.alice))
+    mail_worker.queue("email_changed", user_id=world.alice)
+    mail_worker.queue("password_changed", user_id=world.alice)
+    mail_worker.queue("invite", invite_token_id=world.invite_token)
+    mail_worker.queue("invite_proof", invite_token_id=world.invite_token)
+    mail_worker.queue("member_removed", **team)
+    mail_worker.queue("ownership_offered", **team)
+    mail_worker.send_due()
     with database.transaction() as session:
         org = session.get_one(Org, world.org)
         org.state, org.delete_after = OrgState.DELETING, utcnow() + timedelta(days=7)
-    office.post("org_deletion", **team)
-    office.send_due()
+    mail_worker.queue("org_deletion", **team)
+    mail_worker.send_due()
 
-    assert len({message["Subject"] for message in smtp.messages}) == len(smtp.messages) == len(TESTED)
-    ours = app.url_map.bind("portal.example.com")
+    assert len({message["Subject"] for message in smtp.messages}) == len(smtp.messages) == len(TEMPLATES)
+    routes = app.url_map.bind("portal.example.com")
     for message in smtp.messages:
         text, html = bodies(message)
         links = re.findall(r"https?://[^\s<]+", text)
         assert links
         for link in links:
             assert link in html
-            assert ours.match(link.removeprefix(BASE_URL) or "/", method="GET"), link
+            assert routes.match(link.removeprefix(BASE_URL) or "/", method="GET"), link
         assert message["Auto-Submitted"] == "auto-generated"
         assert message["Message-ID"].endswith("@portal.example.com>")
 
 
-def test_no_kind_of_mail_was_forgotten_above() -> None:
-    assert set(account_emails.COMPOSERS) | set(team_emails.COMPOSERS) == TESTED
+def test_every_template_is_covered_by_these_tests() -> None:
+    assert set(account_emails.COMPOSERS) | set(team_emails.COMPOSERS) == TEMPLATES
 
 
-def test_names_people_chose_cannot_forge_headers_links_or_markup(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_names_cannot_inject_headers_links_or_markup(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     with database.transaction() as session:
         session.get_one(Org, world.org).name = "Acme\r\nBcc: victim@example.com\r\n\r\n<a href='x'>win</a>"
         session.get_one(User, world.alice).name = "Visit https://evil.example.com\nnow"
-    office.post("invite", invite_token_id=world.invite_token)
+    mail_worker.queue("invite", invite_token_id=world.invite_token)
 
-    office.send_due()
+    mail_worker.send_due()
 
     (message,) = smtp.messages
     text, html = bodies(message)
@@ -209,15 +213,15 @@ def test_names_people_chose_cannot_forge_headers_links_or_markup(
     assert "\nBcc" not in text
 
 
-def test_an_address_that_holds_a_line_break_is_refused(office: Office, database: Database, smtp: Mailbox) -> None:
-    mail_id = office.post(
+def test_address_with_a_line_break_is_refused(mail_worker: MailWorker, database: Database, smtp: Mailbox) -> None:
+    mail_id = mail_worker.queue(
         "signup", to="a@example.com\nBcc: b@example.com", token_id=add_token(database, TokenPurpose.SIGNUP)
     )
 
-    office.send_due()
+    mail_worker.send_due()
 
     assert smtp.messages == []
-    assert office.row(mail_id).state is MailState.FAILED
+    assert mail_worker.get_mail(mail_id).state is MailState.FAILED
 
 
 def _revoke(invite: Invite, _token: InviteToken) -> None:
@@ -240,32 +244,32 @@ def _delete_org(invite: Invite, _token: InviteToken) -> None:
     ("change", "reason"),
     [(_revoke, "revoked"), (_expire, "expired"), (_replace, "newer mail"), (_delete_org, "being deleted")],
 )
-def test_an_invite_that_ended_meanwhile_is_not_mailed(
-    office: Office,
+def test_closed_invite_is_not_sent(
+    mail_worker: MailWorker,
     world: World,
     smtp: Mailbox,
     change: Callable[[Invite, InviteToken], None],
     reason: str,
 ) -> None:
-    mail_id = office.post("invite", invite_token_id=world.invite_token)
-    with office.database.transaction() as session:
+    mail_id = mail_worker.queue("invite", invite_token_id=world.invite_token)
+    with mail_worker.database.transaction() as session:
         token = session.get_one(InviteToken, world.invite_token)
         change(token.invite, token)
 
-    office.send_due()
+    mail_worker.send_due()
 
-    row = office.row(mail_id)
+    row = mail_worker.get_mail(mail_id)
     assert smtp.messages == []
     assert row.state is MailState.FAILED
     assert reason in (row.last_error or "")
 
 
-def test_nothing_in_the_database_opens_a_link(
-    office: Office, database: Database, world: World, smtp: Mailbox
+def test_database_contains_hashes_but_no_tokens(
+    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
-    office.post("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
-    office.post("invite", invite_token_id=world.invite_token)
-    office.send_due()
+    mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
+    mail_worker.queue("invite", invite_token_id=world.invite_token)
+    mail_worker.send_due()
     tokens = [token_in(bodies(message)[0]) for message in smtp.messages]
 
     with database.reading() as session:
