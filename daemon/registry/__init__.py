@@ -1,1 +1,1 @@
-"""Talking to image registries: what a tag points at, and what a release says about itself."""
+"""Image registries: resolving tags to digests and reading changelogs. Used by jobs and `flotilla doctor`."""

@@ -1,4 +1,4 @@
-"""Answering a registry's 401: the challenge of the very URL says who hands out what to show."""
+"""Authentication at registries: parse the challenge of a 401 response and obtain a token. Used by the client."""
 
 import json
 import re
@@ -10,20 +10,20 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 from daemon.registry.credentials import Credential, Credentials
-from daemon.registry.errors import BadAnswer, WrongCredentials
-from daemon.registry.transport import Answer, Transport
+from daemon.registry.errors import InvalidResponse, WrongCredentials
+from daemon.registry.transport import Response, Transport
 
-_TOKEN_LIMIT = 64 * 1024
+_MAX_RESPONSE_BYTES = 64 * 1024
 _TOKEN = re.compile(r"[\x21-\x7e]+")
-# What the token protocol says when the server does not.
+# The default of the token protocol, in seconds.
 _DEFAULT_LIFETIME = 60
-# A token that expires on the way is of no use.
-_MARGIN = timedelta(seconds=5)
+# Tokens are renewed this long before they expire, so that none expires during a request.
+_RENEWAL_MARGIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to authenticate that a registry offered."""
+    """An authentication challenge from a `WWW-Authenticate` header."""
 
     scheme: str
     parameters: Mapping[str, str]
@@ -36,98 +36,104 @@ class _Token:
 
 
 class Authenticator:
-    """Turns challenges into ``Authorization`` headers; tokens are kept until they expire."""
+    """Creates `Authorization` headers for challenges and caches tokens until they expire.
+
+    Args:
+        transport: sends the requests to token servers.
+        credentials: credentials by registry; registries without any are accessed anonymously.
+        clock: returns the current moment in UTC.
+    """
 
     def __init__(self, transport: Transport, credentials: Credentials, clock: Callable[[], datetime]) -> None:
-        """Use ``credentials`` where a registry has some, anonymous access elsewhere."""
         self._transport = transport
         self._credentials = credentials
         self._clock = clock
         self._tokens: dict[tuple[str, str, str], _Token] = {}
 
-    def authorization(self, registry: str, repository: str, challenge: Challenge, *, renew: bool) -> str:
-        """The ``Authorization`` header that answers ``challenge``.
+    def build_authorization(self, registry: str, repository: str, challenge: Challenge, *, renew: bool) -> str:
+        """Return the `Authorization` header for a challenge.
 
         Args:
-            registry: Normalized registry the challenge came from; decides which credential is used.
-            repository: What is to be read.
-            challenge: As chosen by `choose`.
-            renew: True if the token given out before was refused.
+            registry: normalized name of the registry that sent the challenge; it selects the credential.
+            repository: the repository to read.
+            challenge: as returned by `choose_challenge`.
+            renew: True if the registry refused the cached token.
 
         Raises:
-            WrongCredentials: if there are none that fit, or they were refused.
-            RegistryError: if the token server gives no usable answer.
+            WrongCredentials: there is no usable credential, or it was refused.
+            RegistryError: the token server gave no usable response.
         """
         credential = self._credentials.for_registry(registry)
         if challenge.scheme == "bearer":
-            return f"Bearer {self._token(registry, repository, challenge, credential, renew=renew)}"
+            return f"Bearer {self._get_token(registry, repository, challenge, credential, renew=renew)}"
         if credential is None or not credential.password:
             raise WrongCredentials(
-                f"{registry} asks for a user and password; add them to auths in the registry config.json."
+                f"{registry} requires a user and password. Add them to auths in the registry config.json."
             )
-        return credential.basic()
+        return credential.to_basic_auth()
 
-    def _token(
+    def _get_token(
         self, registry: str, repository: str, challenge: Challenge, credential: Credential | None, *, renew: bool
     ) -> str:
         realm = challenge.parameters.get("realm", "")
         scope = challenge.parameters.get("scope") or f"repository:{repository}:pull"
         key = (registry, realm, scope)
         known = self._tokens.get(key)
-        if known is None or renew or known.expires_at <= self._clock() + _MARGIN:
-            asked = {"service": challenge.parameters.get("service", ""), "scope": scope}
-            answer = self._ask(realm, {name: value for name, value in asked.items() if value}, credential)
-            known = self._tokens[key] = self._read_token(registry, answer)
+        if known is None or renew or known.expires_at <= self._clock() + _RENEWAL_MARGIN:
+            query = {"service": challenge.parameters.get("service", ""), "scope": scope}
+            response = self._request_token(realm, {name: value for name, value in query.items() if value}, credential)
+            known = self._tokens[key] = self._parse_token(registry, response)
         return known.value
 
-    def _ask(self, realm: str, asked: Mapping[str, str], credential: Credential | None) -> Answer:
+    def _request_token(self, realm: str, query: Mapping[str, str], credential: Credential | None) -> Response:
         if credential is not None and credential.identity_token:
             grant = {
                 "grant_type": "refresh_token",
                 "client_id": "flotilla",
                 "refresh_token": credential.identity_token,
             }
-            return self._transport.send("POST", realm, form={**grant, **asked}, limit=_TOKEN_LIMIT)
-        headers = {"Authorization": credential.basic()} if credential else {}
-        joint = "&" if urlsplit(realm).query else "?"
-        return self._transport.send("GET", f"{realm}{joint}{urlencode(asked)}", headers=headers, limit=_TOKEN_LIMIT)
+            return self._transport.send("POST", realm, form={**grant, **query}, limit=_MAX_RESPONSE_BYTES)
+        headers = {"Authorization": credential.to_basic_auth()} if credential else {}
+        separator = "&" if urlsplit(realm).query else "?"
+        return self._transport.send(
+            "GET", f"{realm}{separator}{urlencode(query)}", headers=headers, limit=_MAX_RESPONSE_BYTES
+        )
 
-    def _read_token(self, registry: str, answer: Answer) -> _Token:
-        if answer.status in {401, 403}:
-            known = self._credentials.for_registry(registry)
-            raise WrongCredentials(
-                f"The token server of {registry} refuses the credentials of the registry config.json."
-                if known
-                else f"{registry} refuses anonymous access; add credentials to auths in the registry config.json."
-            )
-        reply = _json(answer.body)
-        value = reply.get("token") or reply.get("access_token")
-        if answer.status != 200 or not isinstance(value, str) or not _TOKEN.fullmatch(value):
-            raise BadAnswer(f"The token server of {registry} gave no token (status {answer.status}).")
-        lifetime = reply.get("expires_in")
+    def _parse_token(self, registry: str, response: Response) -> _Token:
+        if response.status in {401, 403}:
+            if self._credentials.for_registry(registry):
+                problem = f"The token server of {registry} refused the credentials"
+            else:
+                problem = f"{registry} does not allow anonymous access"
+            raise WrongCredentials(f"{problem}: check auths in the registry config.json.")
+        document = _parse_object(response.body)
+        value = document.get("token") or document.get("access_token")
+        if response.status != 200 or not isinstance(value, str) or not _TOKEN.fullmatch(value):
+            raise InvalidResponse(f"The token server of {registry} returned no token (status {response.status}).")
+        lifetime = document.get("expires_in")
         if not isinstance(lifetime, int) or not 0 < lifetime < 10**6:
             lifetime = _DEFAULT_LIFETIME
         return _Token(value, self._clock() + timedelta(seconds=lifetime))
 
 
-def choose(answer: Answer) -> Challenge:
-    """Pick the challenge of a 401 to answer, a token in favour of a password.
+def choose_challenge(response: Response) -> Challenge:
+    """Choose the challenge of a 401 response to answer; tokens are preferred to passwords.
 
     Raises:
-        BadAnswer: if none can be answered, or its token server could be listened to although the
-            registry cannot.
+        InvalidResponse: the response has no supported challenge, or its token server does not use TLS although the
+            registry does.
     """
-    host = urlsplit(answer.url).netloc
-    offered = {challenge.scheme: challenge for challenge in map(_parse, answer.challenges)}
+    host = urlsplit(response.url).netloc
+    offered = {challenge.scheme: challenge for challenge in map(_parse_challenge, response.challenges)}
     chosen = offered.get("bearer") or offered.get("basic")
     if chosen is None:
-        raise BadAnswer(f"{host} asks for authentication in no way known here: {sorted(offered) or 'none'}.")
+        raise InvalidResponse(f"{host} requires an unsupported kind of authentication: {sorted(offered) or 'none'}.")
     if chosen.scheme == "bearer":
-        _check_realm(chosen.parameters.get("realm", ""), answer.url)
+        _check_realm(chosen.parameters.get("realm", ""), response.url)
     return chosen
 
 
-def _parse(header: str) -> Challenge:
+def _parse_challenge(header: str) -> Challenge:
     scheme, _, parameters = header.strip().partition(" ")
     pairs = parse_keqv_list([item for item in parse_http_list(parameters) if "=" in item])
     return Challenge(scheme.lower(), {name.lower(): value for name, value in pairs.items()})
@@ -140,14 +146,14 @@ def _check_realm(realm: str, url: str) -> None:
     except ValueError:
         valid = False
     if not valid:
-        raise BadAnswer(f"{urlsplit(url).netloc} names no valid token server.")
+        raise InvalidResponse(f"{urlsplit(url).netloc} does not name a valid token server.")
     if parts.scheme == "http" and urlsplit(url).scheme == "https":
-        raise BadAnswer(f"{urlsplit(url).netloc} names a token server without TLS; credentials stay here.")
+        raise InvalidResponse(f"{urlsplit(url).netloc} names a token server without TLS. No credentials were sent.")
 
 
-def _json(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     try:
-        reply = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return reply if isinstance(reply, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -1,4 +1,4 @@
-"""Reading a release's changelog on whichever engine can: claim, pull, read, write down."""
+"""Reading the changelog of a release: claim, pull, read, record. Used by the job `read_changelog`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import docker
 from docker.errors import DockerException, ImageNotFound
 
-from daemon.engine.client import EngineUnreachable, connect, pull
+from daemon.engine.client import EngineUnreachable, open_engine, pull
 from daemon.engine.labels import INSTALL_LABEL
 from daemon.errors import OperationFailed
 from daemon.registry.changelog_file import InvalidChangelog, read_changelog
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from portal.database import Database
-from portal.models import Node, utcnow
+from portal.models import Node
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings
@@ -30,10 +30,16 @@ logger = logging.getLogger(__name__)
 
 
 def read_and_record(database: Database, settings: Settings, release_id: str, now: datetime) -> None:
-    """Read the changelog of a release, unless it was read already or somebody else is at it.
+    """Read the changelog of a release unless it was read before or another worker is reading it.
 
-    Trouble is written down and the reading tried again after a growing pause. It never holds up a rollout: a release
-    without changelog can be rolled out.
+    Failures are recorded and retried after growing pauses. They do not delay rollouts, because a release can be
+    rolled out without a changelog.
+
+    Args:
+        database: where releases and nodes are stored.
+        settings: the allowlist and the registry credentials.
+        release_id: the release.
+        now: the current moment in UTC.
     """
     with database.transaction() as session:
         reading = changelogs.claim_reading(session, release_id, now)
@@ -41,9 +47,9 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
     if reading is None:
         return
     try:
-        changelog = _read_anywhere(database, reading, settings, labels)
+        changelog = _read_on_any_node(database, reading, settings, labels, now)
     except InvalidChangelog as error:
-        logger.warning("the changelog of %s breaks the contract: %s", reading.image, error)
+        logger.warning("the changelog of %s is invalid: %s", reading.image, error)
         with database.transaction() as session:
             release = changelogs.record_invalid(session, release_id, str(error), now)
             notifications.notify_update_available(session, release)
@@ -57,38 +63,40 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
             notifications.notify_update_available(session, release)
 
 
-def _read_anywhere(
-    database: Database, reading: ClaimedReading, settings: Settings, labels: Mapping[str, str]
+def _read_on_any_node(
+    database: Database, reading: ClaimedReading, settings: Settings, labels: Mapping[str, str], now: datetime
 ) -> dict[str, Any] | None:
     reference = parse_reference(reading.image)
     Allowlist.parse(settings.fleet_image_allowlist).require(reference)
     credential = Credentials.from_docker_config(settings.registry_config).for_registry(reference.registry)
-    auth = credential.for_engine() if credential else None
-    trouble = EngineUnreachable("No active node has a platform this release was built for.")
+    auth = credential.to_engine_auth() if credential else None
+    last_error = EngineUnreachable("No active node has a platform for which this release was built.")
     for node in reading.nodes:
         try:
-            return _read_on(node, database, reading, auth, labels)
+            return _read_on(node, database, reading, auth, labels, now)
         except EngineUnreachable as error:
-            trouble = error
-    raise trouble
+            last_error = error
+    raise last_error
 
 
-def _read_on(
-    node: Node, database: Database, reading: ClaimedReading, auth: dict[str, str] | None, labels: Mapping[str, str]
+def _read_on(  # noqa: PLR0917 - all of them differ per call
+    node: Node,
+    database: Database,
+    reading: ClaimedReading,
+    auth: dict[str, str] | None,
+    labels: Mapping[str, str],
+    now: datetime,
 ) -> dict[str, Any] | None:
-    engine = connect(node)
-    try:
-        if not _has(engine, reading.image):
-            # Before the pull: a worker that dies in between must not leave an image that nobody ever removes.
+    with open_engine(node) as engine:
+        if not _has_image(engine, reading.image):
+            # Recorded before the pull, so that the collector removes the image even if this worker dies in between.
             with database.transaction() as session:
-                changelogs.record_pull(session, reading.release_id, node.id, utcnow())
+                changelogs.record_pull(session, reading.release_id, node.id, now)
         pull(engine, reading.image, auth)
         return read_changelog(engine, reading.image, labels)
-    finally:
-        engine.close()
 
 
-def _has(engine: docker.APIClient, image: str) -> bool:
+def _has_image(engine: docker.APIClient, image: str) -> bool:
     try:
         engine.inspect_image(image)  # type: ignore[no-untyped-call]
     except ImageNotFound:

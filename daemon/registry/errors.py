@@ -1,31 +1,35 @@
-"""What can go wrong with a registry, told apart by what an operator or the poller has to do about it."""
+"""Errors of registries, distinguished by how the operator or the poller must react. Used by this package and jobs."""
 
 
 class RegistryError(Exception):
-    """The registry gave no usable answer; the message says why, without secrets."""
+    """The registry gave no usable response. The message gives the reason and contains no secrets."""
 
 
 class WrongCredentials(RegistryError):
-    """The registry refuses the configured (or missing) credentials; waiting will not help."""
+    """The registry refuses the credentials or requires some. Retrying does not help."""
 
 
 class NotFound(RegistryError):
-    """The registry knows no such repository, tag or digest."""
+    """The repository, tag or digest does not exist in the registry."""
 
 
 class RateLimited(RegistryError):
-    """The registry asked to be left alone for ``retry_after`` seconds."""
+    """The registry limits requests.
+
+    Attributes:
+        host: the host of the registry or token server.
+        retry_after: seconds to wait before the next request.
+    """
 
     def __init__(self, host: str, retry_after: float) -> None:
-        """Remember how long to wait, in seconds."""
-        super().__init__(f"{host} limits our requests; it will be asked again in {retry_after:.0f} s.")
+        super().__init__(f"{host} limits requests. Next request in {retry_after:.0f} s.")
         self.host = host
         self.retry_after = retry_after
 
 
 class Unreachable(RegistryError):
-    """No answer: network, name service, certificate or server trouble. Transient."""
+    """There was no response because of the network, DNS, the certificate or the server. Transient."""
 
 
-class BadAnswer(RegistryError):
-    """An answer that breaks the registry protocol or contradicts itself. Treated as transient."""
+class InvalidResponse(RegistryError):
+    """The response violates the registry protocol or contradicts itself. Treated as transient."""

@@ -1,4 +1,4 @@
-"""One poll of one image: ask its registry, write down the answer. What follows from it is decided elsewhere."""
+"""Polling of one image: ask its registry for the digest and record the result. Used by the job `poll_image`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
-from daemon.registry.client import RegistryClient, Resolved
+from daemon.registry.client import RegistryClient, ResolvedImage
 from daemon.registry.errors import NotFound, RateLimited, RegistryError
 from portal.database import Database
 from portal.models import Node, PolledImage
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Poller:
-    """Polls images that are due; safe to run twice at once for the same image.
+    """Polls due images. Concurrent polls of the same image are safe.
 
     Attributes:
-        database: Where images, releases and nodes are kept.
-        client: Asks the registries.
-        allowlist: An image that is no longer admitted is not asked for.
-        every: Overrides the polling interval of the channels.
+        database: where images, releases and nodes are stored.
+        client: the registry client.
+        allowlist: the images that may be polled.
+        every: the polling interval; None for the interval of the image's channels.
     """
 
     database: Database
@@ -36,12 +36,16 @@ class Poller:
     every: timedelta | None = None
 
     def poll(self, image: str, now: datetime) -> str | None:
-        """Ask what ``image`` points at, if it is due and nobody else is asking.
+        """Poll an image if it is due and no other worker is polling it.
 
-        Trouble with the registry is written down for people to see and raises nothing.
+        Errors of the registry are recorded for the operators' pages and not raised.
+
+        Args:
+            image: the image with its tag or digest.
+            now: the current moment in UTC.
 
         Returns:
-            The id of the release it points at when its changelog has yet to be read, else None.
+            The id of the image's release if its changelog has not been read yet, otherwise None.
         """
         with self.database.transaction() as session:
             claimed = polling.claim_poll(session, image, now, self.every)
@@ -49,31 +53,31 @@ class Poller:
         if claimed is None:
             return None
         try:
-            resolved = self._ask(claimed, platforms)
+            resolved = self._resolve(claimed, platforms)
         except (RegistryError, ImageNotAllowed) as error:
-            self._note_failure(image, error, now)
+            self._record_failure(image, error, now)
             return None
-        return self._note_answer(image, resolved, now)
+        return self._record_result(image, resolved, now)
 
-    def _ask(self, polled: PolledImage, platforms: set[str]) -> Resolved:
-        """Ask for the digest, and for the manifest behind it only where the digest is not known yet."""
+    def _resolve(self, polled: PolledImage, platforms: set[str]) -> ResolvedImage:
+        """Ask for the digest, and for the manifest only if the digest is new."""
         reference = parse_reference(polled.image)
         self.allowlist.require(reference)
         if reference.digest is None:
-            digest = self.client.current_digest(reference)
+            digest = self.client.get_current_digest(reference)
             if digest == polled.last_digest:
-                return Resolved(digest, {})
+                return ResolvedImage(digest, {})
         return self.client.resolve(reference, platforms)
 
-    def _note_answer(self, image: str, resolved: Resolved, now: datetime) -> str | None:
+    def _record_result(self, image: str, resolved: ResolvedImage, now: datetime) -> str | None:
         reference = parse_reference(image)
         with self.database.transaction() as session:
             release = polling.record_release(session, reference, resolved.digest, resolved.platform_digests, now)
             polling.record_answer(session, image, resolved.digest, release, now)
             return release.id if release.changelog_read_at is None else None
 
-    def _note_failure(self, image: str, error: Exception, now: datetime) -> None:
-        logger.warning("poll of %s failed: %s", image, error)
+    def _record_failure(self, image: str, error: Exception, now: datetime) -> None:
+        logger.warning("polling %s failed: %s", image, error)
         with self.database.transaction() as session:
             if isinstance(error, RateLimited):
                 until = now + timedelta(seconds=error.retry_after)

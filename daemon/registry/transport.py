@@ -1,4 +1,4 @@
-"""HTTP as a registry client needs it: bounded in time and size, careful with redirects, patient with 429."""
+"""HTTP requests with limits of time and size, safe redirects and rate limiting. Used by the registry client."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -12,39 +12,39 @@ import requests
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from daemon.registry.errors import BadAnswer, RateLimited, Unreachable
+from daemon.registry.errors import InvalidResponse, RateLimited, Unreachable
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
-_CHUNK = 64 * 1024
-# Applies to each wait for the network; a body may trickle in for longer, but not for longer than this.
-_BODY_SECONDS = 30.0
-_DEFAULT_COOL_DOWN = 60.0
-_LONGEST_COOL_DOWN = 6 * 3600.0
+_CHUNK_BYTES = 64 * 1024
+# The timeout applies to each read. This is the limit for the whole body, which may arrive in many small parts.
+_MAX_BODY_SECONDS = 30.0
+_DEFAULT_RETRY_AFTER = 60.0
+_MAX_RETRY_AFTER = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A response, read to its end."""
+class Response:
+    """A complete response."""
 
     status: int
     headers: Mapping[str, str]
     challenges: tuple[str, ...]
-    """Each ``WWW-Authenticate`` header on its own, for joined by commas they cannot be told apart."""
+    """The `WWW-Authenticate` headers as a list, because headers joined by commas cannot be separated again."""
     body: bytes
     url: str
 
 
 class _BareSession(requests.Session):
-    """A session that adds nothing of its own to what it is told to send.
+    """A session that sends only what the caller passes.
 
-    The default one takes credentials from ``~/.netrc``, keeps cookies, and reads the body of a redirect to
-    its end even where it was told not to follow.
+    The default session reads credentials from `~/.netrc`, stores cookies, and reads the whole body of a redirect even
+    if it does not follow it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.auth = _as_is  # netrc is read only where there is no auth at all
+        self.auth = _keep_unchanged  # requests reads ~/.netrc only if `auth` is not set
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
@@ -52,22 +52,20 @@ class _BareSession(requests.Session):
 
 
 class Transport:
-    """One HTTP session shared by all registries and token servers.
+    """One HTTP session for all registries and token servers.
 
-    Certificates are verified; the environment's ``REQUESTS_CA_BUNDLE`` names authorities of one's own.
+    Certificates are verified. The environment variable `REQUESTS_CA_BUNDLE` adds private certificate authorities.
+
+    Args:
+        timeout: seconds to wait for a connection and for each part of a response.
+        clock: returns the current moment in UTC.
     """
 
     def __init__(self, *, timeout: float, clock: Callable[[], datetime]) -> None:
-        """Prepare a session; nothing is sent yet.
-
-        Args:
-            timeout: Seconds to wait for a connection and for each part of an answer.
-            clock: The present time in UTC.
-        """
         self._session = _BareSession()
         self._timeout = timeout
         self._clock = clock
-        self._cool_downs: dict[str, datetime] = {}
+        self._blocked_until: dict[str, datetime] = {}
 
     def send(
         self,
@@ -78,75 +76,83 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         follow: bool = False,
-    ) -> Answer:
-        """Send one request and read at most ``limit`` bytes of the answer.
+    ) -> Response:
+        """Send one request and read the response.
 
-        Redirects are followed only if ``follow`` is set; ``Authorization`` stays behind when one leads to
-        another origin, and none may lead from HTTPS to plain HTTP.
+        The `Authorization` header is dropped when a redirect leads to another origin. Redirects from HTTPS to plain
+        HTTP are refused.
+
+        Args:
+            method: the HTTP method.
+            url: the full URL.
+            limit: maximum size of the body in bytes.
+            headers: additional headers.
+            form: fields of a form to send.
+            follow: whether to follow redirects.
 
         Raises:
-            RateLimited: on status 429, and without asking while that host's cool-down lasts.
-            Unreachable: if no answer arrives in time, or the server fails.
-            BadAnswer: if the answer is too long or redirects senselessly.
+            RateLimited: the status is 429, or the host's rate limit still applies, in which case nothing is sent.
+            Unreachable: no response arrived in time, or the server failed.
+            InvalidResponse: the response is too long or its redirect is invalid.
         """
         sent = dict(headers or {})
         for _ in range(_MAX_REDIRECTS + 1):
-            answer = self._exchange(method, url, sent, form, limit)
-            if answer.status not in _REDIRECTS or not follow:
-                return answer
-            target = _redirect_target(answer)
+            response = self._exchange(method, url, sent, form, limit)
+            if response.status not in _REDIRECTS or not follow:
+                return response
+            target = _find_redirect_target(response)
             if not same_origin(url, target):
                 sent.pop("Authorization", None)
             url = target
-        raise BadAnswer(f"{_host(url)} redirects in circles.")
+        raise InvalidResponse(f"{_host(url)} redirects too often.")
 
     def _exchange(
         self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None, limit: int
-    ) -> Answer:
+    ) -> Response:
         host = _host(url)
-        self._wait_out(host)
+        self._require_not_rate_limited(host)
         try:
             with self._session.request(
                 method,
                 url,
-                # The digest is taken over the bytes as stored, so nobody may compress them on the way.
+                # The digest is the hash of the bytes as stored, so they must not be compressed in transit.
                 headers={"Accept-Encoding": "identity", **headers},
                 data=form,
                 timeout=self._timeout,
                 stream=True,
-                # Plain HTTP is for registries near by; a proxy of the environment has no part in it.
+                # Plain HTTP is for nearby registries, which are not reached through the proxy of the environment.
                 proxies={"http": ""},
-            ) as response:
-                body = b"" if response.status_code in _REDIRECTS else _read(response.raw, limit, host)
+            ) as received:
+                body = b"" if received.status_code in _REDIRECTS else _read_body(received.raw, limit, host)
         except (requests.RequestException, HTTPError, ValueError) as error:
-            raise Unreachable(f"{host} {_explanation(error, self._timeout)}.") from error
-        answer = Answer(
-            response.status_code,
-            response.headers,
-            tuple(response.raw.headers.getlist("WWW-Authenticate")),
+            raise Unreachable(f"{host} {_describe_error(error, self._timeout)}.") from error
+        response = Response(
+            received.status_code,
+            received.headers,
+            tuple(received.raw.headers.getlist("WWW-Authenticate")),
             body,
             url,
         )
-        self._complain(host, answer)
-        return answer
+        self._check_status(host, response)
+        return response
 
-    def _wait_out(self, host: str) -> None:
-        until = self._cool_downs.get(host)
+    def _require_not_rate_limited(self, host: str) -> None:
+        until = self._blocked_until.get(host)
         if until is not None and until > self._clock():
             raise RateLimited(host, (until - self._clock()).total_seconds())
 
-    def _complain(self, host: str, answer: Answer) -> None:
-        if answer.status == 429:
+    def _check_status(self, host: str, response: Response) -> None:
+        if response.status == 429:
             now = self._clock()
-            seconds = _retry_after(answer.headers.get("Retry-After"), now)
-            self._cool_downs[host] = now + timedelta(seconds=seconds)
+            seconds = _parse_retry_after(response.headers.get("Retry-After"), now)
+            self._blocked_until[host] = now + timedelta(seconds=seconds)
             raise RateLimited(host, seconds)
-        if answer.status >= 500 and answer.status != 501:
-            raise Unreachable(f"{host} answered with status {answer.status}.")
+        if response.status >= 500 and response.status != 501:
+            raise Unreachable(f"{host} returned status {response.status}.")
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two URLs share scheme, host and port, so that credentials for one may be shown to the other."""
+    """Return whether two URLs have the same scheme, host and port and so may receive the same credentials."""
     return _origin(one) == _origin(other)
 
 
@@ -159,57 +165,57 @@ def _host(url: str) -> str:
     return urlsplit(url).netloc
 
 
-def _as_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _keep_unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _redirect_target(answer: Answer) -> str:
-    host = _host(answer.url)
+def _find_redirect_target(response: Response) -> str:
+    host = _host(response.url)
     try:
-        target = urljoin(answer.url, answer.headers.get("Location", ""))
+        target = urljoin(response.url, response.headers.get("Location", ""))
         scheme, hostname, _port = _origin(target)
     except ValueError as error:
-        raise BadAnswer(f"{host} redirects to an invalid address.") from error
-    if target == answer.url or scheme not in {"http", "https"} or not hostname:
-        raise BadAnswer(f"{host} redirects to an invalid address.")
-    if scheme == "http" and urlsplit(answer.url).scheme == "https":
-        raise BadAnswer(f"{host} redirects from HTTPS to plain HTTP, which is not followed.")
+        raise InvalidResponse(f"{host} redirects to an invalid URL.") from error
+    if target == response.url or scheme not in {"http", "https"} or not hostname:
+        raise InvalidResponse(f"{host} redirects to an invalid URL.")
+    if scheme == "http" and urlsplit(response.url).scheme == "https":
+        raise InvalidResponse(f"{host} redirects from HTTPS to plain HTTP, which is not allowed.")
     return target
 
 
-def _read(raw: BaseHTTPResponse, limit: int, host: str) -> bytes:
-    """Read a body in whatever pieces arrive: asking for a fixed size would wait for it, however slow."""
-    deadline = time.monotonic() + _BODY_SECONDS
+def _read_body(raw: BaseHTTPResponse, limit: int, host: str) -> bytes:
+    """Read a body in the parts in which it arrives, because reading a fixed size would block until it is complete."""
+    deadline = time.monotonic() + _MAX_BODY_SECONDS
     body = bytearray()
-    while chunk := raw.read1(_CHUNK, decode_content=True):
+    while chunk := raw.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
         if len(body) > limit:
-            raise BadAnswer(f"{host} answered with more than {limit // 1024} KB.")
+            raise InvalidResponse(f"{host} sent more than {limit // 1024} KB.")
         if time.monotonic() > deadline:
-            raise Unreachable(f"{host} took longer than {_BODY_SECONDS:.0f} s to send its answer.")
+            raise Unreachable(f"{host} took longer than {_MAX_BODY_SECONDS:.0f} s to send its response.")
     return bytes(body)
 
 
-def _explanation(error: Exception, timeout: float) -> str:
+def _describe_error(error: Exception, timeout: float) -> str:
     if isinstance(error, requests.exceptions.SSLError):
-        return "has no certificate that can be verified"
+        return "has a certificate that cannot be verified"
     if isinstance(error, requests.exceptions.Timeout):
         return f"did not answer within {timeout:g} s"
     if isinstance(error, requests.exceptions.ConnectionError):
         return "cannot be reached"
-    return f"broke off its answer ({type(error).__name__})"
+    return f"broke off its response ({type(error).__name__})"
 
 
-def _retry_after(header: str | None, now: datetime) -> float:
-    """Read ``Retry-After``, seconds or a date, and bound it: a registry must not silence us for good."""
-    return min(max(_asked_seconds(header or "", now), 1.0), _LONGEST_COOL_DOWN)
+def _parse_retry_after(header: str | None, now: datetime) -> float:
+    """Return the seconds of a `Retry-After` header within bounds, so that a registry cannot stop polling forever."""
+    return min(max(_parse_seconds(header or "", now), 1.0), _MAX_RETRY_AFTER)
 
 
-def _asked_seconds(header: str, now: datetime) -> float:
+def _parse_seconds(header: str, now: datetime) -> float:
     if header.strip().isdecimal():
         return float(header)
     try:
         moment = parsedate_to_datetime(header)
     except ValueError:
-        return _DEFAULT_COOL_DOWN
+        return _DEFAULT_RETRY_AFTER
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()

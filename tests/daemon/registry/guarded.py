@@ -1,4 +1,4 @@
-"""Real registries that ask for authentication, by password or by token."""
+"""Real registries that require a password or a token. Used by the tests of the registry client."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
 from demo.processes import free_port, require_program, running
-from tests.daemon.registry.scripted import Reply, Seen, scripted_server
+from tests.daemon.registry.scripted import Reply, Request, scripted_server
 
 USERNAME, PASSWORD = "fleet", "correct horse"
 IDENTITY_TOKEN = "an identity token"
 BASIC = "Basic " + base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
-# The registry reads bcrypt only: this is PASSWORD, at the lowest cost.
+# The bcrypt hash of PASSWORD at the lowest cost; the registry supports no other hash.
 _HTPASSWD = f"{USERNAME}:$2b$04$sklGjl6EvvvWCKfKm.RW7eV/5kpBoREbj.XP2UGTL0Qvbe4SYi1vG\n"
 _SERVICE, _ISSUER = "registry under test", "token server under test"
 
@@ -45,7 +45,7 @@ auth:
 
 @contextmanager
 def password_registry(folder: Path) -> Iterator[str]:
-    """Run a registry that knows one user, and give its address."""
+    """Run a registry with one user and yield its address."""
     htpasswd = folder / "htpasswd"
     htpasswd.write_text(_HTPASSWD)
     with _registry(folder, f"  htpasswd:\n    realm: test\n    path: {htpasswd}") as address:
@@ -54,11 +54,11 @@ def password_registry(folder: Path) -> Iterator[str]:
 
 @dataclass
 class TokenServer:
-    """Signs tokens that the registry accepts, and remembers who asked."""
+    """Issues tokens that the registry accepts and records all requests."""
 
-    asked: list[Seen] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     anonymous: bool = True
-    """Whether those who show nothing are given a token to pull."""
+    """Whether clients without credentials get a token for pulling."""
     lifetime: int = 300
     reply_key: str = "token"
     key: rsa.RSAPrivateKey = field(default_factory=lambda: rsa.generate_private_key(65537, 2048))
@@ -66,20 +66,20 @@ class TokenServer:
     def __post_init__(self) -> None:
         self.certificate = self_signed(self.key, "token server under test")
 
-    def reply(self, seen: Seen) -> Reply:
-        """Answer one request for a token."""
-        self.asked.append(seen)
-        query = parse_qs(urlsplit(seen.path).query or seen.body.decode())
-        known = seen.headers.get("Authorization") == BASIC or query.get("refresh_token") == [IDENTITY_TOKEN]
-        stranger = seen.method == "GET" and "Authorization" not in seen.headers
-        if not known and not (stranger and self.anonymous):
+    def reply(self, request: Request) -> Reply:
+        """Respond to a token request."""
+        self.requests.append(request)
+        query = parse_qs(urlsplit(request.path).query or request.body.decode())
+        is_known = request.headers.get("Authorization") == BASIC or query.get("refresh_token") == [IDENTITY_TOKEN]
+        is_anonymous = request.method == "GET" and "Authorization" not in request.headers
+        if not is_known and not (is_anonymous and self.anonymous):
             return Reply(401)
         repository = query["scope"][0].split(":")[1]
         reply = {self.reply_key: self.sign(repository, ["pull"]), "expires_in": self.lifetime}
         return Reply(200, body=json.dumps(reply).encode())
 
     def sign(self, repository: str, actions: list[str]) -> str:
-        """Make a token for a repository."""
+        """Create a token for a repository."""
         now = int(time.time())
         head = {
             "typ": "JWT",
@@ -103,7 +103,7 @@ class TokenServer:
 
 @contextmanager
 def token_registry(folder: Path, tokens: TokenServer) -> Iterator[str]:
-    """Run a registry that trusts tokens of that server, and give its address."""
+    """Run a registry that accepts tokens of the token server and yield its address."""
     bundle = folder / "tokens.pem"
     bundle.write_bytes(tokens.certificate.public_bytes(serialization.Encoding.PEM))
     with scripted_server(tokens.reply) as server:
@@ -125,12 +125,12 @@ def _registry(folder: Path, auth: str) -> Iterator[str]:
     configuration = folder / "config.yml"
     configuration.write_text(_CONFIGURATION.format(folder=folder, address=address, auth=auth))
     command = [program, "serve", str(configuration)]
-    with running(command, log=folder / "registry.log", ready=lambda: _asks_who_we_are(address)):
+    with running(command, log=folder / "registry.log", ready=lambda: _requires_authentication(address)):
         yield address
 
 
 def self_signed(key: rsa.RSAPrivateKey, name: str) -> x509.Certificate:
-    """Make a certificate that vouches for itself, valid today."""
+    """Create a self-signed certificate that is valid today."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     return (
         x509.CertificateBuilder()
@@ -146,7 +146,7 @@ def self_signed(key: rsa.RSAPrivateKey, name: str) -> x509.Certificate:
     )
 
 
-def _asks_who_we_are(address: str) -> bool:
+def _requires_authentication(address: str) -> bool:
     try:
         urllib.request.urlopen(f"http://{address}/v2/", timeout=5)
     except urllib.error.HTTPError as error:
@@ -162,5 +162,5 @@ def _base64url(raw: bytes) -> str:
 
 
 def bearer(token: str) -> Mapping[str, str]:
-    """Spell the header that shows a token."""
+    """Return the `Authorization` header for a token."""
     return {"Authorization": f"Bearer {token}"}

@@ -1,4 +1,4 @@
-"""An HTTP server that answers as a test tells it to: late, wrong, or not at all."""
+"""An HTTP server with scripted responses. Used by the tests of the registry client and the poller."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Seen:
-    """One request as it arrived."""
+class Request:
+    """A received request."""
 
     method: str
     path: str
@@ -23,41 +23,41 @@ class Seen:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer."""
+    """A scripted response."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     drip: bool = False
-    """Send the body byte by byte, and never all of it."""
+    """Send the body byte by byte and never completely."""
 
 
 @dataclass
 class ScriptedServer:
-    """The address of a running server and what it was asked."""
+    """The address of a running server and the requests it received."""
 
     address: str
-    seen: list[Seen] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
 
 class _Server(ThreadingHTTPServer):
-    def __init__(self, respond: Callable[[Seen], Reply]) -> None:
+    def __init__(self, respond: Callable[[Request], Reply]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.respond = respond
-        self.seen: list[Seen] = []
+        self.requests: list[Request] = []
         self.stopping = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests."""
+        """Ignore clients that close the connection, which some tests do."""
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
-    def answer(self) -> None:
+    def respond(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        request = Seen(self.command, self.path, dict(self.headers.items()), body)
-        self.server.seen.append(request)
+        request = Request(self.command, self.path, dict(self.headers.items()), body)
+        self.server.requests.append(request)
         reply = self.server.respond(request)
         self.send_response(reply.status)
         for name, value in reply.headers.items():
@@ -77,14 +77,16 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.stopping.wait(0.02):
                 return
 
-    do_GET = do_HEAD = do_POST = answer  # noqa: N815 - names of the base class
+    do_GET = do_HEAD = do_POST = respond  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - name of the base class
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
-def scripted_server(respond: Callable[[Seen], Reply], tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+def scripted_server(
+    respond: Callable[[Request], Reply], tls: ssl.SSLContext | None = None
+) -> Iterator[ScriptedServer]:
     """Run a server on a free loopback port."""
     with _Server(respond) as server:
         if tls is not None:
@@ -92,7 +94,7 @@ def scripted_server(respond: Callable[[Seen], Reply], tls: ssl.SSLContext | None
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield ScriptedServer(f"127.0.0.1:{server.server_address[1]}", server.seen)
+            yield ScriptedServer(f"127.0.0.1:{server.server_address[1]}", server.requests)
         finally:
             server.stopping.set()
             server.shutdown()

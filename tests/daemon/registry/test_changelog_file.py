@@ -1,4 +1,4 @@
-"""The shape of changelogs, and reading them out of images that no engine ever starts."""
+"""Changelog files: validation, and reading them from images without starting a container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from daemon.registry.changelog_file import CHANGELOG_LIMIT, InvalidChangelog, parse_changelog, read_changelog
+from daemon.registry.changelog_file import MAX_CHANGELOG_BYTES, InvalidChangelog, parse_changelog, read_changelog
 
 CHANGELOG: dict[str, Any] = {
     "version": "1.2.0",
@@ -30,11 +30,11 @@ LATEST = f"{FOLDER}/latest.json"
 Build = Callable[..., str]
 
 
-class TestShape:
-    def test_what_keeps_the_contract_is_kept(self) -> None:
+class TestParsing:
+    def test_valid_changelog_is_returned_unchanged(self) -> None:
         assert parse_changelog(RAW) == CHANGELOG
 
-    def test_what_nobody_asked_for_is_left_out(self) -> None:
+    def test_unknown_keys_and_empty_sections_are_left_out(self) -> None:
         more = {
             **CHANGELOG,
             "author": "x",
@@ -43,7 +43,7 @@ class TestShape:
 
         assert parse_changelog(b"\xef\xbb\xbf" + json.dumps(more).encode()) == CHANGELOG
 
-    def test_lines_and_spaces_are_smoothed(self) -> None:
+    def test_whitespace_is_normalized(self) -> None:
         text = {**CHANGELOG, "sections": [{"title": "New", "items": ["  One\n   line\t"]}]}
 
         assert parse_changelog(json.dumps(text).encode())["sections"] == [{"title": "New", "items": ["One line"]}]
@@ -67,26 +67,26 @@ class TestShape:
             ({"version": "\ud800"}, "control characters"),
         ],
     )
-    def test_a_broken_part_is_named(self, change: dict[str, Any], complaint: str) -> None:
+    def test_error_names_the_invalid_part(self, change: dict[str, Any], complaint: str) -> None:
         with pytest.raises(InvalidChangelog, match=complaint):
             parse_changelog(json.dumps({**CHANGELOG, **change}).encode())
 
     @pytest.mark.parametrize("raw", [b"", b"\xff", b"[]", b"[" * 100_000, b"New: everything"])
-    def test_what_is_no_object_is_refused(self, raw: bytes) -> None:
+    def test_content_other_than_a_json_object_is_refused(self, raw: bytes) -> None:
         with pytest.raises(InvalidChangelog):
             parse_changelog(raw)
 
-    def test_length_has_a_limit(self) -> None:
-        parse_changelog(RAW.ljust(CHANGELOG_LIMIT))
+    def test_too_long_changelog_is_refused(self) -> None:
+        parse_changelog(RAW.ljust(MAX_CHANGELOG_BYTES))
         with pytest.raises(InvalidChangelog, match="longer than 256 KB"):
-            parse_changelog(RAW.ljust(CHANGELOG_LIMIT + 1))
+            parse_changelog(RAW.ljust(MAX_CHANGELOG_BYTES + 1))
 
 
 @pytest.mark.docker
 class TestReading:
     @pytest.fixture
     def build(self, engine: docker.APIClient, run_labels: dict[str, str]) -> Iterator[Build]:
-        """Make images out of files and links; all are removed in the end."""
+        """Return a function that builds images from files and links; they are removed after the test."""
         built: list[str] = []
 
         def build(files: Mapping[str, bytes | str], *changes: str) -> str:
@@ -106,7 +106,7 @@ class TestReading:
 
     @pytest.fixture
     def read(self, engine: docker.APIClient) -> Iterator[Callable[[str], dict[str, Any] | None]]:
-        """Read, and see in the end that neither a container nor a volume is left behind."""
+        """Return a function that reads changelogs; check after the test that no container or volume is left."""
         label = uuid4().hex
         volumes = {volume["Name"] for volume in engine.volumes()["Volumes"] or []}
         yield lambda image: read_changelog(engine, image, {"flotilla.install": label})
@@ -117,13 +117,13 @@ class TestReading:
         "changes",
         [[], ['ENTRYPOINT ["/bin/does-not-exist"]', "VOLUME /data"], ['CMD ["/bin/does-not-exist"]', "USER 1234"]],
     )
-    def test_a_changelog_is_read_whatever_the_image_would_run(
+    def test_changelog_is_read_from_images_that_cannot_start(
         self, build: Build, read: Callable[[str], Any], changes: list[str]
     ) -> None:
         assert read(build({LATEST: RAW}, *changes)) == CHANGELOG
 
     @pytest.mark.parametrize("files", [{"etc/motd": b"hello"}, {f"{FOLDER}/1.0.0.json": RAW}])
-    def test_an_image_without_one_has_none(
+    def test_image_without_changelog_returns_none(
         self, build: Build, read: Callable[[str], Any], files: dict[str, bytes]
     ) -> None:
         assert read(build(files)) is None
@@ -142,7 +142,7 @@ class TestReading:
             },
         ],
     )
-    def test_links_are_followed_within_the_folder(
+    def test_symbolic_links_within_the_folder_are_followed(
         self, build: Build, read: Callable[[str], Any], links: dict[str, bytes | str]
     ) -> None:
         assert read(build(links)) == CHANGELOG
@@ -159,15 +159,15 @@ class TestReading:
                     **{f"{FOLDER}/{hop}": str(hop + 1) for hop in range(1, 6)},
                     f"{FOLDER}/6": RAW,
                 },
-                "more than 5 links",
+                "more than 5 symbolic links",
             ),
-            ({LATEST: RAW.ljust(CHANGELOG_LIMIT + 1)}, "longer than 256 KB"),
+            ({LATEST: RAW.ljust(MAX_CHANGELOG_BYTES + 1)}, "longer than 256 KB"),
             ({LATEST: b" " * 50_000_000}, "longer than 256 KB"),
             ({f"{LATEST}/x": RAW}, "is not a file"),
             ({LATEST: b"{}"}, "needs a list of sections"),
         ],
     )
-    def test_what_leads_astray_is_refused(
+    def test_other_links_and_files_are_refused(
         self,
         build: Build,
         read: Callable[[str], Any],
@@ -177,10 +177,10 @@ class TestReading:
         with pytest.raises(InvalidChangelog, match=complaint):
             read(build(links))
 
-    def test_a_link_to_nothing_is_none(self, build: Build, read: Callable[[str], Any]) -> None:
+    def test_broken_link_returns_none(self, build: Build, read: Callable[[str], Any]) -> None:
         assert read(build({LATEST: "gone.json"})) is None
 
-    def test_an_image_the_engine_lacks_is_told(self, read: Callable[[str], Any]) -> None:
+    def test_missing_image_raises_image_not_found(self, read: Callable[[str], Any]) -> None:
         with pytest.raises(ImageNotFound):
             read("flotilla-test/never-built:1")
 

@@ -1,4 +1,4 @@
-"""Changelogs of releases in a real registry, read by a real engine and written down."""
+"""Reading changelogs of releases with a real registry and a real engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
 
 @pytest.fixture
-def admitted(settings: Settings, registry: str, tmp_path: Path) -> Settings:
+def settings_with_registry(settings: Settings, registry: str, tmp_path: Path) -> Settings:
     return replace(settings, fleet_image_allowlist=(registry,), registry_config=tmp_path / "none.json")
 
 
@@ -46,9 +46,9 @@ def read(database: Database, settings: Settings, release: Release) -> Release:
         return session.get_one(Release, release.id)
 
 
-def test_the_changelog_is_read_out_of_the_image(
+def test_changelog_is_read_from_the_image(
     database: Database,
-    admitted: Settings,
+    settings_with_registry: Settings,
     docker_url: str,
     engine: docker.APIClient,
     reference_images: ReferenceImages,
@@ -56,23 +56,23 @@ def test_the_changelog_is_read_out_of_the_image(
     add_node(database, docker_url)
     before = len(engine.containers(all=True))
 
-    release = read(database, admitted, add_release(database, reference_images, SECOND))
+    release = read(database, settings_with_registry, add_release(database, reference_images, SECOND))
 
     assert release.version == SECOND.version
     assert release.changelog_error is None
     assert len(engine.containers(all=True)) == before
 
 
-def pulled_to_be_read(database: Database, release: Release) -> int:
-    """On how many nodes the image of a release is only because its changelog was read."""
+def count_reading_pulls(database: Database, release: Release) -> int:
+    """Return the number of nodes that pulled the image only to read its changelog."""
     with database.reading() as session:
         pulls = sa.select(sa.func.count()).select_from(ReadingPull).where(ReadingPull.release_id == release.id)
         return session.scalar(pulls) or 0
 
 
-def test_an_image_that_was_not_there_is_ours_to_remove_again(
+def test_image_pulled_for_reading_is_marked_for_removal(
     database: Database,
-    admitted: Settings,
+    settings_with_registry: Settings,
     docker_url: str,
     engine: docker.APIClient,
     reference_images: ReferenceImages,
@@ -82,59 +82,61 @@ def test_an_image_that_was_not_there_is_ours_to_remove_again(
     release = add_release(database, reference_images, version)
     engine.remove_image(f"{reference_images.repository}:{version.version}")
 
-    assert read(database, admitted, release).version == version.version
+    assert read(database, settings_with_registry, release).version == version.version
 
-    assert pulled_to_be_read(database, release) == 1
+    assert count_reading_pulls(database, release) == 1
     with database.reading() as session:
         node = session.scalars(sa.select(Node)).one()
-        (over,) = leftovers.list_unneeded_images(session, node.id, utcnow() + timedelta(seconds=1))
-    assert over == f"{reference_images.repository}@{release.digest}"
-    engine.remove_image(over)
+        (unneeded,) = leftovers.list_unneeded_images(session, node.id, utcnow() + timedelta(seconds=1))
+    assert unneeded == f"{reference_images.repository}@{release.digest}"
+    engine.remove_image(unneeded)
 
 
-def test_an_image_that_was_there_is_not(
-    database: Database, admitted: Settings, docker_url: str, reference_images: ReferenceImages
+def test_image_that_was_already_there_is_not_marked_for_removal(
+    database: Database, settings_with_registry: Settings, docker_url: str, reference_images: ReferenceImages
 ) -> None:
     add_node(database, docker_url)
 
-    release = read(database, admitted, add_release(database, reference_images, SECOND))
+    release = read(database, settings_with_registry, add_release(database, reference_images, SECOND))
 
     assert release.changelog is not None
-    assert pulled_to_be_read(database, release) == 0
+    assert count_reading_pulls(database, release) == 0
 
 
-def test_an_image_without_changelog_is_read_once(
-    database: Database, admitted: Settings, docker_url: str, reference_images: ReferenceImages
+def test_image_without_changelog_is_not_read_again(
+    database: Database, settings_with_registry: Settings, docker_url: str, reference_images: ReferenceImages
 ) -> None:
     add_node(database, docker_url)
 
-    release = read(database, admitted, add_release(database, reference_images, WITHOUT_CHANGELOG))
+    release = read(database, settings_with_registry, add_release(database, reference_images, WITHOUT_CHANGELOG))
 
     assert release.changelog is None
     assert release.changelog_error is None
     assert release.changelog_read_at is not None
 
 
-def test_a_node_that_does_not_answer_is_passed_over(
-    database: Database, admitted: Settings, docker_url: str, reference_images: ReferenceImages
+def test_unreachable_node_is_skipped(
+    database: Database, settings_with_registry: Settings, docker_url: str, reference_images: ReferenceImages
 ) -> None:
     add_node(database, "tcp://127.0.0.1:1", "first")
     add_node(database, docker_url, "second")
 
-    assert read(database, admitted, add_release(database, reference_images, SECOND)).changelog is not None
+    assert (
+        read(database, settings_with_registry, add_release(database, reference_images, SECOND)).changelog is not None
+    )
 
 
-def test_without_an_engine_it_is_put_off_and_says_why(
-    database: Database, admitted: Settings, reference_images: ReferenceImages
+def test_reading_is_postponed_when_no_engine_answers(
+    database: Database, settings_with_registry: Settings, reference_images: ReferenceImages
 ) -> None:
-    release = read(database, admitted, add_release(database, reference_images, SECOND))
+    release = read(database, settings_with_registry, add_release(database, reference_images, SECOND))
 
     assert release.changelog_read_at is None
     assert release.changelog_next_at is not None
     assert "No active node" in str(release.changelog_error)
 
 
-def test_an_image_outside_the_allowlist_is_not_pulled(
+def test_image_outside_the_allowlist_is_not_pulled(
     database: Database, settings: Settings, docker_url: str, reference_images: ReferenceImages
 ) -> None:
     add_node(database, docker_url)

@@ -1,4 +1,4 @@
-"""The client against real registries."""
+"""The registry client with real registries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credential, Credentials
-from daemon.registry.errors import BadAnswer, NotFound, Unreachable, WrongCredentials
+from daemon.registry.errors import InvalidResponse, NotFound, Unreachable, WrongCredentials
 from portal.rules.references import Reference, parse_reference
 from tests.daemon.registry import pushing
 from tests.daemon.registry.guarded import (
@@ -31,17 +31,19 @@ pytestmark = pytest.mark.registry
 PLATFORMS = ["linux/amd64", "linux/arm64"]
 
 
-def _fresh(address: str, tag: str = "managed") -> Reference:
+def _new_reference(address: str, tag: str = "managed") -> Reference:
     return parse_reference(f"{address}/acme/bot-{uuid4().hex[:8]}:{tag}")
 
 
-def _knowing(address: str, *, password: str = PASSWORD, identity_token: str | None = None) -> RegistryClient:
+def _client_with_credentials(
+    address: str, *, password: str = PASSWORD, identity_token: str | None = None
+) -> RegistryClient:
     return RegistryClient(Credentials({address: Credential(USERNAME, password, identity_token)}))
 
 
 @pytest.mark.parametrize("media_type", [pushing.OCI_MANIFEST, pushing.DOCKER_MANIFEST])
-def test_a_single_manifest_is_resolved(registry: str, media_type: str) -> None:
-    reference = _fresh(registry)
+def test_single_manifest_is_resolved(registry: str, media_type: str) -> None:
+    reference = _new_reference(registry)
     digest = Pusher(registry, reference.repository).image("managed", "one", media_type)
 
     resolved = RegistryClient().resolve(reference, PLATFORMS)
@@ -54,8 +56,8 @@ def test_a_single_manifest_is_resolved(registry: str, media_type: str) -> None:
     ("index_type", "media_type"),
     [(pushing.OCI_INDEX, pushing.OCI_MANIFEST), (pushing.DOCKER_LIST, pushing.DOCKER_MANIFEST)],
 )
-def test_an_index_is_pinned_and_its_platforms_are_told(registry: str, index_type: str, media_type: str) -> None:
-    reference = _fresh(registry)
+def test_index_is_resolved_with_its_platforms(registry: str, index_type: str, media_type: str) -> None:
+    reference = _new_reference(registry)
     pusher = Pusher(registry, reference.repository)
     amd64, arm64 = (pusher.image(name, name, media_type) for name in ("amd64", "arm64"))
     entries = {"unknown/unknown": amd64, "linux/arm64/v8": arm64, "linux/amd64": amd64}
@@ -67,54 +69,54 @@ def test_an_index_is_pinned_and_its_platforms_are_told(registry: str, index_type
     assert resolved.platform_digests == {"linux/amd64": amd64, "linux/arm64": arm64}
 
 
-def test_a_pasted_digest_is_resolved_although_no_tag_points_at_it(registry: str) -> None:
-    reference = _fresh(registry)
+def test_digest_without_a_tag_is_resolved(registry: str) -> None:
+    reference = _new_reference(registry)
     pusher = Pusher(registry, reference.repository)
     old = pusher.image("managed", "old")
     pusher.image("managed", "new")
 
-    pasted = parse_reference(reference.pinned(old))
+    untagged = parse_reference(reference.pinned(old))
 
-    assert RegistryClient().resolve(pasted, PLATFORMS).digest == old
+    assert RegistryClient().resolve(untagged, PLATFORMS).digest == old
 
 
-def test_a_moved_tag_is_seen_at_the_next_question(registry: str) -> None:
-    reference = _fresh(registry)
+def test_moved_tag_is_detected_by_the_next_request(registry: str) -> None:
+    reference = _new_reference(registry)
     pusher = Pusher(registry, reference.repository)
     client = RegistryClient()
 
     seen = []
     for seed in ("one", "two"):
         pushed = pusher.image("managed", seed)
-        seen.append(client.current_digest(reference) == pushed)
+        seen.append(client.get_current_digest(reference) == pushed)
 
     assert seen == [True, True]
 
 
-def test_tags_digests_and_repositories_that_are_not_there(registry: str) -> None:
-    reference = _fresh(registry)
+def test_missing_tag_digest_and_repository_raise_not_found(registry: str) -> None:
+    reference = _new_reference(registry)
     client = RegistryClient()
     with pytest.raises(NotFound, match=reference.repository):
-        client.current_digest(reference)
+        client.get_current_digest(reference)
     Pusher(registry, reference.repository).image("other", "one")
     with pytest.raises(NotFound):
-        client.current_digest(reference)
+        client.get_current_digest(reference)
     with pytest.raises(NotFound):
         client.resolve(parse_reference(reference.pinned("sha256:" + "0" * 64)), PLATFORMS)
 
 
-def test_an_image_for_other_platforms_names_those(registry: str) -> None:
-    reference = _fresh(registry)
+def test_error_for_a_missing_platform_names_the_existing_ones(registry: str) -> None:
+    reference = _new_reference(registry)
     pusher = Pusher(registry, reference.repository)
     pusher.index("managed", {"linux/s390x": pusher.image("s390x", "one")})
 
-    with pytest.raises(BadAnswer, match=r"not built for linux/amd64, linux/arm64, only for linux/s390x"):
+    with pytest.raises(InvalidResponse, match=r"not built for linux/amd64, linux/arm64, only for linux/s390x"):
         RegistryClient().resolve(reference, PLATFORMS)
 
 
-def test_nobody_listening_is_told_as_unreachable() -> None:
+def test_closed_port_raises_unreachable() -> None:
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1 cannot be reached"):
-        RegistryClient().current_digest(parse_reference("127.0.0.1:1/acme/bot"))
+        RegistryClient().get_current_digest(parse_reference("127.0.0.1:1/acme/bot"))
 
 
 class TestPasswords:
@@ -123,20 +125,20 @@ class TestPasswords:
         with password_registry(tmp_path) as address:
             yield address
 
-    def test_the_right_one_opens_the_registry(self, address: str) -> None:
-        reference = _fresh(address)
+    def test_correct_password_grants_access(self, address: str) -> None:
+        reference = _new_reference(address)
         digest = Pusher(address, reference.repository, {"Authorization": BASIC}).image("managed", "one")
 
-        assert _knowing(address).resolve(reference, PLATFORMS).digest == digest
+        assert _client_with_credentials(address).resolve(reference, PLATFORMS).digest == digest
 
-    def test_a_wrong_one_is_told_apart_from_trouble(self, address: str) -> None:
-        with pytest.raises(WrongCredentials, match="does not let us read") as refusal:
-            _knowing(address, password="wrong horse").current_digest(_fresh(address))
+    def test_wrong_password_raises_wrong_credentials(self, address: str) -> None:
+        with pytest.raises(WrongCredentials, match="refuses access") as refusal:
+            _client_with_credentials(address, password="wrong horse").get_current_digest(_new_reference(address))
         assert "wrong horse" not in str(refusal.value)
 
-    def test_none_is_asked_for(self, address: str) -> None:
-        with pytest.raises(WrongCredentials, match="asks for a user and password"):
-            RegistryClient().current_digest(_fresh(address))
+    def test_missing_password_raises_wrong_credentials(self, address: str) -> None:
+        with pytest.raises(WrongCredentials, match="requires a user and password"):
+            RegistryClient().get_current_digest(_new_reference(address))
 
 
 class TestTokens:
@@ -151,7 +153,7 @@ class TestTokens:
 
     @pytest.fixture
     def reference(self, address: str) -> Reference:
-        return _fresh(address)
+        return _new_reference(address)
 
     @pytest.fixture
     def digest(self, address: str, tokens: TokenServer, reference: Reference) -> str:
@@ -159,60 +161,62 @@ class TestTokens:
         return Pusher(address, reference.repository, headers).image("managed", "one")
 
     @pytest.mark.parametrize("reply_key", ["token", "access_token"])
-    def test_strangers_are_given_one(
+    def test_anonymous_client_gets_a_token(
         self, tokens: TokenServer, reference: Reference, digest: str, reply_key: str
     ) -> None:
         tokens.reply_key = reply_key
 
         assert RegistryClient().resolve(reference, PLATFORMS).digest == digest
-        assert [("Authorization" in seen.headers, seen.method) for seen in tokens.asked] == [(False, "GET")]
+        assert [("Authorization" in request.headers, request.method) for request in tokens.requests] == [
+            (False, "GET")
+        ]
 
-    def test_a_password_is_shown_to_the_token_server(
+    def test_token_server_accepts_the_password(
         self, address: str, tokens: TokenServer, reference: Reference, digest: str
     ) -> None:
         tokens.anonymous = False
 
-        assert _knowing(address).resolve(reference, PLATFORMS).digest == digest
+        assert _client_with_credentials(address).resolve(reference, PLATFORMS).digest == digest
 
-    def test_an_identity_token_is_traded_in(
+    def test_identity_token_is_exchanged_for_a_token(
         self, address: str, tokens: TokenServer, reference: Reference, digest: str
     ) -> None:
         tokens.anonymous = False
         tokens.reply_key = "access_token"
-        client = _knowing(address, password="", identity_token=IDENTITY_TOKEN)
+        client = _client_with_credentials(address, password="", identity_token=IDENTITY_TOKEN)
 
         assert client.resolve(reference, PLATFORMS).digest == digest
-        assert [seen.method for seen in tokens.asked] == ["POST"]
+        assert [request.method for request in tokens.requests] == ["POST"]
 
-    def test_wrong_and_missing_credentials_are_told_apart(
+    def test_errors_distinguish_wrong_and_missing_credentials(
         self, address: str, tokens: TokenServer, reference: Reference
     ) -> None:
         tokens.anonymous = False
 
-        with pytest.raises(WrongCredentials, match=r"token server .* refuses the credentials"):
-            _knowing(address, password="wrong horse").current_digest(reference)
-        with pytest.raises(WrongCredentials, match="refuses anonymous access"):
-            RegistryClient().current_digest(reference)
+        with pytest.raises(WrongCredentials, match=r"token server .* refused the credentials"):
+            _client_with_credentials(address, password="wrong horse").get_current_digest(reference)
+        with pytest.raises(WrongCredentials, match="does not allow anonymous access"):
+            RegistryClient().get_current_digest(reference)
 
-    def test_one_token_serves_until_it_expires(self, tokens: TokenServer, reference: Reference, digest: str) -> None:
+    def test_token_is_reused_until_it_expires(self, tokens: TokenServer, reference: Reference, digest: str) -> None:
         now = datetime(2026, 1, 1, tzinfo=UTC)
         client = RegistryClient(clock=lambda: now)
 
         for _ in range(3):
-            client.current_digest(reference)
-        assert len(tokens.asked) == 1
+            client.get_current_digest(reference)
+        assert len(tokens.requests) == 1
 
         now += timedelta(seconds=tokens.lifetime)
-        assert client.current_digest(reference) == digest
-        assert len(tokens.asked) == 2
+        assert client.get_current_digest(reference) == digest
+        assert len(tokens.requests) == 2
 
-    def test_each_repository_has_its_own(
+    def test_each_repository_gets_its_own_token(
         self, address: str, tokens: TokenServer, reference: Reference, digest: str
     ) -> None:
         client = RegistryClient()
-        client.current_digest(reference)
-        other = _fresh(address)
+        client.get_current_digest(reference)
+        other = _new_reference(address)
 
         with pytest.raises(NotFound):
-            client.current_digest(other)
-        assert [other.repository.partition("/")[2] in seen.path for seen in tokens.asked] == [False, True]
+            client.get_current_digest(other)
+        assert [other.repository.partition("/")[2] in request.path for request in tokens.requests] == [False, True]

@@ -1,4 +1,4 @@
-"""The client against servers that lie, dawdle or lead astray."""
+"""The registry client with servers that send wrong, slow, endless or misleading responses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from daemon.registry import client as client_module
 from daemon.registry import transport
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credential, Credentials
-from daemon.registry.errors import BadAnswer, RateLimited, RegistryError, Unreachable, WrongCredentials
+from daemon.registry.errors import InvalidResponse, RateLimited, RegistryError, Unreachable, WrongCredentials
 from portal.rules.references import Reference, parse_reference
 from tests.daemon.registry.guarded import self_signed
-from tests.daemon.registry.pushing import digest_of
-from tests.daemon.registry.scripted import Reply, ScriptedServer, Seen, scripted_server
+from tests.daemon.registry.pushing import compute_digest
+from tests.daemon.registry.scripted import Reply, Request, ScriptedServer, scripted_server
 
 MANIFEST = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
-DIGEST = digest_of(MANIFEST)
+DIGEST = compute_digest(MANIFEST)
 OTHER = "sha256:" + "0" * 64
 ANNOUNCED = {"Docker-Content-Digest": DIGEST}
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
-Respond = Callable[[Seen], Reply]
+Respond = Callable[[Request], Reply]
 Serve = Callable[[Respond], ScriptedServer]
 
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Start scripted servers for the time of a test."""
+    """Return a function that starts a scripted server for the duration of the test."""
     with ExitStack() as servers:
         yield lambda respond: servers.enter_context(scripted_server(respond))
 
@@ -48,18 +48,18 @@ def _reference(server: ScriptedServer) -> Reference:
     return parse_reference(f"{server.address}/acme/bot:managed")
 
 
-def _knowing(server: ScriptedServer, **options: Any) -> RegistryClient:
+def _client_with_credentials(server: ScriptedServer, **options: Any) -> RegistryClient:
     return RegistryClient(Credentials({server.address: Credential("fleet", "secret")}), **options)
 
 
-def test_the_usual_case_is_one_small_request_naming_all_media_types(serve: Serve) -> None:
+def test_digest_is_requested_once_with_all_media_types(serve: Serve) -> None:
     server = serve(lambda _: Reply(200, ANNOUNCED))
 
-    assert RegistryClient().current_digest(_reference(server)) == DIGEST
+    assert RegistryClient().get_current_digest(_reference(server)) == DIGEST
 
-    [seen] = server.seen
-    assert (seen.method, seen.path) == ("HEAD", "/v2/acme/bot/manifests/managed")
-    assert seen.headers["Accept"].split(", ") == [
+    [request] = server.requests
+    assert (request.method, request.path) == ("HEAD", "/v2/acme/bot/manifests/managed")
+    assert request.headers["Accept"].split(", ") == [
         "application/vnd.oci.image.index.v1+json",
         "application/vnd.docker.distribution.manifest.list.v2+json",
         "application/vnd.oci.image.manifest.v1+json",
@@ -76,35 +76,35 @@ def test_the_usual_case_is_one_small_request_naming_all_media_types(serve: Serve
         Reply(501),
     ],
 )
-def test_without_a_digest_from_head_the_bytes_are_hashed(serve: Serve, head: Reply) -> None:
-    server = serve(lambda seen: head if seen.method == "HEAD" else Reply(200, body=MANIFEST))
+def test_manifest_is_hashed_when_head_returns_no_digest(serve: Serve, head: Reply) -> None:
+    server = serve(lambda request: head if request.method == "HEAD" else Reply(200, body=MANIFEST))
 
     assert RegistryClient().resolve(_reference(server), ["linux/amd64"]).digest == DIGEST
-    assert server.seen[1].headers["Accept-Encoding"] == "identity"
+    assert server.requests[1].headers["Accept-Encoding"] == "identity"
 
 
-def test_a_body_compressed_against_our_wish_has_the_digest_of_its_content(serve: Serve) -> None:
+def test_digest_of_a_compressed_body_is_that_of_its_content(serve: Serve) -> None:
     packed = Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(MANIFEST))
-    server = serve(lambda seen: Reply(405) if seen.method == "HEAD" else packed)
+    server = serve(lambda request: Reply(405) if request.method == "HEAD" else packed)
 
-    assert RegistryClient().current_digest(_reference(server)) == DIGEST
+    assert RegistryClient().get_current_digest(_reference(server)) == DIGEST
 
 
-def test_a_digest_that_does_not_fit_the_bytes_is_noticed(serve: Serve) -> None:
+def test_wrong_digest_is_detected(serve: Serve) -> None:
     server = serve(lambda _: Reply(200, {"Docker-Content-Digest": OTHER}, MANIFEST))
 
-    with pytest.raises(BadAnswer, match="other content"):
+    with pytest.raises(InvalidResponse, match="other content"):
         RegistryClient().resolve(_reference(server), ["linux/amd64"])
 
 
-def test_a_digest_that_is_announced_and_missing_is_no_vanished_tag(serve: Serve) -> None:
-    server = serve(lambda seen: Reply(200, ANNOUNCED) if seen.method == "HEAD" else Reply(404))
+def test_missing_manifest_of_an_announced_digest_is_an_invalid_response(serve: Serve) -> None:
+    server = serve(lambda request: Reply(200, ANNOUNCED) if request.method == "HEAD" else Reply(404))
 
-    with pytest.raises(BadAnswer, match="lacks"):
+    with pytest.raises(InvalidResponse, match="does not have it"):
         RegistryClient().resolve(_reference(server), ["linux/amd64"])
 
 
-class TestPatience:
+class TestRateLimits:
     @pytest.mark.parametrize(
         ("asked", "seconds"),
         [
@@ -117,234 +117,236 @@ class TestPatience:
             (None, 60),
         ],
     )
-    def test_the_registry_says_how_long_to_wait(self, serve: Serve, asked: str | None, seconds: float) -> None:
+    def test_retry_after_is_parsed_and_bounded(self, serve: Serve, asked: str | None, seconds: float) -> None:
         server = serve(lambda _: Reply(429, {"Retry-After": asked} if asked else {}))
 
         with pytest.raises(RateLimited) as limit:
-            RegistryClient(clock=lambda: NOW).current_digest(_reference(server))
+            RegistryClient(clock=lambda: NOW).get_current_digest(_reference(server))
 
         assert limit.value.retry_after == seconds
 
-    def test_nothing_is_asked_of_that_host_before(self, serve: Serve) -> None:
+    def test_no_request_is_sent_before_the_limit_ends(self, serve: Serve) -> None:
         now = NOW
         busy = serve(lambda _: Reply(429, {"Retry-After": "120"}))
         calm = serve(lambda _: Reply(200, ANNOUNCED))
         client = RegistryClient(clock=lambda: now)
         with pytest.raises(RateLimited):
-            client.current_digest(_reference(busy))
+            client.get_current_digest(_reference(busy))
 
         now += timedelta(seconds=100)
         with pytest.raises(RateLimited) as limit:
-            client.current_digest(parse_reference(f"{busy.address}/acme/other"))
+            client.get_current_digest(parse_reference(f"{busy.address}/acme/other"))
         assert limit.value.retry_after == 20
-        assert len(busy.seen) == 1
-        assert client.current_digest(_reference(calm)) == DIGEST
+        assert len(busy.requests) == 1
+        assert client.get_current_digest(_reference(calm)) == DIGEST
 
         now += timedelta(seconds=21)
         with pytest.raises(RateLimited):
-            client.current_digest(_reference(busy))
-        assert len(busy.seen) == 2
+            client.get_current_digest(_reference(busy))
+        assert len(busy.requests) == 2
 
 
-class TestBounds:
-    def test_a_manifest_that_never_ends_is_given_up(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(client_module, "MANIFEST_LIMIT", 2048)
-        server = serve(lambda seen: Reply(405) if seen.method == "HEAD" else Reply(200, body=b" " * 4096))
+class TestLimits:
+    def test_too_long_manifest_is_refused(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(client_module, "MAX_MANIFEST_BYTES", 2048)
+        server = serve(lambda request: Reply(405) if request.method == "HEAD" else Reply(200, body=b" " * 4096))
 
-        with pytest.raises(BadAnswer, match="more than 2 KB"):
-            RegistryClient().current_digest(_reference(server))
+        with pytest.raises(InvalidResponse, match="more than 2 KB"):
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_a_compressed_bomb_counts_unpacked(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_compressed_body_is_limited_by_its_unpacked_size(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         bomb = Reply(200, {"Content-Encoding": "gzip"}, gzip.compress(b" " * 50_000_000))
-        server = serve(lambda seen: Reply(405) if seen.method == "HEAD" else bomb)
+        server = serve(lambda request: Reply(405) if request.method == "HEAD" else bomb)
 
-        with pytest.raises(BadAnswer, match="more than 4096 KB"):
-            RegistryClient().current_digest(_reference(server))
+        with pytest.raises(InvalidResponse, match="more than 4096 KB"):
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_a_body_that_only_trickles_is_given_up(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(transport, "_BODY_SECONDS", 0.2)
+    def test_slow_body_runs_into_the_time_limit(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(transport, "_MAX_BODY_SECONDS", 0.2)
         slow = Reply(200, body=b" " * 100_000, drip=True)
-        server = serve(lambda seen: Reply(405) if seen.method == "HEAD" else slow)
+        server = serve(lambda request: Reply(405) if request.method == "HEAD" else slow)
 
         with pytest.raises(Unreachable, match="took longer"):
-            RegistryClient().current_digest(_reference(server))
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_silence_is_given_up(self) -> None:
+    def test_missing_response_runs_into_the_timeout(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             reference = parse_reference(f"127.0.0.1:{silent.getsockname()[1]}/acme/bot")
             with pytest.raises(Unreachable, match=r"did not answer within 0\.2 s"):
-                RegistryClient(timeout=0.2).current_digest(reference)
+                RegistryClient(timeout=0.2).get_current_digest(reference)
 
-    def test_an_answer_cut_short_is_no_answer(self, serve: Serve) -> None:
-        server = serve(lambda seen: Reply(405) if seen.method == "HEAD" else Reply(200, body=b"{", drip=True))
+    def test_incomplete_response_raises_unreachable(self, serve: Serve) -> None:
+        server = serve(lambda request: Reply(405) if request.method == "HEAD" else Reply(200, body=b"{", drip=True))
 
         with pytest.raises(Unreachable, match="broke off"):
-            RegistryClient().current_digest(_reference(server))
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_failures_of_the_server_are_transient(self, serve: Serve) -> None:
+    def test_server_error_raises_unreachable(self, serve: Serve) -> None:
         server = serve(lambda _: Reply(503))
 
         with pytest.raises(Unreachable, match="status 503"):
-            RegistryClient().current_digest(_reference(server))
+            RegistryClient().get_current_digest(_reference(server))
 
 
 class TestRedirects:
-    def test_credentials_do_not_follow_to_another_host(self, serve: Serve) -> None:
+    def test_credentials_are_not_sent_to_another_host(self, serve: Serve) -> None:
         other = serve(lambda _: Reply(200, ANNOUNCED))
         server = serve(
-            lambda seen: (
-                Reply(307, {"Location": f"http://{other.address}{seen.path}"})
-                if "Authorization" in seen.headers
+            lambda request: (
+                Reply(307, {"Location": f"http://{other.address}{request.path}"})
+                if "Authorization" in request.headers
                 else Reply(401, {"WWW-Authenticate": 'Basic realm="test"'})
             )
         )
 
-        assert _knowing(server).current_digest(_reference(server)) == DIGEST
-        assert "Authorization" in server.seen[-1].headers
-        assert ["Authorization" in seen.headers for seen in other.seen] == [False]
+        assert _client_with_credentials(server).get_current_digest(_reference(server)) == DIGEST
+        assert "Authorization" in server.requests[-1].headers
+        assert ["Authorization" in request.headers for request in other.requests] == [False]
 
-    def test_they_do_follow_within_the_host(self, serve: Serve) -> None:
-        def respond(seen: Seen) -> Reply:
-            if "Authorization" not in seen.headers:
+    def test_credentials_are_sent_again_to_the_same_host(self, serve: Serve) -> None:
+        def respond(request: Request) -> Reply:
+            if "Authorization" not in request.headers:
                 return Reply(401, {"WWW-Authenticate": 'Basic realm="test"'})
-            moved = seen.path.startswith("/moved")
-            return Reply(200, ANNOUNCED) if moved else Reply(302, {"Location": f"/moved{seen.path}"})
+            moved = request.path.startswith("/moved")
+            return Reply(200, ANNOUNCED) if moved else Reply(302, {"Location": f"/moved{request.path}"})
 
         server = serve(respond)
 
-        assert _knowing(server).current_digest(_reference(server)) == DIGEST
+        assert _client_with_credentials(server).get_current_digest(_reference(server)) == DIGEST
 
-    def test_another_host_that_asks_for_credentials_gets_none(self, serve: Serve) -> None:
+    def test_other_host_that_requires_credentials_gets_none(self, serve: Serve) -> None:
         other = serve(lambda _: Reply(401, {"WWW-Authenticate": 'Basic realm="give me"'}))
-        server = serve(lambda seen: Reply(307, {"Location": f"http://{other.address}{seen.path}"}))
+        server = serve(lambda request: Reply(307, {"Location": f"http://{other.address}{request.path}"}))
 
-        with pytest.raises(BadAnswer, match="redirects to a host that asks"):
-            _knowing(server).current_digest(_reference(server))
-        assert ["Authorization" in seen.headers for seen in other.seen] == [False]
+        with pytest.raises(InvalidResponse, match="redirects to a host that requires"):
+            _client_with_credentials(server).get_current_digest(_reference(server))
+        assert ["Authorization" in request.headers for request in other.requests] == [False]
 
-    def test_the_body_of_a_redirect_is_not_read(self, serve: Serve) -> None:
+    def test_body_of_a_redirect_is_not_read(self, serve: Serve) -> None:
         server = serve(
-            lambda seen: (
+            lambda request: (
                 Reply(302, {"Location": "/moved"}, b" " * 100_000, drip=True)
-                if seen.path != "/moved"
+                if request.path != "/moved"
                 else Reply(200, body=MANIFEST)
             )
         )
 
-        assert RegistryClient().current_digest(_reference(server)) == DIGEST
+        assert RegistryClient().get_current_digest(_reference(server)) == DIGEST
 
     @pytest.mark.parametrize(
         "location", ["", "ftp://127.0.0.1/x", "http://[", "/v2/acme/bot/manifests/managed", "/a"]
     )
-    def test_redirects_that_lead_nowhere_end(self, serve: Serve, location: str) -> None:
+    def test_invalid_and_endless_redirects_are_refused(self, serve: Serve, location: str) -> None:
         server = serve(lambda _: Reply(302, {"Location": location} if location else {}))
 
-        with pytest.raises(BadAnswer, match="redirects"):
-            RegistryClient().current_digest(_reference(server))
-        assert len(server.seen) <= 6
+        with pytest.raises(InvalidResponse, match="redirects"):
+            RegistryClient().get_current_digest(_reference(server))
+        assert len(server.requests) <= 6
 
-    def test_a_token_server_that_redirects_gives_no_token(self, serve: Serve) -> None:
+    def test_redirect_of_the_token_server_is_refused(self, serve: Serve) -> None:
         other = serve(lambda _: Reply(200, body=b'{"token": "stolen"}'))
         tokens = serve(lambda _: Reply(302, {"Location": f"http://{other.address}/"}))
         server = serve(lambda _: Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'}))
 
-        with pytest.raises(BadAnswer, match="gave no token"):
-            _knowing(server).current_digest(_reference(server))
-        assert other.seen == []
+        with pytest.raises(InvalidResponse, match="returned no token"):
+            _client_with_credentials(server).get_current_digest(_reference(server))
+        assert other.requests == []
 
 
 class TestChallenges:
     @pytest.mark.parametrize(
         ("challenge", "complaint"),
         [
-            ("Negotiate", "no way known"),
-            (None, "no way known"),
-            ("Bearer", "no valid token server"),
-            ('Bearer realm="file:///etc/passwd"', "no valid token server"),
-            ('Bearer realm="http://["', "no valid token server"),
+            ("Negotiate", "unsupported kind of authentication"),
+            (None, "unsupported kind of authentication"),
+            ("Bearer", "does not name a valid token server"),
+            ('Bearer realm="file:///etc/passwd"', "does not name a valid token server"),
+            ('Bearer realm="http://["', "does not name a valid token server"),
         ],
     )
-    def test_what_cannot_be_answered_is_said(self, serve: Serve, challenge: str | None, complaint: str) -> None:
+    def test_unsupported_challenge_is_reported(self, serve: Serve, challenge: str | None, complaint: str) -> None:
         server = serve(lambda _: Reply(401, {"WWW-Authenticate": challenge} if challenge else {}))
 
-        with pytest.raises(BadAnswer, match=complaint):
-            _knowing(server).current_digest(_reference(server))
+        with pytest.raises(InvalidResponse, match=complaint):
+            _client_with_credentials(server).get_current_digest(_reference(server))
 
-    def test_a_token_is_preferred_to_a_password(self, serve: Serve) -> None:
+    def test_token_is_preferred_to_password(self, serve: Serve) -> None:
         tokens = serve(lambda _: Reply(200, body=b'{"token": "t"}'))
         offers = f'Basic realm="x"\nBearer realm="http://{tokens.address}/token?a=b",service="s, t"'
         server = serve(
-            lambda seen: (
+            lambda request: (
                 Reply(200, ANNOUNCED)
-                if seen.headers.get("Authorization") == "Bearer t"
+                if request.headers.get("Authorization") == "Bearer t"
                 else Reply(401, {"WWW-Authenticate": offers})
             )
         )
 
-        assert RegistryClient().current_digest(_reference(server)) == DIGEST
-        assert tokens.seen[0].path == "/token?a=b&service=s%2C+t&scope=repository%3Aacme%2Fbot%3Apull"
+        assert RegistryClient().get_current_digest(_reference(server)) == DIGEST
+        assert tokens.requests[0].path == "/token?a=b&service=s%2C+t&scope=repository%3Aacme%2Fbot%3Apull"
 
     @pytest.mark.parametrize(
         "body", [b"", b"[]", b'{"token": ""}', b'{"token": 1}', b'{"token": "a\\nb"}', '{"token": "ü"}'.encode()]
     )
-    def test_a_token_that_is_none_is_not_sent(self, serve: Serve, body: bytes) -> None:
+    def test_invalid_token_is_not_sent(self, serve: Serve, body: bytes) -> None:
         tokens = serve(lambda _: Reply(200, body=body))
         server = serve(lambda _: Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'}))
 
-        with pytest.raises(BadAnswer, match="gave no token"):
-            RegistryClient().current_digest(_reference(server))
+        with pytest.raises(InvalidResponse, match="returned no token"):
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_a_registry_that_never_has_enough_is_asked_twice(self, serve: Serve) -> None:
+    def test_registry_that_refuses_every_token_gets_two_requests(self, serve: Serve) -> None:
         tokens = serve(lambda _: Reply(200, body=b'{"token": "t"}'))
         server = serve(lambda _: Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'}))
 
         with pytest.raises(WrongCredentials):
-            RegistryClient().current_digest(_reference(server))
-        assert (len(server.seen), len(tokens.seen)) == (2, 1)
+            RegistryClient().get_current_digest(_reference(server))
+        assert (len(server.requests), len(tokens.requests)) == (2, 1)
 
-    def test_a_token_refused_before_its_time_is_renewed(self, serve: Serve) -> None:
+    def test_refused_token_is_renewed(self, serve: Serve) -> None:
         valid = ["one"]
         tokens = serve(lambda _: Reply(200, body=json.dumps({"token": valid[-1]}).encode()))
         server = serve(
-            lambda seen: (
+            lambda request: (
                 Reply(200, ANNOUNCED)
-                if seen.headers.get("Authorization") == f"Bearer {valid[-1]}"
+                if request.headers.get("Authorization") == f"Bearer {valid[-1]}"
                 else Reply(401, {"WWW-Authenticate": f'Bearer realm="http://{tokens.address}/token"'})
             )
         )
         client = RegistryClient()
-        client.current_digest(_reference(server))
+        client.get_current_digest(_reference(server))
         valid.append("two")
 
-        assert client.current_digest(_reference(server)) == DIGEST
+        assert client.get_current_digest(_reference(server)) == DIGEST
 
-    def test_a_refusal_after_login_is_wrong_credentials(self, serve: Serve) -> None:
+    def test_forbidden_raises_wrong_credentials(self, serve: Serve) -> None:
         server = serve(lambda _: Reply(403))
 
         with pytest.raises(WrongCredentials):
-            RegistryClient().current_digest(_reference(server))
+            RegistryClient().get_current_digest(_reference(server))
 
-    def test_credentials_of_one_registry_are_not_shown_to_another(self, serve: Serve) -> None:
+    def test_credentials_are_sent_to_their_own_registry_only(self, serve: Serve) -> None:
         server = serve(lambda _: Reply(401, {"WWW-Authenticate": 'Basic realm="test"'}))
         elsewhere = Credentials({"ghcr.io": Credential("fleet", "secret")})
 
         with pytest.raises(WrongCredentials):
-            RegistryClient(elsewhere).current_digest(_reference(server))
-        assert ["Authorization" in seen.headers for seen in server.seen] == [False]
+            RegistryClient(elsewhere).get_current_digest(_reference(server))
+        assert ["Authorization" in request.headers for request in server.requests] == [False]
 
-    def test_netrc_is_not_consulted(self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_netrc_is_not_read(self, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         netrc = tmp_path / "netrc"
-        netrc.write_text("machine 127.0.0.1 login somebody password secret\n")
+        netrc.write_text("machine 127.0.0.1 login fleet password secret\n")
         monkeypatch.setenv("NETRC", str(netrc))
         server = serve(lambda _: Reply(200, ANNOUNCED))
 
-        RegistryClient().current_digest(_reference(server))
+        RegistryClient().get_current_digest(_reference(server))
 
-        assert "Authorization" not in server.seen[0].headers
+        assert "Authorization" not in server.requests[0].headers
 
 
 class TestEncryption:
-    """A registry that is not on a loopback address, as far as its name goes."""
+    """A registry whose name is not a loopback address."""
 
     @pytest.fixture
     def certificate(self, tmp_path: Path) -> Path:
@@ -380,16 +382,18 @@ class TestEncryption:
     def trust(self, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
 
-    def test_a_certificate_nobody_vouches_for_is_refused(self, serve_tls: Callable[[Respond], Reference]) -> None:
+    def test_untrusted_certificate_is_refused(self, serve_tls: Callable[[Respond], Reference]) -> None:
         reference = serve_tls(lambda _: Reply(200, ANNOUNCED))
 
-        with pytest.raises(Unreachable, match="no certificate that can be verified"):
-            RegistryClient().current_digest(reference)
+        with pytest.raises(Unreachable, match="certificate that cannot be verified"):
+            RegistryClient().get_current_digest(reference)
 
-    def test_an_own_authority_may_vouch(self, serve_tls: Callable[[Respond], Reference], trust: None) -> None:
+    def test_private_certificate_authority_is_trusted_when_configured(
+        self, serve_tls: Callable[[Respond], Reference], trust: None
+    ) -> None:
         reference = serve_tls(lambda _: Reply(200, ANNOUNCED))
 
-        assert RegistryClient().current_digest(reference) == DIGEST
+        assert RegistryClient().get_current_digest(reference) == DIGEST
 
     @pytest.mark.parametrize(
         "reply",
@@ -398,15 +402,15 @@ class TestEncryption:
             Reply(401, {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token"'}),
         ],
     )
-    def test_nothing_leads_from_encryption_to_plain_text(
+    def test_redirects_from_https_to_http_are_refused(
         self, serve_tls: Callable[[Respond], Reference], trust: None, reply: Reply
     ) -> None:
         reference = serve_tls(lambda _: reply)
 
-        with pytest.raises(BadAnswer, match=r"plain HTTP|without TLS"):
-            RegistryClient().current_digest(reference)
+        with pytest.raises(InvalidResponse, match=r"plain HTTP|without TLS"):
+            RegistryClient().get_current_digest(reference)
 
-    def test_plain_text_is_for_registries_named_as_such(
+    def test_plain_http_is_used_for_insecure_registries_only(
         self, serve: Serve, monkeypatch: pytest.MonkeyPatch, serve_tls: Callable[[Respond], Reference]
     ) -> None:
         server = serve(lambda _: Reply(200, ANNOUNCED))
@@ -414,6 +418,6 @@ class TestEncryption:
         reference = parse_reference(f"{registry}/acme/bot:managed")
 
         with pytest.raises(RegistryError):
-            RegistryClient().current_digest(reference)
-        assert server.seen == []
-        assert RegistryClient(insecure_registries=[registry]).current_digest(reference) == DIGEST
+            RegistryClient().get_current_digest(reference)
+        assert server.requests == []
+        assert RegistryClient(insecure_registries=[registry]).get_current_digest(reference) == DIGEST

@@ -1,3 +1,5 @@
+"""Registry credentials from a Docker `config.json`."""
+
 from __future__ import annotations
 
 import base64
@@ -11,7 +13,7 @@ from daemon.registry.credentials import Credential, Credentials, CredentialsErro
 from daemon.registry.errors import WrongCredentials
 
 
-def _auth(text: str) -> str:
+def _encode(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
@@ -35,8 +37,8 @@ def _read(config: Path, document: Any) -> Credentials:
         ("http://localhost:5000", "localhost:5000"),
     ],
 )
-def test_keys_are_registries_however_they_are_spelled(config: Path, key: str, registry: str) -> None:
-    credentials = _read(config, {"auths": {key: {"auth": _auth("fleet:pass")}}})
+def test_keys_are_normalized_to_registries(config: Path, key: str, registry: str) -> None:
+    credentials = _read(config, {"auths": {key: {"auth": _encode("fleet:pass")}}})
 
     assert credentials.for_registry(registry) == Credential("fleet", "pass")
     assert credentials.for_registry("other.example") is None
@@ -45,22 +47,24 @@ def test_keys_are_registries_however_they_are_spelled(config: Path, key: str, re
 @pytest.mark.parametrize(
     ("entry", "credential"),
     [
-        ({"auth": _auth("fleet:a:b")}, Credential("fleet", "a:b")),
-        ({"auth": _auth("fleet:päss")}, Credential("fleet", "päss")),
-        ({"auth": _auth("fleet:pass\0\0")}, Credential("fleet", "pass")),
+        ({"auth": _encode("fleet:a:b")}, Credential("fleet", "a:b")),
+        ({"auth": _encode("fleet:päss")}, Credential("fleet", "päss")),
+        ({"auth": _encode("fleet:pass\0\0")}, Credential("fleet", "pass")),
         ({"username": "fleet", "password": "pass"}, Credential("fleet", "pass")),
         (
-            {"auth": _auth("00000000-0000-0000-0000-000000000000:"), "identitytoken": "token"},
+            {"auth": _encode("00000000-0000-0000-0000-000000000000:"), "identitytoken": "token"},
             Credential("00000000-0000-0000-0000-000000000000", "", "token"),
         ),
         ({"identitytoken": "token"}, Credential("", "", "token")),
     ],
 )
-def test_the_ways_docker_login_writes_them(config: Path, entry: dict[str, str], credential: Credential) -> None:
+def test_all_entry_formats_of_docker_login_are_read(
+    config: Path, entry: dict[str, str], credential: Credential
+) -> None:
     assert _read(config, {"auths": {"ghcr.io": entry}}).for_registry("ghcr.io") == credential
 
 
-def test_without_a_file_access_is_anonymous(config: Path) -> None:
+def test_missing_file_means_anonymous_access(config: Path) -> None:
     assert Credentials.from_docker_config(config).for_registry("ghcr.io") is None
 
 
@@ -72,38 +76,38 @@ def test_without_a_file_access_is_anonymous(config: Path) -> None:
         {"credHelpers": {"ghcr.io": "helper"}},
     ],
 )
-def test_what_a_helper_keeps_is_refused_when_it_is_needed(config: Path, document: Any) -> None:
+def test_credential_helper_is_reported_when_its_registry_is_used(config: Path, document: Any) -> None:
     credentials = _read(config, document)
 
     assert credentials.for_registry("other.example") is None
-    with pytest.raises(WrongCredentials, match=r"ghcr\.io are kept by a credential helper"):
+    with pytest.raises(WrongCredentials, match=r"credential helper stores the credentials of ghcr\.io"):
         credentials.for_registry("ghcr.io")
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "must hold a JSON object"),
+        ("[]", "must contain a JSON object"),
         ('{"auths": ["s3cret"]}', "must be objects"),
         ('{"auths": {"ghcr.io": "s3cret"}}', "must be an object"),
         ('{"auths": {"ghcr.io": {"auth": "s3cret"}}}', "base64 of user:password"),
         ('{"auths": {"ghcr.io": {"auth": "s3cr"}}}', "base64 of user:password"),
-        ('{"auths": {"ghcr.io": {"username": "s3cret"}}}', "no user and password"),
-        ('{"auths": {"ghcr.io": {"username": "fleet", "password": ["s3cret"]}}}', "must hold strings"),
+        ('{"auths": {"ghcr.io": {"username": "s3cret"}}}', "no user or password"),
+        ('{"auths": {"ghcr.io": {"username": "fleet", "password": ["s3cret"]}}}', "must contain strings"),
     ],
 )
-def test_complaints_name_the_file_and_no_secret(config: Path, text: str, complaint: str) -> None:
+def test_errors_name_the_file_and_contain_no_secret(config: Path, text: str, message: str) -> None:
     config.write_text(text)
 
-    with pytest.raises(CredentialsError, match=complaint) as refusal:
+    with pytest.raises(CredentialsError, match=message) as refusal:
         Credentials.from_docker_config(config).for_registry("ghcr.io")
 
     assert str(config) in str(refusal.value)
     assert "s3cr" not in str(refusal.value)
 
 
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="cannot be read"):
         Credentials.from_docker_config(tmp_path).for_registry("ghcr.io")
 
@@ -114,28 +118,28 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("other.example", {"auth": "no base64"}),
         ("other.example", "s3cret"),
         ("other.example", {}),
-        ("not a registry", {"auth": _auth("fleet:pass")}),
-        ("https://", {"auth": _auth("fleet:pass")}),
+        ("not a registry", {"auth": _encode("fleet:pass")}),
+        ("https://", {"auth": _encode("fleet:pass")}),
         ("[", {}),
     ],
 )
-def test_an_odd_entry_is_the_trouble_of_its_own_registry_only(config: Path, key: str, entry: Any) -> None:
-    credentials = _read(config, {"auths": {key: entry, "ghcr.io": {"auth": _auth("fleet:pass")}}})
+def test_invalid_entry_affects_only_its_own_registry(config: Path, key: str, entry: Any) -> None:
+    credentials = _read(config, {"auths": {key: entry, "ghcr.io": {"auth": _encode("fleet:pass")}}})
 
     assert credentials.for_registry("ghcr.io") == Credential("fleet", "pass")
     assert credentials.for_registry("quay.io") is None
 
 
-def test_what_a_web_login_keeps_for_itself_is_no_password(config: Path) -> None:
+def test_tokens_of_the_web_login_are_not_used_as_passwords(config: Path) -> None:
     hub = "https://index.docker.io/v1/"
     keys = {f"{hub}access-token": "fleet:eyJhbGciOi", hub: "fleet:dckr_pat", f"{hub}refresh-token": "fleet:v1.MRqa"}
 
-    credentials = _read(config, {"auths": {key: {"auth": _auth(text)} for key, text in keys.items()}})
+    credentials = _read(config, {"auths": {key: {"auth": _encode(text)} for key, text in keys.items()}})
 
     assert credentials.for_registry("docker.io") == Credential("fleet", "dckr_pat")
 
 
-def test_secrets_do_not_show(config: Path) -> None:
+def test_representation_contains_no_secrets(config: Path) -> None:
     credentials = _read(config, {"auths": {"ghcr.io": {"username": "fleet", "password": "s3cret"}}})
 
     assert repr(credentials) == "Credentials(['ghcr.io'])"

@@ -1,10 +1,12 @@
+"""Manifests and indexes: digests and the choice of a platform."""
+
 import json
 from typing import Any
 
 import pytest
 
-from daemon.registry.errors import BadAnswer
-from daemon.registry.manifests import digest_of, platform_digests
+from daemon.registry.errors import InvalidResponse
+from daemon.registry.manifests import compute_digest, find_platform_digests
 
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
@@ -18,14 +20,14 @@ def _index(*entries: Any, **more: Any) -> bytes:
     return json.dumps({"schemaVersion": 2, "manifests": list(entries), **more}).encode()
 
 
-def test_the_digest_is_the_hash_of_the_bytes() -> None:
-    assert digest_of(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+def test_digest_is_the_hash_of_the_bytes() -> None:
+    assert compute_digest(b"") == "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_a_single_manifest_needs_no_telling_apart() -> None:
+def test_single_manifest_has_no_platform_digests() -> None:
     raw = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
 
-    assert platform_digests(raw, ["linux/amd64", "linux/arm64"]) == {}
+    assert find_platform_digests(raw, ["linux/amd64", "linux/arm64"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,7 @@ def test_a_single_manifest_needs_no_telling_apart() -> None:
         ("linux/arm/v6", A),
     ],
 )
-def test_each_platform_finds_its_manifest(platform: str, digest: str) -> None:
+def test_each_platform_gets_its_manifest(platform: str, digest: str) -> None:
     raw = _index(
         _entry(C, "unknown", "unknown"),
         _entry(A, "linux", "amd64"),
@@ -49,16 +51,16 @@ def test_each_platform_finds_its_manifest(platform: str, digest: str) -> None:
         {"digest": B},
     )
 
-    assert platform_digests(raw, [platform]) == {platform: digest}
+    assert find_platform_digests(raw, [platform]) == {platform: digest}
 
 
-def test_a_platform_the_image_was_not_built_for_is_missing() -> None:
+def test_platform_without_a_build_is_missing() -> None:
     raw = _index(_entry(A, "linux", "amd64"), _entry(C, "unknown", "unknown"))
 
-    assert platform_digests(raw, ["linux/amd64", "linux/s390x", "unknown/unknown"]) == {"linux/amd64": A}
-    assert platform_digests(raw, []) == {}
-    with pytest.raises(BadAnswer, match="not built for linux/s390x, only for linux/amd64"):
-        platform_digests(raw, ["linux/s390x"])
+    assert find_platform_digests(raw, ["linux/amd64", "linux/s390x", "unknown/unknown"]) == {"linux/amd64": A}
+    assert find_platform_digests(raw, []) == {}
+    with pytest.raises(InvalidResponse, match="not built for linux/s390x, only for linux/amd64"):
+        find_platform_digests(raw, ["linux/s390x"])
 
 
 @pytest.mark.parametrize(
@@ -75,6 +77,6 @@ def test_a_platform_the_image_was_not_built_for_is_missing() -> None:
         b'{"schemaVersion": 2, "manifests": {}}',
     ],
 )
-def test_what_no_engine_would_accept_is_a_bad_answer(raw: bytes) -> None:
-    with pytest.raises(BadAnswer):
-        platform_digests(raw, ["linux/amd64"])
+def test_manifest_that_engines_do_not_accept_is_an_invalid_response(raw: bytes) -> None:
+    with pytest.raises(InvalidResponse):
+        find_platform_digests(raw, ["linux/amd64"])
