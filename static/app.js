@@ -1,8 +1,8 @@
-// Small conveniences on top of pages that work without any of this.
+// Progressive enhancements. Every page also works without this script.
 (() => {
   "use strict";
 
-  // The organization used last in this browser; forgotten when it is not in the list any more.
+  // Remember the last organization in this browser, and forget it when it is no longer in the list.
   const here = document.body.dataset.org;
   const LAST = "flotilla:organization";
   if (here) localStorage.setItem(LAST, here);
@@ -18,32 +18,33 @@
     if (target) location.replace(target.href);
   }
 
-  // Messages: one at a time, in a polite live region.
+  // Show one message at a time in the polite live region.
   const toast = document.getElementById("toast");
-  let fading;
-  const fade = () => (fading = setTimeout(() => toast.replaceChildren(), 8000));
-  const say = (kind, text) => {
+  let timer;
+  const clearLater = () => (timer = setTimeout(() => toast.replaceChildren(), 8000));
+  const showMessage = (kind, text) => {
     const line = document.createElement("p");
     line.className = "toast-line";
     line.dataset.kind = kind;
     line.textContent = text;
-    clearTimeout(fading);
-    // A moment later: what a region brings along when it moves into the dialog, or out of it, is not read out.
-    fading = setTimeout(() => {
+    clearTimeout(timer);
+    // The delay is for screen readers: they do not announce text that the region contains when it moves into or out
+    // of the dialog.
+    timer = setTimeout(() => {
       toast.replaceChildren(line);
-      fade();
+      clearLater();
     }, 100);
   };
-  document.addEventListener("toast", (event) => say(event.detail.kind, event.detail.text));
+  document.addEventListener("toast", (event) => showMessage(event.detail.kind, event.detail.text));
   for (const name of ["htmx:sendError", "htmx:timeout"]) {
-    document.addEventListener(name, () => say("error", "The portal does not answer. Trying again."));
+    document.addEventListener(name, () => showMessage("error", "No connection to the portal. Trying again."));
   }
   document.addEventListener("htmx:responseError", (event) => {
-    if (!event.detail.xhr.getResponseHeader("HX-Trigger")) say("error", "That did not work. Try again in a moment.");
+    if (!event.detail.xhr.getResponseHeader("HX-Trigger")) showMessage("error", "Something went wrong. Try again.");
   });
-  if (toast.childElementCount) fade();
+  if (toast.childElementCount) clearLater();
 
-  // A second click on a form's button sends nothing while the first is on its way.
+  // Ignore a second submission of a form while the first one is being sent.
   const sent = new WeakSet();
   document.addEventListener("submit", (event) => {
     if (event.defaultPrevented || event.target.method !== "post") return;
@@ -52,7 +53,7 @@
     setTimeout(() => sent.delete(event.target), 15000);
   });
 
-  // Exact times also in the reader's own zone.
+  // Add the local time to the hover text of times.
   document.addEventListener("mouseover", (event) => {
     const time = event.target.closest?.("time[datetime]");
     if (!time || time.dataset.local) return;
@@ -60,11 +61,12 @@
     time.title += `\n${time.dataset.local} your time`;
   });
 
-  // Copy buttons appear only where they can work.
   const prepare = (root) => {
-    if (navigator.clipboard) root.querySelectorAll("button.copy[hidden]").forEach((button) => (button.hidden = false));
+    // Copy buttons need the clipboard API, which browsers offer only in secure contexts.
+    const buttons = navigator.clipboard ? root.querySelectorAll("button.copy[hidden]") : [];
+    buttons.forEach((button) => (button.hidden = false));
     root.querySelector("[aria-invalid=true]")?.focus();
-    // Hours of the day also in the reader's own zone.
+    // Add the local time to hours in UTC.
     root.querySelectorAll("select.hour option").forEach((option) => {
       const local = new Date(new Date().setUTCHours(option.value, 0));
       if (!option.dataset.utc) option.dataset.utc = option.textContent;
@@ -75,32 +77,44 @@
     const button = event.target.closest(".copy");
     if (!button) return;
     await navigator.clipboard.writeText(button.dataset.copy);
-    say("info", "Copied.");
+    showMessage("info", "Copied.");
   });
   prepare(document);
 
-  // What a reader unfolded stays open when its part of the page is renewed, and what had the focus keeps it: what has
-  // an id by htmx, anything else as long as it looks the same.
-  let unfolded = [];
+  // Show only the parameters that the chosen strategy of a rollout uses.
+  const showUsedParameters = () => {
+    const chosen = document.querySelector("input[name=strategy]:checked")?.value;
+    for (const parameter of document.querySelectorAll("[data-strategies]")) {
+      parameter.hidden = !parameter.dataset.strategies.split(" ").includes(chosen);
+    }
+  };
+  document.addEventListener("change", showUsedParameters);
+  showUsedParameters();
+
+  // When a part of the page is replaced, keep its open <details> open and keep the focus. htmx restores the focus of
+  // elements with an id; for other elements, focus the element that has the same tag and attributes.
+  let openDetails = [];
   let focused;
-  const looks = (element) => element.cloneNode(false).outerHTML;
+  const openingTag = (element) => element.cloneNode(false).outerHTML;
   document.addEventListener("htmx:beforeSwap", (event) => {
-    unfolded = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
-    const now = document.activeElement;
-    focused = event.detail.target.contains(now) && !now.id && { tag: now.localName, looks: looks(now) };
+    openDetails = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    const active = document.activeElement;
+    const losesFocus = event.detail.target.contains(active) && !active.id;
+    focused = losesFocus && { name: active.localName, tag: openingTag(active) };
   });
   document.addEventListener("htmx:afterSwap", (event) => {
-    unfolded.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
-    unfolded = [];
+    openDetails.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+    openDetails = [];
     prepare(event.detail.elt);
     if (focused && document.activeElement === document.body) {
-      [...event.detail.elt.querySelectorAll(focused.tag)].find((one) => looks(one) === focused.looks)?.focus();
+      const candidates = [...event.detail.elt.querySelectorAll(focused.name)];
+      candidates.find((element) => openingTag(element) === focused.tag)?.focus();
     }
     if ((dialog.contains(event.detail.elt) || dialog === event.detail.target) && dialog.childElementCount) open();
   });
 
-  // One native dialog; what it shows is also a page. Esc closes it by itself. Messages move in and out with it, for
-  // nothing else can be read while it is open.
+  // The native dialog. Its content is also available as a page, and the browser closes it on Esc. The region for
+  // messages moves into the dialog while it is open, because everything outside of it is inert.
   const dialog = document.getElementById("dialog");
   let opener;
   const open = () => {
@@ -123,10 +137,10 @@
   dialog.addEventListener("close", () => {
     close();
     dialog.replaceChildren();
-    // What opened it may have been renewed meanwhile.
+    // The element that opened the dialog may have been replaced, so find it again by its id.
     if (document.activeElement === document.body) document.getElementById(opener)?.focus();
   });
   document.addEventListener("dialog:close", close);
-  // Only now do links open it: htmx's configuration leaves them alone without this script.
+  // Links open the dialog only from here on: without this attribute htmx ignores them, so they work as plain links.
   document.documentElement.dataset.dialogs = "";
 })();

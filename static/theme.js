@@ -1,4 +1,4 @@
-// Before the first paint: light or dark, as the system is set, and again when that changes.
+// Apply the light or dark scheme of the system before the first paint, and again when it changes.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => document.documentElement.setAttribute("data-bs-theme", dark.matches ? "dark" : "light");

@@ -1,4 +1,4 @@
-"""The form about the fleet as a whole."""
+"""Form with the settings of the fleet, and the labels of its modes. Used by the pages of operators."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from portal.forms.orgs import HOURS
 from portal.forms.rollouts import StrategyForm
 from portal.models import FleetMode, TenantMode
 
-_MODES = {
-    FleetMode.AUTO: "Automatic: organizations that want it are updated in their hour",
-    FleetMode.MANUAL: "Manual: nothing is updated unless somebody asks",
-    FleetMode.PAUSED: "Paused: no update starts; bots in flight finish",
+FLEET_MODES = {
+    FleetMode.AUTO: "Automatic: organizations on automatic update are updated at their chosen hour",
+    FleetMode.MANUAL: "Manual: a bot is updated only when a person starts its update",
+    FleetMode.PAUSED: "Paused: no update starts; updates in progress finish",
 }
-_TENANT_MODES = {
-    TenantMode.AUTO: "Automatic, in the hour below",
-    TenantMode.MANUAL: "By hand: they get a badge and an email",
-}
+"""Label of each mode of the fleet."""
+
+TENANT_MODE_CHOICES = [
+    SelectChoice(TenantMode.AUTO.value, "Automatic, at the hour below"),
+    SelectChoice(TenantMode.MANUAL.value, "Manual: we notify the organization, which starts the update"),
+]
+"""Update modes of an organization with their labels, as operators read them."""
 
 
 class FleetForm(StrategyForm):
-    """Everything that operators set for the whole fleet."""
+    """Edit the mode of the fleet, its automatic rollouts, and the defaults for organizations."""
 
-    mode = RadioField("Mode", choices=[SelectChoice(str(mode), label) for mode, label in _MODES.items()])
-    max_parallel = IntegerField("Side by side", validators=[InputRequired("Say how many.")])
-    tenant_mode = RadioField(
-        "Updates", choices=[SelectChoice(str(mode), label) for mode, label in _TENANT_MODES.items()]
-    )
+    mode = RadioField("Mode", choices=[SelectChoice(str(mode), label) for mode, label in FLEET_MODES.items()])
+    max_parallel = IntegerField("Parallel updates per node", validators=[InputRequired("Enter a number.")])
+    tenant_mode = RadioField("Updates", choices=TENANT_MODE_CHOICES)
     tenant_hour_utc = SelectField("Preferred hour", coerce=int, choices=HOURS)
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])

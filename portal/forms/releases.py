@@ -1,4 +1,4 @@
-"""Forms about releases, and the reason that operators give for what they do."""
+"""Forms about releases, and the form for an operator's reason. Used by the pages of releases and bots."""
 
 from __future__ import annotations
 
@@ -7,41 +7,43 @@ from typing import Any
 from wtforms import StringField
 from wtforms.validators import DataRequired, InputRequired, Length, ValidationError
 
-from portal.forms.base import Form, stripped
+from portal.forms.base import Form, strip_whitespace
 
 
 class DigestForm(Form):
-    """A digest to look up."""
+    """Look up a release by its digest."""
 
     reference = StringField(
         "Image with digest",
-        validators=[InputRequired("Paste registry/repository@sha256:…"), Length(max=300)],
-        filters=[stripped],
+        validators=[InputRequired("Paste an image with its digest: registry/repository@sha256:…"), Length(max=300)],
+        filters=[strip_whitespace],
     )
 
 
 class ReasonForm(Form):
-    """Why a release is quarantined or allowed again, or what was done about a bot."""
+    """Give the reason for a quarantine or its end, or say how a bot was fixed."""
 
     reason = StringField(
         "Reason",
-        validators=[DataRequired("Say why; people will read it."), Length(max=500)],
-        filters=[stripped],
+        validators=[DataRequired("Enter a reason."), Length(max=500)],
+        filters=[strip_whitespace],
     )
 
 
 class RollBackForm(Form):
-    """Bringing the whole fleet back to a release, confirmed by typing its version.
+    """Roll the whole fleet back to a release, confirmed by typing its version.
 
     Args:
-        version: what has to be typed; not needed to show the form.
+        version: the version that must be typed; not needed to show the form.
     """
 
     why = StringField(
-        "Reason", validators=[DataRequired("Say why; people will read it."), Length(max=500)], filters=[stripped]
+        "Reason", validators=[DataRequired("Enter a reason."), Length(max=500)], filters=[strip_whitespace]
     )
     typed = StringField(
-        "Version", validators=[InputRequired("Type the version to confirm."), Length(max=100)], filters=[stripped]
+        "Version",
+        validators=[InputRequired("Type the version to confirm."), Length(max=100)],
+        filters=[strip_whitespace],
     )
 
     def __init__(self, *values: Any, version: str | None = None) -> None:
@@ -49,6 +51,6 @@ class RollBackForm(Form):
         self._version = version
 
     def validate_typed(self, field: StringField) -> None:
-        """Nobody does this by a slip of the hand."""
+        """Require the exact version, so that no fleet is rolled back by accident."""
         if field.data != self._version:
             raise ValidationError(f"Type {self._version} to confirm.")

@@ -1,4 +1,4 @@
-"""Forms about rollouts."""
+"""Forms to start and abort rollouts. Used by the pages of rollouts and of the fleet's settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from wtforms import (
     BooleanField,
+    Field,
     IntegerField,
     RadioField,
     SelectChoice,
@@ -17,18 +18,13 @@ from wtforms import (
 from wtforms.validators import DataRequired, InputRequired, Length, Optional
 
 from portal.forms.base import Form
-from portal.models import Audience, StrategyName
-from portal.rules.strategies import DEFAULTS, STRATEGIES
+from portal.models import Audience
+from portal.rules.strategies import PARAMETERS, STRATEGIES, StrategyName
 
-_STRATEGIES = {
-    StrategyName.ROLLING_WAVE: "Rolling wave: a canary first, then a share of the fleet at a time",
-    StrategyName.SINGLE_BOT: "One bot after another, without a pause",
-    StrategyName.IMMEDIATE: "Immediate: all at once, for an emergency fix",
-}
 _AUDIENCES = {
-    Audience.AUTOMATIC: "Organizations in automatic mode",
-    Audience.ALL: "Every bot that is behind, whatever its organization chose",
-    Audience.NAMED: "Only the bots chosen below",
+    Audience.AUTOMATIC: "Organizations on automatic update",
+    Audience.ALL: "All outdated bots",
+    Audience.NAMED: "Only the bots selected below",
 }
 
 
@@ -37,31 +33,45 @@ def _choices(labels: Mapping[Any, str]) -> list[SelectChoice]:
 
 
 class StrategyForm(Form):
-    """How a rollout walks through its bots."""
+    """Choose the strategy of a rollout and its parameters."""
 
-    strategy = RadioField("Strategy", choices=_choices(_STRATEGIES), default=StrategyName.ROLLING_WAVE)
-    canary = IntegerField("Canaries", default=DEFAULTS["canary"])
-    percentage = IntegerField("Wave, in percent", default=DEFAULTS["percentage"])
-    pause_seconds = IntegerField("Pause, in seconds", default=DEFAULTS["pause_seconds"])
-    failure_threshold = IntegerField("Abort at failures", default=DEFAULTS["failure_threshold"])
-    max_retries = IntegerField("Retries", default=DEFAULTS["max_retries"])
+    strategy = RadioField(
+        "Strategy",
+        choices=_choices({name: strategy.label for name, strategy in STRATEGIES.items()}),
+        default=StrategyName.ROLLING_WAVE,
+    )
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters that matter to the chosen strategy, as entered."""
+        """Return the parameters that the chosen strategy uses, as entered."""
         return {name: self[name].data for name in STRATEGIES[self.strategy.data].uses}
+
+    def parameter_fields(self) -> list[tuple[Field, list[str]]]:
+        """List the field of each parameter with the names of the strategies that use the parameter."""
+        return [
+            (self[name], [strategy for strategy, kind in STRATEGIES.items() if name in kind.uses])
+            for name in PARAMETERS
+        ]
+
+
+for _name, _parameter in PARAMETERS.items():
+    setattr(
+        StrategyForm,
+        _name,
+        IntegerField(_parameter.label, default=_parameter.default, description=_parameter.hint),
+    )
 
 
 class RolloutForm(StrategyForm):
-    """What to roll out, to whom, and how."""
+    """Choose the release, the bots and the strategy of a rollout."""
 
     release = SelectField("Release", validators=[InputRequired("Choose a release.")])
-    audience = RadioField("Who", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
-    bots = SelectMultipleField("Bots", validators=[Optional()])
-    ignore_windows = BooleanField("Start now, whatever hour an organization prefers")
+    audience = RadioField("Bots to update", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
+    bots = SelectMultipleField("Selected bots", validators=[Optional()])
+    ignore_windows = BooleanField("Ignore update hours and start now")
 
 
 class AbortForm(Form):
-    """Why a rollout ends, and whether its release is to blame."""
+    """Give the reason for aborting a rollout, and choose whether its release is quarantined."""
 
-    reason = StringField("Why", validators=[DataRequired("Say why; people will read it."), Length(max=500)])
-    quarantine = BooleanField("The release is bad: quarantine it, so that nobody rolls it out again")
+    reason = StringField("Reason", validators=[DataRequired("Enter a reason."), Length(max=500)])
+    quarantine = BooleanField("Quarantine the release, so that it cannot be rolled out again")

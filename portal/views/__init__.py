@@ -1,4 +1,8 @@
-"""The pages. A view is four paragraphs: load with access, validate, call one service verb, answer."""
+"""Pages and fragments of the portal, grouped by domain, and their registration. Used by the application factory.
+
+A view does four things in order: load the resource with an access check, validate the input, call one service
+function, and build the response.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ _GROUPS = (site, auth, account, org, admin)
 
 
 def init_app(app: Flask) -> None:
-    """Register every blueprint, behind the rule that a page nobody declared public needs a signed-in user."""
+    """Register every blueprint, and require a signed-in user for each endpoint that is not declared public."""
     app.before_request(authorization.require_sign_in)
     for group in _GROUPS:
-        for pages in group.BLUEPRINTS:
-            app.register_blueprint(pages)
+        for blueprint in group.BLUEPRINTS:
+            app.register_blueprint(blueprint)

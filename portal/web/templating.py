@@ -1,10 +1,11 @@
-"""What templates can say: times, digests, addresses of files that browsers may keep for a year."""
+"""Jinja filters and globals: times, digests, plurals, URLs of static files. Used by all templates of the portal."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,39 @@ from jinja2 import StrictUndefined
 from portal import policy
 from portal.models import Org, utcnow
 from portal.paths import ROOT
-from portal.rules import email_addresses
+from portal.rules import email_addresses, roles
 from portal.services.orgs import orgs
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
-from portal.web.session_cookie import visitor
+from portal.web.session_cookie import current_visitor
 from portal.web.unit_of_work import session
 
 VENDOR = {
     "htmx.min.js": ROOT / "node_modules/htmx.org/dist/htmx.min.js",
     "tabler.min.css": ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css",
 }
-"""The few files of other people that browsers need, where npm put them."""
+"""Files of third-party packages that pages load, by name, in the folder where npm installs them."""
 
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+_UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+_MINUTE = timedelta(minutes=1)
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Teach Jinja our words; a template that misspells a name fails instead of showing nothing."""
+    """Register filters and globals, and make Jinja raise an error for an unknown name instead of showing nothing."""
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         ago=ago,
         downtime=timings.measure_downtime,
         duration=duration,
+        elapsed=elapsed,
         exact=exact,
         masked=email_addresses.mask,
+        plural=plural,
         short=short_digest,
         steps=timings.list_step_durations,
+        upcoming=upcoming,
         words=words,
     )
     app.jinja_env.globals.update(
@@ -54,76 +59,99 @@ def init_app(app: Flask, settings: Settings) -> None:
         can=policy.can,
         my_orgs=my_orgs,
         Action=policy.Action,
+        ROLES=roles.ROLES,
     )
 
     @app.context_processor
-    def _visitor() -> dict[str, Any]:
-        return {"visitor": visitor()}
+    def _add_visitor() -> dict[str, Any]:
+        return {"visitor": current_visitor()}
 
 
 def asset(name: str) -> str:
-    """Address of one of our own static files; it changes with the content."""
+    """Return the URL of a file in `static/`. The URL contains a content hash, so browsers can cache the file."""
     return url_for("static", filename=name, v=_content_hash(ROOT / "static" / name))
 
 
 def vendor(name: str) -> str:
-    """Address of a file out of `VENDOR`; it changes with the content."""
+    """Return the URL of a file in `VENDOR`. The URL contains a content hash, so browsers can cache the file."""
     return url_for("assets.vendor", name=name, v=_content_hash(VENDOR[name]))
 
 
 def my_orgs() -> list[Org]:
-    """The organizations of whoever is signed in, for the switcher."""
-    found = visitor()
-    return orgs.list_for_user(session(), found.user) if found else []
+    """Return the organizations of the visitor, for the organization switcher."""
+    visitor = current_visitor()
+    return orgs.list_for_user(session(), visitor.user) if visitor else []
 
 
 def duration(span: timedelta | float) -> str:
-    """How long something took, in the two largest units: `1 min 12 s`. A number is seconds."""
+    """Format how long something took, in its two largest units: `1 min 12 s`.
+
+    Args:
+        span: a time span, or a number of seconds.
+    """
     seconds = round(span.total_seconds() if isinstance(span, timedelta) else span)
-    if seconds < 60:
-        return f"{seconds} s"
-    for (size, unit), (smaller, small_unit) in zip(_UNITS, (*_UNITS[1:], (1, "s")), strict=True):
+    for (size, unit), (smaller_size, smaller_unit) in pairwise(_UNITS):
         if seconds >= size:
-            rest = seconds % size // smaller
-            return f"{seconds // size} {unit}" + (f" {rest} {small_unit}" if rest else "")
+            rest = seconds % size // smaller_size
+            return _quantity(seconds // size, unit) + (f" {_quantity(rest, smaller_unit)}" if rest else "")
     return f"{seconds} s"
 
 
 def ago(moment: datetime) -> str:
-    """A moment as people say it: `5 min ago`, `in 2 h`."""
-    seconds = (utcnow() - moment).total_seconds()
-    # No finer than minutes, or every live part would change all the time.
-    if abs(seconds) < 60:
-        return "just now" if seconds >= 0 else "in a moment"
-    if seconds > 0:
-        size, unit = _unit_of(seconds)
-        return f"{int(seconds // size)} {unit} ago"
-    # What lies ahead is rounded: two days that were given a moment ago are not "in 1 d".
-    ahead = 60 * round(-seconds / 60)
-    size, unit = _unit_of(ahead)
-    return f"in {round(ahead / size)} {unit}"
+    """Format a moment relative to now: `5 min ago`, `in 2 h`."""
+    passed = utcnow() - moment
+    if passed < timedelta():
+        return upcoming(moment)
+    # Minutes are the smallest unit, because live parts of a page are sent again whenever their text changes.
+    return "just now" if passed < _MINUTE else f"{_largest_unit(passed)} ago"
 
 
-def _unit_of(seconds: float) -> tuple[int, str]:
-    return next((size, unit) for size, unit in _UNITS if seconds >= size)
+def upcoming(moment: datetime) -> str:
+    """Format a moment in the future: `in 2 h`; `now` if it has passed or is less than a minute away."""
+    ahead = moment - utcnow()
+    if ahead < _MINUTE:
+        return "now"
+    # Rounded, because a moment that was set to two days from now must not read "in 1 day" a second later.
+    return f"in {_largest_unit(_MINUTE * round(ahead / _MINUTE), rounded=True)}"
+
+
+def elapsed(since: datetime) -> str:
+    """Format how long ago something started: `10 min`."""
+    passed = utcnow() - since
+    return "less than 1 min" if passed < _MINUTE else _largest_unit(passed)
+
+
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Format a number with its noun: `1 bot`, `3 bots`. `nouns` is the plural if it does not end in `s`."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def _largest_unit(span: timedelta, *, rounded: bool = False) -> str:
+    seconds = span.total_seconds()
+    size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size)
+    return _quantity(round(seconds / size) if rounded else int(seconds // size), unit)
+
+
+def _quantity(number: int, unit: str) -> str:
+    return plural(number, unit) if unit == "day" else f"{number} {unit}"
 
 
 def exact(moment: datetime) -> str:
-    """A moment to the second, in UTC."""
+    """Format a moment to the second, in UTC."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def short_digest(digest: str) -> str:
-    """Enough of a digest to tell it from others: its first twelve digits."""
+    """Shorten a digest to its first twelve digits."""
     return digest.removeprefix("sha256:")[:12]
 
 
 def words(name: str) -> str:
-    """A state's name as words: `rolled_back` reads `rolled back`."""
+    """Format the name of a state as words: `rolled_back` becomes `rolled back`."""
     return name.replace("_", " ")
 
 
 @cache
 def _content_hash(path: Path) -> str:
-    # A checkout without `npm ci` still answers, without the looks.
+    # Without `npm ci` the files are missing; pages then work without styles.
     return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.exists() else "missing"

@@ -1,4 +1,4 @@
-"""Pages for operators, under /admin."""
+"""Pages for operators, below /admin: their blueprints. Used by `portal.views`."""
 
 from __future__ import annotations
 

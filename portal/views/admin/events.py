@@ -1,4 +1,4 @@
-"""The log of everything."""
+"""Page with the event log of the whole platform. Used by operators."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ pages = Blueprint("admin_events", __name__, url_prefix="/admin/events")
 
 @pages.get("")
 def index() -> Response:
-    """Whatever happened on the platform, the newest first."""
+    """Show all events, the newest first, narrowed by the filters in the query string."""
     authorization.require_operator()
     return event_log.render_event_log(
         "admin/events.html",
-        lambda wanted, before: log.list_all(session(), wanted, before),
+        lambda event_filter, before: log.list_all(session(), event_filter, before),
         subjects=log.SUBJECTS,
         everywhere=True,
     )

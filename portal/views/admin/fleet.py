@@ -1,4 +1,4 @@
-"""All bots of the platform."""
+"""Page with all bots of the platform. Used by operators."""
 
 from __future__ import annotations
 
@@ -14,21 +14,30 @@ from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_fleet", __name__, url_prefix="/admin/fleet")
 
+_FILTER_LABELS = {
+    BotFilter.ALL: "All bots",
+    BotFilter.BEHIND: "Update available",
+    BotFilter.UPDATING: "Updating now",
+    BotFilter.UNHEALTHY: "Not healthy",
+    BotFilter.STOPPED: "Stopped",
+    BotFilter.ATTENTION: "Needs attention",
+}
+
 
 @pages.get("")
 def index() -> Response:
-    """Search and narrow; an address that makes no sense shows everything."""
+    """Show the bots that match the search and the filter; an unknown filter shows all bots."""
     authorization.require_operator()
     text = request.args.get("q", "")
-    narrowed = BotFilter.ALL
+    bot_filter = BotFilter.ALL
     with suppress(ValueError):
-        narrowed = BotFilter(request.args.get("show", BotFilter.ALL))
+        bot_filter = BotFilter(request.args.get("show", BotFilter.ALL))
     page = request.args.get("page", 1, type=int)
     return htmx.page(
         "admin/fleet.html",
         parts={"bots": "admin/_bots.html"},
-        listing=bot_list.search_bots(session(), text, narrowed, page),
+        listing=bot_list.search_bots(session(), text, bot_filter, page),
         text=text,
-        narrowed=narrowed,
-        filters=list(BotFilter),
+        bot_filter=bot_filter,
+        filter_labels=_FILTER_LABELS,
     )

@@ -1,4 +1,4 @@
-"""All organizations: who owns them, how they want updates, and what operators decide in their place."""
+"""Pages with all organizations. Used by operators, who can manage update preferences and undo a deletion."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import suppress
 from flask import Blueprint, flash, request, url_for
 from werkzeug.wrappers import Response
 
+from portal.forms.fleet_settings import TENANT_MODE_CHOICES
 from portal.forms.orgs import LiftForm, UpdatesForm
 from portal.models import OrgState, TenantMode, utcnow
 from portal.queue import JobName, updates_queue_name
@@ -20,10 +21,17 @@ pages = Blueprint("admin_orgs", __name__, url_prefix="/admin/orgs")
 
 Answer = Response | tuple[Response, int]
 
+_STATE_LABELS = {
+    "": "All but deleted",
+    OrgState.ACTIVE: "Active",
+    OrgState.DELETING: "Being deleted",
+    OrgState.DELETED: "Deleted",
+}
+
 
 @pages.get("")
 def index() -> Response:
-    """Search and narrow; an address that makes no sense shows everything."""
+    """Show the organizations that match the search and the state; an unknown state shows all that are not deleted."""
     authorization.require_operator()
     text, state = request.args.get("q", ""), None
     with suppress(ValueError):
@@ -34,20 +42,20 @@ def index() -> Response:
         listing=org_list.search_orgs(session(), text, state, request.args.get("page", 1, type=int)),
         text=text,
         state=state,
-        states=list(OrgState),
+        state_labels=_STATE_LABELS,
     )
 
 
 @pages.get("/<org_id>")
 def show(org_id: str) -> Answer:
-    """One organization."""
+    """Show one organization."""
     authorization.require_operator()
     return _page(org_id)
 
 
 @pages.post("/<org_id>/override")
 def override(org_id: str) -> Answer:
-    """Decide about updates in its place; its people see "managed by your provider"."""
+    """Set the update preferences of an organization; its people then see "managed by your provider"."""
     operator = authorization.require_operator()
     org = org_list.get_org(session(), org_id).org
     form = UpdatesForm()
@@ -57,14 +65,16 @@ def override(org_id: str) -> Answer:
         update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
         return _page(org_id, refusal=str(error)), 409
-    update_preferences.set_override(session(), org, TenantMode(form.mode.data), form.hour.data, operator)
-    flash(f"You decide about the updates of {org.name} now.", "info")
+    update_preferences.set_override(
+        session(), org, TenantMode(form.mode.data), form.hour.data, actor=operator, now=utcnow()
+    )
+    flash(f"Updates of {org.name} are managed by operators.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
 @pages.post("/<org_id>/lift")
 def lift(org_id: str) -> Answer:
-    """Let it decide again."""
+    """Return control over updates to the organization."""
     operator = authorization.require_operator()
     org = org_list.get_org(session(), org_id).org
     form = LiftForm()
@@ -74,26 +84,34 @@ def lift(org_id: str) -> Answer:
         update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
         return _page(org_id, refusal=str(error)), 409
-    update_preferences.lift_override(session(), org, operator)
-    flash(f"{org.name} decides about its updates again.", "info")
+    update_preferences.lift_override(session(), org, actor=operator, now=utcnow())
+    flash(f"{org.name} manages its own updates again.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
 @pages.post("/<org_id>/restore")
 def restore(org_id: str) -> Answer:
-    """Take its deletion back."""
+    """Undo the deletion of an organization and start its bots."""
     operator = authorization.require_operator()
     org = org_list.get_org(session(), org_id).org
     for bot in org_deletion.restore_as_operator(session(), org, actor=operator, now=utcnow()):
         enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))
-    flash(f"{org.name} is restored; its bots start again.", "info")
+    flash(f"{org.name} is restored. Its bots are starting.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
 def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Response:
-    line = org_list.get_org(session(), org_id)
-    stored = line.preferences
-    # What was posted is shown again only with its own errors.
+    row = org_list.get_org(session(), org_id)
+    stored = row.preferences
+    # A posted form is shown again only to display its errors; otherwise the page shows what is stored.
     shown = form or UpdatesForm(formdata=None, mode=str(stored.mode), hour=stored.hour_utc, version=stored.version)
+    shown.mode.choices = TENANT_MODE_CHOICES
     lift = LiftForm(formdata=None, version=stored.version)
-    return htmx.page("admin/org.html", line=line, org=line.org, form=shown, lift=lift, refusal=refusal)
+    return htmx.page(
+        "admin/org.html",
+        row=row,
+        org=row.org,
+        form=shown,
+        lift=lift,
+        refusal=refusal,
+    )

@@ -1,10 +1,11 @@
-"""The operators' first page."""
+"""Page with the state of the fleet at a glance, and the switch of the fleet's mode. Used by operators."""
 
 from __future__ import annotations
 
 from flask import Blueprint, flash, request, url_for
 from werkzeug.wrappers import Response
 
+from portal.forms.fleet_settings import FLEET_MODES
 from portal.models import FleetMode, utcnow
 from portal.services import fleet_settings
 from portal.services.bots.overview import load_overview
@@ -16,36 +17,31 @@ from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_overview", __name__, url_prefix="/admin")
 
-_SAID = {
-    FleetMode.AUTO: "The fleet is automatic: organizations that want it are updated in their hour.",
-    FleetMode.MANUAL: "The fleet is manual: nothing is updated unless somebody asks.",
-    FleetMode.PAUSED: "The fleet is paused: no update starts. Bots in flight finish.",
-}
-
 
 @pages.get("/")
 def index() -> Response:
-    """What is running, what failed, what needs a person, and the fleet's mode."""
+    """Show running rollouts, failed updates, what needs attention, and the mode of the fleet."""
     authorization.require_operator()
-    seen = load_overview(session(), utcnow())
+    now = utcnow()
+    overview = load_overview(session(), now)
     return htmx.page(
         "admin/overview.html",
         live={"state": "admin/_overview_state.html"},
-        seen=seen,
-        summaries={rollout.id: summarize(session(), rollout) for rollout in seen.rollouts},
+        overview=overview,
+        summaries={rollout.id: summarize(session(), rollout, now) for rollout in overview.rollouts},
         mode=fleet_settings.get_settings(session()).mode,
-        modes=_SAID,
+        modes=FLEET_MODES,
     )
 
 
 @pages.post("/mode")
 def set_mode() -> Response:
-    """Switch the whole fleet."""
+    """Set the mode of the fleet."""
     operator = authorization.require_operator()
     try:
         mode = FleetMode(request.form.get("mode", ""))
     except ValueError:
         raise InvalidError("Choose automatic, manual or paused.", "mode") from None
-    fleet_settings.set_mode(session(), mode, operator)
-    flash(_SAID[mode], "info")
+    fleet_settings.set_mode(session(), mode, utcnow(), actor=operator)
+    flash(f"{FLEET_MODES[mode]}.", "info")
     return htmx.see_other(url_for("admin_overview.index"))

@@ -1,4 +1,4 @@
-"""Releases: what registries offer, how asking them went, and which releases nobody may roll out."""
+"""Pages with images and releases. Used by operators to check registries, quarantine releases and roll back."""
 
 from __future__ import annotations
 
@@ -22,89 +22,89 @@ Answer = Response | str | tuple[str | Response, int]
 
 @pages.get("")
 def index() -> Answer:
-    """Images with how asking went, and every release, the newest first."""
+    """Show the images with the result of their last check, and all releases, the newest first."""
     authorization.require_operator()
-    return _page(DigestForm())
+    return _list_page(DigestForm())
 
 
 @pages.post("/check")
 def check() -> Answer:
-    """Ask the registry about one image now."""
+    """Check one image in its registry now."""
     authorization.require_operator()
-    row = polling.check_now(session(), request.form.get("image", ""), utcnow())
-    enqueue_after_commit(JobName.POLL_IMAGE, row.image)
-    flash(f"Asking the registry about {row.image}. The answer appears here within seconds.", "info")
+    polled = polling.check_now(session(), request.form.get("image", ""), utcnow())
+    enqueue_after_commit(JobName.POLL_IMAGE, polled.image)
+    flash(f"Checking {polled.image}. The result appears here within seconds.", "info")
     return htmx.see_other(url_for("admin_releases.index"))
 
 
 @pages.post("/paste")
 def paste() -> Answer:
-    """Look up a digest that somebody pasted; it becomes a release."""
+    """Look up a digest in its registry, which adds it as a release."""
     authorization.require_operator()
     form = DigestForm()
     if not form.validate():
-        return _page(form), 422
+        return _list_page(form), 422
     try:
         releases.require_allowed_image(configuration.current_allowlist(), form.reference.data)
-        row = polling.request_digest(session(), form.reference.data, utcnow())
+        polled = polling.request_digest(session(), form.reference.data, utcnow())
     except (InvalidError, ValueError) as error:
         session().rollback()
         form.reference.errors = [str(error)]
-        return _page(form), 422
-    enqueue_after_commit(JobName.POLL_IMAGE, row.image)
-    flash("Asking the registry about this digest. The release appears here within seconds.", "info")
+        return _list_page(form), 422
+    enqueue_after_commit(JobName.POLL_IMAGE, polled.image)
+    flash("Looking up this digest. The release appears here within seconds.", "info")
     return htmx.see_other(url_for("admin_releases.index"))
 
 
 @pages.get("/<release_id>")
 def release(release_id: str) -> Answer:
-    """One release: its digests, its changelog, and who runs it."""
+    """Show one release with its digests, its changelog and its rollouts."""
     authorization.require_operator()
-    return _release(releases.get_release(session(), release_id), ReasonForm())
+    return _release_page(releases.get_release(session(), release_id), ReasonForm())
 
 
 @pages.post("/<release_id>/quarantine")
 def quarantine(release_id: str) -> Answer:
-    """Make sure nobody rolls it out."""
+    """Quarantine a release, so that it cannot be rolled out."""
     operator = authorization.require_operator()
-    found = releases.get_release(session(), release_id)
+    target = releases.get_release(session(), release_id)
     form = ReasonForm()
     if not form.validate():
-        return _release(found, form), 422
-    releases.quarantine(session(), found, form.reason.data, operator)
-    flash(f"Release {found.version} is quarantined.", "info")
-    return htmx.see_other(url_for("admin_releases.release", release_id=found.id))
+        return _release_page(target, form), 422
+    releases.quarantine(session(), target, form.reason.data, utcnow(), actor=operator)
+    flash(f"Release {target.version} quarantined.", "info")
+    return htmx.see_other(url_for("admin_releases.release", release_id=target.id))
 
 
 @pages.post("/<release_id>/lift")
 def lift(release_id: str) -> Answer:
-    """Allow it again."""
+    """Lift the quarantine of a release."""
     operator = authorization.require_operator()
-    found = releases.get_release(session(), release_id)
+    target = releases.get_release(session(), release_id)
     form = ReasonForm()
     if not form.validate():
-        return _release(found, form), 422
-    releases.lift_quarantine(session(), found, form.reason.data, operator)
-    flash(f"Release {found.version} may be rolled out again.", "info")
-    return htmx.see_other(url_for("admin_releases.release", release_id=found.id))
+        return _release_page(target, form), 422
+    releases.lift_quarantine(session(), target, form.reason.data, utcnow(), actor=operator)
+    flash(f"Quarantine lifted. Release {target.version} can be rolled out again.", "info")
+    return htmx.see_other(url_for("admin_releases.release", release_id=target.id))
 
 
 @pages.post("/<release_id>/roll-back")
 def roll_back(release_id: str) -> Answer:
-    """Bring the whole fleet back to this release and quarantine every newer one."""
+    """Roll the whole fleet back to a release and quarantine every newer one."""
     operator = authorization.require_operator()
-    found = releases.get_release(session(), release_id)
-    form = RollBackForm(version=found.version)
+    target = releases.get_release(session(), release_id)
+    form = RollBackForm(version=target.version)
     if not form.validate():
-        return _release(found, ReasonForm(None), form), 422
+        return _release_page(target, ReasonForm(None), form), 422
     rollout = rollouts.roll_back_fleet(
-        session(), configuration.current_allowlist(), release=found, reason=form.why.data, actor=operator
+        session(), configuration.current_allowlist(), utcnow(), release=target, reason=form.why.data, actor=operator
     )
-    flash(f"The fleet goes back to {found.version}.", "info")
+    flash(f"Rolling the fleet back to {target.version}.", "info")
     return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
 
 
-def _page(form: DigestForm) -> Response:
+def _list_page(form: DigestForm) -> Response:
     return htmx.page(
         "admin/releases.html",
         live={"images": "admin/_images.html", "releases": "admin/_releases.html"},
@@ -114,13 +114,13 @@ def _page(form: DigestForm) -> Response:
     )
 
 
-def _release(found: Release, form: ReasonForm, back: RollBackForm | None = None) -> str:
+def _release_page(release: Release, form: ReasonForm, roll_back_form: RollBackForm | None = None) -> str:
     return render_template(
         "admin/release.html",
-        release=found,
-        running=release_list.count_bots(session(), found),
-        rollouts=release_list.list_rollouts(session(), found),
+        release=release,
+        bot_count=release_list.count_bots(session(), release),
+        rollouts=release_list.list_rollouts(session(), release),
         form=form,
-        back=back or RollBackForm(None),
-        newer=releases.list_newer(session(), found),
+        roll_back_form=roll_back_form or RollBackForm(None),
+        newer=releases.list_newer(session(), release),
     )

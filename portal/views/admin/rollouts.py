@@ -1,7 +1,8 @@
-"""Rollouts: start one with its outlook in sight, watch it live, pause, resume, abort, try again."""
+"""Pages with rollouts: preview, start, live progress, pause, resume, abort and retry. Used by operators."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Response, flash, request, url_for
@@ -9,7 +10,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms import SelectChoice
 
 from portal.forms.rollouts import AbortForm, RolloutForm
-from portal.models import Audience, Rollout, StrategyName
+from portal.models import Audience, Bot, Rollout, utcnow
+from portal.rules.strategies import StrategyName
 from portal.services.bots import bot_list
 from portal.services.errors import ConflictError, InvalidError, ServiceError
 from portal.services.releases import release_list, releases
@@ -22,95 +24,112 @@ pages = Blueprint("admin_rollouts", __name__, url_prefix="/admin/rollouts")
 
 Answer = BaseResponse | tuple[BaseResponse, int]
 
-_MARKED = "Put right what is marked."
+_CHECK_FIELDS = "Check the highlighted fields."
 
 
 @pages.get("")
 def index() -> Answer:
-    """Every rollout, those under way first."""
+    """Show the latest rollouts, open ones first."""
     authorization.require_operator()
     found = rollouts.list_recent_rollouts(session())
-    words = progress.describe_all(session(), found)
-    return htmx.page("admin/rollouts.html", live={"list": "admin/_rollout_list.html"}, rollouts=found, words=words)
+    progress_texts = progress.describe_all(session(), found, utcnow())
+    return htmx.page(
+        "admin/rollouts.html",
+        live={"list": "admin/_rollout_list.html"},
+        rollouts=found,
+        progress_texts=progress_texts,
+    )
 
 
 @pages.get("/new")
 def new() -> Answer:
-    """Choose what, to whom and how, and see what would happen; nothing starts before that was seen."""
+    """Show the form of a new rollout beside a preview of it."""
     authorization.require_operator()
     values = request.args if "strategy" in request.args else None
     form = _form(values)
-    return _new_page(form, "" if values is None or form.validate() else _MARKED)
+    return _new_page(form, "" if values is None or form.validate() else _CHECK_FIELDS)
 
 
 @pages.post("/new")
 def start() -> Answer:
-    """Start what the page showed."""
+    """Start the rollout that the page previewed."""
     operator = authorization.require_operator()
     form = _form(request.form)
     if not form.validate():
-        return _new_page(form, _MARKED), 422
+        return _new_page(form, _CHECK_FIELDS), 422
     try:
-        rollout = rollouts.start_rollout(session(), configuration.current_allowlist(), _wish(form), actor=operator)
+        rollout = rollouts.start_rollout(
+            session(), configuration.current_allowlist(), _build_request(form), utcnow(), actor=operator
+        )
     except InvalidError as error:
         session().rollback()
-        return _new_page(form, _noted(form, error)), 422
-    except ConflictError as error:  # the fleet moved on since the page was opened; what was chosen is not lost
+        return _new_page(form, _show_error(form, error)), 422
+    except ConflictError as error:  # The fleet changed since the page was opened. The form keeps its values.
         session().rollback()
         return _new_page(form, str(error)), 409
-    flash(f"The rollout of {rollout.release.version} has begun.", "info")
+    flash(f"Rollout of {rollout.release.version} started.", "info")
     return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
 
 
 @pages.get("/<rollout_id>")
 def show(rollout_id: str) -> Answer:
-    """One rollout, live until it has ended."""
+    """Show one rollout, live until it has ended."""
     authorization.require_operator()
     return _page(rollouts.get_rollout(session(), rollout_id), AbortForm())
 
 
 @pages.post("/<rollout_id>/pause")
 def pause(rollout_id: str) -> Answer:
-    """Begin with no further bot."""
+    """Pause a rollout: updates in progress finish, no other starts."""
     operator = authorization.require_operator()
     transitions.pause_rollout(
-        session(), rollouts.get_rollout(session(), rollout_id), f"paused by {operator.name}", operator
+        session(),
+        rollouts.get_rollout(session(), rollout_id),
+        f"paused by {operator.name}",
+        utcnow(),
+        actor=operator,
     )
-    return _back(rollout_id, "Paused. Bots in flight finish; no other starts.")
+    return _redirect_to(rollout_id, "Rollout paused. Updates in progress finish; no other update starts.")
 
 
 @pages.post("/<rollout_id>/resume")
 def resume(rollout_id: str) -> Answer:
-    """Go on."""
+    """Resume a paused rollout."""
     operator = authorization.require_operator()
-    transitions.resume_rollout(session(), rollouts.get_rollout(session(), rollout_id), operator)
-    return _back(rollout_id, "The rollout goes on.")
+    transitions.resume_rollout(session(), rollouts.get_rollout(session(), rollout_id), utcnow(), actor=operator)
+    return _redirect_to(rollout_id, "Rollout resumed.")
 
 
 @pages.post("/<rollout_id>/abort")
 def abort(rollout_id: str) -> Answer:
-    """End it for good, perhaps with its release."""
+    """Abort a rollout, and quarantine its release if the form says so."""
     operator = authorization.require_operator()
     rollout = rollouts.get_rollout(session(), rollout_id)
     form = AbortForm()
     if not form.validate():
         return _page(rollout, form), 422
-    transitions.abort_rollout(session(), rollout, form.reason.data, operator, quarantine=form.quarantine.data)
-    return _back(rollout_id, "Aborted. Bots in flight finish; the others stay as they are.")
+    transitions.abort_rollout(
+        session(), rollout, form.reason.data, utcnow(), actor=operator, quarantine=form.quarantine.data
+    )
+    return _redirect_to(rollout_id, "Rollout aborted. Updates in progress finish; no other bot is updated.")
 
 
 @pages.post("/<rollout_id>/retry")
 def retry(rollout_id: str) -> Answer:
-    """Try the failed ones once more, in a rollout of their own."""
+    """Start a new rollout with the failed bots of this one."""
     operator = authorization.require_operator()
-    again = rollouts.retry_failed(
-        session(), configuration.current_allowlist(), rollouts.get_rollout(session(), rollout_id), operator
+    new_rollout = rollouts.retry_failed(
+        session(),
+        configuration.current_allowlist(),
+        rollouts.get_rollout(session(), rollout_id),
+        utcnow(),
+        actor=operator,
     )
-    return _back(again.id, "A rollout of the failed bots has begun.")
+    return _redirect_to(new_rollout.id, "Rollout of the failed bots started.")
 
 
-def _back(rollout_id: str, said: str) -> BaseResponse:
-    flash(said, "info")
+def _redirect_to(rollout_id: str, message: str) -> BaseResponse:
+    flash(message, "info")
     return htmx.see_other(url_for("admin_rollouts.show", rollout_id=rollout_id))
 
 
@@ -120,14 +139,14 @@ def _page(rollout: Rollout, form: AbortForm) -> Response:
         live={"progress": "admin/_rollout_progress.html"},
         parts={"updates": "admin/_rollout_updates.html", "controls": "admin/_rollout_controls.html"},
         rollout=rollout,
-        summary=progress.summarize(session(), rollout),
+        summary=progress.summarize(session(), rollout, utcnow()),
         is_open=rollout.state in Rollout.OPEN,
         form=form,
     )
 
 
 def _form(values: Any) -> RolloutForm:
-    # Its values travel by GET too. Tokens of posts were checked before the view began.
+    # The preview sends the form by GET, without a token. The token of a POST is checked before the view starts.
     form = RolloutForm(values, meta={"csrf": False})
     form.release.choices = [
         SelectChoice(
@@ -137,46 +156,46 @@ def _form(values: Any) -> RolloutForm:
         if line.release.quarantined_at is None
     ]
     if values is None:
-        wanted = request.args.get("release")
-        form.release.data = wanted or next((choice.value for choice in form.release.choices), None)
-    form.bots.choices = [SelectChoice(bot.id, f"{bot.name} · {bot.org.name}") for bot in _followers(form)]
+        preselected = request.args.get("release")
+        form.release.data = preselected or next((choice.value for choice in form.release.choices), None)
+    form.bots.choices = [SelectChoice(bot.id, f"{bot.name} · {bot.org.name}") for bot in _bots_of_release(form)]
     return form
 
 
-def _followers(form: RolloutForm) -> list[Any]:
-    known = {choice.value for choice in form.release.choices}
-    if form.release.data not in known:
-        return []
-    return list(
-        bot_list.list_for_repository(session(), releases.get_release(session(), form.release.data).repository)
-    )
+def _bots_of_release(form: RolloutForm) -> Sequence[Bot]:
+    if form.release.data not in {choice.value for choice in form.release.choices}:
+        return ()
+    release = releases.get_release(session(), form.release.data)
+    return bot_list.list_for_repository(session(), release.repository)
 
 
 def _new_page(form: RolloutForm, refusal: str = "") -> Response:
-    """The form beside what it would do. A refusal is shown where the outlook would be."""
-    outlook = None
+    """Render the form beside its preview. A refusal replaces the preview."""
+    preview = None
     if not refusal and form.release.data:
         try:
-            outlook = forecast.forecast_rollout(session(), configuration.current_allowlist(), _wish(form))
+            preview = forecast.forecast_rollout(
+                session(), configuration.current_allowlist(), _build_request(form), utcnow()
+            )
         except ServiceError as error:
-            refusal = _noted(form, error)
+            refusal = _show_error(form, error)
     return htmx.page(
         "admin/rollout_new.html",
         parts={"outlook": "admin/_forecast.html"},
         form=form,
-        outlook=outlook,
+        forecast=preview,
         refusal=refusal,
     )
 
 
-def _noted(form: RolloutForm, error: ServiceError) -> str:
-    """The error's words, which are put beside their field too where they have one."""
+def _show_error(form: RolloutForm, error: ServiceError) -> str:
+    """Add an error to the field it names, if any, and return its message."""
     if isinstance(error, InvalidError) and error.field in form:
         form[error.field].errors = [str(error)]
     return str(error)
 
 
-def _wish(form: RolloutForm) -> selection.RolloutRequest:
+def _build_request(form: RolloutForm) -> selection.RolloutRequest:
     return selection.RolloutRequest(
         release=releases.get_release(session(), form.release.data),
         strategy=StrategyName(form.strategy.data),

@@ -1,4 +1,4 @@
-"""The settings of the fleet as a whole."""
+"""Page with the settings of the fleet. Used by operators."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from flask import Blueprint, flash, url_for
 from werkzeug.wrappers import Response
 
 from portal.forms.fleet_settings import FleetForm
-from portal.models import FleetMode, StrategyName, TenantMode
+from portal.models import FleetMode, TenantMode, utcnow
+from portal.rules.strategies import StrategyName
 from portal.services import fleet_settings
 from portal.services.errors import InvalidError, StaleError
 from portal.views.support import authorization
@@ -20,26 +21,32 @@ Answer = Response | tuple[Response, int]
 
 @pages.get("")
 def index() -> Answer:
-    """Mode, strategy, and what holds for organizations that chose nothing."""
+    """Show the mode, the strategy of automatic rollouts, and the defaults for organizations."""
     authorization.require_operator()
     return _page()
 
 
 @pages.post("")
 def save() -> Answer:
-    """Set all of it; what stays as it was leaves no trace."""
+    """Save all settings; a value that does not change is not logged."""
     operator = authorization.require_operator()
     form = FleetForm()
     if not form.validate():
         return _page(form), 422
     try:
         fleet_settings.require_current_version(session(), form.version.data)
-        fleet_settings.set_mode(session(), FleetMode(form.mode.data), operator)
+        now = utcnow()
+        fleet_settings.set_mode(session(), FleetMode(form.mode.data), now, actor=operator)
         fleet_settings.set_strategy(
-            session(), StrategyName(form.strategy.data), form.parameters(), form.max_parallel.data, operator
+            session(),
+            StrategyName(form.strategy.data),
+            form.parameters(),
+            form.max_parallel.data,
+            now,
+            actor=operator,
         )
         fleet_settings.set_tenant_defaults(
-            session(), TenantMode(form.tenant_mode.data), form.tenant_hour_utc.data, operator
+            session(), TenantMode(form.tenant_mode.data), form.tenant_hour_utc.data, now, actor=operator
         )
     except StaleError as error:
         return _page(refusal=str(error)), 409
@@ -47,23 +54,23 @@ def save() -> Answer:
         session().rollback()
         form[error.field].errors = [str(error)]
         return _page(form), 422
-    flash("The settings are saved.", "info")
+    flash("Settings saved.", "info")
     return htmx.see_other(url_for("admin_settings.index"))
 
 
 def _page(form: FleetForm | None = None, refusal: str = "") -> Response:
-    return htmx.page("admin/settings.html", form=form or _stored(), refusal=refusal)
+    return htmx.page("admin/settings.html", form=form or _stored_form(), refusal=refusal)
 
 
-def _stored() -> FleetForm:
-    now = fleet_settings.get_settings(session())
+def _stored_form() -> FleetForm:
+    stored = fleet_settings.get_settings(session())
     return FleetForm(
         formdata=None,
-        mode=str(now.mode),
-        strategy=str(now.strategy),
-        max_parallel=now.max_parallel,
-        tenant_mode=str(now.tenant_mode),
-        tenant_hour_utc=now.tenant_hour_utc,
-        version=now.version,
-        **now.parameters,
+        mode=str(stored.mode),
+        strategy=str(stored.strategy),
+        max_parallel=stored.max_parallel,
+        tenant_mode=str(stored.tenant_mode),
+        tenant_hour_utc=stored.tenant_hour_utc,
+        version=stored.version,
+        **stored.parameters,
     )

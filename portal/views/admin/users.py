@@ -1,4 +1,4 @@
-"""Everybody's accounts."""
+"""Pages with all user accounts. Used by operators, who can disable accounts and appoint operators."""
 
 from __future__ import annotations
 
@@ -17,74 +17,82 @@ from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_users", __name__, url_prefix="/admin/users")
 
+_FILTER_LABELS = {
+    AccountFilter.ALL: "All users",
+    AccountFilter.OPERATORS: "Operators",
+    AccountFilter.DISABLED: "Disabled",
+}
+
 
 @pages.get("")
 def index() -> Response:
-    """Search and narrow; an address that makes no sense shows everything."""
+    """Show the users that match the search and the filter; an unknown filter shows all users."""
     authorization.require_operator()
-    text, kind = request.args.get("q", ""), AccountFilter.ALL
+    text, account_filter = request.args.get("q", ""), AccountFilter.ALL
     with suppress(ValueError):
-        kind = AccountFilter(request.args.get("show", AccountFilter.ALL))
+        account_filter = AccountFilter(request.args.get("show", AccountFilter.ALL))
     return htmx.page(
         "admin/users.html",
         parts={"users": "admin/_users.html"},
-        listing=administration.search(session(), utcnow(), text, kind, request.args.get("page", 1, type=int)),
+        listing=administration.search(
+            session(), utcnow(), text, account_filter, request.args.get("page", 1, type=int)
+        ),
         text=text,
-        kind=kind,
-        kinds=list(AccountFilter),
+        account_filter=account_filter,
+        filter_labels=_FILTER_LABELS,
     )
 
 
 @pages.get("/<user_id>")
 def show(user_id: str) -> str:
-    """One person: where they belong, the browsers they are signed in with, and what they did lately."""
+    """Show one user with their organizations, sessions and latest events."""
     operator = authorization.require_operator()
-    person = administration.get_user(session(), user_id)
+    user = administration.get_user(session(), user_id)
     return render_template(
         "admin/user.html",
-        person=person,
-        oneself=person.id == operator.id,
-        belongings=administration.list_orgs(session(), person),
-        browsers=sessions.list_active(session(), person.id, utcnow()),
-        lines=log.list_about_user(session(), person),
+        user=user,
+        is_self=user.id == operator.id,
+        memberships=administration.list_orgs(session(), user),
+        browsers=sessions.list_active(session(), user.id, utcnow()),
+        events=log.list_about_user(session(), user),
     )
 
 
 @pages.post("/<user_id>/disable")
 def disable(user_id: str) -> Response:
-    """Keep them out, beginning with every browser they are signed in with."""
-    person = administration.disable(session(), user_id, utcnow(), actor=authorization.require_operator())
-    return _back(user_id, f"The account of {person.name} is disabled, and every session of it has ended.")
+    """Disable an account and end all its sessions."""
+    user = administration.disable(session(), user_id, utcnow(), actor=authorization.require_operator())
+    return _redirect_to(user_id, f"Account disabled. {user.name} is signed out everywhere.")
 
 
 @pages.post("/<user_id>/enable")
 def enable(user_id: str) -> Response:
-    """Let them in again."""
-    person = administration.enable(session(), user_id, actor=authorization.require_operator())
-    return _back(user_id, f"{person.name} can sign in again.")
+    """Enable a disabled account."""
+    user = administration.enable(session(), user_id, actor=authorization.require_operator())
+    return _redirect_to(user_id, f"Account enabled. {user.name} can sign in again.")
 
 
 @pages.post("/<user_id>/end-sessions")
 def end_sessions(user_id: str) -> Response:
-    """Sign them out everywhere."""
+    """Sign a user out of every browser."""
     ended = administration.end_sessions(session(), user_id, utcnow(), actor=authorization.require_operator())
-    return _back(user_id, f"Signed out of {ended} browser{'' if ended == 1 else 's'}.")
+    return _redirect_to(user_id, f"Signed out of {ended} browser{'' if ended == 1 else 's'}.")
 
 
 @pages.post("/<user_id>/operator/grant")
 def grant_operator(user_id: str) -> Response:
-    """Let them run the platform."""
-    person = administration.grant_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
-    return _back(user_id, f"{person.name} is an operator, and has to sign in again.")
+    """Make a user an operator."""
+    user = administration.grant_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
+    return _redirect_to(user_id, f"{user.name} is now an operator and must sign in again.")
 
 
 @pages.post("/<user_id>/operator/revoke")
 def revoke_operator(user_id: str) -> Response:
-    """Let them run it no more."""
-    person = administration.revoke_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
-    return _back(user_id, f"{person.name} is no operator any more, and has to sign in again.")
+    """Remove the operator rights of a user."""
+    user = administration.revoke_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
+    return _redirect_to(user_id, f"{user.name} is no longer an operator and must sign in again.")
 
 
-def _back(user_id: str, said: str) -> Response:
-    flash(said, "info")
+def _redirect_to(user_id: str, message: str) -> Response:
+    flash(message, "info")
     return htmx.see_other(url_for("admin_users.show", user_id=user_id))

@@ -1,4 +1,4 @@
-"""One bot: how it is, what happened to it, and the update it may take."""
+"""Pages with one bot: status, history, changelog, "Update now" and "Later". Used by members and operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
-from portal.policy import Action, Role
+from portal.policy import Action
+from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
 from portal.services.bots import attention, bot_list
@@ -26,62 +27,62 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 
 @pages.get("")
 def page(slug: str, bot_id: str) -> Answer:
-    """Status, events, what no snapshot protects, and the latest updates."""
-    return _page(*authorization.require_bot(slug, bot_id), ReasonForm(None))
+    """Show status, latest updates, events and the paths that snapshots do not protect."""
+    return _bot_page(*authorization.require_bot(slug, bot_id), ReasonForm(None))
 
 
 @pages.post("/clear")
 def clear(slug: str, bot_id: str) -> Answer:
-    """Take it into updates again: an operator has put it right."""
+    """Allow updates of a bot again after an operator has fixed it."""
     operator = authorization.require_operator()
     access, bot = authorization.require_bot(slug, bot_id)
     form = ReasonForm()
     if not form.validate():
-        return _page(access, bot, form), 422
-    attention.clear_attention(session(), bot, form.reason.data, operator)
-    flash(f"{bot.name} takes part in updates again.", "info")
+        return _bot_page(access, bot, form), 422
+    attention.clear_attention(session(), bot, form.reason.data, actor=operator)
+    flash(f"{bot.name} can be updated again.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
 
 @pages.get("/changelog")
 def changelog(slug: str, bot_id: str) -> Answer:
-    """What is new in the update this bot may take."""
-    return _changelog(*authorization.require_bot(slug, bot_id))
+    """Show the changelog of the update that is available for this bot."""
+    return _changelog_page(*authorization.require_bot(slug, bot_id))
 
 
 @pages.post("/update")
 def update_now(slug: str, bot_id: str) -> Answer:
-    """Update to the release whose changelog was shown. If another came out meanwhile, show that one instead."""
+    """Update to the release whose changelog was shown; if a newer one exists, show its changelog instead."""
     access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
-    by_provider = access.roles == {Role.OPERATOR}
     try:
         rollouts.update_now(
             session(),
             configuration.current_allowlist(),
+            utcnow(),
             bot=bot,
             digest=request.form.get("digest", ""),
             actor=access.user,
-            trigger=Trigger.OPERATOR if by_provider else Trigger.TENANT,
+            trigger=Trigger.OPERATOR if access.roles == {Role.OPERATOR} else Trigger.TENANT,
         )
     except NewerReleaseError as error:
-        return _changelog(access, bot, str(error)), 409
-    flash(f"{bot.name} is being updated.", "info")
+        return _changelog_page(access, bot, str(error)), 409
+    flash(f"Update of {bot.name} started.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
 @pages.post("/later")
 def later(slug: str, bot_id: str) -> Answer:
-    """Do not ask again for a while; the badge stays."""
+    """Postpone the reminder of this update for the visitor; the badge stays."""
     access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
     release = releases.find_update(session(), bot)
     if release is not None and request.form.get("digest") in release.digests:
         offers.snooze(session(), bot, access.user, release, utcnow())
-        flash(f"{release.version} is offered again in 48 hours.", "info")
+        flash(f"Reminder for {release.version} in 2 days.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
-    (line,) = bot_list.build_rows(session(), [bot])
+def _bot_page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
+    (row,) = bot_list.build_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html"},
@@ -89,15 +90,15 @@ def _page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
         access=access,
         org=access.org,
         bot=bot,
-        line=line,
-        put_off=offers.load_snoozes(session(), access.user, utcnow()),
+        line=row,
+        snoozes=offers.load_snoozes(session(), access.user, utcnow()),
         form=form,
         updates=history.list_updates(session(), bot),
-        happenings=log.list_for_bot(session(), bot),
+        events=log.list_for_bot(session(), bot),
     )
 
 
-def _changelog(access: OrgAccess, bot: Bot, refusal: str = "") -> Response:
+def _changelog_page(access: OrgAccess, bot: Bot, refusal: str = "") -> Response:
     return htmx.page(
         "org/bot/changelog.html",
         parts={"dialog": "org/bot/_changelog.html"},

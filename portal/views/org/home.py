@@ -1,4 +1,4 @@
-"""An organization's own pages."""
+"""Home page of an organization, with its bots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pages = Blueprint("org", __name__, url_prefix="/o/<slug>")
 
 @pages.get("/")
 def home(slug: str) -> Response:
-    """Its bots as cards: state, version, badge, and how far an update is."""
+    """Show each bot as a card with state, version, badge and the progress of an update."""
     access = authorization.require_org(slug)
     return htmx.page(
         "org/home.html",
@@ -24,5 +24,5 @@ def home(slug: str) -> Response:
         access=access,
         org=access.org,
         lines=bot_list.list_for_org(session(), access.org),
-        put_off=offers.load_snoozes(session(), access.user, utcnow()),
+        snoozes=offers.load_snoozes(session(), access.user, utcnow()),
     )

@@ -1,4 +1,4 @@
-"""Endpoints of the whole site: home redirect, health check, vendor assets."""
+"""Endpoints of the whole site: home page, health check, vendor assets. Used by `portal.views`."""
 
 from __future__ import annotations
 

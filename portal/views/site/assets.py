@@ -1,4 +1,4 @@
-"""Files of other people's packages, served from where npm put them: exactly those that pages use."""
+"""Static files of third-party packages, served from `node_modules`. Used by all pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ pages = Blueprint("assets", __name__)
 
 @pages.get("/vendor/<name>")
 def vendor(name: str) -> Response:
-    """One of the files in `VENDOR`; browsers keep it for a year, for its address carries a hash of its content."""
+    """Send one of the files in `VENDOR`; browsers cache it for a year, because its URL carries a content hash."""
     path = VENDOR.get(name)
     if path is None or not path.exists():
         abort(404)

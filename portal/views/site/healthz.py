@@ -1,4 +1,4 @@
-"""Whether this process works, for supervisors and load balancers."""
+"""Health check of the portal. Used by supervisors and load balancers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pages = Blueprint("health", __name__)
 
 @pages.get("/healthz")
 def healthz() -> tuple[Response, int]:
-    """200 while the database answers, else 503. Without Redis the portal works, so that is not asked."""
+    """Answer 200 if the database answers, else 503. Redis is not checked, because the portal works without it."""
     if is_reachable(session()):
         return jsonify(status="ok"), 200
     return jsonify(status="the database does not answer"), 503

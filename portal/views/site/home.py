@@ -1,4 +1,4 @@
-"""The address without a path: on to where the visitor's work is."""
+"""Home page, which redirects to the place where the visitor works. Used by everyone who is signed in."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ pages = Blueprint("home", __name__)
 
 @pages.get("/")
 def index() -> Response | str:
-    """Operators land on their overview, members in their only organization, or in the one used last.
+    """Send operators to the overview and members to their only or last used organization.
 
-    Which one that was this browser remembers, so with several the list is answered and its script goes on from
-    there; a browser new to it goes on to the one that was made or joined last. Without script the list stays.
+    Only the browser knows which organization it used last. With several organizations, the view therefore answers
+    with the list, and a script in it redirects: to the last used organization, or in a new browser to the one that
+    was created or joined last. Without JavaScript the list stays.
     """
-    person = authorization.require_user()
-    if person.is_platform_admin:
+    user = authorization.require_user()
+    if user.is_platform_admin:
         return htmx.see_other(url_for("admin_overview.index"))
-    access = orgs.list_for_user(session(), person)
-    if len(access) == 1:
-        return htmx.see_other(url_for("org.home", slug=access[0].slug))
-    last = next((org.slug for org in access if org.id == person.last_org_id), "")
-    return render_template("org/list.html", orgs=access, fallback=last)
+    own = orgs.list_for_user(session(), user)
+    if len(own) == 1:
+        return htmx.see_other(url_for("org.home", slug=own[0].slug))
+    latest = next((org.slug for org in own if org.id == user.last_org_id), "")
+    return render_template("org/list.html", orgs=own, fallback=latest)

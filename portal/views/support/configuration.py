@@ -1,4 +1,4 @@
-"""What the running portal was configured with, in the shape views need."""
+"""Access to the configuration of the running portal. Used by views."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from portal.settings import Settings
 
 
 def current_settings() -> Settings:
-    """The settings of this portal."""
+    """Return the settings of this portal."""
     found: Settings = current_app.extensions["settings"]
     return found
 
 
 def current_allowlist() -> Allowlist:
-    """The images that may run on this platform."""
+    """Return the allowlist of images that may run on this platform."""
     return Allowlist.parse(current_settings().fleet_image_allowlist)
