@@ -1,4 +1,4 @@
-"""The portal served to a real browser."""
+"""Fixtures for tests in a real browser: the running portal, a small fleet, and signed-in pages."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -10,24 +10,25 @@ from werkzeug.serving import make_server
 
 from portal.app import create_app
 from portal.database import Database
-from portal.models import Membership, MembershipRole, Org, User, utcnow
+from portal.models import utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web.security import session_cookie_name
+from tests import factories
 from tests.support.scene import Scene, small_fleet
 
 
 @pytest.fixture
 def portal(settings: Settings, redis_url: str) -> Iterator[str]:
-    """Address of the running portal."""
+    """Run the portal and return its URL."""
     server = make_server("127.0.0.1", 0, lambda _environ, _start: [], threaded=True)
-    address = f"http://127.0.0.1:{server.server_port}"
+    url = f"http://127.0.0.1:{server.server_port}"
     server.app = create_app(
-        replace(settings, redis_url=redis_url, base_url=address, fleet_image_allowlist=("registry.example",))
+        replace(settings, redis_url=redis_url, base_url=url, fleet_image_allowlist=("registry.example",))
     )
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield address
+    yield url
     server.shutdown()
     thread.join()
     server.server_close()
@@ -37,20 +38,9 @@ def portal(settings: Settings, redis_url: str) -> Iterator[str]:
 def scene(database: Database) -> Scene:
     """Acme, owned by alice, has three bots on 1.4.0 while 1.5.0 is out; root operates the platform."""
     with database.transaction() as session:
-        alice = User(id="alice", email="alice@example.com", email_normalized="alice@example.com", name="Alice")
-        root = User(
-            id="root",
-            email="root@example.com",
-            email_normalized="root@example.com",
-            name="Root",
-            is_platform_admin=True,
-        )
-        session.add_all([alice, root])
-        session.flush()
-        org = Org(slug="acme", name="Acme", owner_id=alice.id)
-        session.add(org)
-        session.flush()
-        session.add(Membership(org_id=org.id, user_id=alice.id, role=MembershipRole.ADMIN))
+        alice = factories.user(session, "alice", id="alice")
+        factories.user(session, "root", id="root", is_platform_admin=True)
+        org = factories.org(session, alice)
         return small_fleet(session, org)
 
 
@@ -59,19 +49,19 @@ Open = Callable[[str, str], None]
 
 @pytest.fixture
 def visit(page: Page, portal: str, settings: Settings, database: Database) -> Open:
-    """Open a page as somebody; as `nobody`, signed out."""
+    """Return a function that opens a page as a user, or signed out as `nobody`."""
 
-    def open_page(person: str, path: str) -> None:
+    def open_page(user: str, path: str) -> None:
         page.context.clear_cookies()
-        if person != "nobody":
-            sign_in(page.context, portal, settings, database, person)
+        if user != "nobody":
+            sign_in(page.context, portal, settings, database, user)
         page.goto(portal + path)
 
     return open_page
 
 
-def sign_in(context: BrowserContext, portal: str, settings: Settings, database: Database, person: str) -> None:
-    """Give a browser the session cookie of a person."""
+def sign_in(context: BrowserContext, portal: str, settings: Settings, database: Database, user: str) -> None:
+    """Give a browser the session cookie of a user."""
     with database.transaction() as session:
-        token = sessions.start(session, person, now=utcnow(), user_agent="browser", ip="127.0.0.1")
+        token = sessions.start(session, user, now=utcnow(), user_agent="browser", ip="127.0.0.1")
     context.add_cookies([{"name": session_cookie_name(settings), "value": token, "url": portal}])

@@ -1,4 +1,4 @@
-"""Every page: nothing that axe finds, nothing wider than a phone, and all of it without JavaScript."""
+"""Tests of all pages in a real browser: accessibility, width on phones, and use without JavaScript."""
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -18,7 +18,7 @@ AXE = ROOT / "node_modules/axe-core/axe.min.js"
 
 @pytest.fixture
 def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
-    """Who looks at what."""
+    """Return pairs of a user and the path of a page."""
     states = [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.RUNNING]
     with database.transaction() as session:
         made = rollout(session, scene, states)
@@ -62,25 +62,25 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_and_phones_need_no_sideways_scrolling(
+def test_pages_are_accessible_and_fit_phones(
     visit: Open, page: Page, pages: list[tuple[str, str]], scheme: str
 ) -> None:
-    found = []
+    problems = []
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 800})
-    for person, path in [("nobody", "/login"), *pages]:
-        visit(person, path)
-        # Playwright's own evaluation is not bound by the policy of the page.
+    for user, path in [("nobody", "/login"), *pages]:
+        visit(user, path)
+        # The Content-Security-Policy of the page does not apply to scripts that Playwright evaluates.
         page.evaluate(AXE.read_text())
         violations = page.evaluate("axe.run().then((result) => result.violations)")
-        found += [f"{path}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations]
+        problems += [f"{path}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations]
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 360:
-            found.append(f"{path} is {width} wide")
-    assert found == [], "\n".join(found)
+            problems.append(f"{path} is {width} wide")
+    assert problems == [], "\n".join(problems)
 
 
-def test_everything_works_without_javascript(
+def test_updates_and_rollouts_work_without_javascript(
     browser: Browser, portal: str, settings: Settings, database: Database, scene: Scene
 ) -> None:
     with browser.new_context(java_script_enabled=False) as context:
@@ -94,9 +94,9 @@ def test_everything_works_without_javascript(
         context.clear_cookies()
         sign_in(context, portal, settings, database, "root")
         page.goto(f"{portal}/admin/rollouts/new")
-        page.get_by_label("Every bot that is behind").check()
-        page.get_by_role("button", name="Show what would happen").click()
-        page.get_by_role("button", name="Start: 3 bots").click()
+        page.get_by_label("All outdated bots").check()
+        page.get_by_role("button", name="Show preview").click()
+        page.get_by_role("button", name="Start rollout of 3 bots").click()
         expect(page.locator("#progress")).to_contain_text("0 of 3 updated")
         page.get_by_role("button", name="Pause").click()
         expect(page.locator("#progress")).to_contain_text("paused")

@@ -1,4 +1,4 @@
-"""The story of an invite in a real browser: from the team's page through the mail into the organization."""
+"""Tests of invites in a real browser, from the team page through the mail to the organization."""
 
 from dataclasses import replace
 
@@ -6,42 +6,42 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.models import User
 from portal.settings import Settings
+from tests import factories
 from tests.browser.conftest import Open, sign_in
 from tests.browser.test_every_page import AXE
 from tests.portal.views.inviting import NEW, PASSWORD
 from tests.support.mail import Mailbox
-from tests.support.outbox import Office, Post, bodies
+from tests.support.outbox import Mailer, MailWorker, bodies
 from tests.support.scene import Scene
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def post(database: Database, settings: Settings, portal: str, smtp: Mailbox, scene: Scene) -> Post:
+def mailer(database: Database, settings: Settings, portal: str, smtp: Mailbox, scene: Scene) -> Mailer:
     """A worker that sends the mails of this portal, in which alice owns Acme."""
-    office = Office(database, replace(settings, base_url=portal))
-    office.serves(smtp)
-    return Post(office, smtp)
+    mail_worker = MailWorker(database, replace(settings, base_url=portal))
+    mail_worker.use_server(smtp)
+    return Mailer(mail_worker, smtp)
 
 
-def open_mail(page: Page, post: Post, label: str) -> None:
+def open_mail(page: Page, mailer: Mailer, label: str) -> None:
     """Read the mail and click the button in it."""
-    page.set_content(bodies(post.one_to(NEW))[1])
+    page.set_content(bodies(mailer.one_to(NEW))[1])
     page.get_by_role("link", name=label).click()
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_a_new_person_is_invited_and_lands_in_the_organization(
-    browser: Browser, portal: str, settings: Settings, database: Database, post: Post, *, script: bool
+def test_new_user_accepts_an_invite(
+    browser: Browser, portal: str, settings: Settings, database: Database, mailer: Mailer, *, script: bool
 ) -> None:
     with (
-        browser.new_context(java_script_enabled=script) as hers,
-        browser.new_context(java_script_enabled=script) as theirs,
+        browser.new_context(java_script_enabled=script) as inviter,
+        browser.new_context(java_script_enabled=script) as invitee,
     ):
-        sign_in(hers, portal, settings, database, "alice")
-        team = hers.new_page()
+        sign_in(inviter, portal, settings, database, "alice")
+        team = inviter.new_page()
         team.goto(f"{portal}/o/acme/team")
         team.get_by_label("Email").fill(NEW)
         team.get_by_label("Role", exact=True).select_option("admin")
@@ -50,21 +50,21 @@ def test_a_new_person_is_invited_and_lands_in_the_organization(
         line = team.get_by_role("row").filter(has_text=NEW)
         expect(line).to_contain_text("sending")
 
-        page = theirs.new_page()
-        open_mail(page, post, "See the invitation")
+        page = invitee.new_page()
+        open_mail(page, mailer, "See the invitation")
         expect(page.get_by_role("heading", name="Join Acme")).to_be_visible()
         assert page.url == f"{portal}/invite"
         if not script:
             team.reload()
-        # By itself, where a script asks.
+        # With JavaScript the row updates automatically.
         expect(line).to_contain_text("sent", timeout=10000)
 
         page.get_by_label("Your name").fill("Nora")
         page.get_by_label("New password").fill("short")
-        page.get_by_role("button", name="Create the account and join").click()
+        page.get_by_role("button", name="Create account and join").click()
         expect(page.get_by_text("Use 15 characters or more")).to_be_visible()
         page.get_by_label("New password").fill(PASSWORD)
-        page.get_by_role("button", name="Create the account and join").click()
+        page.get_by_role("button", name="Create account and join").click()
         expect(page.get_by_text("Welcome to Acme, Nora.")).to_be_visible()
         expect(page.get_by_role("heading", name="Acme")).to_be_visible()
         assert page.url == f"{portal}/o/acme/"
@@ -73,7 +73,7 @@ def test_a_new_person_is_invited_and_lands_in_the_organization(
         expect(team.get_by_text("No invite is pending")).to_be_visible()
 
 
-def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, post: Post) -> None:
+def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, mailer: Mailer) -> None:
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
     invite = page.get_by_role("button", name="Invite", exact=True)
@@ -85,46 +85,46 @@ def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, pos
     again.click()
     expect(page.get_by_text(f"A new mail to {NEW} is on its way")).to_be_visible()
     expect(again).to_be_focused()
-    post.deliver()
-    # The list renews itself.
+    mailer.deliver()
+    # The list updates automatically.
     expect(page.get_by_role("row").filter(has_text=NEW)).not_to_contain_text("sending", timeout=10000)
     expect(again).to_be_focused()
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_a_copied_link_leads_through_a_mail(
-    browser: Browser, portal: str, settings: Settings, database: Database, post: Post, *, script: bool
+def test_copied_link_requires_a_mail_before_joining(
+    browser: Browser, portal: str, settings: Settings, database: Database, mailer: Mailer, *, script: bool
 ) -> None:
-    with browser.new_context(java_script_enabled=script) as hers:
-        sign_in(hers, portal, settings, database, "alice")
-        team = hers.new_page()
+    with browser.new_context(java_script_enabled=script) as inviter:
+        sign_in(inviter, portal, settings, database, "alice")
+        team = inviter.new_page()
         team.goto(f"{portal}/o/acme/team")
         team.get_by_label("Email").fill(NEW)
         team.get_by_role("button", name="Invite", exact=True).click()
         team.get_by_role("button", name=f"Copy link for {NEW}").click()
         link = team.get_by_label("Link", exact=True).input_value()
         assert link.startswith(f"{portal}/invite/")
-        post.one_to(NEW)
-    with browser.new_context(java_script_enabled=script) as theirs:
-        page = theirs.new_page()
+        mailer.one_to(NEW)
+    with browser.new_context(java_script_enabled=script) as invitee:
+        page = invitee.new_page()
         page.goto(link)
-        page.get_by_role("button", name="Mail a link to n•••@example.com").click()
-        expect(page.get_by_role("heading", name="Look into your mail")).to_be_visible()
-        open_mail(page, post, "Go on to the invitation")
+        page.get_by_role("button", name="Send link to n•••@example.com").click()
+        expect(page.get_by_role("heading", name="Check your inbox")).to_be_visible()
+        open_mail(page, mailer, "Go on to the invitation")
         page.get_by_role("button", name="Decline").click()
         expect(page.get_by_role("heading", name="This invitation was declined")).to_be_visible()
 
 
-def test_a_double_click_on_accept_costs_nobody_the_session(
-    visit: Open, page: Page, portal: str, database: Database, post: Post
+def test_double_click_on_accept_keeps_the_session(
+    visit: Open, page: Page, portal: str, database: Database, mailer: Mailer
 ) -> None:
     with database.transaction() as session:
-        session.add(User(id="nora", email=NEW, email_normalized=NEW, name="Nora"))
+        factories.user(session, "nora", id="nora", email=NEW)
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
     page.get_by_role("button", name="Invite", exact=True).click()
     expect(page.get_by_text(f"{NEW} is invited.")).to_be_visible()
-    (link,) = [word for word in bodies(post.one_to(NEW))[0].split() if "/invite/" in word]
+    (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]
     visit("nora", link.removeprefix(portal))
     page.get_by_role("button", name="Accept").dblclick()
     expect(page.get_by_role("heading", name="Acme", exact=True)).to_be_visible()
@@ -133,27 +133,27 @@ def test_a_double_click_on_accept_costs_nobody_the_session(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_on_any_page_of_an_invite_and_phones_suffice(  # noqa: PLR0917 - fixtures come by name
-    visit: Open, page: Page, portal: str, database: Database, post: Post, scheme: str
+def test_invite_pages_are_accessible_and_fit_phones(  # noqa: PLR0917 - fixtures come by name
+    visit: Open, page: Page, portal: str, database: Database, mailer: Mailer, scheme: str
 ) -> None:
-    found: list[str] = []
+    problems: list[str] = []
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 800})
 
     def check(name: str) -> None:
         page.evaluate(AXE.read_text())
         violations = page.evaluate("axe.run().then((result) => result.violations)")
-        found.extend(f"{name}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations)
+        problems.extend(f"{name}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations)
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 360:
-            found.append(f"{name} is {width} wide")
+            problems.append(f"{name} is {width} wide")
 
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
     page.get_by_role("button", name="Invite", exact=True).click()
     expect(page.get_by_role("row").filter(has_text=NEW)).to_be_visible()
     check("team")
-    (link,) = [word for word in bodies(post.one_to(NEW))[0].split() if "/invite/" in word]
+    (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]
     mailed = link.removeprefix(portal)
     page.get_by_role("button", name=f"Copy link for {NEW}").click()
     expect(page.get_by_label("Link", exact=True)).to_be_visible()
@@ -164,12 +164,12 @@ def test_axe_finds_nothing_on_any_page_of_an_invite_and_phones_suffice(  # noqa:
     check("sign up")
     visit("nobody", copied)
     check("prove")
-    page.get_by_role("button", name="Mail a link").click()
+    page.get_by_role("button", name="Send link").click()
     check("mailed")
     visit("alice", mailed)
     check("wrong account")
     with database.transaction() as session:
-        session.add(User(id="nora", email=NEW, email_normalized=NEW, name="Nora"))
+        factories.user(session, "nora", id="nora", email=NEW)
     visit("nobody", mailed)
     check("sign in")
     visit("nora", mailed)
@@ -178,4 +178,4 @@ def test_axe_finds_nothing_on_any_page_of_an_invite_and_phones_suffice(  # noqa:
     check("closed")
     visit("nobody", "/invite")
     check("unknown")
-    assert found == [], "\n".join(found)
+    assert problems == [], "\n".join(problems)

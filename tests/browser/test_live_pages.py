@@ -1,4 +1,4 @@
-"""Pages that move without being reloaded, in a real browser under the real Content-Security-Policy."""
+"""Tests of live pages and dialogs in a real browser, with the Content-Security-Policy of production."""
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
@@ -12,21 +12,21 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(autouse=True)
-def quiet(page: Page) -> list[str]:
-    """Collect complaints of the browser, such as breaches of the policy."""
-    said: list[str] = []
+def console_errors(page: Page) -> list[str]:
+    """Collect errors and warnings of the browser, such as violations of the policy."""
+    messages: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            said.append(message.text)
+            messages.append(message.text)
 
     page.on("console", listen)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    return said
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    return messages
 
 
-def test_a_rollout_moves_until_it_has_ended(
-    visit: Open, page: Page, scene: Scene, database: Database, quiet: list[str]
+def test_rollout_page_updates_until_the_rollout_ends(
+    visit: Open, page: Page, scene: Scene, database: Database, console_errors: list[str]
 ) -> None:
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED, UpdateState.RUNNING, UpdateState.PENDING])
@@ -59,27 +59,27 @@ def test_a_rollout_moves_until_it_has_ended(
     expect(page.locator("#updates")).to_contain_text("updated 2")
     expect(page.get_by_role("button", name="Pause")).to_have_count(0)
     assert page.evaluate("window.notReloaded")
-    # Nothing on the page asks any more: polling ended by itself.
+    # The page has stopped polling.
     assert page.locator("#progress[hx-trigger]").count() == 0
-    assert quiet == []
+    assert console_errors == []
 
 
-def test_the_outlook_follows_the_form(visit: Open, page: Page, scene: Scene, quiet: list[str]) -> None:
+def test_preview_follows_the_form(visit: Open, page: Page, scene: Scene, console_errors: list[str]) -> None:
     visit("root", f"/admin/rollouts/new?release={scene.new}")
     expect(page.locator("#outlook")).to_contain_text("Nothing to do")
-    page.get_by_label("Every bot that is behind").check()
-    expect(page.get_by_role("button", name="Start: 3 bots")).to_be_visible()
-    page.get_by_label("Wave, in percent").fill("0")
+    page.get_by_label("All outdated bots").check()
+    expect(page.get_by_role("button", name="Start rollout of 3 bots")).to_be_visible()
+    page.get_by_label("Wave size").fill("0")
     expect(page.locator("#outlook")).to_contain_text("must be a whole number")
-    page.get_by_label("Wave, in percent").fill("100")
-    page.get_by_role("button", name="Start: 3 bots").click()
+    page.get_by_label("Wave size").fill("100")
+    page.get_by_role("button", name="Start rollout of 3 bots").click()
     expect(page.locator("#progress")).to_contain_text("0 of 3 updated")
-    expect(page.get_by_role("status")).to_contain_text("has begun")
-    assert quiet == []
+    expect(page.get_by_role("status")).to_contain_text("Rollout of 1.5.0 started")
+    assert console_errors == []
 
 
 def test_update_now_from_the_dialog_shows_progress_on_the_card(
-    visit: Open, page: Page, scene: Scene, database: Database, quiet: list[str]
+    visit: Open, page: Page, scene: Scene, database: Database, console_errors: list[str]
 ) -> None:
     visit("alice", "/o/acme/")
     offer = page.get_by_role("link", name="Update available: 1.5.0").first
@@ -102,10 +102,10 @@ def test_update_now_from_the_dialog_shows_progress_on_the_card(
         session.get_one(Bot, scene.bots[0]).current_digest = scene.new_digest
         move(session, update, UpdateState.RUNNING, UpdateState.UPDATED, ended_at=utcnow())
     expect(page.locator(".card").first).to_contain_text("Version 1.5.0")
-    assert quiet == []
+    assert console_errors == []
 
 
-def test_a_newer_release_replaces_the_changelog_in_the_open_dialog(
+def test_newer_release_replaces_the_changelog_in_the_open_dialog(
     visit: Open, page: Page, scene: Scene, database: Database
 ) -> None:
     visit("alice", "/o/acme/")
@@ -118,21 +118,21 @@ def test_a_newer_release_replaces_the_changelog_in_the_open_dialog(
     expect(page.get_by_role("dialog")).to_contain_text("What 1.6.0 brings")
 
 
-def test_a_refused_click_is_told_in_the_corner(visit: Open, page: Page, scene: Scene, database: Database) -> None:
+def test_rejected_click_shows_a_message(visit: Open, page: Page, scene: Scene, database: Database) -> None:
     visit("alice", "/o/acme/")
     page.get_by_role("link", name="Update available: 1.5.0").first.click()
     expect(page.get_by_role("button", name="Update now")).to_be_visible()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).needs_attention = "archives kept"
     page.get_by_role("button", name="Update now").click()
-    # Inside the dialog: everything else can neither be read nor reached while it is open.
+    # The message is inside the dialog, because everything outside of it is inert.
     expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("needs a person first")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     expect(page.locator("body > #toast")).to_contain_text("needs a person first")
 
 
-def test_focus_comes_back_to_a_link_that_was_renewed_behind_the_dialog(
+def test_focus_returns_to_a_link_that_was_replaced_behind_the_dialog(
     visit: Open, page: Page, scene: Scene, database: Database
 ) -> None:
     visit("alice", "/o/acme/")
@@ -146,7 +146,7 @@ def test_focus_comes_back_to_a_link_that_was_renewed_behind_the_dialog(
     expect(offer).to_be_focused()
 
 
-def test_focus_stays_on_a_bot_while_the_cards_are_renewed(
+def test_focus_stays_on_a_bot_while_the_cards_are_replaced(
     visit: Open, page: Page, scene: Scene, database: Database
 ) -> None:
     visit("alice", "/o/acme/")
@@ -158,9 +158,7 @@ def test_focus_stays_on_a_bot_while_the_cards_are_renewed(
     expect(link).to_be_focused()
 
 
-def test_focus_stays_on_what_has_no_id_but_looks_the_same(
-    visit: Open, page: Page, scene: Scene, database: Database
-) -> None:
+def test_focus_stays_on_an_element_without_id(visit: Open, page: Page, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.RUNNING, UpdateState.PENDING])
     visit("root", "/admin/rollouts")
@@ -172,9 +170,7 @@ def test_focus_stays_on_what_has_no_id_but_looks_the_same(
     expect(link).to_be_focused()
 
 
-def test_what_opens_in_a_dialog_is_a_page_where_our_own_script_could_not_be_loaded(
-    visit: Open, page: Page, scene: Scene
-) -> None:
+def test_dialog_opens_as_a_page_without_our_script(visit: Open, page: Page, scene: Scene) -> None:
     page.route("**/static/app.js*", lambda route: route.abort())
     visit("alice", "/o/acme/")
     page.get_by_role("link", name="Update available: 1.5.0").first.click()

@@ -1,4 +1,4 @@
-"""Mails as people see them, and the operators' outbox that keeps itself up to date."""
+"""Tests of mails and of the operators' mail page in a real browser."""
 
 from __future__ import annotations
 
@@ -43,26 +43,28 @@ TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("*.j
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_mail_is_legible_on_a_phone(page: Page, scheme: str) -> None:
+def test_mails_are_accessible_and_fit_phones(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 800})
-    found = []
+    problems = []
     for template in TEMPLATES:
         about = {"product": "Flotilla", "home": "https://portal.example.com"}
         page.set_content(render(Email(template, "A subject", NAMES, FACTS), about, "html"))
         page.evaluate(AXE.read_text())
-        # Mail has neither landmarks nor a page around it.
+        # Mails are not pages, so rules about landmarks do not apply.
         violations = page.evaluate(
             "axe.run({rules: {region: {enabled: false}, 'landmark-one-main': {enabled: false}}})"
         )
-        found += [f"{template}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations["violations"]]
+        problems += [
+            f"{template}: {v['id']} {[n['html'][:150] for n in v['nodes']]}" for v in violations["violations"]
+        ]
         if page.evaluate("document.documentElement.scrollWidth") > 360:
-            found.append(f"{template} is too wide")
+            problems.append(f"{template} is too wide")
     assert TEMPLATES
-    assert found == []
+    assert problems == []
 
 
-def test_the_outbox_shows_what_becomes_of_a_mail(visit: Open, page: Page, database: Database, scene: Scene) -> None:
+def test_mail_page_follows_the_delivery_of_a_mail(visit: Open, page: Page, database: Database, scene: Scene) -> None:
     assert scene
     with database.transaction() as session:
         row = outbox.queue_mail(session, to="new@example.com", template="signup", dedupe_key="one", context={})
@@ -73,10 +75,10 @@ def test_the_outbox_shows_what_becomes_of_a_mail(visit: Open, page: Page, databa
     with database.transaction() as session:
         attempt = delivery.claim_attempt(session, row.id, "example.com", row.next_attempt_at)
         assert attempt is not None
-        delivery.mark_refused(session, attempt, "550 nobody here")
+        delivery.mark_failed(session, attempt, "550 nobody here")
     expect(line).to_contain_text("550 nobody here", timeout=15000)
 
-    line.get_by_role("button", name="Send again: the mail to new@example.com").click()
-    expect(page.get_by_role("status").filter(has_text="on its way again")).to_be_visible()
+    line.get_by_role("button", name="Send again: email to new@example.com").click()
+    expect(page.get_by_role("status").filter(has_text="Email to new@example.com queued")).to_be_visible()
     with database.reading() as session:
         assert session.get_one(OutgoingMail, row.id).state is MailState.PENDING

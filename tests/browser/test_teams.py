@@ -1,12 +1,13 @@
-"""A team in a real browser: roles and removal in place, and a browser that remembers its organization."""
+"""Tests of team pages and of the organization switch in a real browser."""
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.models import Membership, MembershipRole, Org, User
+from portal.models import Membership, MembershipRole, Org, User, utcnow
 from portal.services.orgs import creation
 from portal.settings import Settings
+from tests import factories
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene
 
@@ -15,20 +16,15 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def acme(database: Database, scene: Scene) -> str:
-    """Bob and carol belong to Acme too; gives its id."""
+    """Add bob and carol to Acme and return its id."""
     with database.transaction() as session:
         org = session.query(Org).filter_by(slug="acme").one()
         for name, role in (("bob", MembershipRole.MEMBER), ("carol", MembershipRole.ADMIN)):
-            person = User(
-                id=name, email=f"{name}@example.com", email_normalized=f"{name}@example.com", name=name.title()
-            )
-            session.add(person)
-            session.flush()
-            session.add(Membership(org_id=org.id, user_id=person.id, role=role))
+            factories.membership(session, org, factories.user(session, name, id=name), role)
         return org.id
 
 
-def test_a_role_changes_in_place(visit: Open, page: Page, acme: str) -> None:
+def test_role_is_changed_without_reloading_the_page(visit: Open, page: Page, acme: str) -> None:
     visit("alice", "/o/acme/team")
     page.evaluate("window.same = true")
     page.get_by_label("Role of Bob", exact=True).select_option("admin")
@@ -39,9 +35,7 @@ def test_a_role_changes_in_place(visit: Open, page: Page, acme: str) -> None:
     assert page.evaluate("window.same")
 
 
-def test_a_role_changes_in_place_even_when_our_own_script_could_not_be_loaded(
-    visit: Open, page: Page, acme: str
-) -> None:
+def test_role_is_changed_without_our_script(visit: Open, page: Page, acme: str) -> None:
     page.route("**/static/app.js*", lambda route: route.abort())
     visit("alice", "/o/acme/team")
     page.get_by_label("Role of Bob", exact=True).select_option("admin")
@@ -51,7 +45,7 @@ def test_a_role_changes_in_place_even_when_our_own_script_could_not_be_loaded(
     expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
 
 
-def test_people_are_found_while_typing(visit: Open, page: Page, acme: str) -> None:
+def test_members_are_found_while_typing(visit: Open, page: Page, acme: str) -> None:
     visit("alice", "/o/acme/team")
     page.get_by_label("Search people").press_sequentially("car")
     expect(page.get_by_text("1 person")).to_be_visible()
@@ -59,14 +53,14 @@ def test_people_are_found_while_typing(visit: Open, page: Page, acme: str) -> No
     expect(page.get_by_text("bob@example.com")).to_be_hidden()
 
 
-def test_who_is_removed_loses_the_open_page_by_itself(  # noqa: PLR0917 - fixtures come by name
+def test_removed_member_is_taken_off_the_open_page(  # noqa: PLR0917 - fixtures come by name
     visit: Open, page: Page, browser: Browser, portal: str, settings: Settings, database: Database, acme: str
 ) -> None:
     with browser.new_context() as context:
         sign_in(context, portal, settings, database, "bob")
-        his = context.new_page()
-        his.goto(f"{portal}/o/acme/")
-        expect(his.get_by_role("heading", name="Acme")).to_be_visible()
+        bobs_page = context.new_page()
+        bobs_page.goto(f"{portal}/o/acme/")
+        expect(bobs_page.get_by_role("heading", name="Acme")).to_be_visible()
 
         visit("alice", "/o/acme/team")
         page.get_by_role("link", name="Remove Bob").click()
@@ -78,12 +72,12 @@ def test_who_is_removed_loses_the_open_page_by_itself(  # noqa: PLR0917 - fixtur
         expect(page.get_by_text("bob@example.com")).to_be_hidden()
         expect(page.get_by_text("carol@example.com")).to_be_visible()
 
-        # He does nothing: the next poll of his page takes him away from it.
-        expect(his.get_by_text("You do not belong to Acme any more.")).to_be_visible(timeout=10000)
-        assert his.url == f"{portal}/orgs"
+        # The next poll of Bob's page redirects it.
+        expect(bobs_page.get_by_text("You were removed from Acme.")).to_be_visible(timeout=10000)
+        assert bobs_page.url == f"{portal}/orgs"
 
 
-def test_another_persons_change_is_shown_instead_of_overwritten(
+def test_concurrent_role_change_is_shown_and_not_overwritten(
     visit: Open, page: Page, database: Database, acme: str
 ) -> None:
     visit("alice", "/o/acme/team")
@@ -97,13 +91,13 @@ def test_another_persons_change_is_shown_instead_of_overwritten(
     expect(page.get_by_label("Role of Bob", exact=True)).to_have_value("admin")
 
 
-def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
+def test_browser_remembers_the_last_organization_until_access_ends(
     visit: Open, page: Page, portal: str, database: Database, acme: str
 ) -> None:
     with database.transaction() as session:
         alice = session.get_one(User, "alice")
         for name in ("Beta", "Gamma"):
-            creation.create_org(session, name, alice)
+            creation.create_org(session, name, alice, now=utcnow())
     visit("alice", "/o/acme/")
     page.locator(".switcher summary").click()
     page.get_by_role("link", name="Beta").click()
@@ -116,7 +110,7 @@ def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
         session.query(Membership).filter_by(org_id=beta.id).delete()
         beta.owner_id = "carol"
     page.goto(f"{portal}/")
-    # The one that was made last, as on a browser that remembers nothing.
+    # The latest organization, as in a browser that remembers none.
     page.wait_for_url(f"{portal}/o/gamma/")
     assert page.evaluate("localStorage.getItem('flotilla:organization')") == "gamma"
     page.goto(f"{portal}/orgs")
@@ -124,7 +118,7 @@ def test_the_browser_goes_on_where_it_was_and_forgets_what_is_gone(
     assert page.url == f"{portal}/orgs"
 
 
-def test_a_team_is_managed_without_javascript(
+def test_team_is_managed_without_javascript(
     browser: Browser, portal: str, settings: Settings, database: Database, acme: str
 ) -> None:
     with browser.new_context(java_script_enabled=False) as context:

@@ -1,4 +1,4 @@
-"""The operators' overview, releases and fleet."""
+"""Tests of the operators' pages: overview, releases and fleet."""
 
 import pytest
 from flask import Flask
@@ -10,9 +10,9 @@ from tests.support.cast import SignedIn
 from tests.support.scene import IMAGE, REPOSITORY, Scene, digest, rollout
 
 
-def test_the_overview_says_what_needs_a_person(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_overview_lists_what_needs_attention(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
-    assert "Nothing: no rollout waits" in root.get("/admin/").text
+    assert "All clear" in root.get("/admin/").text
     with database.transaction() as session:
         rollout(session, scene, [UpdateState.ROLLED_BACK])
         session.get_one(Bot, scene.bots[1]).needs_attention = "The old container does not start"
@@ -24,7 +24,7 @@ def test_the_overview_says_what_needs_a_person(signed_in: SignedIn, scene: Scene
         assert text in page
 
 
-def test_check_now_asks_a_worker_after_the_commit(
+def test_check_now_enqueues_a_poll_of_the_image(
     app: Flask, signed_in: SignedIn, scene: Scene, database: Database
 ) -> None:
     answer = signed_in("root").post("/admin/releases/check", data={"image": IMAGE})
@@ -35,7 +35,7 @@ def test_check_now_asks_a_worker_after_the_commit(
         assert session.query(PolledImage).one().next_poll_at is not None
 
 
-def test_a_pasted_digest_is_looked_up(app: Flask, signed_in: SignedIn, scene: Scene) -> None:
+def test_lookup_of_a_digest_enqueues_a_poll(app: Flask, signed_in: SignedIn, scene: Scene) -> None:
     root = signed_in("root")
     pasted = f"{REPOSITORY}@{digest('d')}"
     assert root.post("/admin/releases/paste", data={"reference": f" {pasted} "}).status_code == 303
@@ -43,57 +43,59 @@ def test_a_pasted_digest_is_looked_up(app: Flask, signed_in: SignedIn, scene: Sc
 
 
 @pytest.mark.parametrize(
-    ("reference", "said"),
+    ("reference", "error"),
     [
-        ("", "Paste registry/repository@sha256"),
+        ("", "Paste an image with its digest"),
         (IMAGE, "Paste a reference with a digest"),
         ("registry.example/acme/paperclip@sha256:short", "sha256"),
         (f"evil.example/acme/paperclip@sha256:{'d' * 64}", "FLEET_IMAGE_ALLOWLIST"),
     ],
 )
-def test_what_is_no_digest_is_refused(
-    app: Flask, signed_in: SignedIn, scene: Scene, reference: str, said: str
+def test_invalid_digest_is_rejected(
+    app: Flask, signed_in: SignedIn, scene: Scene, reference: str, error: str
 ) -> None:
     answer = signed_in("root").post("/admin/releases/paste", data={"reference": reference})
     assert answer.status_code == 422
-    assert said in answer.text
+    assert error in answer.text
     assert open_queue(app.extensions["redis"]).jobs == []
 
 
-def test_quarantine_and_lift_need_a_reason(signed_in: SignedIn, scene: Scene, database: Database) -> None:
-    root, here = signed_in("root"), f"/admin/releases/{scene.new}"
-    blank = root.post(f"{here}/quarantine", data={"reason": " "})
+def test_quarantine_and_its_end_require_a_reason(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    root, url = signed_in("root"), f"/admin/releases/{scene.new}"
+    blank = root.post(f"{url}/quarantine", data={"reason": " "})
     assert blank.status_code == 422
     assert 'aria-invalid="true"' in blank.text
-    root.post(f"{here}/quarantine", data={"reason": "eats <data>"})
-    assert "eats &lt;data&gt;" in root.get(here).text
-    root.post(f"{here}/lift", data={"reason": "was the network"})
+    root.post(f"{url}/quarantine", data={"reason": "eats <data>"})
+    assert "eats &lt;data&gt;" in root.get(url).text
+    root.post(f"{url}/lift", data={"reason": "was the network"})
     with database.reading() as session:
         assert session.get_one(Release, scene.new).quarantined_at is None
 
 
-def test_rolling_back_needs_the_version_typed(signed_in: SignedIn, scene: Scene, database: Database) -> None:
-    root, here = signed_in("root"), f"/admin/releases/{scene.old}"
+def test_rollback_of_the_fleet_requires_the_typed_version(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    root, url = signed_in("root"), f"/admin/releases/{scene.old}"
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).current_digest = scene.new_digest
-    assert "1 newer release will be quarantined: 1.5.0" in root.get(here).text
-    assert root.post(f"{here}/roll-back", data={"why": "slow", "typed": "1.5.0"}).status_code == 422
-    answer = root.post(f"{here}/roll-back", data={"why": "slow", "typed": "1.4.0"})
+    assert "1 newer release will be quarantined: 1.5.0" in root.get(url).text
+    assert root.post(f"{url}/roll-back", data={"why": "slow", "typed": "1.5.0"}).status_code == 422
+    answer = root.post(f"{url}/roll-back", data={"why": "slow", "typed": "1.4.0"})
     assert answer.location.startswith("/admin/rollouts/")
     with database.reading() as session:
         assert session.get_one(Release, scene.new).quarantine_reason == "slow"
 
 
-def test_the_fleet_is_searched_and_narrowed(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_fleet_is_searched_and_filtered(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).current_digest = scene.new_digest
     assert "3 bots" in root.get("/admin/fleet").text
     assert "1 bot<" in root.get("/admin/fleet?q=paperclip+2").text
     assert "2 bots" in root.get("/admin/fleet?show=behind").text
-    assert "No bot fits" in root.get("/admin/fleet?q=%25").text
+    assert "No matching bots" in root.get("/admin/fleet?q=%25").text
     assert "3 bots" in root.get("/admin/fleet?show=nonsense&page=-4").text
-    # Beyond what a database can count to.
+    # A page number larger than a database integer.
     assert "Paperclip 2" in root.get(f"/admin/fleet?page={'9' * 20}").text
     fragment = root.get("/admin/fleet?part=bots&q=acme", headers={"HX-Request": "true"}).text
     assert fragment.lstrip().startswith('<div id="bots"')

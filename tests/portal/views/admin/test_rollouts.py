@@ -1,4 +1,4 @@
-"""Rollouts: starting with the outlook in sight, refusals, the live page, and its buttons."""
+"""Tests of the operators' rollout pages: preview and start, errors, live progress, and the buttons."""
 
 import re
 from typing import Any
@@ -17,9 +17,9 @@ from tests.support.statements import counted_statements
 FRAGMENT = {"HX-Request": "true"}
 
 
-def wishes(scene: Scene, **others: Any) -> dict[str, Any]:
-    """What the form sends for a rollout to everybody."""
-    wanted = {
+def rollout_form(scene: Scene, **changes: Any) -> dict[str, Any]:
+    """Return the form values of a rollout to all bots, with the given changes."""
+    values = {
         "release": scene.new,
         "strategy": "rolling_wave",
         "canary": "1",
@@ -30,22 +30,20 @@ def wishes(scene: Scene, **others: Any) -> dict[str, Any]:
         "audience": "all",
         "ignore_windows": "y",
     }
-    return wanted | others
+    return values | changes
 
 
-def test_the_outlook_shows_what_would_happen_and_starts_nothing(
-    signed_in: SignedIn, scene: Scene, database: Database
-) -> None:
-    page = signed_in("root").get("/admin/rollouts/new", query_string=wishes(scene)).text
+def test_preview_shows_waves_and_starts_nothing(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    page = signed_in("root").get("/admin/rollouts/new", query_string=rollout_form(scene)).text
     assert "<b>3</b> bots in 3 waves" in page
-    assert "Start: 3 bots" in page
+    assert "Start rollout of 3 bots" in page
     with database.reading() as session:
         assert session.query(Rollout).count() == 0
 
 
-def test_starting_makes_the_rollout_that_was_shown(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_start_creates_the_previewed_rollout(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
-    answer = root.post("/admin/rollouts/new", data=wishes(scene))
+    answer = root.post("/admin/rollouts/new", data=rollout_form(scene))
     assert answer.status_code == 303
     with database.reading() as session:
         made = session.query(Rollout).one()
@@ -56,49 +54,53 @@ def test_starting_makes_the_rollout_that_was_shown(signed_in: SignedIn, scene: S
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changes", "error"),
     [
         ({"percentage": "0"}, "must be a whole number from 1 to 100"),
         ({"percentage": "much"}, "Enter a whole number"),
-        ({"release": "nothing"}, "Choose one of those offered"),
-        ({"strategy": "yolo"}, "Choose one of those offered"),
-        ({"audience": "named", "bots": ["nobody"]}, "is not offered"),
+        ({"release": "nothing"}, "Choose one of the options"),
+        ({"strategy": "yolo"}, "Choose one of the options"),
+        ({"audience": "named", "bots": ["nobody"]}, "is not an option"),
     ],
 )
-def test_what_makes_no_sense_is_refused_beside_its_field(
-    signed_in: SignedIn, scene: Scene, database: Database, changed: dict[str, Any], said: str
+def test_invalid_value_is_rejected_beside_its_field(
+    signed_in: SignedIn, scene: Scene, database: Database, changes: dict[str, Any], error: str
 ) -> None:
     root = signed_in("root")
-    answer = root.post("/admin/rollouts/new", data=wishes(scene, **changed))
+    answer = root.post("/admin/rollouts/new", data=rollout_form(scene, **changes))
     assert answer.status_code == 422
-    assert said in answer.text
-    assert root.get("/admin/rollouts/new", query_string=wishes(scene, **changed)).status_code == 200
+    assert error in answer.text
+    assert root.get("/admin/rollouts/new", query_string=rollout_form(scene, **changes)).status_code == 200
     with database.reading() as session:
         assert session.query(Rollout).count() == 0
 
 
-def test_nothing_to_do_is_said_and_no_button_offered(signed_in: SignedIn, scene: Scene, database: Database) -> None:
-    page = signed_in("root").get("/admin/rollouts/new", query_string=wishes(scene, audience="automatic")).text
+def test_preview_without_outdated_bots_offers_no_start_button(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    page = signed_in("root").get("/admin/rollouts/new", query_string=rollout_form(scene, audience="automatic")).text
     assert "Nothing to do" in page
-    assert "Start:" not in page
+    assert "Start rollout" not in page
 
 
-def test_a_page_that_is_out_of_date_is_refused_with_the_form_kept(signed_in: SignedIn, scene: Scene) -> None:
-    answer = signed_in("root").post("/admin/rollouts/new", data=wishes(scene, audience="named", percentage="37"))
+def test_conflict_keeps_the_form_values(signed_in: SignedIn, scene: Scene) -> None:
+    answer = signed_in("root").post(
+        "/admin/rollouts/new", data=rollout_form(scene, audience="named", percentage="37")
+    )
     assert answer.status_code == 409
-    assert "Name at least one bot" in answer.text
+    assert "Choose at least one bot" in answer.text
     assert 'value="37"' in answer.text
 
 
-def test_a_paused_fleet_refuses(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_paused_fleet_starts_no_rollout(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     assert root.post("/admin/mode", data={"mode": "paused"}).status_code == 303
-    answer = root.post("/admin/rollouts/new", data=wishes(scene))
+    answer = root.post("/admin/rollouts/new", data=rollout_form(scene))
     assert answer.status_code == 409
     assert "The fleet is paused" in answer.text
 
 
-def test_a_quarantined_release_is_not_offered(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_quarantined_release_is_not_offered(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         session.get_one(Release, scene.new).quarantined_at = utcnow()
     page = signed_in("root").get("/admin/rollouts/new").text
@@ -106,12 +108,14 @@ def test_a_quarantined_release_is_not_offered(signed_in: SignedIn, scene: Scene,
     assert "1.5.0" not in page
 
 
-def test_the_live_part_says_only_what_is_new_and_ends(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_live_progress_sends_only_changes_and_stops_at_the_end(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
     root = signed_in("root")
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED, UpdateState.RUNNING])
-    address = polled(root.get(f"/admin/rollouts/{made.id}").text)
-    assert root.get(address, headers=FRAGMENT).status_code == 204
+    url = polling_url(root.get(f"/admin/rollouts/{made.id}").text)
+    assert root.get(url, headers=FRAGMENT).status_code == 204
 
     with database.transaction() as session:
         running = session.query(BotUpdate).filter_by(state=UpdateState.RUNNING).one()
@@ -123,44 +127,44 @@ def test_the_live_part_says_only_what_is_new_and_ends(signed_in: SignedIn, scene
             ended_at=utcnow(),
             error="Port 3100 closed",
         )
-    news = root.get(address, headers=FRAGMENT)
-    assert news.status_code == 200
-    assert "1 of 2 updated · 1 rolled back" in news.text
-    assert "progress:changed" in news.headers["HX-Trigger"]
-    assert "<html" not in news.text
+    change = root.get(url, headers=FRAGMENT)
+    assert change.status_code == 200
+    assert "1 of 2 updated · 1 rolled back" in change.text
+    assert "progress:changed" in change.headers["HX-Trigger"]
+    assert "<html" not in change.text
     assert "Port 3100 closed" in root.get(f"/admin/rollouts/{made.id}?part=updates", headers=FRAGMENT).text
 
     with database.transaction() as session:
         found = session.get_one(Rollout, made.id)
         move(session, found, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=utcnow())
-    final = root.get(polled(news.text), headers=FRAGMENT).text
+    final = root.get(polling_url(change.text), headers=FRAGMENT).text
     assert "hx-trigger" not in final
     assert "completed" in final
 
 
-def polled(html: str) -> str:
-    """The address that the live part asks for news."""
+def polling_url(html: str) -> str:
+    """Return the URL that the live progress polls."""
     found = re.search(r'hx-get="([^"]*part=progress[^"]*)"', html)
     assert found
     return found[1].replace("&amp;", "&")
 
 
-def test_pause_resume_and_abort(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_rollout_is_paused_resumed_and_aborted(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED, UpdateState.PENDING])
-    here = f"/admin/rollouts/{made.id}"
+    url = f"/admin/rollouts/{made.id}"
 
-    assert root.post(f"{here}/pause").location == here
-    page = root.get(here).text
+    assert root.post(f"{url}/pause").location == url
+    page = root.get(url).text
     assert 'id="resume"' in page
     assert 'id="pause"' not in page
-    assert root.post(f"{here}/pause").status_code == 409
-    root.post(f"{here}/resume")
-    assert 'id="pause"' in root.get(here).text
-    assert root.post(f"{here}/abort", data={}).status_code == 422
-    root.post(f"{here}/abort", data={"reason": "logins fail", "quarantine": "y"})
-    page = root.get(here).text
+    assert root.post(f"{url}/pause").status_code == 409
+    root.post(f"{url}/resume")
+    assert 'id="pause"' in root.get(url).text
+    assert root.post(f"{url}/abort", data={}).status_code == 422
+    root.post(f"{url}/abort", data={"reason": "logins fail", "quarantine": "y"})
+    page = root.get(url).text
     assert "logins fail" in page
     assert "wave 2 of 2 · 1 of 2 updated · 1 skipped" in root.get("/admin/rollouts").text
     assert "hx-trigger" not in page
@@ -168,9 +172,7 @@ def test_pause_resume_and_abort(signed_in: SignedIn, scene: Scene, database: Dat
         assert session.get_one(Release, scene.new).quarantine_reason == "logins fail"
 
 
-def test_failed_bots_are_tried_again_in_a_rollout_of_their_own(
-    signed_in: SignedIn, scene: Scene, database: Database
-) -> None:
+def test_retry_starts_a_new_rollout_of_the_failed_bots(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.ROLLED_BACK, UpdateState.UPDATED])
@@ -179,30 +181,30 @@ def test_failed_bots_are_tried_again_in_a_rollout_of_their_own(
     assert "0 of 1 updated" in root.get(answer.location).text
 
 
-def test_the_mode_is_switched_and_shown(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+def test_fleet_mode_is_changed_and_shown(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     root.post("/admin/mode", data={"mode": "paused"})
-    assert "The fleet is paused" in root.get("/admin/").text
+    assert "Paused: no update starts" in root.get("/admin/").text
     with database.transaction() as session:
         assert fleet_settings.get_settings(session).mode == "paused"
 
 
 @pytest.mark.parametrize("part", ["", "?part=progress", "?part=updates"])
-def test_a_rollout_of_many_bots_asks_the_database_no_more_often_than_one_of_few(
+def test_number_of_queries_does_not_depend_on_the_number_of_bots(
     signed_in: SignedIn, app: Flask, database: Database, cast: Cast, part: str
 ) -> None:
     root = signed_in("root")
     with database.transaction() as session:
         scene = small_fleet(session, session.get_one(Org, cast.org_id), bots=20)
-        addresses = []
+        urls = []
         for number in (2, 20):
             states = [UpdateState.PENDING] * number
-            addresses.append(f"/admin/rollouts/{rollout(session, scene, states).id}{part}")
+            urls.append(f"/admin/rollouts/{rollout(session, scene, states).id}{part}")
     with app.app_context():
         engine = db.engine
-    needed = []
-    for address in (addresses[0], *addresses):  # the first time, settings are made and remembered
+    counts = []
+    for url in (urls[0], *urls):  # The first request also loads what later requests find in caches.
         with counted_statements(engine) as statements:
-            assert root.get(address, headers=FRAGMENT if part else {}).status_code == 200
-        needed.append(len(statements))
-    assert needed[1] == needed[2]
+            assert root.get(url, headers=FRAGMENT if part else {}).status_code == 200
+        counts.append(len(statements))
+    assert counts[1] == counts[2]

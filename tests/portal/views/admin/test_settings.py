@@ -1,4 +1,4 @@
-"""The operators' pages of nodes, of the fleet's settings, and taking a deletion back."""
+"""Tests of the operators' pages: fleet settings, nodes, and restoring a deleted organization."""
 
 import pytest
 from flask import Flask
@@ -28,16 +28,16 @@ FORM = {
 
 @pytest.fixture
 def root(signed_in: SignedIn) -> FlaskClient:
-    """The operator's browser."""
+    """Return a browser in which the operator is signed in."""
     return signed_in("root")
 
 
-def stored(database: Database) -> FleetSettings:
+def load_settings(database: Database) -> FleetSettings:
     with database.reading() as session:
         return session.query(FleetSettings).one()
 
 
-def test_the_fleet_s_settings_are_shown_and_saved(root: FlaskClient, database: Database) -> None:
+def test_fleet_settings_are_shown_and_saved(root: FlaskClient, database: Database) -> None:
     page = root.get("/admin/settings").text
     assert 'name="percentage"' in page
     changed = {
@@ -48,59 +48,59 @@ def test_the_fleet_s_settings_are_shown_and_saved(root: FlaskClient, database: D
         "tenant_hour_utc": "23",
     }
     assert root.post("/admin/settings", data=FORM | changed).status_code == 303
-    row = stored(database)
+    row = load_settings(database)
     assert (row.mode, row.max_parallel, row.tenant_mode, row.tenant_hour_utc) == ("manual", 5, "auto", 23)
     assert row.parameters["percentage"] == 40
     log = root.get("/admin/events?about=config").text
-    assert "Settings of the fleet were changed" in log
+    assert "Fleet settings were changed" in log
     assert "<del>2</del>" in log
     assert "<ins>5</ins>" in log
     assert 'value="40"' in root.get("/admin/settings").text
 
 
-def test_saving_what_is_stored_leaves_no_trace(root: FlaskClient, database: Database) -> None:
+def test_saving_unchanged_settings_records_no_event(root: FlaskClient, database: Database) -> None:
     root.get("/admin/settings")
     root.post("/admin/settings", data=FORM)
-    version = stored(database).version
+    version = load_settings(database).version
     with database.reading() as session:
         before = session.query(Event).count()
     assert root.post("/admin/settings", data=FORM | {"version": str(version)}).status_code == 303
     with database.reading() as session:
         assert session.query(Event).count() == before
-    assert stored(database).version == version
+    assert load_settings(database).version == version
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("invalid", "error"),
     [
         ({"percentage": "0"}, "from 1 to 100"),
         ({"pause_seconds": "soon"}, "Enter a whole number"),
         ({"max_parallel": "51"}, "from 1 to 50"),
-        ({"mode": "asleep"}, "Choose one of those offered"),
-        ({"strategy": "all_at_once"}, "Choose one of those offered"),
-        ({"tenant_hour_utc": "24"}, "Choose one of those offered"),
+        ({"mode": "asleep"}, "Choose one of the options"),
+        ({"strategy": "all_at_once"}, "Choose one of the options"),
+        ({"tenant_hour_utc": "24"}, "Choose one of the options"),
     ],
 )
-def test_settings_that_make_no_sense_change_nothing(
-    root: FlaskClient, database: Database, wrong: dict[str, str], said: str
+def test_invalid_settings_change_nothing(
+    root: FlaskClient, database: Database, invalid: dict[str, str], error: str
 ) -> None:
     root.get("/admin/settings")
-    answer = root.post("/admin/settings", data=FORM | {"mode": "paused"} | wrong)
+    answer = root.post("/admin/settings", data=FORM | {"mode": "paused"} | invalid)
     assert answer.status_code == 422
-    assert said in answer.text
-    assert stored(database).mode == "auto"
+    assert error in answer.text
+    assert load_settings(database).mode == "auto"
 
 
-def test_a_form_from_before_somebody_else_s_change_is_shown_anew(root: FlaskClient, database: Database) -> None:
+def test_form_with_an_old_version_is_rejected(root: FlaskClient, database: Database) -> None:
     root.post("/admin/settings", data=FORM | {"max_parallel": "7"})
     answer = root.post("/admin/settings", data=FORM | {"max_parallel": "9"})
     assert answer.status_code == 409
-    assert "Somebody else changed" in answer.text
+    assert "Another operator changed the settings" in answer.text
     assert 'value="7"' in answer.text
-    assert stored(database).max_parallel == 7
+    assert load_settings(database).max_parallel == 7
 
 
-def test_a_node_is_drained_and_takes_part_again(root: FlaskClient, database: Database, scene: Scene) -> None:
+def test_node_is_drained_and_activated(root: FlaskClient, database: Database, scene: Scene) -> None:
     with database.transaction() as session:
         session.get_one(Node, scene.node).last_error = "connection <refused>"
     page = root.get("/admin/nodes").text
@@ -115,18 +115,18 @@ def test_a_node_is_drained_and_takes_part_again(root: FlaskClient, database: Dat
     assert root.post("/admin/nodes/nothing/drain").status_code == 404
 
 
-def test_a_deletion_is_taken_back_for_an_owner_who_cannot(
+def test_operator_restores_an_organization(
     app: Flask, root: FlaskClient, database: Database, cast: Cast, scene: Scene
 ) -> None:
     with database.transaction() as session:
         org = session.get_one(Org, cast.org_id)
         org_deletion.request_deletion(session, org, typed_name="Acme", actor=org.owner, now=utcnow())
-    here = f"/admin/orgs/{cast.org_id}"
-    assert "gone for good" in root.get(here).text
-    assert root.post(f"{here}/restore").status_code == 303
+    url = f"/admin/orgs/{cast.org_id}"
+    assert "permanently deleted" in root.get(url).text
+    assert root.post(f"{url}/restore").status_code == 303
     with database.reading() as session:
         assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
         assert {bot.desired_state for bot in session.query(Bot)} == {DesiredState.RUNNING}
     jobs = open_queue(app.extensions["redis"], updates_queue_name(scene.node)).jobs
     assert [job.func_name for job in jobs] == ["daemon.jobs.apply_desired_state"] * 3
-    assert root.post(f"{here}/restore").status_code == 409
+    assert root.post(f"{url}/restore").status_code == 409
