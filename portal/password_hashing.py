@@ -1,4 +1,7 @@
-"""Passwords at rest: argon2id. Hashing and verifying are slow on purpose, so never do either inside a transaction."""
+"""Password hashing with argon2id. Used by views and commands that set or verify a password.
+
+Hashing and verifying are slow by design, so call both outside transactions.
+"""
 
 from __future__ import annotations
 
@@ -8,34 +11,34 @@ from functools import cache
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from portal.tokens import random_token
+from portal.tokens import generate_token
 
 _hasher = PasswordHasher()
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash to store."""
-    return _hasher.hash(_typed(password))
+    """Return the argon2id hash of a password."""
+    return _hasher.hash(_normalize(password))
 
 
 def verify_password(stored: str | None, password: str) -> bool:
-    """Whether the password is the stored one.
+    """Return whether the password matches the stored hash.
 
-    Takes as long where nothing is stored (unknown account, account without a password), so that the time of an
-    answer does not tell which addresses have an account.
+    Without a stored hash (unknown account, account without a password) this verifies a dummy hash and takes equally
+    long, so the response time does not show which emails have an account.
     """
-    nobodys = _nobodys_hash()
+    dummy = _dummy_hash()
     try:
-        return _hasher.verify(stored or nobodys, _typed(password)) and stored is not None
+        return _hasher.verify(stored or dummy, _normalize(password)) and stored is not None
     except (VerificationError, InvalidHashError):
         return False
 
 
-def _typed(password: str) -> str:
-    """The same whichever keyboard it was typed on: some compose "é" out of two characters."""
+def _normalize(password: str) -> str:
+    """Return the NFKC form, because some keyboards type "é" as one character and others as two."""
     return unicodedata.normalize("NFKC", password)
 
 
 @cache
-def _nobodys_hash() -> str:
-    return hash_password(random_token())
+def _dummy_hash() -> str:
+    return hash_password(generate_token())

@@ -1,4 +1,4 @@
-"""Secrets that travel in links and cookies: how they are made, and what of them is stored."""
+"""Secret tokens of links and cookies: generate, derive, hash. Used by sessions, invites and mailed links."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
-def random_token() -> str:
-    """256 random bits, fit for a URL or a cookie."""
+def generate_token() -> str:
+    """Return 256 random bits in characters that URLs and cookies allow."""
     return secrets.token_urlsafe(32)
 
 
-def derived_token(secret_key: str, purpose: str, row_id: str, generation: int) -> str:
-    """The token of a mailed link: computed when the mail is sent, so that no table ever holds it.
+def derive_token(secret_key: str, purpose: str, row_id: str, generation: int) -> str:
+    """Derive the token of a mailed link when the mail is composed, so that no table ever holds it.
 
     Args:
-        secret_key: `SECRET_KEY`; without it nobody can compute the token from the database.
-        purpose: what the link is for; a token fits one purpose only.
-        row_id: the row the link belongs to.
-        generation: raised to make a fresh link for the same row.
+        secret_key: `SECRET_KEY`; the database alone is not enough to derive the token.
+        purpose: the purpose of the link; a token is valid for one purpose only.
+        row_id: the id of the link's row.
+        generation: a counter; increasing it yields a new link for the same row.
     """
     key = HKDF(hashes.SHA256(), 32, salt=None, info=b"flotilla mailed links").derive(secret_key.encode())
     digest = hmac.digest(key, f"{purpose}:{row_id}:{generation}".encode(), "sha256")
@@ -31,5 +31,5 @@ def derived_token(secret_key: str, purpose: str, row_id: str, generation: int) -
 
 
 def fingerprint(token: str) -> str:
-    """What is stored of a token: its SHA-256. With 256 random bits behind it, no salt or slow hash is needed."""
+    """Return the SHA-256 of a token, in hex. A token has 256 random bits and needs no salt or slow hash."""
     return hashlib.sha256(token.encode()).hexdigest()

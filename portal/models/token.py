@@ -1,4 +1,4 @@
-"""Mailed links that act for somebody who is not signed in: sign-up, password reset, change of address."""
+"""Table of mailed one-time links: sign-up, password reset, email change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portal.models.base import Base, choice, new_id, utcnow
 
 
 class TokenPurpose(StrEnum):
-    """What a token is good for; it is good for nothing else."""
+    """The only action that a token allows."""
 
     SIGNUP = "signup"
     RESET = "reset"
@@ -20,7 +20,7 @@ class TokenPurpose(StrEnum):
 
 
 class OneTimeToken(Base):
-    """A request for a mailed link. The link's token is derived when the mail is sent and stored as SHA-256 only."""
+    """A request for a mailed link. The token is derived when the mail is sent; only its SHA-256 is stored."""
 
     __tablename__ = "one_time_tokens"
 
@@ -28,7 +28,7 @@ class OneTimeToken(Base):
     purpose: Mapped[TokenPurpose] = mapped_column(choice(TokenPurpose))
     generation: Mapped[int] = mapped_column(default=1)
     token_hash: Mapped[str | None] = mapped_column(sa.String(64), unique=True)
-    """None until the worker sent the mail."""
+    """None until the worker has composed the mail."""
     user_id: Mapped[str | None] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
     email: Mapped[str] = mapped_column(sa.String(254))
     email_normalized: Mapped[str] = mapped_column(sa.String(254), index=True)

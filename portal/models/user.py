@@ -1,4 +1,4 @@
-"""People and their sessions."""
+"""Tables of users and their sessions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class User(Base):
     is_platform_admin: Mapped[bool] = mapped_column(default=False)
     disabled_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    """The row stays, emptied, for the log and old memberships point at it."""
+    """The row of a deleted account stays, without personal data, because events and memberships refer to it."""
     last_org_id: Mapped[str | None] = mapped_column(sa.String(16))
-    """A hint where to land after signing in; without a foreign key, for organizations point at users already."""
+    """The organization to open after sign-in. No foreign key, because `orgs` already refers to `users`."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
 class UserSession(Base):
-    """One browser signed in as a user. Only the SHA-256 of the cookie's 256 random bits is stored."""
+    """The session of one signed-in browser. Only the SHA-256 of the cookie's token is stored."""
 
     __tablename__ = "sessions"
 

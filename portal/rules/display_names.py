@@ -1,4 +1,4 @@
-"""The names of people and organizations: one line that can be seen."""
+"""Rules for the names of people and organizations. Used by forms and services that store such a name."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import unicodedata
 MAX_LENGTH = 100
 
 _BLANK = frozenset(" \u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Characters that Unicode calls printable although they show nothing."""
-_OURS = frozenset({"your provider", "deleted user", "somebody", "flotilla"})
-"""How pages and logs call those whose names they do not tell: nobody is to be taken for one of them."""
+"""Characters that Unicode classifies as printable although they are invisible."""
+_RESERVED = frozenset({"your provider", "deleted user", "somebody", "a visitor", "flotilla"})
+"""Names that pages and logs show instead of a real name. A user with such a name could pass as another one."""
 
 
-def clean(name: str) -> str:
-    """The name in the one spelling that is stored, without the blanks around it."""
+def normalize(name: str) -> str:
+    """Return the form in which names are stored: Unicode NFC, without surrounding whitespace."""
     return unicodedata.normalize("NFC", name).strip()
 
 
 def find_problem(name: str) -> str | None:
-    """What is wrong with a cleaned name, and what to do; None for a good one."""
+    """Return an error message for an invalid normalized name; None for a valid one."""
     if len(name) > MAX_LENGTH or not name.isprintable() or set(name) <= _BLANK:
-        return f"A name has 1 to {MAX_LENGTH} printable characters."
-    if unicodedata.normalize("NFKC", name).casefold() in _OURS:
-        return f"Choose another name: “{name}” is what logs call others."
+        return f"Enter a name of 1 to {MAX_LENGTH} printable characters."
+    if unicodedata.normalize("NFKC", name).casefold() in _RESERVED:
+        return f"“{name}” is reserved. Choose another name."
     return None

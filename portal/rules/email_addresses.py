@@ -1,4 +1,4 @@
-"""Email addresses: which ones we accept, and when two are the same."""
+"""Rules for emails: which are valid, which are equal, how to mask one. Used by forms, accounts and invites."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import re
 
 MAX_LENGTH = 254
 
-# Only ASCII. Outside of it different addresses fold to the same letters ("ß" and "ss"), and whoever has one of them
-# could have links mailed that are meant for the other. Domains of any script have an ASCII spelling.
+# ASCII only: different emails outside ASCII can have the same lower-case form ("ß" and "ss"), so the owner of one
+# could receive links that are meant for the other. Domains in any script have an ASCII spelling.
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
 
 
 def normalize(address: str) -> str:
-    """The spelling under which addresses are compared: case does not matter."""
+    """Return the form in which emails are compared: lower case, without surrounding whitespace."""
     return address.strip().lower()
 
 
 def find_problem(address: str) -> str | None:
-    """What is wrong with an address, as a sentence; None where mail could be sent to it."""
+    """Return an error message for an invalid email; None for a valid one."""
     if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):
-        return "This is not an email address that mail could be sent to. It looks like name@example.com."
+        return "Enter a valid email, such as name@example.com."
     return None
 
 
 def mask(address: str) -> str:
-    """The address as it is shown to people who have not proven that it is theirs: they know it, or learn little."""
+    """Return the email with most of its local part hidden, for readers who have not confirmed that it is theirs."""
     local, _, domain = address.partition("@")
     return f"{local[:1] if len(local) > 1 else ''}•••@{domain}"

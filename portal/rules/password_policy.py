@@ -1,4 +1,7 @@
-"""What a new password must be: long, and not made of what is tried first. No rules about kinds of characters."""
+"""Policy for new passwords: long, and not made of common words. Used by every form that sets a password.
+
+There are no rules about kinds of characters: they make passwords harder to remember, but hardly harder to guess.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,21 @@ from collections.abc import Iterable, Iterator
 MIN_LENGTH = 15
 MAX_LENGTH = 256
 
-_MUST_REMAIN = 8
-_SHORTEST_NAME = 3
-_ROWS = ("qwertyuiop", "qwertzuiop", "azertyuiop", "asdfghjklm", "zxcvbnm", "yxcvbnm", "1234567890", "!@#$%^&*()_+")
-_DISGUISES = str.maketrans("013457@$!", "oleastasi")
+_MIN_UNGUESSABLE = 8
+"""How many characters must not belong to a guessable part."""
+_MIN_WORD_LENGTH = 3
+"""Shorter parts of names are ignored, because they occur in many good passwords."""
+_KEYBOARD_ROWS = (
+    "qwertyuiop",
+    "qwertzuiop",
+    "azertyuiop",
+    "asdfghjklm",
+    "zxcvbnm",
+    "yxcvbnm",
+    "1234567890",
+    "!@#$%^&*()_+",
+)
+_SUBSTITUTIONS = str.maketrans("013457@$!", "oleastasi")
 _WORDS = """
 1q2w3e4r 1qaz 2wsx 3edc access adidas admin administrator alexander amanda andrea andrew angel angels anthony
 april apple arsenal asdf ashley august austin autumn babygirl bailey banana barcelona baseball basketball batman
@@ -28,7 +42,7 @@ silver soccer sommer spiderman spring starwars summer sunday sunshine superman s
 thomas thunder thursday tigger trustno1 tuesday twitter user wednesday welcome whatever william winter word
 world yankees zaq1 zxcv
 """
-_COMMON = frozenset(_WORDS.split()) | {
+_COMMON_WORDS = frozenset(_WORDS.split()) | {
     "correcthorsebatterystaple",
     "correct horse battery staple",
     "thequickbrownfox",
@@ -36,46 +50,46 @@ _COMMON = frozenset(_WORDS.split()) | {
     "tobeornottobe",
     "to be or not to be",
 }
-"""What the published lists of leaked passwords are made of, as far as it can matter: hardly any password of 15
-characters is in them, but most of those are these words, one after another, with digits behind."""
+"""The parts of leaked passwords. Published lists hold few passwords of 15 or more characters, and most of those
+consist of these words and digits, so a list of words covers more than a list of passwords."""
 
 
 def find_problem(password: str, *, names: Iterable[str] = ()) -> str | None:
-    """What is wrong with a new password, as a sentence; None when it is good.
+    """Return an error message for a weak password; None for an acceptable one.
 
     Args:
-        password: as it was typed.
-        names: what an attacker would try first: the product's name, the person's own name and address.
+        password: the password as the user typed it.
+        names: further guessable words: the product's name, the user's name and email.
     """
     if len(password) < MIN_LENGTH:
-        return f"Use {MIN_LENGTH} characters or more: three or four words that do not belong together, for example."
+        return f"Use {MIN_LENGTH} characters or more, for example three or four unrelated words."
     if len(password) > MAX_LENGTH:
         return f"Use {MAX_LENGTH} characters or fewer."
-    if _unguessable(password, names) < _MUST_REMAIN:
+    if _count_unguessable(password, names) < _MIN_UNGUESSABLE:
         return (
-            "This is easy to guess: it is made of common words, names or patterns, and hardly anything else. "
-            "Take three or four words that do not belong together."
+            "This password is easy to guess: it mostly consists of common words, names or patterns. "
+            "Use three or four unrelated words."
         )
     return None
 
 
-def _unguessable(password: str, names: Iterable[str]) -> int:
-    """How many characters remain when everything guessable is crossed out."""
+def _count_unguessable(password: str, names: Iterable[str]) -> int:
+    """Return the number of characters that belong to no common word, name or pattern."""
     text = unicodedata.normalize("NFKC", password).casefold()
-    words = _COMMON | {part for name in names for part in _parts(name)}
-    crossed: set[int] = set()
-    for spelling in {text, text.translate(_DISGUISES)}:
-        for start, end in (*_found(words, spelling), *_patterns(spelling)):
-            crossed.update(range(start, end))
-    return len(text) - len(crossed)
+    words = _COMMON_WORDS | {word for name in names for word in _split_words(name)}
+    guessable: set[int] = set()
+    for spelling in {text, text.translate(_SUBSTITUTIONS)}:
+        for start, end in (*_find_words(words, spelling), *_find_patterns(spelling)):
+            guessable.update(range(start, end))
+    return len(text) - len(guessable)
 
 
-def _parts(name: str) -> list[str]:
-    parts = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())
-    return [part for part in parts if len(part) >= _SHORTEST_NAME]
+def _split_words(name: str) -> list[str]:
+    words = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name).casefold())
+    return [word for word in words if len(word) >= _MIN_WORD_LENGTH]
 
 
-def _found(words: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
+def _find_words(words: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
     for word in words:
         start = text.find(word)
         while start >= 0:
@@ -83,8 +97,8 @@ def _found(words: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
             start = text.find(word, start + 1)
 
 
-def _patterns(text: str) -> Iterator[tuple[int, int]]:
-    """Years, what repeats what stands before it, runs such as `abc` and `321`, and walks along the keyboard."""
+def _find_patterns(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the spans of years, repetitions, sequences such as `abc` and `321`, and runs of adjacent keys."""
     for year in re.finditer(r"(19|20)\d\d", text):
         yield year.span()
     for repeated in re.finditer(r"(.+?)\1+", text, re.DOTALL):
@@ -93,6 +107,6 @@ def _patterns(text: str) -> Iterator[tuple[int, int]]:
         first, second, third = map(ord, text[start : start + 3])
         if second - first == third - second in {-1, 1}:
             yield start, start + 3
-        walk = text[start : start + 4]
-        if len(walk) == 4 and any(walk in row or walk in row[::-1] for row in _ROWS):
+        keys = text[start : start + 4]
+        if len(keys) == 4 and any(keys in row or keys in row[::-1] for row in _KEYBOARD_ROWS):
             yield start, start + 4

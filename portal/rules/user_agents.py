@@ -1,9 +1,9 @@
-"""Browsers in words, for people who look through the list of where they are signed in."""
+"""Descriptions of browsers by their `User-Agent` header. Used by the list of sessions on the account page."""
 
 from __future__ import annotations
 
-# The order matters: browsers claim to be each other, the most particular name comes first.
-_PROGRAMS = {
+# The order matters: browsers include each other's names, so the most specific name comes first.
+_BROWSERS = {
     "Edg": "Edge",
     "OPR/": "Opera",
     "SamsungBrowser": "Samsung Internet",
@@ -25,11 +25,11 @@ _SYSTEMS = {
 
 
 def describe_browser(user_agent: str) -> str:
-    """What a `User-Agent` header says, such as `Firefox on Windows`."""
-    program = _first(_PROGRAMS, user_agent) or "Unknown browser"
-    system = _first(_SYSTEMS, user_agent)
-    return f"{program} on {system}" if system else program
+    """Return browser and operating system of a `User-Agent` header, such as `Firefox on Windows`."""
+    browser = _find_name(_BROWSERS, user_agent) or "Unknown browser"
+    system = _find_name(_SYSTEMS, user_agent)
+    return f"{browser} on {system}" if system else browser
 
 
-def _first(names: dict[str, str], user_agent: str) -> str | None:
-    return next((name for sign, name in names.items() if sign in user_agent), None)
+def _find_name(names: dict[str, str], user_agent: str) -> str | None:
+    return next((name for token, name in names.items() if token in user_agent), None)

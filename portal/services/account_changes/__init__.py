@@ -1,1 +1,1 @@
-"""Services that change or delete an account together with its memberships and its bots' member lists."""
+"""Services that change or delete an account and its memberships. Used by the pages of the user's own account."""

@@ -1,4 +1,4 @@
-"""Deleting one's account: memberships end, and the row that others point at keeps nothing of the person."""
+"""Deletion of a user's own account. Used by the page that deletes an account."""
 
 from __future__ import annotations
 
@@ -15,58 +15,65 @@ from portal.services.accounts.accounts import Credentials
 from portal.services.errors import ConflictError
 from portal.services.orgs import memberships
 
-NAME = "deleted user"
-"""How a deleted account shows wherever it still does."""
+DELETED_USER_NAME = "deleted user"
+"""The name that pages and logs show for a deleted account."""
 
 
 def list_owned_orgs(session: Session, user_id: str) -> Sequence[Org]:
-    """The organizations that keep a user from leaving, by name; among them those that could still be restored."""
+    """Return the organizations a user owns, by name, including those that are being deleted and can be restored.
+
+    An owner cannot delete their account before these organizations have another owner or are deleted.
+    """
     statement = sa.select(Org).where(Org.owner_id == user_id, Org.state != OrgState.DELETED)
     return session.scalars(statement.order_by(Org.name)).all()
 
 
-def delete_account(session: Session, proven: Credentials, now: datetime) -> None:
-    """End the user's memberships and sessions, and empty the account.
+def delete_account(session: Session, credentials: Credentials, now: datetime) -> None:
+    """End the user's memberships and sessions, and erase the account's personal data.
+
+    The row stays, because events and memberships refer to it.
 
     Args:
         session: the transaction.
-        proven: of whose account it is; the password was asked for again.
-        now: the present.
+        credentials: the credentials of the account, whose password was just verified.
+        now: the current time.
 
     Raises:
-        ConflictError: the user owns organizations, which it names, or is the last operator; or the password was
-            changed meanwhile.
+        ConflictError: the user owns organizations (the message names them), is the last operator, joined another
+            organization at the same time, or changed the password since it was verified.
     """
-    user = session.get_one(User, proven.user_id)
-    _require_no_orgs(session, user)
-    left = memberships.list_orgs(session, user.id)
-    for org in left:
-        memberships.leave_org(session, org, user, now)
+    user = session.get_one(User, credentials.user_id)
+    _require_no_owned_orgs(session, user)
+    orgs_left = memberships.list_orgs(session, user.id)
+    for org in orgs_left:
+        memberships.leave_org(session, org, actor=user, now=now)
     if user.is_platform_admin:
         operators.require_another_operator(operators.lock_all(session), user)
-    # Whoever gives this user something at this moment waits for this lock, or had it before and is seen now.
-    user = session.get_one(User, proven.user_id, with_for_update=True, populate_existing=True)
-    accounts.require_current_credentials(session, proven)
-    _require_no_orgs(session, user)
+    # A transaction that gives this user an organization or a role locks the account too. It either waits for this
+    # lock or committed before, so the checks below see its result.
+    user = session.get_one(User, credentials.user_id, with_for_update=True, populate_existing=True)
+    accounts.require_current_credentials(session, credentials)
+    _require_no_owned_orgs(session, user)
     if memberships.list_orgs(session, user.id):
-        raise ConflictError("You have just joined another organization. Look at your account again, then decide.")
-    _empty(session, user, now)
-    events.record(session, EventTag.USER_DELETED, actor=user.id, data={"user_id": user.id, "orgs_left": len(left)})
+        raise ConflictError("You just joined another organization. Reload the page and check what you would delete.")
+    _erase(session, user, now)
+    facts = {"user_id": user.id, "orgs_left": len(orgs_left)}
+    events.record(session, EventTag.USER_DELETED, actor=user, data=facts)
 
 
-def _require_no_orgs(session: Session, user: User) -> None:
+def _require_no_owned_orgs(session: Session, user: User) -> None:
     names = ", ".join(org.name for org in list_owned_orgs(session, user.id))
     if names:
-        raise ConflictError(f"You own {names}. Hand over or delete what you own first.")
+        raise ConflictError(f"You own {names}. Transfer ownership or delete the organization first.")
 
 
-def _empty(session: Session, user: User, now: datetime) -> None:
-    tokens = (OneTimeToken.user_id == user.id) | (OneTimeToken.email_normalized == user.email_normalized)
-    session.execute(sa.delete(OneTimeToken).where(tokens))
+def _erase(session: Session, user: User, now: datetime) -> None:
+    is_of_user = (OneTimeToken.user_id == user.id) | (OneTimeToken.email_normalized == user.email_normalized)
+    session.execute(sa.delete(OneTimeToken).where(is_of_user))
     session.execute(sa.delete(UserSession).where(UserSession.user_id == user.id))
     session.execute(sa.delete(UpdateNotice).where(UpdateNotice.user_id == user.id))
-    user.name, user.email = NAME, ""
-    # No address looks like this, so the old one is free for another account.
+    user.name, user.email = DELETED_USER_NAME, ""
+    # The column is unique. This value is no valid email, so the old email is free for another account.
     user.email_normalized = f"deleted:{user.id}"
     user.password_hash = user.last_org_id = None
     user.is_platform_admin = False

@@ -1,4 +1,4 @@
-"""What people change about themselves: their name and their address. Their bots are to know both."""
+"""Changes of a user's name and email, which the user's bots also receive. Used by the account page."""
 
 from __future__ import annotations
 
@@ -16,79 +16,94 @@ from portal.services.mail import outbox
 from portal.services.orgs import member_sync, memberships, orgs
 
 
-def rename_user(session: Session, user_id: str, name: str) -> None:
-    """Call the user otherwise; the name they have changes nothing.
+def rename_user(session: Session, user_id: str, name: str, now: datetime) -> None:
+    """Change a user's name. Renaming to the current name changes nothing.
+
+    Args:
+        session: the transaction.
+        user_id: the user.
+        name: the new name.
+        now: the current time.
 
     Raises:
-        InvalidError: it is no name.
+        InvalidError: the name is not valid.
     """
     name = accounts.require_valid_name(name)
     user = session.get_one(User, user_id)
     if user.name == name:
         return
-    _tell_bots(session, user_id)
+    _sync_to_bots(session, user_id, now)
     facts = {"user_id": user.id, "old": user.name, "new": name}
     user.name = name
-    events.record(session, EventTag.USER_RENAMED, actor=user.id, data=facts)
+    events.record(session, EventTag.USER_RENAMED, actor=user, data=facts)
 
 
 def request_email_change(session: Session, user_id: str, email: str, now: datetime) -> None:
-    """Mail a link to the address that a user wants to have; nothing changes before it was followed.
+    """Mail a confirmation link to the new email. The email changes when the user confirms it.
 
-    Whether somebody else has that address is not told here: who can read its mail learns it there.
+    Only the mailbox owner learns whether another account has this email: this function does not check it.
 
     Args:
         session: the transaction.
-        user_id: the user, whose password was asked for again.
-        email: the new address.
-        now: the present.
+        user_id: the user, whose password was just verified.
+        email: the new email.
+        now: the current time.
 
     Raises:
-        InvalidError: it is no address.
-        ConflictError: it is the address they have.
+        InvalidError: the email is not valid.
+        ConflictError: the user already has this email.
     """
     email = accounts.require_valid_email(email)
     if session.get_one(User, user_id).email == email:
-        raise ConflictError("This is your address already.")
+        raise ConflictError("This is already your email.")
     one_time_tokens.request_link(session, TokenPurpose.CHANGE_EMAIL, email, now, user_id)
 
 
 def change_email(session: Session, user_id: str, token: str | None, now: datetime) -> str:
-    """Use the link up that was mailed to the new address.
+    """Change a user's email with the token of the link that was mailed to the new email.
+
+    Args:
+        session: the transaction.
+        user_id: the signed-in user.
+        token: the token of the link.
+        now: the current time.
 
     Returns:
-        The address the user has from now on.
+        The user's new email.
 
     Raises:
-        NotFoundError: the link does not work (any more), or belongs to somebody else.
-        ConflictError: somebody else has that address.
+        NotFoundError: the link is not valid or belongs to another user.
+        ConflictError: another account has this email.
     """
     request = one_time_tokens.find(session, TokenPurpose.CHANGE_EMAIL, token, now)
     if request is None or request.user_id != user_id:
-        raise NotFoundError("This link does not work any more, or was mailed for another account.")
-    _tell_bots(session, user_id)
+        raise NotFoundError("This link has expired or was sent for another account. Change your email again.")
+    _sync_to_bots(session, user_id, now)
     if one_time_tokens.claim(session, TokenPurpose.CHANGE_EMAIL, token, now) is None:
-        raise NotFoundError("This link was used already.")
+        raise NotFoundError("This link was already used.")
     user = session.get_one(User, user_id)
     old = user.email
     try:
         with session.begin_nested():
             user.email, user.email_normalized = request.email, email_addresses.normalize(request.email)
     except IntegrityError:
-        raise ConflictError(f"Another account has the address {request.email}.") from None
+        raise ConflictError(f"Another account already has the email {request.email}.") from None
     one_time_tokens.invalidate_all_of_user(session, user.id, now)
     facts = {"user_id": user.id, "old": old, "new": user.email}
-    event = events.record(session, EventTag.USER_EMAIL_CHANGED, actor=user.id, data=facts)
+    event = events.record(session, EventTag.USER_EMAIL_CHANGED, actor=user, data=facts)
     key = f"email_changed:{event.id}"
     outbox.queue_mail(session, to=old, template="email_changed", dedupe_key=key, context={"user_id": user.id})
     return user.email
 
 
-def _tell_bots(session: Session, user_id: str) -> None:
-    """Have the bots of every organization of the user told anew, by way of the locks that guard memberships."""
+def _sync_to_bots(session: Session, user_id: str, now: datetime) -> None:
+    """Schedule another member sync to every bot of the user's organizations.
+
+    Locks each organization first, because changes of memberships use the same lock.
+    """
     user = session.get_one(User, user_id)
     for org in memberships.list_orgs(session, user_id):
-        locked = orgs.lock_org(session, org)
-        row = memberships.find_membership(session, locked, user)
-        if row is not None:
-            member_sync.set_desired_role(session, locked, user, member_sync.synced_role(locked, row))
+        locked_org = orgs.lock_org(session, org)
+        membership = memberships.find_membership(session, locked_org, user)
+        if membership is not None:
+            member_sync.set_desired_role(session, locked_org, membership, now)

@@ -1,1 +1,1 @@
-"""Services on accounts: sign-up, passwords, sessions, mailed links, operators."""
+"""Services for accounts: users, passwords, sessions, mailed one-time links, operators."""

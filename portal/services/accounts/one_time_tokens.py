@@ -1,7 +1,7 @@
-"""Requests for mailed links that act once: sign-up, forgotten password, change of address.
+"""Mailed one-time links for sign-up, password reset and email change: request, find, claim, invalidate.
 
-Anybody may ask with any address, so asking always writes the same rows and never looks at accounts: whether there is
-one is found out by the worker that writes the mail.
+Any visitor may request a link for any email. A request therefore always writes the same rows and never reads
+accounts. The worker that composes the mail looks up the account, so an answer does not show whether one exists.
 """
 
 from __future__ import annotations
@@ -17,72 +17,70 @@ from portal.services.mail import outbox
 from portal.tokens import fingerprint
 
 LIFETIME = timedelta(minutes=60)
-"""So long after it was asked for a link works."""
+"""How long a link is valid after it was requested."""
 
 
 def request_link(
     session: Session, purpose: TokenPurpose, email: str, now: datetime, user_id: str | None = None
 ) -> OneTimeToken:
-    """Have a link mailed.
+    """Queue a mail with a link.
 
     Args:
         session: the transaction.
-        purpose: what the link is for.
-        email: where the mail goes, checked by `addresses.problem_of`.
-        now: the present.
-        user_id: whose link it is, where somebody signed in asks for one; else nobody's until the mail is written.
+        purpose: the purpose of the link.
+        email: the recipient, a valid email.
+        now: the current time.
+        user_id: the signed-in user who requests the link; None for a visitor.
     """
-    row = OneTimeToken(
+    token = OneTimeToken(
         purpose=purpose,
         email=email,
         email_normalized=email_addresses.normalize(email),
         user_id=user_id,
         expires_at=now + LIFETIME,
     )
-    session.add(row)
+    session.add(token)
     session.flush()
     outbox.queue_mail(
-        session, to=email, template=purpose, dedupe_key=f"{purpose}:{row.id}", context={"token_id": row.id}
+        session, to=email, template=purpose, dedupe_key=f"{purpose}:{token.id}", context={"token_id": token.id}
     )
-    return row
+    return token
 
 
 def find(session: Session, purpose: TokenPurpose, token: str | None, now: datetime) -> OneTimeToken | None:
-    """The request behind a link that works; None for one that is unknown, used, too old, or for something else."""
+    """Return the row of a valid link; None when the link is unknown, used, expired or has another purpose."""
     if token is None:
         return None
-    return session.scalar(sa.select(OneTimeToken).where(*_works(purpose, now), _has(token)))
+    return session.scalar(sa.select(OneTimeToken).where(*_is_valid(purpose, now), _has_token(token)))
 
 
 def claim(session: Session, purpose: TokenPurpose, token: str | None, now: datetime) -> OneTimeToken | None:
-    """Use a link up.
+    """Mark a link as used. When two transactions claim a link at the same time, one of them succeeds.
 
     Returns:
-        The request behind it; None when it does not work (any more): of two who claim a link one wins.
+        The row of the link; None when the link is not valid.
     """
     if token is None:
         return None
-    claimed = update_where(session, OneTimeToken, *_works(purpose, now), _has(token), used_at=now)
-    return session.scalar(sa.select(OneTimeToken).where(_has(token))) if claimed else None
+    claimed = update_where(session, OneTimeToken, *_is_valid(purpose, now), _has_token(token), used_at=now)
+    return session.scalar(sa.select(OneTimeToken).where(_has_token(token))) if claimed else None
 
 
 def invalidate(session: Session, purpose: TokenPurpose, email: str, now: datetime) -> None:
-    """Make every link of this purpose and address useless."""
-    statement = sa.update(OneTimeToken).where(
-        *_works(purpose, now), OneTimeToken.email_normalized == email_addresses.normalize(email)
-    )
-    session.execute(statement.values(used_at=now))
+    """Invalidate all links with this purpose and email."""
+    is_for_email = OneTimeToken.email_normalized == email_addresses.normalize(email)
+    session.execute(sa.update(OneTimeToken).where(*_is_valid(purpose, now), is_for_email).values(used_at=now))
 
 
 def invalidate_all_of_user(session: Session, user_id: str, now: datetime) -> None:
-    """Make every link useless that the user asked for while signed in."""
+    """Invalidate all links of a user."""
     statement = sa.update(OneTimeToken).where(OneTimeToken.user_id == user_id, OneTimeToken.used_at.is_(None))
     session.execute(statement.values(used_at=now))
 
 
-def _works(purpose: TokenPurpose, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def _is_valid(purpose: TokenPurpose, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return OneTimeToken.purpose == purpose, OneTimeToken.used_at.is_(None), OneTimeToken.expires_at > now
 
 
-def _has(token: str) -> sa.ColumnElement[bool]:
+def _has_token(token: str) -> sa.ColumnElement[bool]:
     return OneTimeToken.token_hash == fingerprint(token)

@@ -1,4 +1,4 @@
-"""Who runs the platform. It never is without an operator who can sign in."""
+"""Checks that the platform keeps an operator who can sign in. Used by account administration and account deletion."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ from portal.services.errors import ConflictError, ForbiddenError
 
 
 def lock_all(session: Session) -> set[str]:
-    """Lock everybody who runs the platform until the transaction ends.
+    """Lock all operators until the transaction ends.
 
-    Whoever takes an operator away does this first, so of two operators who remove each other one is too late.
+    Call this before removing an operator. When two operators remove each other at the same time, the second
+    transaction waits here and then sees that it would remove the last operator.
 
     Returns:
-        Ids of the operators whose account is not disabled.
+        The ids of the operators whose accounts are enabled.
     """
     statement = sa.select(User.id).where(User.is_platform_admin, User.disabled_at.is_(None))
     return set(session.scalars(statement.order_by(User.id).with_for_update()))
 
 
-def require_operator(operators: set[str], actor: User | None) -> None:
-    """Do nothing for an operator, and for the command line, where nobody is signed in.
+def require_operator(operator_ids: set[str], *, actor: User | None) -> None:
+    """Check that the actor is still an operator. The command line, where `actor` is None, always passes.
 
     Args:
-        operators: from `lock`.
-        actor: who acts; None at the command line.
+        operator_ids: from `lock_all`.
+        actor: the user who acts; None at the command line.
 
     Raises:
-        ForbiddenError: the actor is no operator (any more).
+        ForbiddenError: the actor is no longer an operator.
     """
-    if actor is not None and actor.id not in operators:
-        raise ForbiddenError("You are no operator any more.")
+    if actor is not None and actor.id not in operator_ids:
+        raise ForbiddenError("You are no longer an operator.")
 
 
-def require_another_operator(operators: set[str], user: User) -> None:
-    """Do nothing if the platform still has an operator without this one.
+def require_another_operator(operator_ids: set[str], user: User) -> None:
+    """Check that the platform has an operator besides this user.
 
     Args:
-        operators: from `lock`.
-        user: who is to be taken away.
+        operator_ids: from `lock_all`.
+        user: the operator to remove.
 
     Raises:
-        ConflictError: it is the last one.
+        ConflictError: the user is the last operator.
     """
-    if operators <= {user.id}:
-        raise ConflictError(f"{user.name} is the last operator. Make somebody else one first.")
+    if operator_ids <= {user.id}:
+        raise ConflictError(f"{user.name} is the last operator. Make another user an operator first.")

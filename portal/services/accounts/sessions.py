@@ -1,4 +1,7 @@
-"""Browsers signed in as a user. The cookie holds 256 random bits, the row only their SHA-256."""
+"""Sessions of signed-in browsers: start, find, end, list. Used by the session cookie and by account pages.
+
+The cookie holds a token of 256 random bits. The database holds only its SHA-256.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,30 @@ from sqlalchemy.orm import Session
 from portal.models import EventTag, UserSession, update_where
 from portal.services import events
 from portal.services.events import Actor
-from portal.tokens import fingerprint, random_token
+from portal.tokens import fingerprint, generate_token
 
 IDLE_TIMEOUT = timedelta(hours=12)
-"""A session that was not used for so long has ended."""
+"""A session ends when it has not been used for this long."""
 MAX_AGE = timedelta(days=7)
-"""A session ends so long after signing in, however much it is used."""
+"""A session ends this long after sign-in, even when it is in use."""
 LAST_SEEN_INTERVAL = timedelta(minutes=5)
-"""`last_seen_at` is written at most so often, so that reading pages hardly ever writes."""
+"""`last_seen_at` is written at most once per interval, so that most page views write nothing."""
 
 
 def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip: str) -> str:
-    """Sign a browser in.
+    """Start a session.
+
+    Args:
+        session: the transaction.
+        user_id: the user who signs in.
+        now: the current time.
+        user_agent: the browser's `User-Agent` header.
+        ip: the browser's network address.
 
     Returns:
-        The token for its cookie, which is stored nowhere else.
+        The token for the cookie. It is stored nowhere else.
     """
-    token = random_token()
+    token = generate_token()
     session.add(
         UserSession(
             id_hash=fingerprint(token),
@@ -44,7 +54,7 @@ def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip:
 
 
 def find(session: Session, token: str, now: datetime) -> UserSession | None:
-    """The living session behind a cookie; None when it ended, was revoked, or its user is disabled."""
+    """Return the active session of a cookie; None when it ended, was revoked, or its user is disabled."""
     row = session.get(UserSession, fingerprint(token))
     if row is None or row.revoked_at or row.user.disabled_at:
         return None
@@ -54,26 +64,26 @@ def find(session: Session, token: str, now: datetime) -> UserSession | None:
 
 
 def is_last_seen_stale(row: UserSession, now: datetime) -> bool:
-    """Whether `last_seen_at` is old enough to be written again."""
+    """Return whether `last_seen_at` is due to be written again."""
     return now - row.last_seen_at >= LAST_SEEN_INTERVAL
 
 
 def record_use(session: Session, id_hash: str, now: datetime) -> None:
-    """Remember that the session was used."""
+    """Set `last_seen_at` of a session."""
     session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(last_seen_at=now))
 
 
 def sign_out(session: Session, user_id: str, id_hash: str, now: datetime) -> None:
-    """End a user's own session at their wish; ending it twice changes nothing."""
+    """End a session because its user signs out. Ending it twice changes nothing."""
     if _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash):
         events.record(session, EventTag.USER_SIGNED_OUT, actor=user_id)
 
 
 def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
-    """Sign one browser of a user out from another one.
+    """End one session of a user from another session of the same user.
 
     Returns:
-        False when the user has no such browser, or it was signed out before.
+        False when the user has no such active session.
     """
     ended = _revoke(session, now, UserSession.user_id == user_id, UserSession.id_hash == id_hash)
     if ended:
@@ -82,16 +92,16 @@ def end(session: Session, user_id: str, id_hash: str, now: datetime) -> bool:
 
 
 def end_all(session: Session, user_id: str, now: datetime, *, actor: Actor) -> int:
-    """Sign a user out everywhere.
+    """End all sessions of a user and record an event.
 
     Args:
         session: the transaction.
-        user_id: whose sessions end.
-        now: the present.
-        actor: the user themselves, or an operator; None at the command line.
+        user_id: the user.
+        now: the current time.
+        actor: this user or an operator; None at the command line.
 
     Returns:
-        How many browsers were signed out.
+        The number of sessions that ended.
     """
     ended = end_others(session, user_id, now)
     events.record(session, EventTag.SESSION_ENDED, actor=actor, data={"user_id": user_id, "sessions": ended})
@@ -99,43 +109,44 @@ def end_all(session: Session, user_id: str, now: datetime, *, actor: Actor) -> i
 
 
 def end_others(session: Session, user_id: str, now: datetime, *, keep: str | None = None) -> int:
-    """Sign a user out everywhere but in the session whose hash is `keep`; whoever calls tells the log why.
+    """End all sessions of a user except the one with the id hash `keep`. The caller records the event.
 
     Returns:
-        How many browsers were signed out.
+        The number of sessions that ended.
     """
     others = [UserSession.id_hash != keep] if keep else []
     return _revoke(session, now, UserSession.user_id == user_id, *others)
 
 
 def rotate_token(session: Session, id_hash: str) -> str:
-    """Give a session another id, as its user's rights or address change; whoever knows the old one is signed out.
+    """Replace the token of a session when its user's rights or email change. The old token becomes invalid.
 
     Returns:
-        The token for the cookie.
+        The new token for the cookie.
     """
-    token = random_token()
+    token = generate_token()
     session.execute(sa.update(UserSession).where(UserSession.id_hash == id_hash).values(id_hash=fingerprint(token)))
     return token
 
 
 def list_active(session: Session, user_id: str, now: datetime) -> list[UserSession]:
-    """The browsers a user is signed in with, the one used last first."""
-    statement = sa.select(UserSession).where(UserSession.user_id == user_id, *_lives(now))
+    """Return the active sessions of a user, the most recently used first."""
+    statement = sa.select(UserSession).where(UserSession.user_id == user_id, *_is_active(now))
     return list(session.scalars(statement.order_by(UserSession.last_seen_at.desc(), UserSession.id_hash)))
 
 
 def count_active(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
-    """In how many browsers each of these users is signed in; those in none are missing."""
-    statement = sa.select(UserSession.user_id, sa.func.count()).where(UserSession.user_id.in_(user_ids), *_lives(now))
+    """Return the number of active sessions by user id. Users without active sessions are not included."""
+    is_of_users = UserSession.user_id.in_(user_ids)
+    statement = sa.select(UserSession.user_id, sa.func.count()).where(is_of_users, *_is_active(now))
     return dict(session.execute(statement.group_by(UserSession.user_id)).all())
 
 
-def _revoke(session: Session, now: datetime, *which: sa.ColumnElement[bool]) -> int:
-    return update_where(session, UserSession, *which, *_lives(now), revoked_at=now)
+def _revoke(session: Session, now: datetime, *conditions: sa.ColumnElement[bool]) -> int:
+    return update_where(session, UserSession, *conditions, *_is_active(now), revoked_at=now)
 
 
-def _lives(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def _is_active(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         UserSession.revoked_at.is_(None),
         UserSession.expires_at > now,
