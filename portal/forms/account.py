@@ -1,42 +1,44 @@
-"""Forms of the account's own page."""
+"""Forms of the account page. Used by the pages of the user's own account."""
 
 from __future__ import annotations
 
 from wtforms import EmailField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
-from portal.forms.auth import mailable
-from portal.forms.base import Form, stripped
+from portal.forms.auth import validate_email
+from portal.forms.base import Form, strip_whitespace
 from portal.forms.new_password import NewPasswordForm
 
 
-def _own_password() -> PasswordField:
-    return PasswordField(
-        "Your present password", validators=[InputRequired("Enter your password."), Length(max=1024)]
-    )
+def _current_password() -> PasswordField:
+    return PasswordField("Current password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
 class NameForm(Form):
-    """How one is called."""
+    """The user's name."""
 
-    name = StringField("Name", filters=[stripped], validators=[InputRequired("Tell us your name."), Length(max=100)])
-
-
-class AddressForm(Form):
-    """Another address."""
-
-    email = EmailField("New email", filters=[stripped], validators=[InputRequired("Enter an address."), mailable])
-    present = _own_password()
+    name = StringField(
+        "Name", filters=[strip_whitespace], validators=[InputRequired("Enter your name."), Length(max=100)]
+    )
 
 
-class PasswordForm(NewPasswordForm):
-    """Another password."""
+class ChangeEmailForm(Form):
+    """The new email and the current password."""
 
-    present = _own_password()
+    email = EmailField(
+        "New email", filters=[strip_whitespace], validators=[InputRequired("Enter an email."), validate_email]
+    )
+    present = _current_password()
 
 
-class DeletionForm(Form):
-    """One's own address and password, so that nobody deletes an account by accident or at an open desk."""
+class ChangePasswordForm(NewPasswordForm):
+    """The new and the current password."""
 
-    email = StringField("Your email", filters=[stripped], validators=[InputRequired("Type your address.")])
-    present = _own_password()
+    present = _current_password()
+
+
+class DeleteAccountForm(Form):
+    """The user's own email and password, which prevent an accidental deletion or one by another person."""
+
+    email = StringField("Your email", filters=[strip_whitespace], validators=[InputRequired("Type your email.")])
+    present = _current_password()

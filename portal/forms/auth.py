@@ -1,38 +1,44 @@
-"""Forms for signing up, signing in and setting a forgotten password."""
+"""Forms of sign-up, login and password reset. Used by the pages for signed-out visitors."""
 
 from __future__ import annotations
 
 from wtforms import EmailField, HiddenField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length, ValidationError
 
-from portal.forms.base import Form, stripped
+from portal.forms.base import Form, strip_whitespace
 from portal.forms.new_password import NewPasswordForm
 from portal.rules import email_addresses
 
 
-def mailable(_form: Form, field: EmailField) -> None:
-    """A validator: an address that mail could be sent to."""
+def validate_email(_form: Form, field: EmailField) -> None:
+    """Check that mail can be sent to the email. A WTForms validator.
+
+    Raises:
+        ValidationError: the email is not valid.
+    """
     if problem := email_addresses.find_problem(field.data):
         raise ValidationError(problem)
 
 
 class LoginForm(Form):
-    """Address and password."""
+    """Email and password, and the page to open after sign-in."""
 
-    email = EmailField("Email", validators=[InputRequired("Enter your email address."), Length(max=254)])
+    email = EmailField("Email", validators=[InputRequired("Enter your email."), Length(max=254)])
     password = PasswordField("Password", validators=[InputRequired("Enter your password."), Length(max=1024)])
     next = HiddenField()
 
 
-class AskForMailForm(Form):
-    """The address that a link is mailed to."""
+class EmailForm(Form):
+    """The email that a link is sent to."""
 
-    email = EmailField("Email", filters=[stripped], validators=[InputRequired("Enter your email address."), mailable])
+    email = EmailField(
+        "Email", filters=[strip_whitespace], validators=[InputRequired("Enter your email."), validate_email]
+    )
 
 
 class SignupForm(NewPasswordForm):
-    """What an account needs besides the address."""
+    """The name and password of a new account, whose email is already confirmed."""
 
     name = StringField(
-        "Your name", filters=[stripped], validators=[InputRequired("Tell us your name."), Length(max=100)]
+        "Your name", filters=[strip_whitespace], validators=[InputRequired("Enter your name."), Length(max=100)]
     )

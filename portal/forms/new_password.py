@@ -1,4 +1,4 @@
-"""Forms in which a new password is chosen."""
+"""Base class of forms that set a password. Used by the forms of sign-up, password reset and password change."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from portal.rules import password_policy
 
 
 class NewPasswordForm(Form):
-    """A new password; other forms add what they need."""
+    """A new password. Subclasses add further fields."""
 
-    password = PasswordField("New password", validators=[InputRequired("Choose a password.")])
+    password = PasswordField(
+        "New password",
+        description=f"At least {password_policy.MIN_LENGTH} characters. Three or four unrelated words work well.",
+        validators=[InputRequired("Choose a password.")],
+    )
 
-    def accepts(self, *names: str) -> bool:
-        """Validate the form, the password against the rules.
+    def validate_with_policy(self, *names: str) -> bool:
+        """Validate the form, and the new password against the password policy.
 
         Args:
-            names: what the password must not be made of: the product's name, the person's own name and address.
+            names: words that the password must not consist of: the product's name, the user's name and email.
         """
         if not self.validate():
             return False

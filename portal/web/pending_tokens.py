@@ -1,7 +1,8 @@
-"""Mailed links between the click and the form: their token waits in the visitor's signed cookie.
+"""Tokens of followed links, kept in the visitor's signed cookie until their form is submitted.
 
-Following a link consumes nothing, for mail scanners follow links too: the token moves into the cookie and the browser
-goes on to an address without it, where a form acts. So no token stays in an address bar, a history or a log.
+Following a link must not use it up, because mail scanners follow links too. So a followed link stores its token in
+the cookie and redirects to an address without the token, where a form acts. This also keeps tokens out of address
+bars, histories and logs. Used by sign-up, password reset, email change and invites.
 """
 
 from __future__ import annotations
@@ -12,47 +13,47 @@ import time
 from flask import session as visitor_cookie
 
 LIFETIME_SECONDS = 3600
-"""So long a followed link waits for its form."""
+"""How long a token is kept after its link was followed."""
 
 _KEY = "pending"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
-_OUTLIVE_SIGN_IN = frozenset({"invite", "change_email"})
-"""What people may have to sign in for, and then go on with."""
+_KEPT_AT_SIGN_IN = frozenset({"invite", "change_email"})
+"""Purposes whose links may require a sign-in before their form is submitted."""
 
 
 def store_token(purpose: str, token: str) -> None:
-    """Let a link's token wait for its form, in the place of an older one.
+    """Store the token of a followed link and replace an older token with the same purpose.
 
-    What cannot be a token of ours changes nothing: it may be the address of the form itself, typed or loaded again.
+    A text that cannot be a token is ignored: it may be the address of the form itself, which a reload requests.
 
     Args:
-        purpose: what the link is for; one link waits per purpose.
-        token: as it stood in the address.
+        purpose: the purpose of the link.
+        token: the last part of the link's path.
     """
     if _TOKEN.fullmatch(token):
-        visitor_cookie[_KEY] = {**_waiting(), purpose: (token, int(time.time()))}
+        visitor_cookie[_KEY] = {**_entries(), purpose: (token, int(time.time()))}
 
 
 def get_token(purpose: str) -> str | None:
-    """The token that waits for a form of this purpose; None when there is none, or it waited for too long."""
-    found, since = _waiting().get(purpose, (None, 0))
-    return found if time.time() < since + LIFETIME_SECONDS else None
+    """Return the stored token with this purpose; None when there is none or it is too old."""
+    token, stored_at = _entries().get(purpose, (None, 0))
+    return token if time.time() < stored_at + LIFETIME_SECONDS else None
 
 
 def discard_token(purpose: str) -> None:
-    """Drop a token that was used, or is of no use."""
-    visitor_cookie[_KEY] = {name: entry for name, entry in _waiting().items() if name != purpose}
+    """Remove the stored token with this purpose."""
+    visitor_cookie[_KEY] = {name: entry for name, entry in _entries().items() if name != purpose}
 
 
-def keep_across_sign_in() -> None:
-    """Clear the cookie as somebody signs in or out, except for links they may have signed in for."""
-    waiting = {name: entry for name, entry in _waiting().items() if name in _OUTLIVE_SIGN_IN}
+def clear_cookie() -> None:
+    """Clear the visitor's cookie at sign-in or sign-out, except for tokens that may require a sign-in."""
+    kept = {name: entry for name, entry in _entries().items() if name in _KEPT_AT_SIGN_IN}
     visitor_cookie.clear()
-    if waiting:
-        visitor_cookie[_KEY] = waiting
+    if kept:
+        visitor_cookie[_KEY] = kept
 
 
-def _waiting() -> dict[str, tuple[str, int]]:
-    """By purpose: the token, and when its link was followed."""
-    found: dict[str, tuple[str, int]] = visitor_cookie.get(_KEY, {})
-    return found
+def _entries() -> dict[str, tuple[str, int]]:
+    """Return the token and the Unix time at which it was stored, by purpose."""
+    entries: dict[str, tuple[str, int]] = visitor_cookie.get(_KEY, {})
+    return entries

@@ -1,4 +1,4 @@
-"""Where a browser may be sent after signing in: only to pages of our own."""
+"""Check of redirect targets that come from a request. Used by login."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import RequestRedirect
 
 
-def safe_local_page(target: str | None) -> str | None:
-    r"""`target` if it is a path that one of our GET routes answers, else None.
+def safe_redirect_target(target: str | None) -> str | None:
+    r"""Return `target` when it is a path of this portal that answers GET requests, otherwise None.
 
-    `//host`, `/\host`, paths with control characters (also encoded ones) and addresses with a scheme are refused:
+    Refuses `//host`, `/\host`, paths with (also percent-encoded) control characters and addresses with a scheme:
     browsers read some of them as another site.
     """
     if not target or not target.isprintable() or "\\" in target or "%" in target.partition("?")[0]:
         return None
     try:
         parts = urlsplit(target)
-    except ValueError:  # what stands between the brackets of `//[` is no address
+    except ValueError:  # for example `//[x`, which has no valid IPv6 address between its brackets
         return None
     if parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith("//"):
         return None

@@ -1,4 +1,4 @@
-"""Who is asking: the cookie of a signed-in browser, looked up before each request's own transaction."""
+"""The session cookie: recognize the visitor of a request, sign in, sign out. Used by views and page templates."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from portal.web.unit_of_work import separate_transaction, separate_write_transac
 
 @dataclass(frozen=True)
 class Visitor:
-    """A signed-in user and the session they came with. `user` is detached: read its columns, nothing else."""
+    """The signed-in user of a request and their session. `user` is detached: only its columns can be read."""
 
     user: User
     session_hash: str
 
 
 def init_app(app: Flask) -> None:
-    """Look the visitor up at the beginning of every request but those for files."""
-    app.before_request(_recognize)
+    """Recognize the visitor before every request except those for files."""
+    app.before_request(_recognize_visitor)
 
 
-def visitor() -> Visitor | None:
-    """Who is signed in, or None."""
-    found: Visitor | None = g.get("visitor")
-    return found
+def current_visitor() -> Visitor | None:
+    """Return the visitor of this request; None when no user is signed in."""
+    visitor: Visitor | None = g.get("visitor")
+    return visitor
 
 
 def sign_in(response: Response, user_id: str) -> None:
-    """Give this browser a fresh session, end the one it had, and forget what it carried while signed out."""
-    _end_own()
+    """Start a session, end the session this browser had, and clear the visitor's cookie."""
+    _end_current_session()
     token = sessions.start(
         session(),
         user_id,
@@ -44,20 +44,20 @@ def sign_in(response: Response, user_id: str) -> None:
         user_agent=request.user_agent.string,
         ip=request.remote_addr or "",
     )
-    pending_tokens.keep_across_sign_in()
+    pending_tokens.clear_cookie()
     _set_cookie(response, token)
 
 
-def renew(response: Response) -> None:
-    """Give this browser's session another id, as the rights of its user change: call it once they have."""
-    if found := visitor():
-        _set_cookie(response, sessions.rotate_token(session(), found.session_hash))
+def rotate(response: Response) -> None:
+    """Replace the session's token. Call this after the rights or the email of its user changed."""
+    if visitor := current_visitor():
+        _set_cookie(response, sessions.rotate_token(session(), visitor.session_hash))
 
 
 def sign_out(response: Response) -> None:
-    """End this browser's session, in the database too."""
-    _end_own()
-    pending_tokens.keep_across_sign_in()
+    """End this browser's session in the database and delete its cookie."""
+    _end_current_session()
+    pending_tokens.clear_cookie()
     settings = _settings()
     response.delete_cookie(
         session_cookie_name(settings), secure=settings.secure_cookies, httponly=True, samesite="Lax"
@@ -76,26 +76,28 @@ def _set_cookie(response: Response, token: str) -> None:
     )
 
 
-def _end_own() -> None:
-    if found := visitor():
-        sessions.sign_out(session(), found.user.id, found.session_hash, utcnow())
+def _end_current_session() -> None:
+    if visitor := current_visitor():
+        sessions.sign_out(session(), visitor.user.id, visitor.session_hash, utcnow())
 
 
-def _recognize() -> None:
+def _recognize_visitor() -> None:
+    """Load the session of the cookie. Uses separate transactions, so that the request's own one starts later."""
     token = request.cookies.get(session_cookie_name(_settings()))
     if not token or request.endpoint in {"static", "assets.vendor"}:
         return
     now = utcnow()
-    with separate_transaction() as look:
-        row = sessions.find(look, token, now)
+    with separate_transaction() as reading:
+        row = sessions.find(reading, token, now)
         if row is None:
             return
         g.visitor = Visitor(user=row.user, session_hash=row.id_hash)
-        touch = sessions.is_last_seen_stale(row, now) and not htmx.is_part()
+        # Polling fragments do not count as use, so an open page does not keep a session alive.
+        is_use_due = sessions.is_last_seen_stale(row, now) and not htmx.is_automatic_refresh()
     bind_csrf(token)
-    if touch:
-        with separate_write_transaction() as short:
-            sessions.record_use(short, g.visitor.session_hash, now)
+    if is_use_due:
+        with separate_write_transaction() as writing:
+            sessions.record_use(writing, g.visitor.session_hash, now)
 
 
 def _settings() -> Settings:

@@ -1,4 +1,4 @@
-"""Pages of the signed-in user's own account."""
+"""Pages of the signed-in user's own account. Used by `portal.views`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Deleting one's account."""
+"""The page that deletes the user's own account."""
 
 from __future__ import annotations
 
 from flask import Blueprint, flash, render_template, url_for
 from werkzeug.wrappers import Response
 
-from portal.forms.account import DeletionForm
+from portal.forms.account import DeleteAccountForm
 from portal.models import utcnow
 from portal.rules import email_addresses
 from portal.services.account_changes import deletion
@@ -21,33 +21,33 @@ Answer = Response | str | tuple[str, int]
 
 @pages.get("")
 def confirm() -> str:
-    """What would be lost; or, for owners, what has to be handed over first."""
-    return _page(DeletionForm())
+    """Show what the deletion removes, or which organizations the user has to transfer or delete first."""
+    return _render_form(DeleteAccountForm())
 
 
 @pages.post("")
-@reauthentication.attempts
+@reauthentication.limit_attempts
 def delete() -> Answer:
-    """Delete the account of somebody who typed its address and knows its password."""
-    user, form = authorization.require_user(), DeletionForm()
+    """Delete the account when the user entered its email and its password."""
+    user, form = authorization.require_user(), DeleteAccountForm()
     if not form.validate():
-        return _page(form), 422
+        return _render_form(form), 422
     if not reauthentication.is_password_correct(form.present.data):
-        form.present.errors = [reauthentication.WRONG_PASSWORD]
-        return _page(form), 422
+        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+        return _render_form(form), 422
     if email_addresses.normalize(form.email.data) != user.email_normalized:
-        form.email.errors = [f"Type the address of this account exactly: {user.email}"]
-        return _page(form), 422
+        form.email.errors = [f"Type the email of this account: {user.email}"]
+        return _render_form(form), 422
 
     deletion.delete_account(session(), reauthentication.current_credentials(), utcnow())
-    answer = htmx.go_to(url_for("auth.login"))
-    session_cookie.sign_out(answer)
-    flash("Your account is deleted.", "info")
-    return answer
+    response = htmx.go_to(url_for("auth.login"))
+    session_cookie.sign_out(response)
+    flash("Account deleted.", "info")
+    return response
 
 
-def _page(form: DeletionForm) -> str:
+def _render_form(form: DeleteAccountForm) -> str:
     user = authorization.require_user()
     owned = deletion.list_owned_orgs(session(), user.id)
-    left = memberships.list_orgs(session(), user.id)
-    return render_template("account/deletion.html", form=form, user=user, owned=owned, left=left)
+    orgs = memberships.list_orgs(session(), user.id)
+    return render_template("account/deletion.html", form=form, user=user, owned=owned, orgs=orgs)

@@ -1,4 +1,4 @@
-"""Pages for signed-out visitors: sign-up, login, password reset, invite acceptance."""
+"""Pages for signed-out visitors: sign-up, login, password reset, invite acceptance. Used by `portal.views`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of an invite, for the one who got it: accept, decline, make an account, or prove the address first."""
+"""The invite page for recipients: accept, decline, create an account, or confirm the email first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portal.models import User, utcnow
 from portal.password_hashing import hash_password
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.orgs import invite_acceptance
-from portal.services.orgs.invite_acceptance import Invitation, WrongAccountError
+from portal.services.orgs.invite_acceptance import OpenedInvite, WrongAccountError
 from portal.views.support import invite_limits
 from portal.views.support.configuration import current_settings
 from portal.web import htmx, pending_tokens, session_cookie
@@ -25,7 +25,7 @@ _PURPOSE = "invite"
 
 
 class Stage(StrEnum):
-    """What the reader can do next."""
+    """The next step that the invite page offers."""
 
     ANSWER = auto()
     WRONG_ACCOUNT = auto()
@@ -36,155 +36,165 @@ class Stage(StrEnum):
 
 @pages.get("/<token>")
 def follow(token: str) -> Response:
-    """Take the token out of the address; nothing is consumed, for mail scanners come here too."""
+    """Store the token of a followed link and redirect to the invite page. The link stays valid."""
     pending_tokens.store_token(_PURPOSE, token)
     return htmx.see_other(url_for("invitation.show"))
 
 
 @pages.get("")
 def show() -> Response:
-    """The invite behind the link that was followed last."""
-    return _page()
+    """Show the invite of the link that was followed last."""
+    return _render_invite()
 
 
 @pages.post("/accept")
 def accept() -> Response:
-    """Join with the account that is signed in."""
-    visitor = session_cookie.visitor()
+    """Join the organization with the signed-in account."""
+    visitor = session_cookie.current_visitor()
     if visitor is None:
-        return _page(problem="You are signed out. Sign in to join.", status=403)
+        return _render_invite(problem="You are signed out. Sign in to join.", status=403)
     try:
-        org, joined = invite_acceptance.accept_invite(session(), _token(), visitor.user, utcnow(), seen=_seen())
+        org, joined = invite_acceptance.accept_invite(
+            session(), _token(), seen=_seen_revision(), actor=visitor.user, now=utcnow()
+        )
     except ServiceError as error:
-        return _refused(error)
-    answer = htmx.see_other(url_for("org.home", slug=org.slug))
-    # A second click changed nothing, and must not take the session away that the first one was answered with.
+        return _render_error(error)
+    response = htmx.see_other(url_for("org.home", slug=org.slug))
+    # A double click sends this form twice. The second request changes nothing, and must not rotate the token that
+    # the first one has just set.
     if joined:
-        session_cookie.renew(answer)
+        session_cookie.rotate(response)
         flash(f"Welcome to {org.name}.", "info")
-    return answer
+    return response
 
 
 @pages.post("/join")
 @limiter.limit("30 per 15 minutes")
 def join() -> Response:
-    """Make an account for the invited address, and join with it."""
+    """Create an account for the invited email and join the organization."""
     form = SignupForm()
     with separate_transaction():
-        found = _found()
-        email = found.invite.email if found and found.proven and not found.closed else None
+        opened = _find_invite()
+        email = opened.invite.email if opened and opened.proven and not opened.closed else None
     if email is None:
-        return _page(status=409)
-    if not form.accepts(current_settings().product_name, email, form.name.data or ""):
-        return _page(form=form, status=422)
-    stored = hash_password(form.password.data)
+        return _render_invite(status=409)
+    if not form.validate_with_policy(current_settings().product_name, email, form.name.data or ""):
+        return _render_invite(form=form, status=422)
+    password_hash = hash_password(form.password.data)
     try:
         org, user = invite_acceptance.accept_with_new_account(
-            session(), _token(), form.name.data, stored, utcnow(), seen=_seen()
+            session(), _token(), form.name.data, password_hash, seen=_seen_revision(), now=utcnow()
         )
     except InvalidError as error:
         form.name.errors = [str(error)]
-        return _page(form=form, status=422)
+        return _render_invite(form=form, status=422)
     except ServiceError as error:
-        return _refused(error)
-    answer = htmx.see_other(url_for("org.home", slug=org.slug))
-    session_cookie.sign_in(answer, user.id)
+        return _render_error(error)
+    response = htmx.see_other(url_for("org.home", slug=org.slug))
+    session_cookie.sign_in(response, user.id)
     flash(f"Welcome to {org.name}, {user.name}.", "info")
-    return answer
+    return response
 
 
 @pages.post("/decline")
 def decline() -> Response:
-    """Turn the invite down, with an account or without one."""
-    found = session_cookie.visitor()
+    """Decline the invite, with or without an account."""
+    visitor = session_cookie.current_visitor()
+    actor = visitor.user if visitor else None
     try:
-        invite_acceptance.decline_invite(session(), _token(), found.user if found else None, utcnow(), seen=_seen())
+        invite_acceptance.decline_invite(session(), _token(), seen=_seen_revision(), actor=actor, now=utcnow())
     except ServiceError as error:
-        return _refused(error)
+        return _render_error(error)
     return htmx.see_other(url_for("invitation.show"))
 
 
 @pages.post("/proof")
 @limiter.limit("10 per hour")
 def prove() -> Response:
-    """Mail a link to the invited address, for the reader of a copied one."""
+    """Mail a link to the invited email. The reader of a copied link confirms the email with it."""
     with separate_transaction():
-        found = _found()
-        if found is not None and not found.closed:
-            invite_limits.count_proof_mail(found.invite.org_id, found.invite.email)
+        opened = _find_invite()
+        if opened is not None and not opened.closed:
+            invite_limits.count_proof_mail(opened.invite.org_id, opened.invite.email)
     try:
         invite_acceptance.mail_proof_link(session(), _token(), utcnow())
     except ServiceError as error:
-        return _refused(error)
+        return _render_error(error)
     return htmx.see_other(url_for("invitation.mailed"))
 
 
 @pages.get("/mailed")
 def mailed() -> Response:
-    """Say where the mail went."""
-    found = _found()
-    if found is None or found.closed:
-        return _page()
-    return _private(render_template("auth/invite/mailed.html", found=found))
+    """Show where the mail was sent."""
+    opened = _find_invite()
+    if opened is None or opened.closed:
+        return _render_invite()
+    return _respond_uncached(render_template("auth/invite/mailed.html", opened=opened))
 
 
 @pages.post("/switch")
 def switch() -> Response:
-    """Sign out and come back to the invite, which waits meanwhile."""
-    answer = htmx.see_other(url_for("invitation.show"))
-    session_cookie.sign_out(answer)
-    return answer
+    """Sign out and return to the invite, whose token stays in the visitor's cookie."""
+    response = htmx.see_other(url_for("invitation.show"))
+    session_cookie.sign_out(response)
+    return response
 
 
 def _token() -> str | None:
     return pending_tokens.get_token(_PURPOSE)
 
 
-def _seen() -> str:
+def _seen_revision() -> str:
     return request.form.get("seen", "")
 
 
-def _found() -> Invitation | None:
-    return invite_acceptance.find_invitation(session(), _token(), utcnow())
+def _find_invite() -> OpenedInvite | None:
+    return invite_acceptance.find_by_token(session(), _token(), utcnow())
 
 
-def _refused(error: ServiceError) -> Response:
+def _render_error(error: ServiceError) -> Response:
     session().rollback()
-    return _page(problem=str(error), status=403 if isinstance(error, WrongAccountError) else 409)
+    return _render_invite(problem=str(error), status=403 if isinstance(error, WrongAccountError) else 409)
 
 
-def _page(*, form: SignupForm | None = None, problem: str = "", status: int = 200) -> Response:
-    """The invite as it is now: open, answered, or of no use any more."""
-    found = _found()
-    visitor = session_cookie.visitor()
-    if found is None:
-        return _private(render_template("auth/invite/closed.html", found=None), 404)
-    if visitor and found.joined_by(visitor.user):
+def _render_invite(*, form: SignupForm | None = None, problem: str = "", status: int = 200) -> Response:
+    """Render the invite in its current state: open, closed or unknown. Redirect a user who already accepted it.
+
+    Args:
+        form: the sign-up form with its errors.
+        problem: the error message to show above an open invite.
+        status: the HTTP status for an open invite.
+    """
+    opened = _find_invite()
+    visitor = session_cookie.current_visitor()
+    if opened is None:
+        return _respond_uncached(render_template("auth/invite/closed.html", opened=None), 404)
+    if visitor and opened.was_accepted_by(visitor.user):
         if problem:
             flash(problem, "error")
-        return htmx.see_other(url_for("org.home", slug=found.org.slug))
-    if found.closed:
-        return _private(render_template("auth/invite/closed.html", found=found), 410)
+        return htmx.see_other(url_for("org.home", slug=opened.org.slug))
+    if opened.closed:
+        return _respond_uncached(render_template("auth/invite/closed.html", opened=opened), 410)
     html = render_template(
         "auth/invite/page.html",
-        found=found,
-        stage=_stage(found, visitor.user if visitor else None),
+        opened=opened,
+        stage=_choose_stage(opened, visitor.user if visitor else None),
         form=form or SignupForm(formdata=None),
         problem=problem,
     )
-    return _private(html, status)
+    return _respond_uncached(html, status)
 
 
-def _stage(found: Invitation, user: User | None) -> Stage:
+def _choose_stage(opened: OpenedInvite, user: User | None) -> Stage:
     if user is not None:
-        return Stage.ANSWER if found.is_for(user) else Stage.WRONG_ACCOUNT
-    if not found.proven:
+        return Stage.ANSWER if opened.is_for(user) else Stage.WRONG_ACCOUNT
+    if not opened.proven:
         return Stage.PROVE
-    return Stage.SIGN_IN if invite_acceptance.has_account(session(), found) else Stage.SIGN_UP
+    return Stage.SIGN_IN if invite_acceptance.has_account(session(), opened) else Stage.SIGN_UP
 
 
-def _private(html: str, status: int = 200) -> Response:
-    """The page of one reader, whom a cookie tells from others: nobody may keep it."""
-    answer = make_response(html, status)
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _respond_uncached(html: str, status: int = 200) -> Response:
+    """Return a response that caches must not store: the page depends on the visitor's cookie."""
+    response = make_response(html, status)
+    response.headers["Cache-Control"] = "no-store"
+    return response

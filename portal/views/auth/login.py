@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Login and logout pages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from portal.views.support.configuration import current_settings
 from portal.views.support.rate_limits import posted_email_key
 from portal.web import htmx, session_cookie
 from portal.web.extensions import limiter
-from portal.web.redirects import safe_local_page
+from portal.web.redirects import safe_redirect_target
 from portal.web.unit_of_work import commit_despite_error, separate_transaction, session
 
 pages = Blueprint("auth", __name__)
@@ -24,46 +24,49 @@ Answer = Response | str | tuple[str, int]
 
 @pages.get("/login")
 def login() -> Answer:
-    """The form; who is signed in already goes on."""
-    if session_cookie.visitor():
-        return htmx.see_other(safe_local_page(request.args.get("next")) or url_for("home.index"))
-    return _page(LoginForm(next=request.args.get("next")))
+    """Show the login form; redirect a visitor who is already signed in."""
+    if session_cookie.current_visitor():
+        return htmx.see_other(safe_redirect_target(request.args.get("next")) or url_for("home.index"))
+    return _render_form(LoginForm(next=request.args.get("next")))
 
 
 @pages.post("/login")
 @limiter.limit("30 per 15 minutes")
 @limiter.limit("10 per 15 minutes", key_func=posted_email_key)
 def sign_in() -> Answer:
-    """Compare the password, then start a session. Unknown address and wrong password look and last alike."""
+    """Verify the password and start a session.
+
+    The answers for an unknown email and for a wrong password are the same and take equally long.
+    """
     form = LoginForm()
     if not form.validate():
-        return _page(form), 422
+        return _render_form(form), 422
 
-    with separate_transaction() as look:
-        account = accounts.find_credentials(look, form.email.data)
-    known = verify_password(account.password_hash if account else None, form.password.data)
+    with separate_transaction() as reading:
+        credentials = accounts.find_credentials(reading, form.email.data)
+    is_correct = verify_password(credentials.password_hash if credentials else None, form.password.data)
 
-    if account is None or not known or not accounts.are_credentials_current(session(), account):
-        # Whose account it is, not who tried.
-        facts = {"user_id": account.user_id} if account else {}
+    if credentials is None or not is_correct or not accounts.are_credentials_current(session(), credentials):
+        # The event names the account as its subject. The actor stays unknown.
+        facts = {"user_id": credentials.user_id} if credentials else {}
         events.record(session(), EventTag.USER_SIGN_IN_FAILED, data=facts)
         commit_despite_error()
-        return _page(form, refused=True), 422
+        return _render_form(form, refused=True), 422
 
-    answer = htmx.go_to(safe_local_page(form.next.data) or url_for("home.index"))
-    session_cookie.sign_in(answer, account.user_id)
-    events.record(session(), EventTag.USER_SIGNED_IN, actor=account.user_id)
-    return answer
+    response = htmx.go_to(safe_redirect_target(form.next.data) or url_for("home.index"))
+    session_cookie.sign_in(response, credentials.user_id)
+    events.record(session(), EventTag.USER_SIGNED_IN, actor=credentials.user_id)
+    return response
 
 
 @pages.post("/logout")
 def sign_out() -> Answer:
     """End the session of this browser."""
-    answer = htmx.go_to(url_for("auth.login"))
-    session_cookie.sign_out(answer)
-    return answer
+    response = htmx.go_to(url_for("auth.login"))
+    session_cookie.sign_out(response)
+    return response
 
 
-def _page(form: LoginForm, *, refused: bool = False) -> str:
-    public = current_settings().public_signup
-    return render_template("auth/login.html", form=form, refused=refused, public_signup=public)
+def _render_form(form: LoginForm, *, refused: bool = False) -> str:
+    public_signup = current_settings().public_signup
+    return render_template("auth/login.html", form=form, refused=refused, public_signup=public_signup)

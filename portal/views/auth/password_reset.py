@@ -1,11 +1,11 @@
-"""A forgotten password: a link is mailed, and behind it a new one is set."""
+"""Password reset pages: request a link by mail, then set a new password."""
 
 from __future__ import annotations
 
 from flask import Blueprint, flash, render_template, url_for
 from werkzeug.wrappers import Response
 
-from portal.forms.auth import AskForMailForm
+from portal.forms.auth import EmailForm
 from portal.forms.new_password import NewPasswordForm
 from portal.models import TokenPurpose, User, utcnow
 from portal.password_hashing import hash_password
@@ -21,19 +21,21 @@ pages = Blueprint("recovery", __name__)
 
 Answer = Response | str | tuple[str, int]
 
+_PURPOSE = "reset"
+
 
 @pages.get("/forgot")
 def start() -> str:
-    """Ask for the address."""
-    return render_template("auth/forgot.html", form=AskForMailForm())
+    """Show the form that requests a link."""
+    return render_template("auth/forgot.html", form=EmailForm())
 
 
 @pages.post("/forgot")
 @limiter.limit("30 per hour")
 @limiter.limit("3 per hour", key_func=posted_email_key)
 def ask() -> Answer:
-    """Have a link mailed. What is done and answered is the same for every address."""
-    form = AskForMailForm()
+    """Mail a link. The work and the answer are the same for every email."""
+    form = EmailForm()
     if not form.validate():
         return render_template("auth/forgot.html", form=form), 422
     one_time_tokens.request_link(session(), TokenPurpose.RESET, form.email.data, utcnow())
@@ -42,21 +44,21 @@ def ask() -> Answer:
 
 @pages.get("/forgot/sent")
 def sent() -> str:
-    """Say where the mail went."""
+    """Show where the mail was sent."""
     return mailed_links.render_sent_page(url_for("recovery.start"))
 
 
 @pages.get("/reset/<token>")
 def follow(token: str) -> Response:
-    """Take the token out of the address; nothing is consumed, for mail scanners come here too."""
-    pending_tokens.store_token("reset", token)
+    """Store the token of a followed link and redirect to the form. The link stays valid."""
+    pending_tokens.store_token(_PURPOSE, token)
     return htmx.see_other(url_for("recovery.choose"))
 
 
 @pages.get("/reset")
 def choose() -> Answer:
-    """Ask for the new password, where the link works."""
-    user = _owner()
+    """Show the form for a new password when the link is valid."""
+    user = _find_user()
     if user is None:
         return mailed_links.render_dead_link(url_for("recovery.start"))
     return render_template("auth/reset.html", form=NewPasswordForm(), email=user.email)
@@ -64,27 +66,27 @@ def choose() -> Answer:
 
 @pages.post("/reset")
 def reset() -> Answer:
-    """Use the link up, set the password, and sign the account out everywhere; then it is signed in to anew."""
+    """Claim the link, set the password and end all sessions. The user signs in afterwards."""
     with separate_transaction():
-        user = _owner()
+        user = _find_user()
     if user is None:
         return mailed_links.render_dead_link(url_for("recovery.start"))
     form = NewPasswordForm()
-    if not form.accepts(current_settings().product_name, user.email, user.name):
+    if not form.validate_with_policy(current_settings().product_name, user.email, user.name):
         return render_template("auth/reset.html", form=form, email=user.email), 422
 
-    stored = hash_password(form.password.data)
+    password_hash = hash_password(form.password.data)
     now = utcnow()
-    if one_time_tokens.claim(session(), TokenPurpose.RESET, pending_tokens.get_token("reset"), now) is None:
+    if one_time_tokens.claim(session(), TokenPurpose.RESET, pending_tokens.get_token(_PURPOSE), now) is None:
         return mailed_links.render_dead_link(url_for("recovery.start"))
-    accounts.set_password(session(), user.id, stored, now)
-    pending_tokens.discard_token("reset")
-    flash("Your new password is set. Sign in with it.", "info")
+    accounts.set_password(session(), user.id, password_hash, now)
+    pending_tokens.discard_token(_PURPOSE)
+    flash("Password changed. Sign in with your new password.", "info")
     return htmx.go_to(url_for("auth.login"))
 
 
-def _owner() -> User | None:
-    """The account that the followed link is for; None when the link does not work, or the account is switched off."""
-    request = one_time_tokens.find(session(), TokenPurpose.RESET, pending_tokens.get_token("reset"), utcnow())
-    user = accounts.find_by_email(session(), request.email) if request else None
+def _find_user() -> User | None:
+    """Return the user of the followed link; None when the link is not valid or the account is disabled."""
+    token = one_time_tokens.find(session(), TokenPurpose.RESET, pending_tokens.get_token(_PURPOSE), utcnow())
+    user = accounts.find_by_email(session(), token.email) if token else None
     return user if user and user.disabled_at is None else None

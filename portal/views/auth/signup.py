@@ -1,11 +1,11 @@
-"""Signing up: first the address, then, behind the link that was mailed to it, name and password."""
+"""Sign-up pages: confirm the email through a mailed link, then choose name and password."""
 
 from __future__ import annotations
 
 from flask import Blueprint, flash, render_template, url_for
 from werkzeug.wrappers import Response
 
-from portal.forms.auth import AskForMailForm, SignupForm
+from portal.forms.auth import EmailForm, SignupForm
 from portal.models import TokenPurpose, utcnow
 from portal.password_hashing import hash_password
 from portal.services.accounts import accounts, one_time_tokens
@@ -20,22 +20,24 @@ pages = Blueprint("signup", __name__, url_prefix="/signup")
 
 Answer = Response | str | tuple[str, int]
 
+_PURPOSE = "signup"
+
 
 @pages.get("")
 def start() -> Answer:
-    """Ask for the address; who is signed in already goes on."""
-    if session_cookie.visitor():
+    """Show the form that requests a link; redirect a visitor who is already signed in."""
+    if session_cookie.current_visitor():
         return htmx.see_other(url_for("home.index"))
-    _require_public()
-    return render_template("auth/signup.html", form=AskForMailForm())
+    _require_public_signup()
+    return render_template("auth/signup.html", form=EmailForm())
 
 
 @pages.post("")
 @limiter.limit("5 per hour")
 def ask() -> Answer:
-    """Have a link mailed. What is done and answered is the same for every address."""
-    _require_public()
-    form = AskForMailForm()
+    """Mail a link. The work and the answer are the same for every email."""
+    _require_public_signup()
+    form = EmailForm()
     if not form.validate():
         return render_template("auth/signup.html", form=form), 422
     one_time_tokens.request_link(session(), TokenPurpose.SIGNUP, form.email.data, utcnow())
@@ -44,21 +46,21 @@ def ask() -> Answer:
 
 @pages.get("/sent")
 def sent() -> str:
-    """Say where the mail went."""
+    """Show where the mail was sent."""
     return mailed_links.render_sent_page(url_for("signup.start"))
 
 
 @pages.get("/<token>")
 def follow(token: str) -> Response:
-    """Take the token out of the address; nothing is consumed, for mail scanners come here too."""
-    pending_tokens.store_token("signup", token)
+    """Store the token of a followed link and redirect to the form. The link stays valid."""
+    pending_tokens.store_token(_PURPOSE, token)
     return htmx.see_other(url_for("signup.finish"))
 
 
 @pages.get("/finish")
 def finish() -> Answer:
-    """Ask for name and password, where the link works."""
-    email = _proven_address()
+    """Show the form for name and password when the link is valid."""
+    email = _find_confirmed_email()
     if email is None:
         return mailed_links.render_dead_link(url_for("signup.start"))
     return render_template("auth/signup_finish.html", form=SignupForm(), email=email)
@@ -66,40 +68,39 @@ def finish() -> Answer:
 
 @pages.post("/finish")
 def create() -> Answer:
-    """Use the link up, make the account, and sign in."""
+    """Claim the link, create the account and sign in."""
     with separate_transaction():
-        email = _proven_address()
+        email = _find_confirmed_email()
     if email is None:
         return mailed_links.render_dead_link(url_for("signup.start"))
     form = SignupForm()
-    if not form.accepts(current_settings().product_name, email, form.name.data or ""):
+    if not form.validate_with_policy(current_settings().product_name, email, form.name.data or ""):
         return render_template("auth/signup_finish.html", form=form, email=email), 422
 
-    stored = hash_password(form.password.data)
-    if one_time_tokens.claim(session(), TokenPurpose.SIGNUP, pending_tokens.get_token("signup"), utcnow()) is None:
+    password_hash = hash_password(form.password.data)
+    token = pending_tokens.get_token(_PURPOSE)
+    if one_time_tokens.claim(session(), TokenPurpose.SIGNUP, token, utcnow()) is None:
         return mailed_links.render_dead_link(url_for("signup.start"))
     try:
-        user = accounts.create(session(), email, form.name.data, stored)
+        user = accounts.create_user(session(), email, form.name.data, password_hash)
     except InvalidError as error:
         form.name.errors = [str(error)]
         return render_template("auth/signup_finish.html", form=form, email=email), 422
 
-    pending_tokens.discard_token("signup")
-    answer = htmx.go_to(url_for("home.index"))
-    session_cookie.sign_in(answer, user.id)
+    pending_tokens.discard_token(_PURPOSE)
+    response = htmx.go_to(url_for("home.index"))
+    session_cookie.sign_in(response, user.id)
     flash(f"Welcome, {user.name}.", "info")
-    return answer
+    return response
 
 
-def _proven_address() -> str | None:
-    """The address that the followed link was mailed to; None when the link does not work."""
-    _require_public()
-    request = one_time_tokens.find(session(), TokenPurpose.SIGNUP, pending_tokens.get_token("signup"), utcnow())
-    return request.email if request else None
+def _find_confirmed_email() -> str | None:
+    """Return the email that the followed link was mailed to; None when the link is not valid."""
+    _require_public_signup()
+    token = one_time_tokens.find(session(), TokenPurpose.SIGNUP, pending_tokens.get_token(_PURPOSE), utcnow())
+    return token.email if token else None
 
 
-def _require_public() -> None:
+def _require_public_signup() -> None:
     if not current_settings().public_signup:
-        raise ForbiddenError(
-            "New accounts are made by invitation here: ask an owner or admin of your organization to invite you."
-        )
+        raise ForbiddenError("You need an invitation to sign up here. Ask an owner or admin of your organization.")

@@ -1,1 +1,1 @@
-"""What views share: authorization, limits, mailed links, configuration."""
+"""Helpers that views share: authorization, rate limits, mailed links, reauthentication, settings."""

@@ -1,4 +1,4 @@
-"""Whom limits count, where that is not the address of the network."""
+"""Keys of rate limits that do not count by network address. Used by login and password reset."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from portal.tokens import fingerprint
 
 
 def posted_email_key() -> str:
-    """The email address in the form that was sent: its SHA-256, for what is sent can be long."""
+    """Return the SHA-256 of the posted email, so that a long text does not make a long key."""
     return fingerprint(email_addresses.normalize(request.form.get("email", "")))

@@ -1,4 +1,4 @@
-"""Asking signed-in people for their password again, before what an unlocked desk must not be enough for."""
+"""Check of the current password before a sensitive change. Used by views that change or delete accounts and orgs."""
 
 from __future__ import annotations
 
@@ -9,38 +9,42 @@ from portal.services.accounts import accounts
 from portal.services.accounts.accounts import Credentials
 from portal.views.support import authorization
 from portal.web.extensions import limiter
-from portal.web.session_cookie import visitor
+from portal.web.session_cookie import current_visitor
 from portal.web.unit_of_work import session
 
 
-def _who() -> str:
-    found = visitor()
-    return found.user.id if found else get_remote_address()
+def _limit_key() -> str:
+    visitor = current_visitor()
+    return visitor.user.id if visitor else get_remote_address()
 
 
-attempts = limiter.shared_limit("10 per 15 minutes", scope="own-password", key_func=_who)
-"""Decorates every view that asks, so that all of them together allow ten attempts."""
+limit_attempts = limiter.shared_limit("10 per 15 minutes", scope="own-password", key_func=_limit_key)
+"""Decorator for every view that asks for the current password. All of these views share the ten attempts."""
 
-WRONG_PASSWORD = "This is not your password."
+MISMATCH_MESSAGE = "Wrong password."
 
 
 def is_password_correct(password: str | None) -> bool:
-    """Whether this is the password of whoever is signed in. It is slow on purpose: ask before the first query."""
+    """Return whether this is the current user's password.
+
+    This is slow by design. Call it before the first query, so that no transaction waits for it.
+    """
     return verify_password(authorization.require_user().password_hash, password or "")
 
 
 def current_credentials() -> Credentials:
-    """Those that `is_right` compares with: of the account as it was when the request began."""
+    """Return the credentials that `is_password_correct` verified, as they were when the request began."""
     user = authorization.require_user()
     return Credentials(user.id, user.password_hash)
 
 
 def require_unchanged_password() -> None:
-    """Make sure, in the request's transaction, that what was compared before still holds until it ends.
+    """Check, in the request's transaction, that the verified password is still valid, and keep it so.
 
-    Ask for it after locking organizations, for whoever joins one locks the account second.
+    Call this after locking organizations: a transaction that adds a member locks the organization first and the
+    account second.
 
     Raises:
-        ConflictError: the password was changed meanwhile, or the account disabled.
+        ConflictError: the password was changed or the account was disabled since the request began.
     """
     accounts.require_current_credentials(session(), current_credentials())
