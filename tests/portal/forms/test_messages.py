@@ -1,4 +1,4 @@
-"""What a form says of an input that makes no sense tells what to do."""
+"""Tests of the error messages of forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wtforms.validators import DataRequired, Length
 from portal.forms.base import Form
 
 
-class _Wish(Form):
+class _ExampleForm(Form):
     number = IntegerField("Number")
     kind = RadioField("Kind", choices=[SelectChoice("a", "A")])
     many = SelectMultipleField("Many", choices=[SelectChoice("x", "X")])
@@ -20,20 +20,20 @@ class _Wish(Form):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "words"),
+    ("field", "value", "message"),
     [
         ("number", "ten", "Enter a whole number."),
-        ("kind", "b", "Choose one of those offered."),
-        ("many", "{y}", "“{y}” is not offered; choose again."),
+        ("kind", "b", "Choose one of the options."),
+        ("many", "{y}", "“{y}” is not an option. Choose another one."),
         ("why", "because", "Use at most 3 characters."),
-        ("who", "", "Fill this in."),
+        ("who", "", "Fill in this field."),
     ],
 )
-def test_a_wrong_input_is_answered_with_what_to_do(field: str, value: str, words: str) -> None:
+def test_message_for_invalid_input_says_what_to_enter(field: str, value: str, message: str) -> None:
     app = Flask(__name__)
     app.config.update(SECRET_KEY="test", WTF_CSRF_ENABLED=False)
     entered = {"number": "1", "kind": "a", "many": "x", "why": "ok", "who": "me"} | {field: value}
     with app.test_request_context(method="POST"):
-        form = _Wish(MultiDict(entered))
+        form = _ExampleForm(MultiDict(entered))
         assert not form.validate()
-        assert form[field].errors == [words]
+        assert form[field].errors == [message]

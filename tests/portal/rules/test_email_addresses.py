@@ -1,4 +1,4 @@
-"""Email addresses."""
+"""Tests of the rules for emails."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from portal.rules.email_addresses import find_problem, normalize
 @pytest.mark.parametrize(
     "address", ["a@b.example", "first.last+tag@mail.example.com", "x@xn--strae-oqa.example", "root@localhost"]
 )
-def test_mail_can_be_sent_to_these(address: str) -> None:
+def test_valid_emails_are_accepted(address: str) -> None:
     assert find_problem(address) is None
 
 
@@ -26,14 +26,14 @@ def test_mail_can_be_sent_to_these(address: str) -> None:
         "a@-example.com",
         "<a@example.com>",
         "a@" + "x" * 300,
-        # Folded to lower case these would be somebody else's address.
+        # In lower case these would equal the email of another person.
         "stra\N{LATIN SMALL LETTER SHARP S}e@example.com",
         "\N{KELVIN SIGN}im@example.com",
     ],
 )
-def test_these_are_refused(address: str) -> None:
+def test_invalid_emails_are_refused(address: str) -> None:
     assert "name@example.com" in str(find_problem(address))
 
 
-def test_case_and_blanks_do_not_matter() -> None:
+def test_case_and_surrounding_whitespace_are_ignored() -> None:
     assert normalize(" Olga@Example.COM ") == normalize("olga@example.com")

@@ -1,4 +1,4 @@
-"""Which new passwords are good enough."""
+"""Tests of the password policy."""
 
 import pytest
 from hypothesis import given
@@ -21,11 +21,11 @@ NAMES = ("Flotilla", "alice.liddell@wonderland.example", "Alice Liddell")
         "tree lamp river stone " * 3,
     ],
 )
-def test_length_is_all_it_takes(password: str) -> None:
+def test_long_unguessable_passwords_are_accepted(password: str) -> None:
     assert find_problem(password, names=NAMES) is None
 
 
-def test_shorter_and_longer_ones_are_refused_with_the_number() -> None:
+def test_too_short_and_too_long_passwords_are_refused() -> None:
     assert "15 characters or more" in str(find_problem("tree lamp rive"))
     assert find_problem("tree lamp river") is None
     long = "".join(chr(0x4E00 + 7 * number) for number in range(MAX_LENGTH + 1))
@@ -52,11 +52,11 @@ def test_shorter_and_longer_ones_are_refused_with_the_number() -> None:
         "                ",
     ],
 )
-def test_what_is_tried_first_is_refused_however_long(password: str) -> None:
+def test_long_but_guessable_passwords_are_refused(password: str) -> None:
     assert "easy to guess" in str(find_problem(password, names=NAMES))
 
 
 @given(st.text(min_size=MIN_LENGTH, max_size=MAX_LENGTH))
-def test_any_character_may_be_in_it(password: str) -> None:
+def test_all_characters_are_allowed(password: str) -> None:
     problem = find_problem(password)
     assert problem is None or "easy to guess" in problem

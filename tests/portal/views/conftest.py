@@ -1,4 +1,4 @@
-"""Mail and invites for the tests of pages."""
+"""Fixtures that send mails and invites. Used by the tests of pages."""
 
 from dataclasses import replace
 
@@ -10,18 +10,18 @@ from portal.settings import Settings
 from tests.portal.views.inviting import Inviting
 from tests.support.cast import Cast, SignedIn
 from tests.support.mail import Mailbox
-from tests.support.outbox import Office, Post
+from tests.support.outbox import Mailer, MailWorker
 
 
 @pytest.fixture
-def post(database: Database, settings: Settings, smtp: Mailbox) -> Post:
-    """The mails that a worker sends, through a real mail server."""
-    office = Office(database, replace(settings, base_url="http://localhost"))
-    office.serves(smtp)
-    return Post(office, smtp)
+def mailer(database: Database, settings: Settings, smtp: Mailbox) -> Mailer:
+    """Send due mails as a worker does, through a real mail server."""
+    mail_worker = MailWorker(database, replace(settings, base_url="http://localhost"))
+    mail_worker.use_server(smtp)
+    return Mailer(mail_worker, smtp)
 
 
 @pytest.fixture
-def inviting(app: Flask, database: Database, cast: Cast, post: Post, signed_in: SignedIn) -> Inviting:
-    """Acme's invites, their mails, and browsers to deal with them."""
-    return Inviting(app, database, cast, post, signed_in)
+def inviting(app: Flask, database: Database, cast: Cast, mailer: Mailer, signed_in: SignedIn) -> Inviting:
+    """Return helpers for Acme's invites."""
+    return Inviting(app, database, cast, mailer, signed_in)

@@ -1,4 +1,4 @@
-"""Inviting and being invited, as pages and mails do it."""
+"""Helpers that send, copy and answer Acme's invites through pages and mails. Used by the tests of invites."""
 
 import re
 from dataclasses import dataclass
@@ -9,8 +9,10 @@ from werkzeug.test import TestResponse
 
 from portal.database import Database
 from portal.models import Event, Invite, Membership, MembershipState, OutgoingMail, User
+from tests import factories
+from tests.portal.views import people
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Post
+from tests.support.outbox import Mailer
 
 NEW = "new@example.com"
 PASSWORD = "grumpy lantern over wet gravel"
@@ -19,96 +21,91 @@ HTMX = {"HX-Request": "true"}
 
 @dataclass
 class Inviting:
-    """Acme's invites, and browsers to deal with them."""
+    """Acme's invites in the database, its mails, and browsers that send and answer invites."""
 
     app: Flask
     database: Database
     cast: Cast
-    post: Post
+    mailer: Mailer
     signed_in: SignedIn
 
-    def send(self, by: FlaskClient, email: str = NEW, role: str = "member") -> TestResponse:
-        """Send the form of the team's page."""
+    def post_form(self, by: FlaskClient, email: str = NEW, role: str = "member") -> TestResponse:
+        """Submit the invite form of the team page."""
         return by.post("/o/acme/team/invites", data={"email": email, "role": role})
 
-    def invited(self, email: str = NEW, role: str = "member", by: str = "alice") -> str:
-        """Have somebody invited; the path of the link in the mail."""
-        answer = self.send(self.signed_in(by), email, role)
-        assert answer.status_code == 303, answer.text
-        return self.post.link(email)
+    def invite(self, email: str = NEW, role: str = "member", by: str = "alice") -> str:
+        """Send an invite and return the path of the link in its mail."""
+        response = self.post_form(self.signed_in(by), email, role)
+        assert response.status_code == 303, response.text
+        return self.mailer.link(email)
 
-    def copied(self, by: str = "alice") -> str:
-        """Have a link to the newest invite copied; its path."""
-        answer = self.signed_in(by).post(f"/o/acme/team/invites/{self.row().id}/link")
-        assert answer.status_code == 200
-        (found,) = set(re.findall(r"http://localhost(/invite/[\w-]+)", answer.text))
-        return str(found)
+    def copy_link(self, by: str = "alice") -> str:
+        """Copy a link to the latest invite and return its path."""
+        response = self.signed_in(by).post(f"/o/acme/team/invites/{self.latest_invite().id}/link")
+        assert response.status_code == 200
+        (path,) = set(re.findall(r"http://localhost(/invite/[\w-]+)", response.text))
+        return str(path)
 
-    def verb(self, by: FlaskClient, verb: str) -> TestResponse:
-        """Press a button of the newest invite in the list."""
-        return by.post(f"/o/acme/team/invites/{self.row().id}/{verb}")
+    def press(self, by: FlaskClient, button: str) -> TestResponse:
+        """Press a button of the latest invite in the list of pending invites."""
+        return by.post(f"/o/acme/team/invites/{self.latest_invite().id}/{button}")
 
     def browser(self) -> FlaskClient:
-        """One that nobody is signed in with."""
-        client = self.app.test_client()
-        client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
-        return client
+        """Return a signed-out browser."""
+        return people.browser(self.app)
 
     def add_person(self, name: str, email: str = NEW) -> FlaskClient:
-        """Give somebody an account without any organization; their browser."""
+        """Add a user without an organization and return a browser signed in as that user."""
         with self.database.transaction() as session:
-            user = User(email=email, email_normalized=email.lower(), name=name)
-            session.add(user)
-            session.flush()
-            self.cast.people[name] = user.id
+            self.cast.people[name] = factories.user(session, name, email=email).id
         return self.signed_in(name)
 
-    def rows(self) -> list[Invite]:
-        """All invites, the oldest first."""
+    def all_invites(self) -> list[Invite]:
+        """Return all invites, the oldest first."""
         with self.database.reading() as session:
             return session.query(Invite).order_by(Invite.created_at).all()
 
-    def row(self) -> Invite:
-        """The newest invite."""
-        return self.rows()[-1]
+    def latest_invite(self) -> Invite:
+        """Return the invite that was created last."""
+        return self.all_invites()[-1]
 
     def mails(self) -> list[OutgoingMail]:
-        """The outbox, the oldest first."""
+        """Return all mails of the outbox, the oldest first."""
         with self.database.reading() as session:
             return session.query(OutgoingMail).order_by(OutgoingMail.created_at).all()
 
     def role_of(self, email: str = NEW) -> str | None:
-        """The stored role of whoever has the address; None for who does not belong to Acme."""
+        """Return the stored role of an Acme member by email; None when there is no such member."""
         with self.database.reading() as session:
-            row = (
+            membership = (
                 session.query(Membership)
                 .join(User, User.id == Membership.user_id)
                 .filter(User.email_normalized == email.lower(), Membership.org_id == self.cast.org_id)
                 .filter(Membership.state == MembershipState.ACTIVE)
                 .one_or_none()
             )
-            return str(row.role) if row else None
+            return str(membership.role) if membership else None
 
     def events(self, *tags: str) -> list[Event]:
-        """What the log says of these."""
+        """Return the events with one of these tags, the oldest first."""
         with self.database.reading() as session:
             return session.query(Event).filter(Event.tag.in_(tags)).order_by(Event.id).all()
 
 
 def follow(client: FlaskClient, link: str) -> TestResponse:
-    """Click a link; the page of the invite."""
-    answer = client.get(link)
-    assert (answer.status_code, answer.location) == (303, "/invite"), "the token leaves the address"
+    """Follow an invite link and return the invite page."""
+    response = client.get(link)
+    assert (response.status_code, response.location) == (303, "/invite"), "the token stays in the address"
     return client.get("/invite")
 
 
-def answer(client: FlaskClient, verb: str, page: TestResponse | None = None, **data: str) -> TestResponse:
-    """Press a button on the page of an invite, as seen in `page` or now."""
+def submit(client: FlaskClient, action: str, page: TestResponse | None = None, **data: str) -> TestResponse:
+    """Submit a form of the invite page as shown in `page`, or of the page as shown now."""
     text = (page or client.get("/invite")).text
     found = re.search(r'name="seen" value="([\w-]+)"', text)
-    return client.post(f"/invite/{verb}", data={"seen": found[1] if found else "", **data})
+    return client.post(f"/invite/{action}", data={"seen": found[1] if found else "", **data})
 
 
 def join(client: FlaskClient, name: str = "Nora", password: str = PASSWORD) -> TestResponse:
-    """Make the account on the page of the invite."""
-    return answer(client, "join", name=name, password=password)
+    """Create an account on the invite page and join the organization."""
+    return submit(client, "join", name=name, password=password)

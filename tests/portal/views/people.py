@@ -1,4 +1,4 @@
-"""People of the cast who know a password."""
+"""Helpers that give people of the cast a password and sign them in. Used by the tests of pages."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -16,20 +16,20 @@ OTHER_PASSWORD = "cloud spoon anchor violin"
 
 
 @cache
-def stored() -> str:
-    """The hash of `PASSWORD`."""
+def password_hash() -> str:
+    """Return the hash of `PASSWORD`, which is slow to compute and therefore computed once."""
     return hash_password(PASSWORD)
 
 
 def give_password(database: Database, cast: Cast, *names: str) -> None:
-    """Let these people of the cast sign in with `PASSWORD`."""
+    """Set the password of these people of the cast to `PASSWORD`."""
     with database.transaction() as session:
         for name in names:
-            session.get_one(User, cast.people[name]).password_hash = stored()
+            session.get_one(User, cast.people[name]).password_hash = password_hash()
 
 
 def browser(app: Flask, headers: Mapping[str, str] | None = None) -> FlaskClient:
-    """A browser that nobody is signed in with."""
+    """Return a signed-out browser that sends these headers with every request."""
     client = app.test_client()
     client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
     for name, text in (headers or {}).items():
@@ -38,13 +38,13 @@ def browser(app: Flask, headers: Mapping[str, str] | None = None) -> FlaskClient
 
 
 def sign_in(app: Flask, name: str, password: str = PASSWORD) -> FlaskClient:
-    """A browser in which somebody of the cast has signed in by the form."""
+    """Return a browser in which a person of the cast has signed in through the form."""
     client = browser(app)
-    answer = client.post("/login", data={"email": f"{name}@example.com", "password": password})
-    assert answer.status_code == 303, answer.text
+    response = client.post("/login", data={"email": f"{name}@example.com", "password": password})
+    assert response.status_code == 303, response.text
     return client
 
 
 def is_signed_in(client: FlaskClient) -> bool:
-    """Whether the portal still knows this browser."""
+    """Whether the browser has an active session."""
     return client.get("/account").status_code == 200

@@ -1,4 +1,4 @@
-"""Accounts."""
+"""Tests of creating and finding accounts."""
 
 import pytest
 
@@ -8,22 +8,22 @@ from portal.services.accounts import accounts
 from portal.services.errors import ConflictError, InvalidError
 
 
-def test_an_operator_is_found_under_any_spelling_of_the_address(database: Database) -> None:
+def test_account_is_found_by_email_in_any_case(database: Database) -> None:
     with database.transaction() as session:
-        made = accounts.create_operator(session, " Olga@Example.com ", "Olga", "a hash")
-        assert made.is_platform_admin
+        created = accounts.create_operator(session, " Olga@Example.com ", "Olga", "a hash")
+        assert created.is_platform_admin
     with database.reading() as session:
         found = accounts.find_credentials(session, "OLGA@example.COM")
         assert found is not None
-        assert found.user_id == made.id
+        assert found.user_id == created.id
         assert "a hash" not in repr(found)
         assert session.query(Event).one().tag == "user.operator_created"
 
 
-def test_one_address_has_one_account(database: Database) -> None:
+def test_second_account_with_the_same_email_is_refused(database: Database) -> None:
     with database.transaction() as session:
         accounts.create_operator(session, "olga@example.com", "Olga", "a hash")
-        with pytest.raises(ConflictError, match="has an account already"):
+        with pytest.raises(ConflictError, match="already has an account"):
             accounts.create_operator(session, "OLGA@example.com", "Other", "a hash")
 
 
@@ -38,7 +38,7 @@ def test_one_address_has_one_account(database: Database) -> None:
         ("olga@example.com", "O" * 101, "name"),
     ],
 )
-def test_what_makes_no_sense_is_refused(database: Database, email: str, name: str, field: str) -> None:
+def test_invalid_email_or_name_is_refused(database: Database, email: str, name: str, field: str) -> None:
     with database.transaction() as session, pytest.raises(InvalidError) as refusal:
         accounts.create_operator(session, email, name, "a hash")
     assert refusal.value.field == field

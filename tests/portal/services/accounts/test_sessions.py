@@ -1,4 +1,4 @@
-"""Sessions of signed-in browsers."""
+"""Tests of sessions: when they end and which tokens are valid."""
 
 from datetime import datetime, timedelta
 
@@ -7,62 +7,63 @@ import pytest
 from portal.database import Database
 from portal.models import User, UserSession, utcnow
 from portal.services.accounts import sessions
+from tests import factories
 
 
 @pytest.fixture
-def began(database: Database) -> datetime:
-    """The moment at which the user `ann` signs in."""
+def started_at(database: Database) -> datetime:
+    """Add the user `ann` and return the time at which her session starts."""
     with database.transaction() as session:
-        session.add(User(id="ann", email="ann@example.com", email_normalized="ann@example.com", name="Ann"))
+        factories.user(session, "ann", id="ann")
     return utcnow()
 
 
-def start(database: Database, began: datetime) -> str:
-    """Sign ann in."""
+def start_session(database: Database, started_at: datetime) -> str:
+    """Start a session of `ann` and return its token."""
     with database.transaction() as session:
-        return sessions.start(session, "ann", now=began, user_agent="x" * 900, ip="2001:db8::1")
+        return sessions.start(session, "ann", now=started_at, user_agent="x" * 900, ip="2001:db8::1")
 
 
-def alive(database: Database, token: str, at: datetime) -> bool:
-    """Whether the cookie still counts."""
+def is_active(database: Database, token: str, at: datetime) -> bool:
+    """Whether the token belongs to an active session."""
     with database.reading() as session:
         return sessions.find(session, token, at) is not None
 
 
-def test_it_lives_while_it_is_used_but_not_for_ever(database: Database, began: datetime) -> None:
-    token = start(database, began)
-    moment = began
-    while moment + timedelta(hours=11) < began + timedelta(days=7):
+def test_used_session_ends_after_seven_days(database: Database, started_at: datetime) -> None:
+    token = start_session(database, started_at)
+    moment = started_at
+    while moment + timedelta(hours=11) < started_at + timedelta(days=7):
         moment += timedelta(hours=11)
-        assert alive(database, token, moment)
+        assert is_active(database, token, moment)
         with database.transaction() as session:
             sessions.record_use(session, session.query(UserSession).one().id_hash, moment)
-    assert not alive(database, token, began + timedelta(days=7))
+    assert not is_active(database, token, started_at + timedelta(days=7))
 
 
-def test_idle_for_twelve_hours_it_has_ended(database: Database, began: datetime) -> None:
-    token = start(database, began)
-    assert alive(database, token, began + timedelta(hours=11, minutes=59))
-    assert not alive(database, token, began + timedelta(hours=12))
+def test_idle_session_ends_after_twelve_hours(database: Database, started_at: datetime) -> None:
+    token = start_session(database, started_at)
+    assert is_active(database, token, started_at + timedelta(hours=11, minutes=59))
+    assert not is_active(database, token, started_at + timedelta(hours=12))
 
 
-def test_ended_it_stays_ended(database: Database, began: datetime) -> None:
-    token = start(database, began)
+def test_ended_session_is_not_active(database: Database, started_at: datetime) -> None:
+    token = start_session(database, started_at)
     with database.transaction() as session:
-        sessions.end(session, "ann", session.query(UserSession).one().id_hash, began)
-    assert not alive(database, token, began)
+        sessions.end(session, "ann", session.query(UserSession).one().id_hash, started_at)
+    assert not is_active(database, token, started_at)
 
 
-def test_disabling_the_user_ends_it(database: Database, began: datetime) -> None:
-    token = start(database, began)
+def test_session_of_a_disabled_user_is_not_active(database: Database, started_at: datetime) -> None:
+    token = start_session(database, started_at)
     with database.transaction() as session:
-        session.get_one(User, "ann").disabled_at = began
-    assert not alive(database, token, began)
+        session.get_one(User, "ann").disabled_at = started_at
+    assert not is_active(database, token, started_at)
 
 
-def test_a_guessed_token_is_nobody(database: Database, began: datetime) -> None:
-    start(database, began)
+def test_wrong_token_or_stored_hash_is_not_accepted(database: Database, started_at: datetime) -> None:
+    start_session(database, started_at)
     with database.reading() as session:
         stored = session.query(UserSession).one().id_hash
-    assert not alive(database, "guess", began)
-    assert not alive(database, stored, began)
+    assert not is_active(database, "guess", started_at)
+    assert not is_active(database, stored, started_at)

@@ -1,4 +1,4 @@
-"""Deleting one's account."""
+"""Tests of account deletion."""
 
 import threading
 from collections.abc import Callable
@@ -29,30 +29,30 @@ from portal.services.errors import ConflictError
 from portal.services.orgs import creation, memberships, orgs
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
 from tests.support.cast import Cast
-from tests.support.outbox import Post
+from tests.support.outbox import Mailer
 from tests.support.scene import Scene
 
 
 @pytest.fixture(autouse=True)
-def _passwords(database: Database, cast: Cast) -> None:
+def _set_passwords(database: Database, cast: Cast) -> None:
     give_password(database, cast, "alice", "bob", "root")
 
 
-def delete(client: FlaskClient, name: str, **changes: str) -> tuple[int, str]:
-    """Send the form; the status and the text of the answer."""
+def delete_account(client: FlaskClient, name: str, **changes: str) -> tuple[int, str]:
+    """Submit the form and return the status and the text of the answer."""
     data = {"email": f"{name}@example.com", "present": PASSWORD, **changes}
     answer = client.post("/account/delete", data=data)
     return answer.status_code, answer.text
 
 
-def test_nothing_of_a_deleted_person_stays(
-    app: Flask, post: Post, database: Database, cast: Cast, scene: Scene
+def test_deletion_erases_personal_data_memberships_and_sessions(
+    app: Flask, mailer: Mailer, database: Database, cast: Cast, scene: Scene
 ) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
     bob.post("/account/address", data={"address-email": "bobby@example.com", "address-present": PASSWORD})
     assert "Acme" in bob.get("/account/delete").text
-    assert delete(bob, "bob")[0] == 303
-    assert "Your account is deleted" in bob.get("/login").text
+    assert delete_account(bob, "bob")[0] == 303
+    assert "Account deleted" in bob.get("/login").text
     assert not is_signed_in(bob)
     assert not is_signed_in(other)
 
@@ -66,26 +66,26 @@ def test_nothing_of_a_deleted_person_stays(
         assert session.query(OneTimeToken).count() == 0
         tags = [event.tag for event in session.query(Event).filter_by(actor_id=user.id).order_by(Event.id)]
         assert tags[-2:] == ["member.left", "user.deleted"]
-    # The mail about the new address has lost its reason.
-    assert post.deliver() == []
+    # The mail with the link to the new email is obsolete.
+    assert mailer.deliver() == []
 
 
-def test_the_address_is_free_again(app: Flask, post: Post, database: Database) -> None:
-    delete(sign_in(app, "bob"), "bob")
+def test_email_of_a_deleted_account_can_sign_up_again(app: Flask, mailer: Mailer, database: Database) -> None:
+    delete_account(sign_in(app, "bob"), "bob")
     fresh = browser(app)
     assert fresh.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
     fresh.post("/signup", data={"email": "bob@example.com"})
-    fresh.get(post.link("bob@example.com"))
+    fresh.get(mailer.link("bob@example.com"))
     assert fresh.post("/signup/finish", data={"name": "Bob", "password": PASSWORD}).status_code == 303
     assert fresh.get("/o/acme/").status_code == 404
 
 
-def test_owners_hand_over_first(app: Flask, database: Database, cast: Cast) -> None:
+def test_owner_cannot_delete_the_account(app: Flask, database: Database, cast: Cast) -> None:
     alice = sign_in(app, "alice")
     page = alice.get("/account/delete").text
     assert "You own organizations" in page
     assert 'href="/o/acme/settings"' in page
-    status, text = delete(alice, "alice")
+    status, text = delete_account(alice, "alice")
     assert status == 409
     assert "You own Acme" in text
     assert is_signed_in(alice)
@@ -93,82 +93,82 @@ def test_owners_hand_over_first(app: Flask, database: Database, cast: Cast) -> N
         assert session.get_one(User, cast.people["alice"]).deleted_at is None
 
 
-def test_what_was_deleted_for_good_keeps_nobody(app: Flask, database: Database, cast: Cast) -> None:
+def test_deleted_organization_does_not_prevent_account_deletion(app: Flask, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         session.get_one(Org, cast.org_id).state = OrgState.DELETED
     alice, bob = sign_in(app, "alice"), sign_in(app, "bob")
     assert "Acme" not in alice.get("/account/delete").text
     assert "Acme" not in bob.get("/account/delete").text
-    assert delete(alice, "alice")[0] == 303
-    assert delete(bob, "bob")[0] == 303
+    assert delete_account(alice, "alice")[0] == 303
+    assert delete_account(bob, "bob")[0] == 303
 
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"present": OTHER_PASSWORD}, "This is not your password"),
+        ({"present": OTHER_PASSWORD}, "Wrong password"),
         ({"present": ""}, "Enter your password"),
         ({"email": "carol@example.com"}, "bob@example.com"),
-        ({"email": ""}, "Type your address"),
+        ({"email": ""}, "Type your email"),
     ],
 )
-def test_it_takes_password_and_address(app: Flask, changes: dict[str, str], complaint: str) -> None:
+def test_deletion_requires_password_and_email(app: Flask, changes: dict[str, str], complaint: str) -> None:
     bob = sign_in(app, "bob")
-    status, text = delete(bob, "bob", **changes)
+    status, text = delete_account(bob, "bob", **changes)
     assert status == 422
     assert complaint in text
     assert is_signed_in(bob)
 
 
-def test_the_last_operator_stays(app: Flask, database: Database, cast: Cast) -> None:
+def test_last_operator_cannot_delete_the_account(app: Flask, database: Database, cast: Cast) -> None:
     root = sign_in(app, "root")
-    status, text = delete(root, "root")
+    status, text = delete_account(root, "root")
     assert status == 409
     assert "last operator" in text
     with database.transaction() as session:
         session.get_one(User, cast.people["carol"]).is_platform_admin = True
-    assert delete(root, "root")[0] == 303
+    assert delete_account(root, "root")[0] == 303
 
 
-def make_org(session: Session, bob: User) -> None:
-    """Make an organization of bob's."""
-    creation.create_org(session, "Bob's own", bob)
+def create_org(session: Session, bob: User) -> None:
+    """Create an organization that Bob owns."""
+    creation.create_org(session, "Bob's own", bob, now=utcnow())
 
 
-def rejoin(session: Session, bob: User) -> None:
-    """Bring bob into Beta."""
+def join_org(session: Session, bob: User) -> None:
+    """Add Bob to the organization Beta."""
     org = orgs.lock_org(session, session.query(Org).filter_by(slug="beta").one())
-    memberships.add_member(session, org, bob, MembershipRole.MEMBER, bob)
+    memberships.add_member(session, org, bob, MembershipRole.MEMBER, actor=bob, now=utcnow())
 
 
-@pytest.mark.parametrize("gift", [make_org, rejoin])
+@pytest.mark.parametrize("add_to_org", [create_org, join_org])
 @pytest.mark.parametrize("deletion_first", [True, False])
-def test_nobody_is_given_an_organization_while_being_deleted(
-    database: Database, cast: Cast, gift: Callable[[Session, User], None], deletion_first: bool
+def test_concurrent_deletion_and_membership_leave_a_consistent_state(
+    database: Database, cast: Cast, add_to_org: Callable[[Session, User], None], deletion_first: bool
 ) -> None:
     with database.transaction() as session:
-        creation.create_org(session, "Beta", session.get_one(User, cast.people["carol"]))
+        creation.create_org(session, "Beta", session.get_one(User, cast.people["carol"]), now=utcnow())
 
-    def give(session: Session) -> None:
-        gift(session, session.get_one(User, cast.people["bob"]))
+    def add(session: Session) -> None:
+        add_to_org(session, session.get_one(User, cast.people["bob"]))
 
-    def remove(session: Session) -> None:
+    def delete(session: Session) -> None:
         bob = session.get_one(User, cast.people["bob"])
         deletion.delete_account(session, Credentials(bob.id, bob.password_hash), utcnow())
 
-    def second() -> None:
+    def run_second() -> None:
         try:
             with database.transaction() as session:
-                (give if deletion_first else remove)(session)
+                (add if deletion_first else delete)(session)
         except ConflictError as error:
             refusals.append(str(error))
 
     refusals: list[str] = []
     with database.transaction() as session:
-        (remove if deletion_first else give)(session)
-        thread = threading.Thread(target=second)
+        (delete if deletion_first else add)(session)
+        thread = threading.Thread(target=run_second)
         thread.start()
-        # Time to run into the locks that this transaction holds.
+        # Give the thread time to wait for the locks of this transaction.
         thread.join(0.3)
     thread.join()
 

@@ -1,4 +1,4 @@
-"""How often one may try, and who is counted."""
+"""Tests of rate limits: how many requests they allow, and what they count by."""
 
 import re
 from dataclasses import replace
@@ -17,65 +17,65 @@ from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_pa
 from tests.support.cast import Cast
 
 
-def refused(answer: TestResponse, longest: int) -> None:
-    """The answer says when to try again, to people and to programs."""
+def assert_limited(answer: TestResponse, max_seconds: int) -> None:
+    """Check that the answer says, in its text and in its header, when to try again."""
     assert answer.status_code == 429
     seconds = int(answer.headers["Retry-After"])
-    assert 0 < seconds <= longest
-    said = re.search(r"Try again in (\d+) minute", answer.text)
-    assert said is not None
-    assert abs(60 * int(said[1]) - seconds) <= 60
+    assert 0 < seconds <= max_seconds
+    minutes = re.search(r"Try again in (\d+) minute", answer.text)
+    assert minutes is not None
+    assert abs(60 * int(minutes[1]) - seconds) <= 60
 
 
-def test_five_sign_ups_an_hour_from_one_address_of_the_network(stranger: FlaskClient) -> None:
+def test_five_signups_per_hour_and_network_address(stranger: FlaskClient) -> None:
     for number in range(5):
         assert stranger.post("/signup", data={"email": f"n{number}@example.com"}).status_code == 303
-    refused(stranger.post("/signup", data={"email": "n9@example.com"}), 3600)
-    elsewhere = {"REMOTE_ADDR": "192.0.2.9"}
-    assert stranger.post("/signup", data={"email": "n9@example.com"}, environ_base=elsewhere).status_code == 303
+    assert_limited(stranger.post("/signup", data={"email": "n9@example.com"}), 3600)
+    other_address = {"REMOTE_ADDR": "192.0.2.9"}
+    assert stranger.post("/signup", data={"email": "n9@example.com"}, environ_base=other_address).status_code == 303
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
-def test_three_reset_mails_an_hour_to_one_address(stranger: FlaskClient, cast: Cast, email: str) -> None:
+def test_three_reset_mails_per_hour_and_email(stranger: FlaskClient, cast: Cast, email: str) -> None:
     for spelling in (email, email.upper(), f" {email} "):
         assert stranger.post("/forgot", data={"email": spelling}).status_code == 303
-    refused(stranger.post("/forgot", data={"email": email}), 3600)
+    assert_limited(stranger.post("/forgot", data={"email": email}), 3600)
     assert stranger.post("/forgot", data={"email": "other@example.com"}).status_code == 303
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
-def test_ten_sign_ins_in_a_quarter_of_an_hour_at_one_account(
+def test_ten_sign_in_attempts_per_15_minutes_and_email(
     app: Flask, stranger: FlaskClient, database: Database, cast: Cast, email: str
 ) -> None:
     give_password(database, cast, "alice")
     for number in range(10):
         data = {"email": email, "password": OTHER_PASSWORD}
-        elsewhere = {"REMOTE_ADDR": f"192.0.2.{number}"}
-        assert stranger.post("/login", data=data, environ_base=elsewhere).status_code == 422
-    refused(stranger.post("/login", data={"email": email.title(), "password": PASSWORD}), 900)
+        other_address = {"REMOTE_ADDR": f"192.0.2.{number}"}
+        assert stranger.post("/login", data=data, environ_base=other_address).status_code == 422
+    assert_limited(stranger.post("/login", data={"email": email.title(), "password": PASSWORD}), 900)
 
 
-def test_thirty_sign_ins_in_a_quarter_of_an_hour_from_one_address_of_the_network(stranger: FlaskClient) -> None:
+def test_thirty_sign_in_attempts_per_15_minutes_and_network_address(stranger: FlaskClient) -> None:
     for number in range(30):
         assert stranger.post("/login", data={"email": f"n{number}@example.com"}).status_code == 422
-    refused(stranger.post("/login", data={"email": "n99@example.com"}), 900)
+    assert_limited(stranger.post("/login", data={"email": "n99@example.com"}), 900)
 
 
-def test_thirty_reset_mails_an_hour_from_one_address_of_the_network(stranger: FlaskClient) -> None:
+def test_thirty_reset_mails_per_hour_and_network_address(stranger: FlaskClient) -> None:
     for number in range(30):
         assert stranger.post("/forgot", data={"email": f"n{number}@example.com"}).status_code == 303
-    refused(stranger.post("/forgot", data={"email": "n99@example.com"}), 3600)
+    assert_limited(stranger.post("/forgot", data={"email": "n99@example.com"}), 3600)
 
 
 @pytest.mark.parametrize("path", ["/login", "/forgot"])
-def test_what_is_counted_is_short_however_much_is_posted(stranger: FlaskClient, redis_url: str, path: str) -> None:
+def test_long_posted_email_makes_a_short_limit_key(stranger: FlaskClient, redis_url: str, path: str) -> None:
     assert stranger.post(path, data={"email": 100_000 * "a", "password": PASSWORD}).status_code == 422
     keys = connect(redis_url).keys("LIMITS*")
     assert keys
     assert max(len(key) for key in keys) < 200
 
 
-def test_asking_for_one_s_own_password_has_one_limit_for_all_forms(
+def test_all_forms_that_ask_for_the_current_password_share_one_limit(
     app: Flask, database: Database, cast: Cast
 ) -> None:
     give_password(database, cast, "bob", "carol")
@@ -84,11 +84,11 @@ def test_asking_for_one_s_own_password_has_one_limit_for_all_forms(
     for number in range(10):
         assert bob.post(forms[number % 3]).status_code == 422
     for path in forms:
-        refused(bob.post(path), 900)
+        assert_limited(bob.post(path), 900)
     assert carol.post("/account/delete").status_code == 422
 
 
-def test_an_address_that_the_visitor_claims_is_not_counted(stranger: FlaskClient) -> None:
+def test_forged_forwarded_address_does_not_avoid_the_limit(stranger: FlaskClient) -> None:
     for number in range(5):
         forged = {"X-Forwarded-For": f"192.0.2.{number}"}
         assert stranger.post("/signup", data={"email": f"n{number}@example.com"}, headers=forged).status_code == 303
@@ -96,20 +96,20 @@ def test_an_address_that_the_visitor_claims_is_not_counted(stranger: FlaskClient
     assert stranger.post("/signup", data={"email": "n9@example.com"}, headers=forged).status_code == 429
 
 
-def test_behind_a_trusted_proxy_its_word_counts_and_no_more(settings: Settings, redis_url: str) -> None:
+def test_address_from_a_trusted_proxy_is_counted(settings: Settings, redis_url: str) -> None:
     app = create_app(replace(settings, redis_url=redis_url, base_url="http://localhost", trusted_proxies=1))
     app.config["WTF_CSRF_ENABLED"] = False
     client = browser(app)
     for number in range(6):
-        told = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.1"}
-        status = client.post("/signup", data={"email": f"n{number}@example.com"}, headers=told).status_code
+        forwarded = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.1"}
+        status = client.post("/signup", data={"email": f"n{number}@example.com"}, headers=forwarded).status_code
         assert status == (303 if number < 5 else 429)
-    told = {"X-Forwarded-For": "203.0.113.1, 192.0.2.2"}
-    assert client.post("/signup", data={"email": "n9@example.com"}, headers=told).status_code == 303
+    forwarded = {"X-Forwarded-For": "203.0.113.1, 192.0.2.2"}
+    assert client.post("/signup", data={"email": "n9@example.com"}, headers=forwarded).status_code == 303
 
 
-def test_without_redis_limits_are_counted_in_memory(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The limiter is one for all portals of this process; what it learns here is undone for the next test.
+def test_limits_are_counted_in_memory_when_redis_is_down(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All apps of this process share the limiter, so its state is restored for the next test.
     monkeypatch.setattr(limiter, "_storage_dead", False)
     app = create_app(replace(settings, redis_url="redis://127.0.0.1:1", base_url="http://localhost"))
     app.config["WTF_CSRF_ENABLED"] = False

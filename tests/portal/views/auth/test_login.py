@@ -1,4 +1,4 @@
-"""Signing in and out."""
+"""Tests of login and logout."""
 
 import re
 from datetime import timedelta
@@ -18,29 +18,31 @@ PASSWORD = "a long and boring password"
 
 @pytest.fixture
 def operator(database: Database) -> str:
-    """An operator made as the command line does it; gives the address."""
+    """Create an operator as the command line does, and return the email."""
     stored = hash_password(PASSWORD)
     with database.transaction() as session:
         return accounts.create_operator(session, "Olga@Example.com", "Olga", stored).email
 
 
-def test_an_operator_signs_in_and_lands_on_the_overview(stranger: FlaskClient, operator: str) -> None:
+def test_operator_opens_the_overview_after_sign_in(stranger: FlaskClient, operator: str) -> None:
     answer = stranger.post("/login", data={"email": operator.upper(), "password": PASSWORD})
     assert (answer.status_code, answer.location) == (303, "/")
     assert stranger.get("/").location == "/admin/"
 
 
 @pytest.mark.parametrize(("email", "password"), [("olga@example.com", "wrong"), ("nobody@example.com", PASSWORD)])
-def test_wrong_password_and_unknown_address_look_alike(
+def test_wrong_password_and_unknown_email_get_the_same_answer(
     stranger: FlaskClient, operator: str, email: str, password: str
 ) -> None:
     answer = stranger.post("/login", data={"email": email, "password": password})
     assert answer.status_code == 422
-    assert "do not belong together" in answer.text
+    assert "Wrong email or password" in answer.text
     assert stranger.get("/").status_code == 303
 
 
-def test_only_the_hash_of_the_cookie_is_stored(stranger: FlaskClient, operator: str, database: Database) -> None:
+def test_only_the_hash_of_the_session_token_is_stored(
+    stranger: FlaskClient, operator: str, database: Database
+) -> None:
     stranger.post("/login", data={"email": operator, "password": PASSWORD})
     cookie = stranger.get_cookie("flotilla-session")
     assert cookie is not None
@@ -49,7 +51,7 @@ def test_only_the_hash_of_the_cookie_is_stored(stranger: FlaskClient, operator: 
     assert cookie.value not in row.id_hash
 
 
-def test_signing_out_ends_the_session_in_the_database(signed_in: SignedIn, database: Database) -> None:
+def test_logout_ends_the_session_in_the_database(signed_in: SignedIn, database: Database) -> None:
     client = signed_in("alice")
     cookie = client.get_cookie("flotilla-session")
     assert cookie is not None
@@ -62,19 +64,19 @@ def test_signing_out_ends_the_session_in_the_database(signed_in: SignedIn, datab
     "target",
     ["//evil.example", "/\\evil.example", "/%09/evil.example", "https:evil", "https://evil.example", "/nope", "//[x"],
 )
-def test_signing_in_never_leads_elsewhere(stranger: FlaskClient, operator: str, target: str) -> None:
+def test_sign_in_does_not_redirect_to_other_sites(stranger: FlaskClient, operator: str, target: str) -> None:
     answer = stranger.post("/login", data={"email": operator, "password": PASSWORD, "next": target})
     assert answer.location == "/"
 
 
-def test_signing_in_leads_back_to_the_page_that_was_asked_for(stranger: FlaskClient, operator: str) -> None:
-    asked = stranger.get("/admin/rollouts")
-    assert asked.location == "/login?next=/admin/rollouts"
+def test_sign_in_returns_to_the_requested_page(stranger: FlaskClient, operator: str) -> None:
+    answer = stranger.get("/admin/rollouts")
+    assert answer.location == "/login?next=/admin/rollouts"
     answer = stranger.post("/login", data={"email": operator, "password": PASSWORD, "next": "/admin/rollouts"})
     assert answer.location == "/admin/rollouts"
 
 
-def test_too_many_attempts_at_one_account_are_refused(stranger: FlaskClient) -> None:
+def test_too_many_attempts_for_one_email_are_refused(stranger: FlaskClient) -> None:
     for _ in range(10):
         assert stranger.post("/login", data={"email": "olga@example.com"}).status_code == 422
     answer = stranger.post("/login", data={"email": " OLGA@example.com"})
@@ -83,19 +85,19 @@ def test_too_many_attempts_at_one_account_are_refused(stranger: FlaskClient) -> 
     assert stranger.post("/login", data={"email": "other@example.com"}).status_code == 422
 
 
-def test_a_dead_session_sends_a_fragment_to_login(stranger: FlaskClient) -> None:
+def test_fragment_request_without_session_redirects_the_page_to_login(stranger: FlaskClient) -> None:
     answer = stranger.get("/", headers={"HX-Request": "true", "HX-Current-URL": "http://localhost/admin/fleet?q=x"})
     assert answer.status_code == 401
     assert answer.headers["HX-Redirect"] == "/login?next=/admin/fleet?q%3Dx"
     assert answer.text == ""
 
 
-def test_a_fragment_of_a_page_without_a_proper_address_goes_to_login_all_the_same(stranger: FlaskClient) -> None:
+def test_fragment_request_with_an_invalid_page_url_redirects_to_login(stranger: FlaskClient) -> None:
     answer = stranger.get("/", headers={"HX-Request": "true", "HX-Current-URL": "http://[x"})
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (401, "/login")
 
 
-def test_polling_does_not_keep_a_session_alive(signed_in: SignedIn, database: Database) -> None:
+def test_polling_does_not_extend_a_session(signed_in: SignedIn, database: Database) -> None:
     client = signed_in("alice")
 
     def last_seen_after(address: str) -> bool:
@@ -111,7 +113,7 @@ def test_polling_does_not_keep_a_session_alive(signed_in: SignedIn, database: Da
     assert last_seen_after("/healthz")
 
 
-def test_a_form_needs_the_token_of_this_very_session(app: Flask, signed_in: SignedIn) -> None:
+def test_csrf_token_of_another_session_is_refused(app: Flask, signed_in: SignedIn) -> None:
     app.config["WTF_CSRF_ENABLED"] = True
     alice, mallory = signed_in("alice"), signed_in("mallory")
 

@@ -1,4 +1,4 @@
-"""Where one is signed in."""
+"""Tests of sessions: the list on the account page, ending sessions, cookies, and changes during sign-in."""
 
 import re
 from dataclasses import replace
@@ -24,16 +24,16 @@ FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.
 
 
 @pytest.fixture(autouse=True)
-def _passwords(database: Database, cast: Cast) -> None:
+def _set_passwords(database: Database, cast: Cast) -> None:
     give_password(database, cast, "bob", "carol")
 
 
-def listed(client: FlaskClient) -> list[str]:
-    """The hashes of the sessions on the account's page."""
+def listed_sessions(client: FlaskClient) -> list[str]:
+    """Return the id hashes of the sessions that the account page lists."""
     return re.findall(r'name="session" value="(\w+)"', client.get("/account").text)
 
 
-def test_every_browser_is_listed_and_this_one_marked(app: Flask) -> None:
+def test_all_sessions_are_listed_and_the_current_one_is_marked(app: Flask) -> None:
     bob = browser(app, {"User-Agent": FIREFOX})
     bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
     sign_in(app, "bob")
@@ -41,43 +41,43 @@ def test_every_browser_is_listed_and_this_one_marked(app: Flask) -> None:
     answer = bob.get("/account")
     page = answer.text
     assert answer.mimetype == "text/html"
-    assert len(listed(bob)) == 2
-    assert re.search(r"Firefox on Linux</b>\s*<span[^>]*>this one", page)
-    assert page.count("this one") == 1
+    assert len(listed_sessions(bob)) == 2
+    assert re.search(r"Firefox on Linux</b>\s*<span[^>]*>this browser", page)
+    assert page.count("this browser") == 1
     assert "127.0.0.1" in page
 
 
-def test_one_browser_is_signed_out(app: Flask, database: Database, cast: Cast) -> None:
+def test_user_ends_one_other_session(app: Flask, database: Database, cast: Cast) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
-    own = bob.get_cookie("flotilla-session")
-    assert own is not None
-    (theirs,) = set(listed(bob)) - {fingerprint(own.value)}
-    assert bob.post("/account/sessions/end", data={"session": theirs}).location == "/account#browsers"
-    assert "That browser is signed out." in bob.get("/account").text
+    cookie = bob.get_cookie("flotilla-session")
+    assert cookie is not None
+    (other_hash,) = set(listed_sessions(bob)) - {fingerprint(cookie.value)}
+    assert bob.post("/account/sessions/end", data={"session": other_hash}).location == "/account#browsers"
+    assert "Browser signed out." in bob.get("/account").text
     assert not is_signed_in(other)
-    assert listed(bob) == [fingerprint(own.value)]
+    assert listed_sessions(bob) == [fingerprint(cookie.value)]
     with database.reading() as session:
         event = session.query(Event).filter_by(tag="session.ended").one()
         assert event.actor_id == cast.people["bob"]
 
 
-def test_nobody_signs_others_out(app: Flask) -> None:
+def test_user_cannot_end_sessions_of_another_user(app: Flask) -> None:
     bob, carol = sign_in(app, "bob"), sign_in(app, "carol")
-    (hers,) = listed(carol)
-    bob.post("/account/sessions/end", data={"session": hers})
+    (carol_hash,) = listed_sessions(carol)
+    bob.post("/account/sessions/end", data={"session": carol_hash})
     assert is_signed_in(carol)
 
 
-def test_signing_this_browser_out_leads_to_the_sign_in(app: Flask) -> None:
+def test_ending_the_current_session_redirects_to_login(app: Flask) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
-    own = bob.get_cookie("flotilla-session")
-    assert own is not None
-    assert bob.post("/account/sessions/end", data={"session": fingerprint(own.value)}).location == "/login"
+    cookie = bob.get_cookie("flotilla-session")
+    assert cookie is not None
+    assert bob.post("/account/sessions/end", data={"session": fingerprint(cookie.value)}).location == "/login"
     assert not is_signed_in(bob)
     assert is_signed_in(other)
 
 
-def test_signing_out_everywhere_ends_all(app: Flask) -> None:
+def test_sign_out_everywhere_ends_all_sessions_of_the_user(app: Flask) -> None:
     browsers = [sign_in(app, "bob") for _ in range(3)]
     carol = sign_in(app, "carol")
     assert browsers[0].post("/account/sessions/end-all").location == "/login"
@@ -86,10 +86,10 @@ def test_signing_out_everywhere_ends_all(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("change", ["password", "disabled", "deleted"])
-def test_what_changes_while_a_password_is_compared_counts(
+def test_sign_in_fails_when_the_account_changes_during_password_verification(
     app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    def compare(known: str | None, password: str) -> bool:
+    def change_then_verify(stored: str | None, password: str) -> bool:
         user_id, now = cast.people["bob"], utcnow()
         with database.transaction() as session:
             if change == "password":
@@ -97,10 +97,10 @@ def test_what_changes_while_a_password_is_compared_counts(
             elif change == "disabled":
                 administration.disable(session, user_id, now, actor=None)
             else:
-                deletion.delete_account(session, accounts.Credentials(user_id, known), now)
-        return verify_password(known, password)
+                deletion.delete_account(session, accounts.Credentials(user_id, stored), now)
+        return verify_password(stored, password)
 
-    monkeypatch.setattr("portal.views.auth.login.verify_password", compare)
+    monkeypatch.setattr("portal.views.auth.login.verify_password", change_then_verify)
     bob = browser(app)
     assert bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
     with database.reading() as session:
@@ -116,23 +116,23 @@ def test_what_changes_while_a_password_is_compared_counts(
         ("/o/acme/delete", {"name": "Acme", "password": PASSWORD}),
     ],
 )
-def test_a_password_that_is_reset_while_it_is_compared_is_good_for_nothing(
+def test_sensitive_form_fails_when_the_password_is_reset_during_verification(
     app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, sent: tuple[str, dict[str, str]]
 ) -> None:
     path, form = sent
     user_id, reset = cast.people["alice"], hash_password(OTHER_PASSWORD)
-    if path == "/account/delete":  # which owners may not do
+    if path == "/account/delete":  # owners cannot delete their account
         with database.transaction() as session:
             session.get_one(Org, cast.org_id).owner_id = cast.people["carol"]
 
-    def compare(known: str | None, password: str) -> bool:
+    def change_then_verify(stored: str | None, password: str) -> bool:
         with database.transaction() as session:
             accounts.set_password(session, user_id, reset, utcnow())
-        return verify_password(known, password)
+        return verify_password(stored, password)
 
     give_password(database, cast, "alice")
     alice = sign_in(app, "alice")
-    monkeypatch.setattr("portal.views.support.reauthentication.verify_password", compare)
+    monkeypatch.setattr("portal.views.support.reauthentication.verify_password", change_then_verify)
     answer = alice.post(path, data=form)
     assert answer.status_code == 409
     assert "Sign in again" in answer.text
@@ -143,17 +143,17 @@ def test_a_password_that_is_reset_while_it_is_compared_is_good_for_nothing(
         assert session.get_one(Org, cast.org_id).state is OrgState.ACTIVE
 
 
-def test_ended_sessions_are_not_listed(app: Flask, database: Database) -> None:
+def test_idle_sessions_are_not_listed_sessions(app: Flask, database: Database) -> None:
     bob, _old = sign_in(app, "bob"), sign_in(app, "bob")
-    own = bob.get_cookie("flotilla-session")
-    assert own is not None
+    cookie = bob.get_cookie("flotilla-session")
+    assert cookie is not None
     with database.transaction() as session:
-        old = session.query(UserSession).filter(UserSession.id_hash != fingerprint(own.value)).one()
+        old = session.query(UserSession).filter(UserSession.id_hash != fingerprint(cookie.value)).one()
         old.last_seen_at = utcnow() - timedelta(hours=13)
-    assert listed(bob) == [fingerprint(own.value)]
+    assert listed_sessions(bob) == [fingerprint(cookie.value)]
 
 
-def test_signing_in_again_gives_another_id_and_ends_the_old_session(app: Flask) -> None:
+def test_second_sign_in_in_one_browser_ends_its_first_session(app: Flask) -> None:
     bob = sign_in(app, "bob")
     old = bob.get_cookie("flotilla-session")
     assert old is not None
@@ -179,11 +179,11 @@ IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X) AppleWebKit/605
         ("", "Unknown browser"),
     ],
 )
-def test_browsers_are_told_in_words(user_agent: str, words: str) -> None:
+def test_user_agents_are_described(user_agent: str, words: str) -> None:
     assert describe_browser(user_agent) == words
 
 
-def test_under_https_the_cookies_belong_to_this_very_host(
+def test_session_cookie_is_secure_and_bound_to_the_host_under_https(
     settings: Settings, redis_url: str, database: Database, cast: Cast
 ) -> None:
     app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
@@ -198,5 +198,5 @@ def test_under_https_the_cookies_belong_to_this_very_host(
     assert len(cookie.partition("=")[2].partition(";")[0]) == 43
 
 
-def test_what_signed_out_visitors_carry_lasts_an_hour(app: Flask) -> None:
+def test_visitor_cookie_lasts_an_hour(app: Flask) -> None:
     assert app.permanent_session_lifetime == timedelta(minutes=60)

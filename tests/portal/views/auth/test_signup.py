@@ -1,4 +1,4 @@
-"""Signing up: the address first, name and password behind the mailed link."""
+"""Tests of sign-up: request a link by mail, then choose name and password."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,38 +11,30 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Event, OneTimeToken, User, utcnow
 from portal.services.accounts import accounts
+from tests.portal.views.people import PASSWORD, browser
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Post, links_in
-
-PASSWORD = "tree lamp river stone"
+from tests.support.outbox import Mailer, links_in
 
 
-def browser(app: Flask) -> FlaskClient:
-    """Another browser that nobody is signed in with."""
-    client = app.test_client()
-    client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
-    return client
-
-
-def users(database: Database) -> list[str]:
-    """All addresses that have an account."""
+def list_emails(database: Database) -> list[str]:
+    """Return the emails of all accounts."""
     with database.reading() as session:
         return sorted(user.email for user in session.query(User))
 
 
-def test_a_new_person_signs_up(stranger: FlaskClient, post: Post, database: Database) -> None:
-    asked = stranger.post("/signup", data={"email": " Nina@Example.com "})
-    assert (asked.status_code, asked.location) == (303, "/signup/sent")
+def test_new_person_signs_up(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
+    requested = stranger.post("/signup", data={"email": " Nina@Example.com "})
+    assert (requested.status_code, requested.location) == (303, "/signup/sent")
     assert "Nina@Example.com" in stranger.get("/signup/sent").text
-    assert users(database) == []
+    assert list_emails(database) == []
 
-    link = post.link("Nina@Example.com")
+    link = mailer.link("Nina@Example.com")
     followed = stranger.get(link)
     assert (followed.status_code, followed.location) == (303, "/signup/finish")
     assert "Nina@Example.com" in stranger.get("/signup/finish").text
 
-    made = stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
-    assert (made.status_code, made.location) == (303, "/")
+    created = stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
+    assert (created.status_code, created.location) == (303, "/")
     assert "Welcome, Nina." in stranger.get("/orgs").text
     with database.reading() as session:
         tags = [event.tag for event in session.query(Event).order_by(Event.id)]
@@ -52,19 +44,19 @@ def test_a_new_person_signs_up(stranger: FlaskClient, post: Post, database: Data
     assert stranger.post("/login", data={"email": "nina@example.com", "password": PASSWORD}).location == "/"
 
 
-def test_an_address_with_an_account_gets_another_mail_and_no_link_to_sign_up(
-    stranger: FlaskClient, post: Post, cast: Cast
+def test_email_with_an_account_gets_a_mail_without_signup_link(
+    stranger: FlaskClient, mailer: Mailer, cast: Cast
 ) -> None:
-    asked = stranger.post("/signup", data={"email": "ALICE@example.com"})
-    assert (asked.status_code, asked.location) == (303, "/signup/sent")
-    message = post.one_to("ALICE@example.com")
+    requested = stranger.post("/signup", data={"email": "ALICE@example.com"})
+    assert (requested.status_code, requested.location) == (303, "/signup/sent")
+    message = mailer.one_to("ALICE@example.com")
     assert "already have an account" in message["Subject"]
     assert links_in(message) == ["/login", "/forgot"]
 
 
-def test_following_the_link_consumes_nothing(app: Flask, stranger: FlaskClient, post: Post) -> None:
+def test_following_the_link_does_not_use_it_up(app: Flask, stranger: FlaskClient, mailer: Mailer) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = post.link("nina@example.com")
+    link = mailer.link("nina@example.com")
     scanner = browser(app)
     for _ in range(3):
         assert scanner.get(link, follow_redirects=True).status_code == 200
@@ -73,39 +65,39 @@ def test_following_the_link_consumes_nothing(app: Flask, stranger: FlaskClient, 
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).location == "/"
 
 
-def test_the_link_works_once(app: Flask, stranger: FlaskClient, post: Post, database: Database) -> None:
+def test_link_works_once(app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = post.link("nina@example.com")
+    link = mailer.link("nina@example.com")
     stranger.get(link)
     other = browser(app)
     other.get(link)
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
     answer = other.post("/signup/finish", data={"name": "Mallory", "password": PASSWORD})
     assert answer.status_code == 410
-    assert "This link does not work" in answer.text
+    assert "This link is not valid" in answer.text
     assert other.get(link, follow_redirects=True).status_code == 410
-    assert users(database) == ["nina@example.com"]
+    assert list_emails(database) == ["nina@example.com"]
 
 
-def test_of_two_links_to_one_address_the_second_finds_the_account(
-    app: Flask, stranger: FlaskClient, post: Post, database: Database
+def test_second_link_to_one_email_cannot_create_a_second_account(
+    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
     stranger.post("/signup", data={"email": "Nina@example.com"})
-    first, second = (links_in(message)[0] for message in post.deliver())
+    first, second = (links_in(message)[0] for message in mailer.deliver())
     stranger.get(first)
     other = browser(app)
     other.get(second)
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
     answer = other.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
     assert answer.status_code == 409
-    assert "has an account already" in answer.text
-    assert len(users(database)) == 1
+    assert "already has an account" in answer.text
+    assert len(list_emails(database)) == 1
 
 
-def test_the_link_is_good_for_an_hour(stranger: FlaskClient, post: Post, database: Database) -> None:
+def test_link_expires_after_an_hour(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(post.link("nina@example.com"))
+    stranger.get(mailer.link("nina@example.com"))
     with database.transaction() as session:
         row = session.query(OneTimeToken).one()
         assert row.expires_at - row.created_at <= timedelta(minutes=60)
@@ -116,15 +108,15 @@ def test_the_link_is_good_for_an_hour(stranger: FlaskClient, post: Post, databas
 
 
 @pytest.mark.parametrize("link", ["/signup/nonsense", "/signup/" + "x" * 43, "/signup/" + "x" * 3000])
-def test_an_invented_link_leads_nowhere(stranger: FlaskClient, link: str) -> None:
+def test_unknown_link_is_refused_and_not_stored(stranger: FlaskClient, link: str) -> None:
     assert stranger.get(link, follow_redirects=True).status_code == 410
     cookie = stranger.get_cookie("flotilla-visitor")
     assert cookie is None or len(cookie.value) < 500
 
 
-def test_a_link_for_a_password_makes_no_account(stranger: FlaskClient, post: Post, cast: Cast) -> None:
+def test_reset_link_cannot_create_an_account(stranger: FlaskClient, mailer: Mailer, cast: Cast) -> None:
     stranger.post("/forgot", data={"email": "alice@example.com"})
-    token = post.link("alice@example.com").removeprefix("/reset/")
+    token = mailer.link("alice@example.com").removeprefix("/reset/")
     assert stranger.get(f"/signup/{token}", follow_redirects=True).status_code == 410
     assert stranger.get(f"/account/email/{token}").status_code == 303
     assert stranger.get(f"/reset/{token}", follow_redirects=True).status_code == 200
@@ -133,7 +125,7 @@ def test_a_link_for_a_password_makes_no_account(stranger: FlaskClient, post: Pos
 @pytest.mark.parametrize(
     ("name", "password", "complaint"),
     [
-        ("", PASSWORD, "Tell us your name"),
+        ("", PASSWORD, "Enter your name"),
         ("Ni\nna", PASSWORD, "printable"),
         ("x" * 101, PASSWORD, "at most"),
         ("Nina", "", "Choose a password"),
@@ -142,11 +134,11 @@ def test_a_link_for_a_password_makes_no_account(stranger: FlaskClient, post: Pos
         ("Nina", "nina.example.nina", "easy to guess"),
     ],
 )
-def test_a_refused_form_leaves_the_link_as_it_was(
-    stranger: FlaskClient, post: Post, name: str, password: str, complaint: str
+def test_invalid_form_keeps_the_link_valid(
+    stranger: FlaskClient, mailer: Mailer, name: str, password: str, complaint: str
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(post.link("nina@example.com"))
+    stranger.get(mailer.link("nina@example.com"))
     answer = stranger.post("/signup/finish", data={"name": name, "password": password})
     assert answer.status_code == 422
     assert complaint in answer.text
@@ -154,9 +146,9 @@ def test_a_refused_form_leaves_the_link_as_it_was(
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
 
 
-def test_a_name_is_shown_as_it_is_and_does_nothing(stranger: FlaskClient, post: Post) -> None:
+def test_name_with_markup_is_escaped(stranger: FlaskClient, mailer: Mailer) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(post.link("nina@example.com"))
+    stranger.get(mailer.link("nina@example.com"))
     stranger.post("/signup/finish", data={"name": "<b>Nina</b> https://evil.example", "password": PASSWORD})
     page = stranger.get("/account").text
     assert "<b>Nina</b>" not in page
@@ -164,18 +156,18 @@ def test_a_name_is_shown_as_it_is_and_does_nothing(stranger: FlaskClient, post: 
 
 
 @pytest.mark.parametrize("email", ["", "nobody", "a@b@c", "stra\N{LATIN SMALL LETTER SHARP S}e@example.com"])
-def test_what_is_no_address_is_refused_at_once(stranger: FlaskClient, database: Database, email: str) -> None:
+def test_invalid_email_is_refused(stranger: FlaskClient, database: Database, email: str) -> None:
     assert stranger.post("/signup", data={"email": email}).status_code == 422
     assert stranger.post("/forgot", data={"email": email}).status_code == 422
     with database.reading() as session:
         assert session.query(OneTimeToken).count() == 0
 
 
-def test_public_sign_up_can_be_switched_off(
-    app: Flask, stranger: FlaskClient, post: Post, database: Database
+def test_public_signup_can_be_turned_off(
+    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(post.link("nina@example.com"))
+    stranger.get(mailer.link("nina@example.com"))
     assert "/signup" in stranger.get("/login").text
 
     app.extensions["settings"] = replace(app.extensions["settings"], public_signup=False)
@@ -187,19 +179,19 @@ def test_public_sign_up_can_be_switched_off(
         stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}),
     ):
         assert answer.status_code == 403
-        assert "by invitation" in answer.text
-    assert users(database) == []
-    assert post.deliver() == []
+        assert "need an invitation" in answer.text
+    assert list_emails(database) == []
+    assert mailer.deliver() == []
 
 
-def test_signing_up_ends_the_session_this_browser_had(
-    app: Flask, signed_in: SignedIn, post: Post, database: Database
+def test_signup_ends_the_previous_session_of_the_browser(
+    app: Flask, signed_in: SignedIn, mailer: Mailer, database: Database
 ) -> None:
     alice = signed_in("alice")
     cookie = alice.get_cookie("flotilla-session")
     assert cookie is not None
     browser(app).post("/signup", data={"email": "nina@example.com"})
-    alice.get(post.link("nina@example.com"))
+    alice.get(mailer.link("nina@example.com"))
     alice.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
     assert "nina@example.com" in alice.get("/account").text
     old = browser(app)
@@ -207,13 +199,13 @@ def test_signing_up_ends_the_session_this_browser_had(
     assert old.get("/account").location == "/login?next=/account"
 
 
-def test_tokens_and_passwords_are_in_no_table(stranger: FlaskClient, post: Post, database: Database) -> None:
+def test_database_contains_no_tokens_or_passwords(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = post.link("nina@example.com")
+    link = mailer.link("nina@example.com")
     stranger.get(link)
     stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
     stranger.post("/forgot", data={"email": "nina@example.com"})
-    reset = post.link("nina@example.com")
+    reset = mailer.link("nina@example.com")
     cookie = stranger.get_cookie("flotilla-session")
     assert cookie is not None
     with database.reading() as session:
@@ -225,17 +217,17 @@ def test_tokens_and_passwords_are_in_no_table(stranger: FlaskClient, post: Post,
     assert "nina@example.com" in dump
 
 
-def test_the_account_of_somebody_else_cannot_be_had_by_a_similar_address(database: Database, cast: Cast) -> None:
+def test_similar_unicode_email_does_not_match_an_account(database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         assert accounts.find_by_email(session, "ALICE@EXAMPLE.COM") is not None
         assert accounts.find_by_email(session, "al\N{LATIN SMALL LETTER DOTLESS I}ce@example.com") is None
 
 
-def test_of_many_who_use_a_link_at_once_one_makes_the_account(
-    app: Flask, stranger: FlaskClient, post: Post, database: Database
+def test_concurrent_use_of_one_link_creates_one_account(
+    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = post.link("nina@example.com")
+    link = mailer.link("nina@example.com")
     browsers = [browser(app) for _ in range(8)]
     for client in browsers:
         client.get(link)

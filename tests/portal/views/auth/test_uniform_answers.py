@@ -1,4 +1,4 @@
-"""Whether an address has an account shows neither in an answer nor in what it took to answer."""
+"""Tests that neither an answer nor the work behind it shows whether an email has an account."""
 
 import re
 from collections.abc import Iterator
@@ -24,48 +24,48 @@ KNOWN, UNKNOWN = "alice@example.com", "alina@example.com"
 
 @dataclass
 class Work:
-    """What the portal did: its statements, and its slow computations."""
+    """The SQL statements and password hash computations of a request."""
 
     statements: list[str] = field(default_factory=list)
     hashes: list[str] = field(default_factory=list)
 
 
-class CountingHasher(PasswordHasher):
-    """Counts what takes long."""
+class RecordingHasher(PasswordHasher):
+    """A password hasher that records its computations."""
 
     work: Work
 
     def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
-        """Compute, and note it."""
+        """Hash a password and record it."""
         self.work.hashes.append("hash")
         return super().hash(password, salt=salt)
 
     def verify(self, hash: str | bytes, password: str | bytes) -> Any:  # noqa: A002 - the library's name
-        """Compute, and note it."""
+        """Verify a password and record it."""
         self.work.hashes.append("verify")
         return super().verify(hash, password)
 
 
 @pytest.fixture
 def work(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
-    """What the portal does from now on."""
-    noted = Work()
-    hasher = CountingHasher()
-    hasher.work = noted
+    """Record the work of the portal from now on."""
+    recorded = Work()
+    hasher = RecordingHasher()
+    hasher.work = recorded
     monkeypatch.setattr(password_hashing, "_hasher", hasher)
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        noted.statements.append(statement)
+    def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        recorded.statements.append(statement)
 
     with app.app_context():
         engine = db.engine
-    event.listen(engine, "before_cursor_execute", note)
-    yield noted
-    event.remove(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
+    yield recorded
+    event.remove(engine, "before_cursor_execute", record)
 
 
-def answer_to(app: Flask, work: Work, path: str, email: str, **data: str) -> tuple[Any, ...]:
-    """Send a form from a fresh browser; all of the answer and of the work that could tell something."""
+def collect_answer(app: Flask, work: Work, path: str, email: str, **data: str) -> tuple[Any, ...]:
+    """Submit a form in a new browser. Return every part of the answer and of the work that could differ."""
     work.statements.clear()
     work.hashes.clear()
     client = browser(app)
@@ -73,42 +73,46 @@ def answer_to(app: Flask, work: Work, path: str, email: str, **data: str) -> tup
     headers = sorted((name, text) for name, text in answer.headers.items() if name != "Set-Cookie")
     cookies = sorted(text.partition("=")[0] for text in answer.headers.getlist("Set-Cookie"))
     next_page = client.get(answer.location).text if answer.location else ""
-    # What an answer repeats of the question, and the token of its forms, is another one each time.
+    # The email and the CSRF tokens differ between any two answers.
     texts = tuple(re.sub(TOKEN, r"\1", text.replace(email, "ADDRESS")) for text in (answer.text, next_page))
     return answer.status_code, headers, cookies, texts, tuple(work.statements), tuple(work.hashes)
 
 
 @pytest.fixture(autouse=True)
-def _alice(database: Database, cast: Cast) -> None:
+def _set_password(database: Database, cast: Cast) -> None:
     give_password(database, cast, "alice")
 
 
 @pytest.mark.parametrize("path", ["/signup", "/forgot"])
-def test_asking_for_a_mail(app: Flask, work: Work, database: Database, path: str) -> None:
-    assert answer_to(app, work, path, KNOWN) == answer_to(app, work, path, UNKNOWN)
+def test_requesting_a_mail_is_the_same_for_known_and_unknown_emails(
+    app: Flask, work: Work, database: Database, path: str
+) -> None:
+    assert collect_answer(app, work, path, KNOWN) == collect_answer(app, work, path, UNKNOWN)
     assert work.statements != []
     with database.reading() as session:
         tokens = session.query(OneTimeToken).all()
         mails = session.query(OutgoingMail).all()
-    assert {(row.user_id, row.token_hash, row.purpose) for row in tokens} == {(None, None, path_purpose(path))}
+    assert {(row.user_id, row.token_hash, row.purpose) for row in tokens} == {(None, None, purpose_of(path))}
     assert len(tokens) == len(mails) == 2
-    assert {mail.template for mail in mails} == {path_purpose(path)}
+    assert {mail.template for mail in mails} == {purpose_of(path)}
 
 
-def path_purpose(path: str) -> str:
-    """What the link is for."""
+def purpose_of(path: str) -> str:
+    """Return the purpose of the link that the form requests."""
     return {"/signup": "signup", "/forgot": "reset"}[path]
 
 
-def test_signing_in_with_a_wrong_password(app: Flask, work: Work, database: Database, cast: Cast) -> None:
-    # The hash that stands in for missing ones is computed once a process, whoever comes first.
-    answer_to(app, work, "/login", "first@example.com", password=OTHER_PASSWORD)
-    known = answer_to(app, work, "/login", KNOWN, password=OTHER_PASSWORD)
-    unknown = answer_to(app, work, "/login", UNKNOWN, password=OTHER_PASSWORD)
+def test_failed_sign_in_is_the_same_for_known_and_unknown_emails(
+    app: Flask, work: Work, database: Database, cast: Cast
+) -> None:
+    # The first unknown email of a process computes the dummy hash, so send one before measuring.
+    collect_answer(app, work, "/login", "first@example.com", password=OTHER_PASSWORD)
+    known = collect_answer(app, work, "/login", KNOWN, password=OTHER_PASSWORD)
+    unknown = collect_answer(app, work, "/login", UNKNOWN, password=OTHER_PASSWORD)
     assert known == unknown
     assert work.hashes == ["verify"]
     # Bob has an account without a password.
-    assert answer_to(app, work, "/login", "bob@example.com", password=OTHER_PASSWORD)[0] == 422
+    assert collect_answer(app, work, "/login", "bob@example.com", password=OTHER_PASSWORD)[0] == 422
     assert work.hashes == ["verify"]
     with database.reading() as session:
         tags = session.execute(sa.text("SELECT DISTINCT tag FROM events")).scalars().all()
