@@ -1,4 +1,4 @@
-"""Forms about organizations."""
+"""Forms about organizations: create, rename, update preferences, transfer, delete, roles. Used by org pages."""
 
 from __future__ import annotations
 
@@ -6,70 +6,74 @@ from wtforms import IntegerField, PasswordField, RadioField, SelectChoice, Selec
 from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
-from portal.forms.base import Form, stripped
-from portal.models import MembershipRole, TenantMode
+from portal.forms.base import Form, strip_whitespace
+from portal.models import TenantMode
+from portal.rules.roles import ASSIGNABLE_ROLES, ROLES
 
-_MODES = {
-    TenantMode.AUTO: "Automatic: your bots are updated by themselves, in the hour below",
-    TenantMode.MANUAL: "By hand: you see a badge and get an email, and press the button when it suits you",
+_MODE_LABELS = {
+    TenantMode.AUTO: "Automatic, at the hour below",
+    TenantMode.MANUAL: "Manual: we notify you; you start it",
 }
 
 HOURS = [SelectChoice(hour, f"{hour:02}:00 UTC") for hour in range(24)]
-"""The hours of the day, to choose one of them."""
+"""Choices of an hour of the day."""
+
+ROLE_CHOICES = [SelectChoice(str(role), ROLES[role].label) for role in ASSIGNABLE_ROLES]
+"""Choices of the role of a member."""
 
 
-class SeenForm(Form):
-    """A form about a row as somebody saw it: one that was changed meanwhile is shown again instead."""
+class VersionedForm(Form):
+    """A form that carries the version of the row it shows. A form with an old version is refused and shown again."""
 
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])
 
 
 class NewOrgForm(Form):
-    """A new organization."""
+    """Create an organization."""
 
-    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[stripped])
-    slug = StringField("Address", validators=[Length(max=48)], filters=[stripped])
-
-
-class RenameForm(SeenForm):
-    """Another name."""
-
-    name = StringField("Name", validators=[InputRequired("Give it a name."), Length(max=100)], filters=[stripped])
+    name = StringField(
+        "Name", validators=[InputRequired("Enter a name."), Length(max=100)], filters=[strip_whitespace]
+    )
+    slug = StringField("URL name", validators=[Length(max=48)], filters=[strip_whitespace])
 
 
-class UpdatesForm(SeenForm):
-    """How an organization wants its updates."""
+class RenameForm(VersionedForm):
+    """Rename an organization."""
 
-    mode = RadioField("Updates", choices=[SelectChoice(str(mode), label) for mode, label in _MODES.items()])
-    hour = SelectField(
-        "Preferred hour",
-        coerce=int,
-        choices=HOURS,
+    name = StringField(
+        "Name", validators=[InputRequired("Enter a name."), Length(max=100)], filters=[strip_whitespace]
     )
 
 
-class LiftForm(SeenForm):
-    """Letting the organization decide about its updates again."""
+class UpdatesForm(VersionedForm):
+    """Set the update preferences of an organization."""
+
+    mode = RadioField("Updates", choices=[SelectChoice(str(mode), label) for mode, label in _MODE_LABELS.items()])
+    hour = SelectField("Preferred hour", coerce=int, choices=HOURS)
+
+
+class LiftForm(VersionedForm):
+    """Return control of the update preferences to the organization."""
 
 
 class TransferForm(Form):
-    """Whom the organization is to belong to."""
+    """Choose the new owner of an organization."""
 
-    user_id = SelectField("New owner", validators=[InputRequired("Choose somebody.")])
+    user_id = SelectField("New owner", validators=[InputRequired("Choose a member.")])
 
 
 class DeleteForm(Form):
-    """The owner's password again, and the organization's name."""
+    """Confirm the deletion of an organization with its name and the owner's password."""
 
-    name = StringField("Name of the organization", validators=[InputRequired("Type its name."), Length(max=100)])
+    name = StringField("Name of the organization", validators=[InputRequired("Enter the name."), Length(max=100)])
     password = PasswordField("Your password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
-class RoleForm(SeenForm):
-    """Another role for a member."""
+class RoleForm(VersionedForm):
+    """Change the role of a member."""
 
-    role = SelectField("Role", choices=[SelectChoice(str(role), str(role)) for role in MembershipRole])
+    role = SelectField("Role", choices=ROLE_CHOICES)
 
 
-class RemovalForm(SeenForm):
-    """Which member."""
+class RemovalForm(VersionedForm):
+    """Confirm the removal of a member."""

@@ -1,4 +1,4 @@
-"""The tables, one aggregate per file. Importing this package knows them all, as migrations need it."""
+"""The database tables, one aggregate per module. Importing the package loads all tables, as migrations need."""
 
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotState, Channel, DesiredState
@@ -8,16 +8,17 @@ from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
 from portal.models.node import Node, NodeState
-from portal.models.org import Membership, MembershipRole, MembershipState, Org, OrgState
+from portal.models.org import Membership, MembershipState, Org, OrgState
 from portal.models.release import PolledImage, ReadingPull, Release
-from portal.models.rollout import Audience, Rollout, RolloutState, StrategyName, Trigger
+from portal.models.rollout import Audience, Rollout, RolloutState, Trigger
 from portal.models.snapshot import Snapshot, SnapshotState
-from portal.models.sync import MemberSync, SyncRole, SyncState
+from portal.models.sync import MemberSync, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
 from portal.models.transitions import move, update_where
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
 from portal.models.update_notice import UpdateNotice
 from portal.models.user import User, UserSession
+from portal.rules.roles import MembershipRole, SyncRole
 
 __all__ = [
     "Audience",
@@ -55,7 +56,6 @@ __all__ = [
     "Snapshot",
     "SnapshotState",
     "Step",
-    "StrategyName",
     "SyncRole",
     "SyncState",
     "TenantMode",

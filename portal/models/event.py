@@ -1,4 +1,4 @@
-"""The append-only log of everything that happened."""
+"""Table of the append-only event log, and the tags of its events."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class EventTag(StrEnum):
     USER_OPERATOR_CREATED = "user.operator_created"
     USER_OPERATOR_GRANTED = "user.operator_granted"
     USER_OPERATOR_REVOKED = "user.operator_revoked"
-    USER_PASSWORD_CHANGED = "user.password_changed"
+    USER_PASSWORD_CHANGED = "user.password_changed"  # noqa: S105 - a tag, not a password
     USER_RENAMED = "user.renamed"
     USER_SIGN_IN_FAILED = "user.sign_in_failed"
     USER_SIGNED_IN = "user.signed_in"
@@ -84,9 +84,9 @@ class EventTag(StrEnum):
 
 
 class Event(Base):
-    """One thing that happened. Rows are never changed or deleted: a trigger in the database refuses it.
+    """One event. A database trigger refuses to change or delete rows.
 
-    Ids point at rows without foreign keys, so that the log outlives what it tells of.
+    Ids have no foreign keys, so that events outlive the rows they refer to.
     """
 
     __tablename__ = "events"
@@ -103,4 +103,4 @@ class Event(Base):
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     request_id: Mapped[str | None] = mapped_column(sa.String(64))
     address: Mapped[str | None] = mapped_column(sa.String(45))
-    """Network address of the browser that asked for it."""
+    """Network address of the browser that sent the request."""

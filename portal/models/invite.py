@@ -1,4 +1,4 @@
-"""Invites: offers by email to join an organization with a role."""
+"""Tables of invites and of the links to them. An invite offers a role in an organization to an email address."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, choice, new_id, utcnow
-from portal.models.org import MembershipRole, Org
+from portal.models.org import Org
 from portal.models.user import User
+from portal.rules.roles import MembershipRole
 
 
 class InviteState(StrEnum):
-    """Life of an invite. It expires by its date, not by a state."""
+    """Life of an invite. Expiry is no state: a pending invite expires at `Invite.expires_at`."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
@@ -24,7 +25,7 @@ class InviteState(StrEnum):
 
 
 class Invite(Base):
-    """An offer to one address; at most one is pending for an organization and address."""
+    """An invite to one email address. An organization has at most one pending invite per address."""
 
     __tablename__ = "organization_invites"
     __table_args__ = (
@@ -62,14 +63,14 @@ class Invite(Base):
 
 
 class TokenDelivery(StrEnum):
-    """How a link reached its reader: a mailed one proves the address, a copied one does not."""
+    """How a link reaches its reader. A mailed link proves that the reader has the address; a copied link does not."""
 
     MAILED = "mailed"
     COPIED = "copied"
 
 
 class InviteToken(Base):
-    """One link of an invite. A newer mailed one replaces the older mailed one; copied ones stand beside it."""
+    """One link to an invite. A newer mailed link replaces the older mailed links; copied links stay valid."""
 
     __tablename__ = "invite_tokens"
 
@@ -78,7 +79,7 @@ class InviteToken(Base):
     delivery: Mapped[TokenDelivery] = mapped_column(choice(TokenDelivery))
     generation: Mapped[int] = mapped_column(default=1)
     token_hash: Mapped[str | None] = mapped_column(sa.String(64), unique=True)
-    """None until the worker sent the mail."""
+    """SHA-256 of the token; None until the worker has sent the mail."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     replaced_at: Mapped[datetime | None]
 

@@ -1,4 +1,4 @@
-"""Organizations (customers, "tenants" in protocol field names) and who belongs to them."""
+"""Tables of organizations and memberships. A customer is an organization; protocols call it a tenant."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, choice, new_id, utcnow
 from portal.models.user import User
+from portal.rules.roles import MembershipRole, Role
 
 
 class OrgState(StrEnum):
-    """Life of an organization; `deleting` can be restored until the grace ends."""
+    """Life of an organization. It can be restored while it is `deleting`, until `Org.delete_after`."""
 
     ACTIVE = "active"
     DELETING = "deleting"
@@ -22,7 +23,7 @@ class OrgState(StrEnum):
 
 
 class Org(Base):
-    """A customer. The owner is a column that cannot be empty, so no organization has none or two."""
+    """A customer. The owner is a column that cannot be empty, so every organization has exactly one owner."""
 
     __tablename__ = "orgs"
     TRANSITIONS: ClassVar = {
@@ -40,29 +41,26 @@ class Org(Base):
     state: Mapped[OrgState] = mapped_column(choice(OrgState), default=OrgState.ACTIVE)
     delete_after: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    """When container and volumes went; the slug stays reserved for a while after that."""
+    """When the bots were removed. The slug stays reserved for `creation.SLUG_RESERVATION` after that."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     owner: Mapped[User] = relationship(foreign_keys=[owner_id])
 
-
-class MembershipRole(StrEnum):
-    """The stored role. "Owner" is not stored here: it is `Org.owner_id`."""
-
-    ADMIN = "admin"
-    MEMBER = "member"
+    def role_of(self, membership: Membership) -> Role:
+        """Return the effective role of a member: `owner_id` decides who is the owner, not the stored role."""
+        return Role.OWNER if membership.user_id == self.owner_id else Role(membership.role)
 
 
 class MembershipState(StrEnum):
-    """Removed rows stay as tombstones, so that a later return is newer than the old removal."""
+    """Life of a membership. Removed rows stay as tombstones, so that a later return has a newer version."""
 
     ACTIVE = "active"
     REMOVED = "removed"
 
 
 class Membership(Base):
-    """A user in an organization. The owner always has an active row too."""
+    """A user in an organization. The owner has an active row too, with the role `admin`."""
 
     __tablename__ = "memberships"
     __table_args__ = (sa.UniqueConstraint("org_id", "user_id"),)

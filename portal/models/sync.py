@@ -1,4 +1,4 @@
-"""Carrying membership into a bot: what it should know of a user, and what it was last seen to know."""
+"""Table of the member sync: the desired and the last observed role of each user in each bot."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
-
-
-class SyncRole(StrEnum):
-    """The platform role as the bot is told it; `none` means the user is to be removed there."""
-
-    OWNER = "owner"
-    ADMIN = "admin"
-    MEMBER = "member"
-    NONE = "none"
+from portal.rules.roles import SyncRole
 
 
 class SyncState(StrEnum):
-    """Whether the bot is up to date with this user; `blocked` needs an operator."""
+    """Whether the bot knows the desired role. A `blocked` row needs an operator."""
 
     PENDING = "pending"
     SYNCED = "synced"
@@ -29,7 +21,7 @@ class SyncState(StrEnum):
 
 
 class MemberSync(Base):
-    """Desired and observed membership of one user in one bot, written with the membership's own change."""
+    """Desired and observed role of one user in one bot. Written in the transaction that changes the membership."""
 
     __tablename__ = "member_sync"
     __table_args__ = (sa.UniqueConstraint("bot_id", "user_id"),)
