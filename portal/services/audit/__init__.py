@@ -1,1 +1,1 @@
-"""Services that read the event log and put it into words."""
+"""Services that read the event log and describe events in sentences. Used by the audit pages."""

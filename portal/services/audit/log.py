@@ -1,4 +1,7 @@
-"""Reading the log of events: what happened, who did it, what it was before and is after, and from where."""
+"""Queries of the event log for audit pages: who did what, when and from where, with old and new values.
+
+Used by the pages of organizations, bots, users and operators.
+"""
 
 from __future__ import annotations
 
@@ -16,223 +19,246 @@ from portal.services.audit.sentences import Change, Names
 
 EVENTS_PER_PAGE = 50
 REFUSALS_KEPT_PER_HOUR = 20
-"""So many refused attempts of one person are kept an hour; more would only drown the rest of the log."""
+"""How many refused attempts of one user are recorded per hour. More of them would hide the other events."""
 
 SUBJECTS = sentences.list_tags_by_subject()
-"""What operators can ask for: all tags by subject."""
+"""All event tags by subject, which operators can filter by."""
 ORG_SUBJECTS = {
     subject: SUBJECTS[subject] for subject in ("access", "bot", "config", "invite", "member", "org", "transfer")
 }
-"""What concerns single organizations."""
+"""The tags of events of an organization, which its owner and admins can filter by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EventFilter:
-    """What to show of the log; what is left empty does not narrow."""
+    """Filters of the event log. An empty field does not filter.
+
+    Attributes:
+        about: a subject such as `member`, or a whole tag such as `member.removed`.
+        person: a part of the name or email address of the actor, or of the user whom the event concerns.
+        org: a part of an organization's name or slug; for operators.
+        since: the first day, in UTC.
+        until: the last day, in UTC.
+    """
 
     about: str = ""
-    """A subject such as `member`, or a whole tag such as `member.removed`."""
     person: str = ""
-    """Part of the name or address of who did it, or whom it concerned."""
     org: str = ""
-    """Part of an organization's name or address; for operators."""
     since: date | None = None
-    """The first day, in UTC."""
     until: date | None = None
-    """The last day, in UTC."""
 
     @property
-    def narrows(self) -> bool:
-        """Whether anything is left out."""
+    def is_active(self) -> bool:
+        """Whether any field filters."""
         return self != EventFilter()
 
 
 @dataclass(frozen=True)
 class EventRow:
-    """One event, in words."""
+    """One event as a page shows it.
+
+    Attributes:
+        event: the event.
+        sentence: what happened.
+        changes: old and new values.
+        actor: the name of the actor.
+        org: the organization of the event.
+    """
 
     event: Event
-    words: str
+    sentence: str
     changes: list[Change]
     actor: str
     org: Org | None
 
     @property
     def address(self) -> str | None:
-        """Where the request came from; a provider's network is not its customers' business."""
+        """The network address of the request. Customers do not see the addresses of their provider."""
         return None if self.actor == sentences.PROVIDER else self.event.address
 
 
 @dataclass(frozen=True)
 class EventPage:
-    """A page of the log, the newest first."""
+    """A page of events, the newest first.
+
+    Attributes:
+        lines: the events.
+        older: the id of the event before which the next page starts; None on the last page.
+    """
 
     lines: list[EventRow]
     older: int | None
-    """The event before which the next page goes on; None on the last one."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """An attempt that was refused."""
+    """A refused attempt.
+
+    Attributes:
+        actor_id: the user who was refused.
+        org_id: the organization; None for pages of operators.
+        required: the right that the user lacks: an `Action`, or `operate` for pages of operators.
+        endpoint: the endpoint of the request.
+    """
 
     actor_id: str
     org_id: str | None
-    """None for the operators' part of the portal."""
-    wanted: str
-    """What it would have taken, such as `manage_team`."""
+    required: str
     endpoint: str
-    """The page or form that was asked for."""
 
 
-def list_for_org(session: Session, org: Org, wanted: EventFilter, before: int | None = None) -> EventPage:
-    """The log of one organization, for its owner and admins: operators show as its provider.
+def list_for_org(session: Session, org: Org, event_filter: EventFilter, before: int | None = None) -> EventPage:
+    """List the events of an organization for its own people, who see operators as "your provider".
 
     Args:
         session: the transaction.
         org: the organization.
-        wanted: what to show.
-        before: id of the event before which the page begins; None for the newest ones.
+        event_filter: the filters.
+        before: the id of the event before which the page starts; None for the newest events.
     """
-    # Who the provider is must not come out letter by letter, so only people of the organization are looked for.
-    findable = User.id.in_(_insiders(org))
-    found, older = _page(session, [Event.org_id == org.id, *_conditions(wanted, findable)], before)
-    return EventPage(_for_insiders(session, org, found), older)
+    # Searching by person finds members only, so that a search letter by letter cannot reveal who the operators are.
+    searchable = User.id.in_(_select_member_ids(org))
+    found, older = _load_page(session, [Event.org_id == org.id, *_build_conditions(event_filter, searchable)], before)
+    return EventPage(_build_rows_for_members(session, org, found), older)
 
 
 def list_for_bot(session: Session, bot: Bot, limit: int = 30) -> list[EventRow]:
-    """The latest of what happened to a bot, for the people it belongs to."""
+    """List the latest events of a bot for the people of its organization."""
     found = session.scalars(
         sa.select(Event).where(Event.bot_id == bot.id).order_by(Event.id.desc()).limit(limit)
     ).all()
-    return _for_insiders(session, bot.org, found)
+    return _build_rows_for_members(session, bot.org, found)
 
 
-def list_all(session: Session, wanted: EventFilter, before: int | None = None) -> EventPage:
-    """The log of everything, for operators; arguments as `of_org`."""
-    conditions = _conditions(wanted, sa.true())
-    if wanted.org.strip():
-        conditions.append(Event.org_id.in_(_orgs_like(wanted.org.strip())))
-    found, older = _page(session, conditions, before)
-    names = _names(session, found)
-    return EventPage([_line(event, names) for event in found], older)
+def list_all(session: Session, event_filter: EventFilter, before: int | None = None) -> EventPage:
+    """List all events for operators. For the arguments see `list_for_org`."""
+    conditions = _build_conditions(event_filter, sa.true())
+    if event_filter.org.strip():
+        conditions.append(Event.org_id.in_(_select_org_ids(event_filter.org.strip())))
+    found, older = _load_page(session, conditions, before)
+    names = _load_names(session, found)
+    return EventPage([_build_row(event, names) for event in found], older)
 
 
 def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:
-    """The latest of what somebody did, and of what was done to them."""
-    concerned = (Event.actor_id == user.id) | (Event.data["user_id"].as_string() == user.id)
-    found = session.scalars(sa.select(Event).where(concerned).order_by(Event.id.desc()).limit(limit)).all()
-    names = _names(session, found)
-    return [_line(event, names) for event in found]
+    """List the latest events that a user caused or that concern the user, for operators."""
+    condition = (Event.actor_id == user.id) | (Event.data["user_id"].as_string() == user.id)
+    found = session.scalars(sa.select(Event).where(condition).order_by(Event.id.desc()).limit(limit)).all()
+    names = _load_names(session, found)
+    return [_build_row(event, names) for event in found]
 
 
 def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
-    """Keep a refused attempt, unless its author was refused so often lately that it would flood the log.
+    """Record a refused attempt, unless the user has reached `REFUSALS_KEPT_PER_HOUR`.
 
     Args:
-        session: a transaction of its own.
-        refusal: who was refused what.
-        now: the present.
+        session: a separate transaction, because the transaction of the refused request is rolled back.
+        refusal: the refused attempt.
+        now: the current moment.
     """
-    lately = session.scalar(
+    recorded = session.scalar(
         sa.select(sa.func.count()).where(
             Event.actor_id == refusal.actor_id,
             Event.tag == EventTag.ACCESS_REFUSED,
             Event.at > now - timedelta(hours=1),
         )
     )
-    if (lately or 0) >= REFUSALS_KEPT_PER_HOUR:
+    if (recorded or 0) >= REFUSALS_KEPT_PER_HOUR:
         return
-    data = {"wanted": refusal.wanted, "endpoint": refusal.endpoint}
-    if (lately or 0) == REFUSALS_KEPT_PER_HOUR - 1:
-        data["note"] = "further ones of the same hour are not listed"
+    data = {"wanted": refusal.required, "endpoint": refusal.endpoint}
+    if (recorded or 0) == REFUSALS_KEPT_PER_HOUR - 1:
+        data["note"] = "further attempts within this hour are not listed"
     events.record(session, EventTag.ACCESS_REFUSED, actor=refusal.actor_id, org_id=refusal.org_id, data=data)
 
 
-def _page(
+def _load_page(
     session: Session, conditions: Iterable[sa.ColumnElement[bool]], before: int | None
 ) -> tuple[Sequence[Event], int | None]:
-    # By id, not by number of page: the log grows while people read it.
+    # Pages start at an event id instead of an offset, because new events would shift the offsets.
     query = sa.select(Event).where(*conditions).order_by(Event.id.desc()).limit(EVENTS_PER_PAGE + 1)
     if before is not None:
         query = query.where(Event.id < before)
     found = session.scalars(query).all()
-    more = len(found) > EVENTS_PER_PAGE
+    has_more = len(found) > EVENTS_PER_PAGE
     found = found[:EVENTS_PER_PAGE]
-    return found, found[-1].id if more else None
+    return found, found[-1].id if has_more else None
 
 
-def _conditions(wanted: EventFilter, findable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
+def _build_conditions(event_filter: EventFilter, searchable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
+    """Build the conditions of a filter. `searchable` limits the users that the person filter finds."""
     conditions: list[sa.ColumnElement[bool]] = []
-    if "." in wanted.about:
-        conditions.append(Event.tag == wanted.about)
-    elif wanted.about:
-        conditions.append(Event.tag.startswith(f"{wanted.about}.", autoescape=True))
-    if wanted.person.strip():
-        conditions.append(_concerns(wanted.person.strip(), findable))
-    if wanted.since:
-        conditions.append(Event.at >= datetime.combine(wanted.since, time(), UTC))
-    if wanted.until:
-        conditions.append(Event.at <= datetime.combine(wanted.until, time.max, UTC))
+    if "." in event_filter.about:
+        conditions.append(Event.tag == event_filter.about)
+    elif event_filter.about:
+        conditions.append(Event.tag.startswith(f"{event_filter.about}.", autoescape=True))
+    if event_filter.person.strip():
+        conditions.append(_concerns_person(event_filter.person.strip(), searchable))
+    if event_filter.since:
+        conditions.append(Event.at >= datetime.combine(event_filter.since, time(), UTC))
+    if event_filter.until:
+        conditions.append(Event.at <= datetime.combine(event_filter.until, time.max, UTC))
     return conditions
 
 
-def _concerns(text: str, findable: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def _concerns_person(text: str, searchable: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     columns = (User.name, User.email)
-    called = sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
-    people = sa.select(User.id).where(findable, called)
+    matches = sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
+    user_ids = sa.select(User.id).where(searchable, matches)
     return sa.or_(
-        Event.actor_id.in_(people),
-        Event.data["user_id"].as_string().in_(people),
+        Event.actor_id.in_(user_ids),
+        Event.data["user_id"].as_string().in_(user_ids),
         Event.data["email"].as_string().icontains(text, autoescape=True),
     )
 
 
-def _orgs_like(text: str) -> sa.Select[str]:
+def _select_org_ids(text: str) -> sa.Select[str]:
     columns = (Org.name, Org.slug)
     return sa.select(Org.id).where(sa.or_(*(column.icontains(text, autoescape=True) for column in columns)))
 
 
-def _names(session: Session, found: Sequence[Event]) -> Names:
-    """What the rows are called that these events point at; rows that are gone have no name any more."""
-    users = {identity for event in found for identity in sentences.list_user_ids(event)}
-    bots = {event.bot_id for event in found}
-    orgs = {event.org_id for event in found}
-    named_users = session.execute(sa.select(User.id, User.name).where(User.id.in_(users)))
-    named_bots = session.execute(sa.select(Bot.id, Bot.name).where(Bot.id.in_(bots)))
-    rows = session.scalars(sa.select(Org).where(Org.id.in_(orgs)))
-    return Names(dict(named_users.all()), dict(named_bots.all()), {org.id: org for org in rows})
+def _load_names(session: Session, found: Sequence[Event]) -> Names:
+    """Load the names of the rows that the events refer to. Deleted rows have none."""
+    user_ids = {user_id for event in found for user_id in sentences.list_user_ids(event)}
+    bot_ids = {event.bot_id for event in found}
+    org_ids = {event.org_id for event in found}
+    users = session.execute(sa.select(User.id, User.name).where(User.id.in_(user_ids)))
+    bots = session.execute(sa.select(Bot.id, Bot.name).where(Bot.id.in_(bot_ids)))
+    orgs = session.scalars(sa.select(Org).where(Org.id.in_(org_ids)))
+    return Names(dict(users.all()), dict(bots.all()), {org.id: org for org in orgs})
 
 
-def _for_insiders(session: Session, org: Org, found: Sequence[Event]) -> list[EventRow]:
-    names = _names(session, found)
-    outside = _operators_from_outside(session, org, found)
+def _build_rows_for_members(session: Session, org: Org, found: Sequence[Event]) -> list[EventRow]:
+    names = _load_names(session, found)
+    outside = _list_outside_operators(session, org, found)
     names.users.update(dict.fromkeys(outside, sentences.PROVIDER))
-    return [_line(event, names, from_inside=True) for event in found]
+    return [_build_row(event, names, for_members=True) for event in found]
 
 
-def _operators_from_outside(session: Session, org: Org, found: Sequence[Event]) -> list[str]:
-    """Who acted as the provider, be it long ago: the log knows who was an operator once, and who is deleted."""
-    made = Event.tag.in_([EventTag.USER_OPERATOR_CREATED, EventTag.USER_OPERATOR_GRANTED])
-    once = sa.select(Event.data["user_id"].as_string()).where(made)
+def _list_outside_operators(session: Session, org: Org, found: Sequence[Event]) -> list[str]:
+    """List the actors who are or were operators and never belonged to the organization.
+
+    The log itself shows who was an operator once, even for deleted accounts.
+    """
+    granted = Event.tag.in_([EventTag.USER_OPERATOR_CREATED, EventTag.USER_OPERATOR_GRANTED])
+    former_operators = sa.select(Event.data["user_id"].as_string()).where(granted)
     query = sa.select(User.id).where(
         User.id.in_({event.actor_id for event in found}),
-        User.is_platform_admin | User.id.in_(once),
-        User.id.not_in(_insiders(org)),
+        User.is_platform_admin | User.id.in_(former_operators),
+        User.id.not_in(_select_member_ids(org)),
     )
     return list(session.scalars(query))
 
 
-def _insiders(org: Org) -> sa.Select[str]:
-    """Whoever belongs to an organization, or did once."""
+def _select_member_ids(org: Org) -> sa.Select[str]:
+    """Select the user ids of the current and former members of an organization."""
     return sa.select(Membership.user_id).where(Membership.org_id == org.id)
 
 
-def _line(event: Event, names: Names, *, from_inside: bool = False) -> EventRow:
+def _build_row(event: Event, names: Names, *, for_members: bool = False) -> EventRow:
     return EventRow(
         event=event,
-        words=sentences.describe(event, names),
+        sentence=sentences.describe(event, names),
         changes=sentences.list_changes(event, names),
-        actor=sentences.describe_actor(event, names, from_inside=from_inside),
+        actor=sentences.describe_actor(event, names, for_members=for_members),
         org=names.orgs.get(event.org_id or ""),
     )

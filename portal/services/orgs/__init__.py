@@ -1,1 +1,1 @@
-"""Services on organizations: creation, memberships, invites, transfers, deletion, preferences."""
+"""Services on organizations: creation, memberships, invites, transfers, deletion, update preferences."""

@@ -1,7 +1,7 @@
-"""Invites as the invited deal with them: looking, accepting with or without an account, declining.
+"""Invites as their recipients answer them: open a link, accept with or without an account, decline.
 
-A mailed link proves that its reader has the address; a copied one does not, and leads through a mail first. Whoever
-accepts has proven the invite's address, by signing in to its account or by a mailed link.
+A mailed link proves that its reader has the invited address. A copied link does not; its reader signs in or asks for
+a mailed link. So every user who accepts has proven the address, by signing in or by a mailed link.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from portal.services.mail import outbox
 from portal.services.orgs import invites, memberships, orgs
 from portal.tokens import fingerprint
 
+_WRONG_ACCOUNT = "This invitation is for another email address than the one of your account."
+
 
 class ClosedReason(StrEnum):
-    """Why an invite cannot be answered (any more)."""
+    """Why an invite cannot be answered."""
 
     ACCEPTED = "accepted"
     DECLINED = "declined"
@@ -32,47 +34,52 @@ class ClosedReason(StrEnum):
     EXPIRED = "expired"
     ORG_GONE = "org_gone"
     ORPHANED = "orphaned"
-    """The one who invited may not do that any more."""
+    """The inviter has lost the right to invite."""
 
 
 class InviteClosedError(ConflictError):
-    """Too late: the page of the invite tells why."""
+    """The invite cannot be answered. Its page shows the `ClosedReason`."""
 
 
 class WrongAccountError(ForbiddenError):
-    """The invite is for another address than the account's."""
+    """The invite is for another email address than the account's."""
 
 
 @dataclass(frozen=True)
-class Invitation:
-    """An invite as the reader of one of its links finds it."""
+class OpenedInvite:
+    """An invite as the reader of one of its links sees it.
+
+    Attributes:
+        invite: the invite.
+        proven: whether the link was mailed, which proves that its reader has the invited address.
+        closed: why the invite cannot be answered; None while it can.
+    """
 
     invite: Invite
     proven: bool
-    """Whether the link came by mail, so that its reader has the invite's address."""
     closed: ClosedReason | None
 
     @property
-    def mark(self) -> str:
-        """What a form carries of what its reader saw: which invite, and which version of it."""
+    def revision(self) -> str:
+        """The id and version of the invite. Forms carry this to show which state of the invite their reader saw."""
         return f"{self.invite.id}-{self.invite.version}"
 
     @property
     def org(self) -> Org:
-        """What the invite is to."""
+        """The organization that the invite is to."""
         return self.invite.org
 
     def is_for(self, user: User) -> bool:
-        """Whether it was the user's address that was invited."""
+        """Whether the invite is for the user's email address."""
         return user.email_normalized == self.invite.email_normalized
 
-    def joined_by(self, user: User) -> bool:
-        """Whether this user accepted it."""
+    def was_accepted_by(self, user: User) -> bool:
+        """Whether this user accepted the invite."""
         return self.closed is ClosedReason.ACCEPTED and self.invite.accepted_by == user.id
 
 
-def find_invitation(session: Session, token: str | None, now: datetime) -> Invitation | None:
-    """The invite behind a link; None where there is none."""
+def find_by_token(session: Session, token: str | None, now: datetime) -> OpenedInvite | None:
+    """Return the invite of a link, or None for an unknown or missing token."""
     if token is None:
         return None
     statement = (
@@ -84,131 +91,130 @@ def find_invitation(session: Session, token: str | None, now: datetime) -> Invit
     row = session.scalar(statement)
     if row is None:
         return None
-    return Invitation(
-        invite=row.invite, proven=row.delivery is TokenDelivery.MAILED, closed=_closed(session, row, now)
-    )
+    closed = _find_closed_reason(session, row, now)
+    return OpenedInvite(invite=row.invite, proven=row.delivery is TokenDelivery.MAILED, closed=closed)
 
 
-def has_account(session: Session, found: Invitation) -> bool:
-    """Whether the invited address has an account. Only for readers who have proven that it is theirs."""
-    return accounts.find_by_email(session, found.invite.email) is not None
+def has_account(session: Session, opened: OpenedInvite) -> bool:
+    """Whether the invited address has an account. Show this only to readers who have proven the address."""
+    return accounts.find_by_email(session, opened.invite.email) is not None
 
 
-def accept_invite(session: Session, token: str | None, user: User, now: datetime, *, seen: str) -> tuple[Org, bool]:
-    """Join the organization; accepting twice changes nothing.
+def accept_invite(session: Session, token: str | None, *, seen: str, actor: User, now: datetime) -> tuple[Org, bool]:
+    """Join the organization. Accepting twice changes nothing.
 
     Args:
         session: the transaction.
-        token: of the link that was followed.
-        user: who accepts.
-        now: the present.
-        seen: the mark of the invite that the user saw.
+        token: the token of the link.
+        seen: the revision of the invite that the user saw.
+        actor: the user who accepts.
+        now: the current moment.
 
     Returns:
-        The organization, and whether this call made the difference.
+        The organization, and whether this call made the user a member.
 
     Raises:
-        NotFoundError: the link is unknown.
-        WrongAccountError: the invite is for another address.
-        ClosedError: it cannot be accepted (any more).
-        StaleError: it offers something else than it did when the user looked.
+        NotFoundError: the token is unknown.
+        WrongAccountError: the invite is for another email address.
+        InviteClosedError: the invite cannot be accepted.
+        StaleError: the invite was changed since the user saw it.
     """
-    found = _under_lock(session, token, now)
-    user = accounts.lock_active(session, user.id)
-    if not found.is_for(user):
-        raise WrongAccountError("This invitation is for another address than your account's.")
-    if found.joined_by(user) and found.mark == seen:
-        return found.org, False
-    _require_open(found)
-    _require_same(found, seen)
-    _join(session, found, user, now)
-    return found.org, True
+    opened = _find_under_lock(session, token, now)
+    user = accounts.lock_active(session, actor.id)
+    if not opened.is_for(user):
+        raise WrongAccountError(_WRONG_ACCOUNT)
+    if opened.was_accepted_by(user) and opened.revision == seen:
+        return opened.org, False
+    _require_open(opened)
+    _require_current_revision(opened, seen)
+    _join(session, opened, user, now)
+    return opened.org, True
 
 
 def accept_with_new_account(
-    session: Session, token: str | None, name: str, password_hash: str, now: datetime, *, seen: str
+    session: Session, token: str | None, name: str, password_hash: str, *, seen: str, now: datetime
 ) -> tuple[Org, User]:
-    """Make the account for the invited address and join with it.
+    """Create the account of the invited address and join the organization with it.
 
     Args:
         session: the transaction.
-        token: of the mailed link that was followed.
-        name: of the person.
-        password_hash: computed before the transaction.
-        now: the present.
-        seen: the mark of the invite that the person saw.
+        token: the token of the mailed link.
+        name: the name of the new user.
+        password_hash: the hash, computed before the transaction.
+        seen: the revision of the invite that the reader saw.
+        now: the current moment.
 
     Raises:
-        NotFoundError, ClosedError, StaleError: as `accept`.
-        ForbiddenError: the link was copied, which proves nothing.
-        InvalidError: the name makes no sense.
-        ConflictError: the address has an account already.
+        NotFoundError, InviteClosedError, StaleError: see `accept_invite`.
+        ForbiddenError: the link was copied, so it does not prove the address.
+        InvalidError: the name is not valid.
+        ConflictError: the address has an account.
     """
-    found = _under_lock(session, token, now)
-    _require_open(found)
-    _require_same(found, seen)
-    _require_proof(found)
-    user = accounts.create(session, found.invite.email, name, password_hash)
-    _join(session, found, user, now)
-    return found.org, user
+    opened = _find_under_lock(session, token, now)
+    _require_open(opened)
+    _require_current_revision(opened, seen)
+    _require_proof(opened)
+    user = accounts.create_user(session, opened.invite.email, name, password_hash)
+    _join(session, opened, user, now)
+    return opened.org, user
 
 
-def decline_invite(session: Session, token: str | None, user: User | None, now: datetime, *, seen: str) -> None:
-    """Turn the invite down, signed in or by a mailed link; a second time changes nothing.
+def decline_invite(session: Session, token: str | None, *, seen: str, actor: User | None, now: datetime) -> None:
+    """Decline the invite, signed in or with a mailed link. Declining twice changes nothing.
 
     Args:
         session: the transaction.
-        token: of the link that was followed.
-        user: who is signed in; None for nobody.
-        now: the present.
-        seen: the mark of the invite that the reader saw.
+        token: the token of the link.
+        seen: the revision of the invite that the reader saw.
+        actor: the signed-in user, or None.
+        now: the current moment.
 
     Raises:
-        NotFoundError, WrongAccountError, ClosedError, StaleError: as `accept`.
-        ForbiddenError: nobody is signed in, and the link was copied.
+        NotFoundError, WrongAccountError, InviteClosedError, StaleError: see `accept_invite`.
+        ForbiddenError: the reader is not signed in, and the link was copied.
     """
-    found = _under_lock(session, token, now)
-    if user is None:
-        _require_proof(found)
-    elif not found.is_for(user):
-        raise WrongAccountError("This invitation is for another address than your account's.")
-    if found.closed is ClosedReason.DECLINED:
+    opened = _find_under_lock(session, token, now)
+    if actor is None:
+        _require_proof(opened)
+    elif not opened.is_for(actor):
+        raise WrongAccountError(_WRONG_ACCOUNT)
+    if opened.closed is ClosedReason.DECLINED:
         return
-    _require_open(found)
-    _require_same(found, seen)
-    move(session, found.invite, InviteState.PENDING, InviteState.DECLINED, ended_at=now)
-    _record(session, EventTag.INVITE_DECLINED, found.invite, user)
+    _require_open(opened)
+    _require_current_revision(opened, seen)
+    move(session, opened.invite, InviteState.PENDING, InviteState.DECLINED, ended_at=now)
+    _record(session, EventTag.INVITE_DECLINED, opened.invite, actor=actor)
 
 
 def mail_proof_link(session: Session, token: str | None, now: datetime) -> None:
-    """Mail a link to the invited address, for the reader of a copied one.
+    """Mail a link to the invited address, for the reader of a copied link.
 
     Raises:
-        NotFoundError, ClosedError: as `accept`.
+        NotFoundError, InviteClosedError: see `accept_invite`.
     """
-    found = _under_lock(session, token, now)
-    _require_open(found)
-    # The link mailed by the inviter stays good: whoever found a copied one must not be able to take it away.
-    row = InviteToken(invite_id=found.invite.id, delivery=TokenDelivery.MAILED, created_at=now)
+    opened = _find_under_lock(session, token, now)
+    _require_open(opened)
+    # The links mailed before stay valid: the reader of a copied link must not be able to invalidate them.
+    row = InviteToken(invite_id=opened.invite.id, delivery=TokenDelivery.MAILED, created_at=now)
     session.add(row)
     session.flush()
     context = {"invite_token_id": row.id}
     key = f"invite_proof:{row.id}"
-    outbox.queue_mail(session, to=found.invite.email, template="invite_proof", dedupe_key=key, context=context)
+    outbox.queue_mail(session, to=opened.invite.email, template="invite_proof", dedupe_key=key, context=context)
 
 
-def _under_lock(session: Session, token: str | None, now: datetime) -> Invitation:
-    """The invite as it is while nobody else can change it, nor the organization or the inviter's right."""
-    found = find_invitation(session, token, now)
-    if found is not None:
-        orgs.lock_org(session, found.org)
-        found = find_invitation(session, token, now)
-    if found is None:
-        raise NotFoundError("This link leads to no invitation.")
-    return found
+def _find_under_lock(session: Session, token: str | None, now: datetime) -> OpenedInvite:
+    """Lock the organization, then read the invite and the inviter's right as they are under the lock."""
+    opened = find_by_token(session, token, now)
+    if opened is not None:
+        orgs.lock_org(session, opened.org)
+        opened = find_by_token(session, token, now)
+    if opened is None:
+        raise NotFoundError("Invitation not found. The link is wrong or incomplete.")
+    return opened
 
 
-def _closed(session: Session, row: InviteToken, now: datetime) -> ClosedReason | None:
+def _find_closed_reason(session: Session, row: InviteToken, now: datetime) -> ClosedReason | None:
     invite = row.invite
     if invite.state is not InviteState.PENDING:
         return ClosedReason(invite.state)
@@ -221,31 +227,31 @@ def _closed(session: Session, row: InviteToken, now: datetime) -> ClosedReason |
     return None if invites.may_invite(session, invite.org, invite.inviter) else ClosedReason.ORPHANED
 
 
-def _require_open(found: Invitation) -> None:
-    if found.closed is not None:
-        raise InviteClosedError("This invitation cannot be answered any more.")
+def _require_open(opened: OpenedInvite) -> None:
+    if opened.closed is not None:
+        raise InviteClosedError("This invitation can no longer be answered.")
 
 
-def _require_same(found: Invitation, seen: str) -> None:
-    # The browser keeps the link that was followed last, perhaps in another tab.
-    if found.mark != seen:
-        raise StaleError("This invitation was changed, or another one opened, since you looked. Look again.")
+def _require_current_revision(opened: OpenedInvite, seen: str) -> None:
+    # The browser keeps the link that was opened last, which may be the link of another tab.
+    if opened.revision != seen:
+        raise StaleError("This invitation was changed, or you opened another one. Check it, then answer again.")
 
 
-def _require_proof(found: Invitation) -> None:
-    if not found.proven:
-        raise ForbiddenError("This link was not mailed to you. Have one mailed, or sign in.")
+def _require_proof(opened: OpenedInvite) -> None:
+    if not opened.proven:
+        raise ForbiddenError("This link was not mailed to you. Ask for a link by email, or sign in.")
 
 
-def _join(session: Session, found: Invitation, user: User, now: datetime) -> None:
-    invite = found.invite
+def _join(session: Session, opened: OpenedInvite, user: User, now: datetime) -> None:
+    invite = opened.invite
     if not move(session, invite, InviteState.PENDING, InviteState.ACCEPTED, accepted_by=user.id, ended_at=now):
         raise InviteClosedError("This invitation was answered at the same moment.")
-    memberships.add_member(session, found.org, user, invite.role, actor=user)
+    memberships.add_member(session, opened.org, user, invite.role, actor=user, now=now)
     session.execute(sa.update(User).where(User.id == user.id).values(last_org_id=invite.org_id))
-    _record(session, EventTag.INVITE_ACCEPTED, invite, user)
+    _record(session, EventTag.INVITE_ACCEPTED, invite, actor=user)
 
 
-def _record(session: Session, tag: EventTag, invite: Invite, actor: User | None) -> None:
+def _record(session: Session, tag: EventTag, invite: Invite, *, actor: User | None) -> None:
     data = {"invite_id": invite.id, "email": invite.email, "role": invite.role}
     events.record(session, tag, actor=actor, org_id=invite.org_id, data=data)

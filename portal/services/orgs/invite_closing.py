@@ -1,4 +1,4 @@
-"""Closing invites that lost their reason."""
+"""Closing the invites of a user who leaves an organization. Used by `memberships`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from portal.models import EventTag, Invite, InviteState, Org, User, move
 from portal.services import events
 
 
-def close_invites_of(session: Session, org: Org, user: User, actor: User, now: datetime) -> None:
-    """Revoke the pending invites to a user's address and those the user sent, as the user leaves the organization.
+def close_invites_of(session: Session, org: Org, user: User, *, actor: User, now: datetime) -> None:
+    """Revoke the pending invites to the user's address, and the pending invites that the user sent.
 
     Args:
         session: a transaction that has locked the organization.
         org: the organization.
-        user: who leaves it.
-        actor: who ended the membership.
-        now: the present.
+        user: the user who leaves it.
+        actor: the user who ended the membership.
+        now: the current moment.
     """
     pending = sa.select(Invite).where(
         Invite.org_id == org.id,

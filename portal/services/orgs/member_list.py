@@ -1,4 +1,4 @@
-"""The people of an organization as its team page lists them."""
+"""Lists of an organization's members, with role and sync status. Used by the team page, settings and deletion."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager
 
 from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState, User
-from portal.policy import Role
+from portal.rules.roles import Role
 from portal.services.paging import Page, load_page
 
-PER_PAGE = 25
+MEMBERS_PER_PAGE = 25
 
 
 class SyncProgress(StrEnum):
-    """How far a membership has got into the organization's bots."""
+    """How far a membership has been carried into the organization's bots; the least advanced first."""
 
     BLOCKED = "blocked"
     PROVISIONING = "provisioning"
@@ -29,7 +29,7 @@ class SyncProgress(StrEnum):
 
 @dataclass(frozen=True)
 class MemberSyncStatus:
-    """The least advanced of a member's bots."""
+    """The sync status of a member in the least advanced bot."""
 
     progress: SyncProgress
     since: datetime
@@ -38,53 +38,58 @@ class MemberSyncStatus:
 
 @dataclass(frozen=True)
 class MemberRow:
-    """One line of the list."""
+    """One row of the member list.
+
+    Attributes:
+        membership: the membership.
+        role: the effective role.
+        sync: the sync status; None while the organization has no bot.
+    """
 
     membership: Membership
     role: Role
     sync: MemberSyncStatus | None
-    """None while the organization has no bot."""
 
     @property
     def user(self) -> User:
-        """Who it is."""
+        """The user of the membership."""
         return self.membership.user
 
 
 def search_members(session: Session, org: Org, text: str = "", page: int = 1) -> Page[MemberRow]:
-    """Look for members, by name.
+    """List members by name, one page at a time.
 
     Args:
         session: the transaction.
         org: the organization.
-        text: part of the name or address; empty for all.
-        page: from 1, of `PER_PAGE` members each; beyond the last one it is the last.
+        text: a part of the name or email address; empty for all members.
+        page: the page number, from 1; a number beyond the last page gives the last page.
     """
     query = (
-        _active(org)
-        .where(_matching(text.strip()))
+        _select_active(org)
+        .where(_matches(text.strip()))
         .options(contains_eager(Membership.user))
         .order_by(sa.func.lower(User.name), Membership.id)
         .execution_options(populate_existing=True)
     )
-    return load_page(session, query, page, PER_PAGE, lambda found: _members(session, org, found))
+    return load_page(session, query, page, MEMBERS_PER_PAGE, lambda found: _build_rows(session, org, found))
 
 
 def find_member(session: Session, org: Org, membership_id: str) -> MemberRow | None:
-    """One line of the list as it is now; None when that person does not belong to the organization (any more)."""
-    query = _active(org).where(Membership.id == membership_id).options(contains_eager(Membership.user))
+    """Read the current row of a member, or None where the organization has no such active member."""
+    query = _select_active(org).where(Membership.id == membership_id).options(contains_eager(Membership.user))
     found = session.scalars(query.execution_options(populate_existing=True)).all()
-    return next(iter(_members(session, org, found)), None)
+    return next(iter(_build_rows(session, org, found)), None)
 
 
 def list_people(session: Session, org: Org) -> Sequence[User]:
-    """All people of the organization, by name."""
+    """List the users who are active members, by name."""
     active = (Membership.org_id == org.id) & (Membership.state == MembershipState.ACTIVE)
     query = sa.select(User).join(Membership, Membership.user_id == User.id).where(active)
     return session.scalars(query.order_by(sa.func.lower(User.name), User.id)).all()
 
 
-def _active(org: Org) -> sa.Select[Membership]:
+def _select_active(org: Org) -> sa.Select[Membership]:
     return (
         sa.select(Membership)
         .join(Membership.user)
@@ -92,45 +97,45 @@ def _active(org: Org) -> sa.Select[Membership]:
     )
 
 
-def _matching(text: str) -> sa.ColumnElement[bool]:
+def _matches(text: str) -> sa.ColumnElement[bool]:
     if not text:
         return sa.true()
     return User.name.icontains(text, autoescape=True) | User.email.icontains(text, autoescape=True)
 
 
-def _members(session: Session, org: Org, found: Iterable[Membership]) -> list[MemberRow]:
-    rows = list(found)
-    syncs = _syncs(session, org, [row.user_id for row in rows])
+def _build_rows(session: Session, org: Org, found: Iterable[Membership]) -> list[MemberRow]:
+    memberships = list(found)
+    statuses = _load_sync_statuses(session, org, [membership.user_id for membership in memberships])
     return [
         MemberRow(
-            membership=row,
-            role=Role.OWNER if row.user_id == org.owner_id else Role(row.role),
-            sync=syncs.get(row.user_id),
+            membership=membership,
+            role=org.role_of(membership),
+            sync=statuses.get(membership.user_id),
         )
-        for row in rows
+        for membership in memberships
     ]
 
 
-def _syncs(session: Session, org: Org, user_ids: Sequence[str]) -> dict[str, MemberSyncStatus]:
+def _load_sync_statuses(session: Session, org: Org, user_ids: Sequence[str]) -> dict[str, MemberSyncStatus]:
     query = (
         sa.select(MemberSync, Bot.epoch)
         .join(Bot, Bot.id == MemberSync.bot_id)
         .where(Bot.org_id == org.id, MemberSync.user_id.in_(user_ids))
     )
-    found: dict[str, MemberSyncStatus] = {}
+    statuses: dict[str, MemberSyncStatus] = {}
     order = list(SyncProgress)
     for row, epoch in session.execute(query):
-        sync = MemberSyncStatus(_progress(row, epoch), row.changed_at, row.last_error)
-        known = found.get(row.user_id)
-        if known is None or order.index(sync.progress) < order.index(known.progress):
-            found[row.user_id] = sync
-    return found
+        status = MemberSyncStatus(_measure_progress(row, epoch), row.changed_at, row.last_error)
+        least = statuses.get(row.user_id)
+        if least is None or order.index(status.progress) < order.index(least.progress):
+            statuses[row.user_id] = status
+    return statuses
 
 
-def _progress(row: MemberSync, epoch: int) -> SyncProgress:
+def _measure_progress(row: MemberSync, epoch: int) -> SyncProgress:
     if row.state is SyncState.BLOCKED:
         return SyncProgress.BLOCKED
-    # What was observed before the bot's data went back in time may not be true any more.
+    # A role observed in an older epoch is unknown: the bot's data has been replaced since.
     if row.state is SyncState.SYNCED and row.observed_epoch == epoch:
         return SyncProgress.SYNCED
     if row.desired_role is SyncRole.NONE:

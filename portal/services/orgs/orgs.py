@@ -1,4 +1,4 @@
-"""Organizations as their people see them."""
+"""Finding and locking organizations, and the roles of a user in them. Used by all services on organizations."""
 
 from __future__ import annotations
 
@@ -6,54 +6,55 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import Bot, Membership, MembershipState, Org, OrgState, User
-from portal.policy import Action, Role, can
+from portal.policy import Action, can
+from portal.rules.roles import Role
 from portal.services.errors import ConflictError, ForbiddenError
 
 
 def find_by_slug(session: Session, slug: str) -> Org | None:
-    """The organization with that slug, unless it is gone for good."""
+    """Return the organization with that slug, or None where it does not exist or is deleted."""
     return session.scalar(sa.select(Org).where(Org.slug == slug, Org.state != OrgState.DELETED))
 
 
 def lock_org(session: Session, org: Org) -> Org:
-    """Lock the organization's row until the transaction ends, and read it again as it is now.
+    """Lock the row of the organization until the transaction ends, and read it again.
 
-    Every change of memberships, invites and ownership does this first, so of two that race one sees what the
-    other did. SQLite has one writer anyway.
+    Every change of memberships, invites and ownership takes this lock first, so that the second of two concurrent
+    changes sees the result of the first. SQLite needs no lock, because it has a single writer.
     """
     statement = sa.select(Org).where(Org.id == org.id).with_for_update()
     return session.scalars(statement.execution_options(populate_existing=True)).one()
 
 
-def lock_org_for_action(session: Session, org: Org, actor: User, action: Action) -> Org:
-    """Lock the organization for somebody's action, whose right is read again under the lock.
+def lock_org_for_action(session: Session, org: Org, action: Action, *, actor: User) -> Org:
+    """Lock the organization for an action, and check under the lock that the actor has the right to it.
 
     Raises:
-        ForbiddenError: the actor may not do that (any more).
+        ForbiddenError: the actor has no right to the action.
         ConflictError: the organization is being deleted.
     """
     org = lock_org(session, org)
     if not can(list_roles(session, org, actor), action):
-        raise ForbiddenError("Your role in this organization does not allow this any more.")
+        raise ForbiddenError("Your role in this organization no longer allows this.")
     require_active(org)
     return org
 
 
 def require_active(org: Org) -> None:
-    """Do nothing for an organization that lives.
+    """Raise an error unless the organization is active.
 
     Raises:
-        ConflictError: it is being deleted.
+        ConflictError: the organization is being deleted.
     """
     if org.state is not OrgState.ACTIVE:
         raise ConflictError(f"{org.name} is being deleted. Its owner can restore it; then try again.")
 
 
 def list_roles(session: Session, org: Org, user: User) -> frozenset[Role]:
-    """What the user is to the organization, read from the rows as they are now; empty for outsiders."""
-    found: set[Role] = set()
+    """Read the roles of a user in the organization from the current rows; empty for outsiders."""
+    roles: set[Role] = set()
     if user.is_platform_admin:
-        found.add(Role.OPERATOR)
+        roles.add(Role.OPERATOR)
     membership = session.scalar(
         sa.select(Membership)
         .where(
@@ -64,20 +65,20 @@ def list_roles(session: Session, org: Org, user: User) -> frozenset[Role]:
         .execution_options(populate_existing=True)
     )
     if org.owner_id == user.id:
-        found.add(Role.OWNER)
+        roles.add(Role.OWNER)
     elif membership:
-        found.add(Role(membership.role))
-    return frozenset(found)
+        roles.add(org.role_of(membership))
+    return frozenset(roles)
 
 
 def was_member(session: Session, org: Org, user: User) -> bool:
-    """Whether the user was a member once; that row stays as a tombstone."""
-    gone = (Membership.user_id == user.id) & (Membership.state == MembershipState.REMOVED)
-    return session.scalar(sa.select(Membership.id).where(Membership.org_id == org.id, gone)) is not None
+    """Whether the user is a former member, whose membership row stays as a tombstone."""
+    removed = (Membership.user_id == user.id) & (Membership.state == MembershipState.REMOVED)
+    return session.scalar(sa.select(Membership.id).where(Membership.org_id == org.id, removed)) is not None
 
 
 def list_for_user(session: Session, user: User) -> list[Org]:
-    """The organizations a user belongs to, by name."""
+    """List the organizations that a user belongs to, by name."""
     statement = (
         sa.select(Org)
         .outerjoin(Membership, (Membership.org_id == Org.id) & (Membership.user_id == user.id))
@@ -91,5 +92,5 @@ def list_for_user(session: Session, user: User) -> list[Org]:
 
 
 def find_bot(session: Session, org: Org, bot_id: str) -> Bot | None:
-    """A bot of that organization."""
+    """Return a bot of the organization, or None where the organization has no such bot."""
     return session.scalar(sa.select(Bot).where(Bot.id == bot_id, Bot.org_id == org.id))

@@ -1,6 +1,6 @@
-"""Handing an organization over: its owner offers it to a member, who accepts within three days or declines.
+"""Transfers of ownership: the owner offers the organization to a member, who accepts or declines within three days.
 
-The owner is one column of the organization's row, set by one compare-and-set, so there never are two owners or none.
+The owner is one column of the organization's row, set by one compare-and-set, so there is always exactly one owner.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from portal.models import (
     MembershipState,
     Org,
     OrgState,
-    SyncRole,
     User,
     update_where,
 )
@@ -29,21 +28,21 @@ from portal.services.orgs import member_sync, memberships, orgs
 
 OFFER_LIFETIME = timedelta(hours=72)
 
-_GONE = "This offer does not stand any more: it was taken back, expired, or was never made to you."
+_NO_OFFER = "There is no such offer. It was withdrawn, has expired, or is for another person."
 
 
 def offer_ownership(session: Session, org: Org, user_id: str, *, actor: User, now: datetime) -> None:
-    """Offer the ownership to an active member, who is told by mail. It replaces an offer made before.
+    """Offer the ownership to an active member and mail them. A new offer replaces the previous one.
 
     Raises:
-        ForbiddenError: the actor is not the owner (any more).
-        InvalidError: that person is no member.
+        ForbiddenError: the actor is not the owner.
+        InvalidError: the user is no other member.
     """
-    org = orgs.lock_org_for_action(session, org, actor, Action.TRANSFER_OWNERSHIP)
+    org = orgs.lock_org_for_action(session, org, Action.TRANSFER_OWNERSHIP, actor=actor)
     target = session.get(User, user_id)
     row = memberships.find_membership(session, org, target) if target else None
     if target is None or row is None or row.state is not MembershipState.ACTIVE or target.id == org.owner_id:
-        raise InvalidError("Choose somebody who belongs to this organization.", "user_id")
+        raise InvalidError("Choose a member of this organization.", "user_id")
     org.transfer_to, org.transfer_expires_at = target.id, now + OFFER_LIFETIME
     org.version += 1
     session.flush()
@@ -57,68 +56,68 @@ def offer_ownership(session: Session, org: Org, user_id: str, *, actor: User, no
     )
 
 
-def accept_ownership(session: Session, org: Org, user: User, now: datetime) -> None:
-    """Become the owner; the one before stays as an admin.
+def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime) -> None:
+    """Make the actor the owner. The previous owner becomes an admin.
 
     Raises:
-        ConflictError: there is no such offer (any more), or the organization is being deleted.
+        ConflictError: there is no valid offer to the actor, or the organization is being deleted.
     """
     org = orgs.lock_org(session, org)
     orgs.require_active(org)
     old_owner = org.owner
-    if not _swap(session, org, user, now):
-        raise ConflictError(_GONE)
-    for person in (old_owner, user):
-        row = _as_admin(session, org, person)
-        member_sync.set_desired_role(session, org, row.user, SyncRole.OWNER if person is user else SyncRole.ADMIN)
-    data = {"old": old_owner.id, "new": user.id}
-    events.record(session, EventTag.TRANSFER_ACCEPTED, actor=user.id, org_id=org.id, data=data)
+    if not _change_owner(session, org, actor, now):
+        raise ConflictError(_NO_OFFER)
+    for user in (old_owner, actor):
+        membership = _store_as_admin(session, org, user)
+        member_sync.set_desired_role(session, org, membership, now)
+    data = {"old": old_owner.id, "new": actor.id}
+    events.record(session, EventTag.TRANSFER_ACCEPTED, actor=actor, org_id=org.id, data=data)
 
 
-def decline_ownership(session: Session, org: Org, user: User) -> None:
-    """Turn down an offer made to oneself.
+def decline_ownership(session: Session, org: Org, *, actor: User) -> None:
+    """Decline an offer that was made to the actor.
 
     Raises:
-        ConflictError: there is none.
+        ConflictError: there is no offer to the actor.
     """
     org = orgs.lock_org(session, org)
-    if org.transfer_to != user.id:
-        raise ConflictError(_GONE)
-    _end(session, org, EventTag.TRANSFER_DECLINED, actor=user)
+    if org.transfer_to != actor.id:
+        raise ConflictError(_NO_OFFER)
+    _end_offer(session, org, EventTag.TRANSFER_DECLINED, actor=actor)
 
 
-def withdraw_offer(session: Session, org: Org, actor: User) -> None:
-    """Take back one's offer; without one nothing changes.
+def withdraw_offer(session: Session, org: Org, *, actor: User) -> None:
+    """Withdraw the offer. Without an offer nothing changes.
 
     Raises:
-        ForbiddenError: the actor is not the owner (any more).
+        ForbiddenError: the actor is not the owner.
     """
-    org = orgs.lock_org_for_action(session, org, actor, Action.TRANSFER_OWNERSHIP)
+    org = orgs.lock_org_for_action(session, org, Action.TRANSFER_OWNERSHIP, actor=actor)
     if org.transfer_to is not None:
-        _end(session, org, EventTag.TRANSFER_WITHDRAWN, actor=actor)
+        _end_offer(session, org, EventTag.TRANSFER_WITHDRAWN, actor=actor)
 
 
 def expire_offers(session: Session, now: datetime) -> None:
-    """End every offer whose time is over."""
-    over = sa.select(Org).where(Org.transfer_expires_at <= now).with_for_update()
-    for org in session.scalars(over).all():
-        _end(session, org, EventTag.TRANSFER_EXPIRED, actor=None)
+    """End every offer that has expired. The scheduler calls this."""
+    expired = sa.select(Org).where(Org.transfer_expires_at <= now).with_for_update()
+    for org in session.scalars(expired).all():
+        _end_offer(session, org, EventTag.TRANSFER_EXPIRED, actor=None)
 
 
 def find_offered_user_id(org: Org, now: datetime) -> str | None:
-    """Id of the user to whom a standing offer was made."""
-    stands = org.transfer_expires_at is not None and org.transfer_expires_at > now
-    return org.transfer_to if stands and org.state is OrgState.ACTIVE else None
+    """Return the id of the user who has a valid offer, or None."""
+    is_valid = org.transfer_expires_at is not None and org.transfer_expires_at > now
+    return org.transfer_to if is_valid and org.state is OrgState.ACTIVE else None
 
 
 def find_offered_user(session: Session, org: Org, now: datetime) -> User | None:
-    """The person to whom the organization is offered now."""
+    """Return the user who has a valid offer, or None."""
     user_id = find_offered_user_id(org, now)
     return session.get(User, user_id) if user_id else None
 
 
-def _swap(session: Session, org: Org, user: User, now: datetime) -> bool:
-    belongs = sa.exists().where(
+def _change_owner(session: Session, org: Org, user: User, now: datetime) -> bool:
+    is_member = sa.exists().where(
         Membership.org_id == org.id, Membership.user_id == user.id, Membership.state == MembershipState.ACTIVE
     )
     conditions = (
@@ -127,7 +126,7 @@ def _swap(session: Session, org: Org, user: User, now: datetime) -> bool:
         Org.transfer_to == user.id,
         Org.transfer_expires_at > now,
         Org.state == OrgState.ACTIVE,
-        belongs,
+        is_member,
     )
     values = {"owner_id": user.id, "transfer_to": None, "transfer_expires_at": None, "version": Org.version + 1}
     changed = update_where(session, Org, *conditions, **values)
@@ -135,11 +134,11 @@ def _swap(session: Session, org: Org, user: User, now: datetime) -> bool:
     return changed == 1
 
 
-def _as_admin(session: Session, org: Org, person: User) -> Membership:
-    """The stored role of an owner, past and present, is admin."""
-    row = memberships.find_membership(session, org, person)
+def _store_as_admin(session: Session, org: Org, user: User) -> Membership:
+    """Store the membership of a previous or new owner, whose stored role is admin."""
+    row = memberships.find_membership(session, org, user)
     if row is None:
-        row = Membership(org_id=org.id, user_id=person.id, version=0)
+        row = Membership(org_id=org.id, user_id=user.id, version=0)
         session.add(row)
     row.role, row.state = MembershipRole.ADMIN, MembershipState.ACTIVE
     row.version += 1
@@ -147,7 +146,7 @@ def _as_admin(session: Session, org: Org, person: User) -> Membership:
     return row
 
 
-def _end(session: Session, org: Org, tag: EventTag, *, actor: User | None) -> None:
+def _end_offer(session: Session, org: Org, tag: EventTag, *, actor: User | None) -> None:
     data = {"user_id": org.transfer_to}
     org.transfer_to = org.transfer_expires_at = None
     org.version += 1
