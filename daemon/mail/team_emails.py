@@ -1,61 +1,68 @@
-"""Mails about organizations: invites, removal, ownership, deletion."""
+"""Emails about organizations: invites, removal, offers of ownership, deletion. Used by the composers."""
 
 from __future__ import annotations
 
 from daemon.mail.emails import Composer, Email, EmailContext, Obsolete
 from portal.models import Invite, InviteState, InviteToken, Org, OrgState, User
-from portal.tokens import derived_token, fingerprint
+from portal.rules.roles import ROLES
+from portal.tokens import derive_token, fingerprint
 
 
-def _invite(context: EmailContext) -> Email:
-    token = _token(context)
+def _compose_invite(context: EmailContext) -> Email:
+    token = _load_valid_token(context)
     org, inviter = token.invite.org.name, token.invite.inviter.name
-    return Email("invite", f"{inviter} invites you to {org}", _names(token), _facts(context, token))
+    subject = f"{inviter} invites you to {org}"
+    return Email("invite", subject, _collect_names(token), _create_link_facts(context, token))
 
 
-def _invite_proof(context: EmailContext) -> Email:
-    token = _token(context)
-    subject = f"Confirm your address to join {token.invite.org.name}"
-    return Email("invite_proof", subject, _names(token), _facts(context, token))
+def _compose_invite_proof(context: EmailContext) -> Email:
+    token = _load_valid_token(context)
+    subject = f"Confirm your email to join {token.invite.org.name}"
+    return Email("invite_proof", subject, _collect_names(token), _create_link_facts(context, token))
 
 
-def _member_removed(context: EmailContext) -> Email:
+def _compose_member_removed(context: EmailContext) -> Email:
     org = context.row(Org, "org_id")
-    person = context.row(User, "user_id")
-    return Email("member_removed", f"You are no longer in {org.name}", {"name": person.name, "org": org.name})
+    user = context.row(User, "user_id")
+    return Email("member_removed", f"You were removed from {org.name}", {"name": user.name, "org": org.name})
 
 
-def _ownership_offered(context: EmailContext) -> Email:
+def _compose_ownership_offered(context: EmailContext) -> Email:
     org = context.row(Org, "org_id")
-    person = context.row(User, "user_id")
-    if org.transfer_to != person.id or org.transfer_expires_at is None or org.transfer_expires_at <= context.now:
-        raise Obsolete("The offer of ownership ended before the mail could be sent.")
-    names = {"name": person.name, "org": org.name, "owner": org.owner.name}
+    user = context.row(User, "user_id")
+    if org.transfer_to != user.id or org.transfer_expires_at is None or org.transfer_expires_at <= context.now:
+        raise Obsolete("The offer of ownership ended before the email could be sent.")
+    names = {"name": user.name, "org": org.name, "owner": org.owner.name}
     facts = {"until": org.transfer_expires_at, "link": context.link(f"/o/{org.slug}/")}
     return Email("ownership_offered", f"{org.owner.name} offers you {org.name}", names, facts)
 
 
-def _org_deletion(context: EmailContext) -> Email:
+def _compose_org_deletion(context: EmailContext) -> Email:
     org = context.row(Org, "org_id")
-    person = context.row(User, "user_id")
+    user = context.row(User, "user_id")
     if org.state is not OrgState.DELETING or org.delete_after is None:
-        raise Obsolete("The organization was restored, or deleted, before the mail could be sent.")
-    owner = org.owner_id == person.id
-    facts = {"until": org.delete_after, "link": context.link(f"/o/{org.slug}/") if owner else None}
-    return Email("org_deletion", f"{org.name} is going to be deleted", {"name": person.name, "org": org.name}, facts)
+        raise Obsolete("The organization was restored or deleted before the email could be sent.")
+    is_owner = org.owner_id == user.id
+    facts = {"until": org.delete_after, "link": context.link(f"/o/{org.slug}/") if is_owner else None}
+    return Email("org_deletion", f"{org.name} will be deleted", {"name": user.name, "org": org.name}, facts)
 
 
 COMPOSERS: dict[str, Composer] = {
-    "invite": _invite,
-    "invite_proof": _invite_proof,
-    "member_removed": _member_removed,
-    "ownership_offered": _ownership_offered,
-    "org_deletion": _org_deletion,
+    "invite": _compose_invite,
+    "invite_proof": _compose_invite_proof,
+    "member_removed": _compose_member_removed,
+    "ownership_offered": _compose_ownership_offered,
+    "org_deletion": _compose_org_deletion,
 }
-"""Context: `invite_token_id` for the invites; `org_id` and the recipient's `user_id` for the others."""
+"""Composers by template. Context: `invite_token_id` for invites, else `org_id` and the recipient's `user_id`."""
 
 
-def _token(context: EmailContext) -> InviteToken:
+def _load_valid_token(context: EmailContext) -> InviteToken:
+    """Return the token of the mail.
+
+    Raises:
+        Obsolete: the invite cannot be accepted, or a newer mail replaced this one.
+    """
     token = context.row(InviteToken, "invite_token_id")
     _require_open(context, token.invite)
     if token.replaced_at is not None:
@@ -65,18 +72,23 @@ def _token(context: EmailContext) -> InviteToken:
 
 def _require_open(context: EmailContext, invite: Invite) -> None:
     if invite.state is not InviteState.PENDING:
-        raise Obsolete(f"The invite was {invite.state} before the mail could be sent.")
+        raise Obsolete(f"The invite was {invite.state} before the email could be sent.")
     if invite.expires_at <= context.now:
-        raise Obsolete("The invite expired before the mail could be sent.")
+        raise Obsolete("The invite expired before the email could be sent.")
     if invite.org.state is not OrgState.ACTIVE:
         raise Obsolete("The organization is being deleted.")
 
 
-def _names(token: InviteToken) -> dict[str, str]:
+def _collect_names(token: InviteToken) -> dict[str, str]:
     return {"org": token.invite.org.name, "inviter": token.invite.inviter.name}
 
 
-def _facts(context: EmailContext, token: InviteToken) -> dict[str, object]:
-    secret = derived_token(context.settings.secret_key, "invite", token.id, token.generation)
+def _create_link_facts(context: EmailContext, token: InviteToken) -> dict[str, object]:
+    """Derive the secret of a link, store its hash, and return the facts of an invite email."""
+    secret = derive_token(context.settings.secret_key, "invite", token.id, token.generation)
     token.token_hash = fingerprint(secret)
-    return {"role": token.invite.role, "until": token.invite.expires_at, "link": context.link(f"/invite/{secret}")}
+    return {
+        "role": ROLES[token.invite.role].noun,
+        "until": token.invite.expires_at,
+        "link": context.link(f"/invite/{secret}"),
+    }

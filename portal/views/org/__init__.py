@@ -1,4 +1,4 @@
-"""Pages of one organization, under /o/<slug>."""
+"""Pages of one organization, under /o/<slug>, and the list of a user's organizations, under /orgs."""
 
 from __future__ import annotations
 

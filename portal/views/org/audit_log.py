@@ -1,4 +1,4 @@
-"""The log of one organization."""
+"""Audit log page of an organization, for its owner, its admins and operators."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ pages = Blueprint("audit", __name__, url_prefix="/o/<slug>/audit")
 
 @pages.get("")
 def index(slug: str) -> Response:
-    """Who did what, when and from where, the newest first."""
+    """Show the events of the organization, the newest first."""
     access = authorization.require_org(slug, Action.READ_AUDIT)
     return event_log.render_event_log(
         "org/audit_log.html",
-        lambda wanted, before: log.list_for_org(session(), access.org, wanted, before),
+        lambda filters, before: log.list_for_org(session(), access.org, filters, before),
         access=access,
         org=access.org,
         subjects=log.ORG_SUBJECTS,

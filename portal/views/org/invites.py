@@ -1,4 +1,4 @@
-"""Inviting people to an organization, and the list of invites nobody answered yet: a part of the team's page."""
+"""Invite form and list of pending invites: a section of the team page."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 
 @pages.get("")
 def index(slug: str) -> Answer:
-    """The invites alone, for browsers without script whose form had an error, and for the list's own polling."""
-    return _page(authorization.require_org(slug, Action.MANAGE_TEAM))
+    """Show the invites alone: for the polling list, and for browsers without JavaScript after a form error."""
+    return _render_page(authorization.require_org(slug, Action.MANAGE_TEAM))
 
 
 @pages.post("")
 def send(slug: str) -> Answer:
-    """Invite an address, or mail it again."""
+    """Invite an email address, or mail its pending invite again."""
     form = InviteForm()
     with separate_transaction():
         access = authorization.require_org(slug, Action.MANAGE_TEAM)
-        if sendable := form.validate():
+        if is_valid := form.validate():
             invite_limits.count_mail_of_org(access.org.id, form.email.data)
 
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
-    if not sendable:
-        return _form(access, form), 422
+    if not is_valid:
+        return _render_form(access, form), 422
     role = MembershipRole(form.role.data)
     try:
         invite = invites.send_invite(session(), access.org, form.email.data, role, actor=access.user, now=utcnow())
     except InvalidError as error:
         form[error.field or "email"].errors = [str(error)]
-        return _form(access, form), 422
+        return _render_form(access, form), 422
 
-    flash(f"{invite.email} is invited.", "info")
+    flash(f"Invite sent to {invite.email}.", "info")
     if htmx.is_fragment():
-        return _form(access, InviteForm(formdata=None))
-    return _back(slug)
+        return _render_form(access, InviteForm(formdata=None))
+    return _redirect_to_invites(slug)
 
 
 @pages.post("/<invite_id>/resend")
@@ -63,22 +63,22 @@ def resend(slug: str, invite_id: str) -> Answer:
 
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     invite = invites.resend_invite(session(), access.org, invite_id, actor=access.user, now=utcnow())
-    flash(f"A new mail to {invite.email} is on its way; links mailed before do not work any more.", "info")
-    return _list(access)
+    flash(f"Invite sent to {invite.email} again. Links in earlier mails no longer work.", "info")
+    return _render_list(access)
 
 
 @pages.post("/<invite_id>/revoke")
 def revoke(slug: str, invite_id: str) -> Answer:
-    """Take an invite back."""
+    """Revoke an invite."""
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     invite = invites.revoke_invite(session(), access.org, invite_id, actor=access.user, now=utcnow())
-    flash(f"The invite to {invite.email} is taken back.", "info")
-    return _list(access)
+    flash(f"Invite to {invite.email} revoked.", "info")
+    return _render_list(access)
 
 
 @pages.post("/<invite_id>/link")
 def copy_link(slug: str, invite_id: str) -> Answer:
-    """Show a link to hand over. It is shown this once, so the form is answered by the page itself."""
+    """Show a link to pass on. The answer contains the link instead of redirecting, because it is shown only once."""
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     invite, token = invites.copy_link(session(), access.org, invite_id, actor=access.user, now=utcnow())
     template = "org/team/_invite_link.html" if htmx.is_fragment() else "org/team/invite_link.html"
@@ -86,39 +86,43 @@ def copy_link(slug: str, invite_id: str) -> Answer:
     return make_response(render_template(template, access=access, org=access.org, invite=invite, link=link))
 
 
-def panel(access: OrgAccess, form: InviteForm | None = None) -> dict[str, Any]:
-    """What the template `team/_invites.html` needs besides `access` and `org`."""
+def build_context(access: OrgAccess, form: InviteForm | None = None) -> dict[str, Any]:
+    """Build the context of the template `org/team/_invites.html`, without `access` and `org`."""
     return {
         "invites": invites.list_pending(session(), access.org, utcnow()),
         "invite_form": form or InviteForm(formdata=None),
     }
 
 
-def _page(access: OrgAccess, form: InviteForm | None = None) -> Response:
+def _render_page(access: OrgAccess, form: InviteForm | None = None) -> Response:
     return htmx.page(
         "org/team/invites.html",
         live={"pending": "org/team/_pending_invites.html"},
         access=access,
         org=access.org,
-        **panel(access, form),
+        **build_context(access, form),
     )
 
 
-def _form(access: OrgAccess, form: InviteForm) -> Response:
+def _render_form(access: OrgAccess, form: InviteForm) -> Response:
     if not htmx.is_fragment():
-        return _page(access, form)
+        return _render_page(access, form)
     return make_response(
-        render_template("org/team/_invites.html", access=access, org=access.org, version="", **panel(access, form))
+        render_template(
+            "org/team/_invites.html", access=access, org=access.org, version="", **build_context(access, form)
+        )
     )
 
 
-def _list(access: OrgAccess) -> Answer:
+def _render_list(access: OrgAccess) -> Answer:
     if not htmx.is_fragment():
-        return _back(access.org.slug)
+        return _redirect_to_invites(access.org.slug)
     return make_response(
-        render_template("org/team/_pending_invites.html", access=access, org=access.org, version="", **panel(access))
+        render_template(
+            "org/team/_pending_invites.html", access=access, org=access.org, version="", **build_context(access)
+        )
     )
 
 
-def _back(slug: str) -> BaseResponse:
+def _redirect_to_invites(slug: str) -> BaseResponse:
     return htmx.see_other(url_for("team.index", slug=slug, _anchor="invites"))

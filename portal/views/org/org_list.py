@@ -1,4 +1,4 @@
-"""The organizations of the signed-in user: the list, which is the switcher's page, and making a new one."""
+"""List of the signed-in user's organizations, and the form that creates one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from flask import Blueprint, flash, render_template, url_for
 from werkzeug.wrappers import Response
 
 from portal.forms.orgs import NewOrgForm
+from portal.models import utcnow
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.orgs import creation, orgs
 from portal.views.support import authorization
@@ -19,7 +20,7 @@ Answer = Response | str | tuple[str, int]
 
 @pages.get("")
 def index() -> str:
-    """All organizations the user belongs to."""
+    """List the organizations that the user belongs to."""
     return render_template(
         "org/list.html", orgs=orgs.list_for_user(session(), authorization.require_user()), fallback=None
     )
@@ -27,25 +28,25 @@ def index() -> str:
 
 @pages.get("/new")
 def new() -> str:
-    """The form."""
+    """Show the form of a new organization."""
     authorization.require_user()
     return render_template("org/new.html", form=NewOrgForm())
 
 
 @pages.post("/new")
 def create() -> Answer:
-    """Make an organization that belongs to the user."""
-    person = authorization.require_user()
+    """Create an organization that the user owns."""
+    user = authorization.require_user()
     form = NewOrgForm()
     if not form.validate():
         return render_template("org/new.html", form=form), 422
     try:
-        org = creation.create_org(session(), form.name.data, person, form.slug.data or "")
+        org = creation.create_org(session(), form.name.data, user, form.slug.data or "", now=utcnow())
     except InvalidError as error:
         form[error.field or "name"].errors = [str(error)]
         return render_template("org/new.html", form=form), 422
     except ConflictError as error:
         form.slug.errors = [str(error)]
         return render_template("org/new.html", form=form), 422
-    flash(f"{org.name} is yours. Invite the people you work with.", "info")
+    flash(f"{org.name} created. Invite the people you work with.", "info")
     return htmx.go_to(url_for("org.home", slug=org.slug))

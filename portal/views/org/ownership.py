@@ -1,4 +1,4 @@
-"""Handing an organization over, deleting it, and taking that back."""
+"""Transfer of ownership, deletion and restore of an organization."""
 
 from __future__ import annotations
 
@@ -25,89 +25,89 @@ Answer = Response | str | tuple[str, int]
 
 @pages.post("/transfer")
 def offer(slug: str) -> Answer:
-    """Offer the organization to one of its people."""
+    """Offer the ownership to a member."""
     access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
     transfers.offer_ownership(session(), access.org, request.form.get("user_id", ""), actor=access.user, now=utcnow())
-    flash("The offer is made. It stands for three days; nothing changes until it is accepted.", "info")
+    flash("Offer sent. It is valid for three days; you stay the owner until it is accepted.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
 
 @pages.post("/transfer/withdraw")
 def withdraw(slug: str) -> Answer:
-    """Take the offer back."""
+    """Withdraw the offer."""
     access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
-    transfers.withdraw_offer(session(), access.org, access.user)
-    flash("The offer is taken back.", "info")
+    transfers.withdraw_offer(session(), access.org, actor=access.user)
+    flash("Offer withdrawn.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
 
 @pages.post("/transfer/accept")
 def accept(slug: str) -> Answer:
-    """Become the owner."""
+    """Accept the offer and become the owner."""
     access = authorization.require_org(slug)
-    transfers.accept_ownership(session(), access.org, access.user, utcnow())
-    flash(f"{access.org.name} is yours now.", "info")
+    transfers.accept_ownership(session(), access.org, actor=access.user, now=utcnow())
+    flash(f"You are now the owner of {access.org.name}.", "info")
     answer = htmx.go_to(url_for("org.home", slug=slug))
-    # Whoever copied the old session's cookie does not become owner too.
-    session_cookie.renew(answer)
+    # A copied cookie of the old session must not gain the owner's rights.
+    session_cookie.rotate(answer)
     return answer
 
 
 @pages.post("/transfer/decline")
 def decline(slug: str) -> Answer:
-    """Turn the offer down."""
+    """Decline the offer."""
     access = authorization.require_org(slug)
-    transfers.decline_ownership(session(), access.org, access.user)
-    flash("You turned the offer down.", "info")
+    transfers.decline_ownership(session(), access.org, actor=access.user)
+    flash("Offer declined.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
 @pages.get("/delete")
 def confirm_deletion(slug: str) -> Answer:
-    """What would be deleted, and the form that asks for name and password."""
-    return _deletion_page(authorization.require_org(slug, Action.DELETE_ORG), DeleteForm())
+    """Show what a deletion affects, and the form that asks for name and password."""
+    return _render_deletion_page(authorization.require_org(slug, Action.DELETE_ORG), DeleteForm())
 
 
 @pages.post("/delete")
-@reauthentication.attempts
+@reauthentication.limit_attempts
 def delete(slug: str) -> Answer:
-    """Begin the deletion, for an owner who knows the password."""
+    """Start the deletion, confirmed with name and password."""
     form = DeleteForm()
-    known = reauthentication.is_password_correct(form.password.data)
+    is_correct = reauthentication.is_password_correct(form.password.data)
 
     access = authorization.require_org(slug, Action.DELETE_ORG)
     if not form.validate():
-        return _deletion_page(access, form), 422
-    if not known:
-        form.password.errors = [reauthentication.WRONG_PASSWORD]
-        return _deletion_page(access, form), 422
+        return _render_deletion_page(access, form), 422
+    if not is_correct:
+        form.password.errors = [reauthentication.MISMATCH_MESSAGE]
+        return _render_deletion_page(access, form), 422
     try:
         bots = org_deletion.request_deletion(
             session(), access.org, typed_name=form.name.data, actor=access.user, now=utcnow()
         )
     except InvalidError as error:
         form.name.errors = [str(error)]
-        return _deletion_page(access, form), 422
+        return _render_deletion_page(access, form), 422
     reauthentication.require_unchanged_password()
-    _have_followed(bots)
+    _enqueue_desired_states(bots)
     flash(f"{access.org.name} is being deleted. You can restore it for seven days.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
 @pages.post("/restore")
 def restore(slug: str) -> Answer:
-    """Take the deletion back."""
+    """Restore an organization that is being deleted."""
     access = authorization.require_org(slug, Action.DELETE_ORG)
-    _have_followed(org_deletion.restore(session(), access.org, actor=access.user, now=utcnow()))
-    flash(f"{access.org.name} is restored; its bots start again.", "info")
+    _enqueue_desired_states(org_deletion.restore(session(), access.org, actor=access.user, now=utcnow()))
+    flash(f"{access.org.name} restored. Its bots are starting again.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _deletion_page(access: OrgAccess, form: DeleteForm) -> str:
-    facts = org_deletion.measure_extent(session(), access.org)
-    return render_template("org/delete.html", access=access, org=access.org, form=form, facts=facts)
+def _render_deletion_page(access: OrgAccess, form: DeleteForm) -> str:
+    extent = org_deletion.measure_extent(session(), access.org)
+    return render_template("org/delete.html", access=access, org=access.org, form=form, extent=extent)
 
 
-def _have_followed(bots: Iterable[Bot]) -> None:
+def _enqueue_desired_states(bots: Iterable[Bot]) -> None:
     for bot in bots:
         enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))

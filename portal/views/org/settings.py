@@ -1,4 +1,4 @@
-"""An organization's settings: its name, how it wants its updates, and the way to the danger zone."""
+"""Settings page of an organization: name, update preferences, ownership, deletion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flask import Blueprint, Response, flash, url_for
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import SelectChoice
 
-from portal.forms.orgs import LiftForm, RenameForm, SeenForm, TransferForm, UpdatesForm
+from portal.forms.orgs import LiftForm, RenameForm, TransferForm, UpdatesForm, VersionedForm
 from portal.models import TenantMode, utcnow
 from portal.policy import Action
 from portal.rules.windows import Window, next_window
@@ -28,68 +28,69 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 
 @pages.get("")
 def show(slug: str) -> Answer:
-    """Everything that can be set, and who may set it."""
-    return _page(authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES))
+    """Show the settings that the user may change."""
+    return _render_page(authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES))
 
 
 @pages.post("/name")
 def rename(slug: str) -> Answer:
-    """Give the organization another name."""
+    """Rename the organization."""
     access = authorization.require_org(slug, Action.SET_ORG)
     form = RenameForm()
     if not form.validate():
-        return _page(access, general=form), 422
+        return _render_page(access, general=form), 422
     try:
         creation.rename_org(session(), access.org, form.name.data, version=form.version.data, actor=access.user)
     except InvalidError as error:
         form.name.errors = [str(error)]
-        return _page(access, general=form), 422
+        return _render_page(access, general=form), 422
     except StaleError as error:
-        return _page(access, refusal={"general": str(error)}), 409
-    flash("The name is saved.", "info")
+        return _render_page(access, refusal={"general": str(error)}), 409
+    flash("Name saved.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
 
 @pages.post("/updates")
 def set_updates(slug: str) -> Answer:
-    """Set how and when the organization's bots are updated; operators decide on its behalf."""
+    """Set the update preferences. An operator who is no member overrides them."""
     access = authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES)
     form = UpdatesForm()
     if not form.validate():
-        return _page(access, updates=form), 422
-    choose = update_preferences.set_preferences if access.belongs else update_preferences.set_override
+        return _render_page(access, updates=form), 422
+    store = update_preferences.set_preferences if access.is_member else update_preferences.set_override
     try:
         update_preferences.require_current_version(session(), access.org, form.version.data)
     except StaleError as error:
-        return _page(access, refusal={"updates": str(error)}), 409
-    choose(session(), access.org, TenantMode(form.mode.data), form.hour.data, access.user)
-    flash("How updates happen is saved.", "info")
-    return _done(access)
+        return _render_page(access, refusal={"updates": str(error)}), 409
+    mode = TenantMode(form.mode.data)
+    store(session(), access.org, mode, form.hour.data, actor=access.user, now=utcnow())
+    flash("Update settings saved.", "info")
+    return _answer_saved(access)
 
 
 @pages.post("/updates/own")
 def lift_override(slug: str) -> Answer:
-    """Let the organization decide about its updates again."""
+    """Return control of the update preferences to the organization."""
     access = authorization.require_org(slug, Action.OVERRIDE_UPDATE_PREFERENCES)
     form = LiftForm()
     if not form.validate():
-        return _page(access, refusal={"updates": " ".join(form.version.errors)}), 422
+        return _render_page(access, refusal={"updates": " ".join(form.version.errors)}), 422
     try:
         update_preferences.require_current_version(session(), access.org, form.version.data)
     except StaleError as error:
-        return _page(access, refusal={"updates": str(error)}), 409
-    update_preferences.lift_override(session(), access.org, access.user)
-    flash(f"{access.org.name} decides about its updates again.", "info")
-    return _done(access)
+        return _render_page(access, refusal={"updates": str(error)}), 409
+    update_preferences.lift_override(session(), access.org, actor=access.user, now=utcnow())
+    flash(f"{access.org.name} manages its updates again.", "info")
+    return _answer_saved(access)
 
 
-def _done(access: OrgAccess) -> Answer:
+def _answer_saved(access: OrgAccess) -> Answer:
     if htmx.is_fragment():
-        return _page(access)
+        return _render_page(access)
     return htmx.see_other(url_for("org_settings.show", slug=access.org.slug))
 
 
-def _page(
+def _render_page(
     access: OrgAccess,
     *,
     general: RenameForm | None = None,
@@ -104,33 +105,34 @@ def _page(
         access=access,
         org=org,
         refusal=refusal,
-        general=general or _fresh(RenameForm, name=org.name, version=org.version),
+        general=general or _stored_form(RenameForm, name=org.name, version=org.version),
         updates=updates
-        or _fresh(UpdatesForm, mode=str(preferences.mode), hour=preferences.hour_utc, version=preferences.version),
-        lift=_fresh(LiftForm, version=preferences.version),
+        or _stored_form(
+            UpdatesForm, mode=str(preferences.mode), hour=preferences.hour_utc, version=preferences.version
+        ),
+        lift=_stored_form(LiftForm, version=preferences.version),
         preferences=preferences,
-        managed=preferences.overridden_by_operator and access.belongs,
-        window=_window(preferences, now),
-        transfer=_transfer_form(access),
+        managed=preferences.overridden_by_operator and access.is_member,
+        window=_next_window(preferences, now),
+        transfer=_build_transfer_form(access),
         offered_to=transfers.find_offered_user(session(), org, now),
     )
 
 
-def _fresh(form: type[SeenForm], **values: object) -> SeenForm:
-    """A form that shows what is stored, whatever was posted."""
+def _stored_form(form: type[VersionedForm], **values: object) -> VersionedForm:
+    """Build a form that shows the stored values instead of the posted ones."""
     return form(formdata=None, **values)
 
 
-def _window(preferences: update_preferences.Preferences, now: datetime) -> Window | None:
+def _next_window(preferences: update_preferences.Preferences, now: datetime) -> Window | None:
     return next_window(preferences.hour_utc, now) if preferences.mode is TenantMode.AUTO else None
 
 
-def _transfer_form(access: OrgAccess) -> TransferForm:
+def _build_transfer_form(access: OrgAccess) -> TransferForm:
     form = TransferForm(formdata=None)
-    people = member_list.list_people(session(), access.org)
     form.user_id.choices = [
-        SelectChoice(person.id, f"{person.name} · {person.email}")
-        for person in people
-        if person.id != access.org.owner_id
+        SelectChoice(user.id, f"{user.name} · {user.email}")
+        for user in member_list.list_people(session(), access.org)
+        if user.id != access.org.owner_id
     ]
     return form

@@ -1,13 +1,14 @@
-"""The people of an organization: the list, roles, removal, leaving."""
+"""Team page of an organization: list of members, roles, removal, leaving."""
 
 from __future__ import annotations
 
 from flask import Blueprint, Response, flash, make_response, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from portal.forms.orgs import RemovalForm, RoleForm
+from portal.forms.orgs import ROLE_CHOICES, RemovalForm, RoleForm
 from portal.models import MembershipRole, utcnow
 from portal.policy import Action
+from portal.rules.roles import ROLES
 from portal.services.errors import NotFoundError, StaleError
 from portal.services.orgs import member_list, memberships
 from portal.services.orgs.member_list import MemberRow
@@ -24,80 +25,86 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 
 @pages.get("")
 def index(slug: str) -> Answer:
-    """Everybody who belongs to the organization, searchable and in pages."""
-    return _page(authorization.require_org(slug))
+    """List the members, searchable and in pages."""
+    return _render_page(authorization.require_org(slug))
 
 
 @pages.post("/<membership_id>/role")
 def change_role(slug: str, membership_id: str) -> Answer:
-    """Make a member an admin or an admin a member."""
+    """Change the role of a member."""
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     form = RoleForm()
     if not form.validate():
-        return _line(access, membership_id, " ".join(_problems(form))), 422
+        return _render_row(access, membership_id, " ".join(_list_errors(form))), 422
     role = MembershipRole(form.role.data)
     try:
         row = memberships.change_role(
-            session(), access.org, membership_id, role, version=form.version.data, actor=access.user
+            session(),
+            access.org,
+            membership_id,
+            role,
+            version=form.version.data,
+            actor=access.user,
+            now=utcnow(),
         )
     except StaleError as error:
-        return _line(access, membership_id, str(error)), 409
-    flash(f"{row.user.name} is {'an admin' if role is MembershipRole.ADMIN else 'a member'} now.", "info")
+        return _render_row(access, membership_id, str(error)), 409
+    flash(f"{row.user.name} is now {ROLES[role].noun}.", "info")
     if row.user_id == access.user.id or not htmx.is_fragment():
         return htmx.go_to(url_for("team.index", slug=slug))
-    return _line(access, membership_id)
+    return _render_row(access, membership_id)
 
 
 @pages.get("/<membership_id>/remove")
 def confirm_removal(slug: str, membership_id: str) -> Answer:
-    """Ask once more, saying what it means."""
+    """Ask for confirmation and show the consequences."""
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     return htmx.page(
         "org/team/remove.html",
         parts={"dialog": "org/team/_remove.html"},
         access=access,
         org=access.org,
-        member=_member(access, membership_id),
+        member=_get_member(access, membership_id),
     )
 
 
 @pages.post("/<membership_id>/remove")
 def remove(slug: str, membership_id: str) -> Answer:
-    """End somebody's membership."""
+    """Remove a member."""
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     form = RemovalForm()
     if not form.validate():
-        return _line(access, membership_id, " ".join(_problems(form))), 422
+        return _render_row(access, membership_id, " ".join(_list_errors(form))), 422
     try:
         row = memberships.remove_member(
             session(), access.org, membership_id, version=form.version.data, actor=access.user, now=utcnow()
         )
     except StaleError as error:
-        return htmx.announce(_line(access, membership_id, str(error)), "dialog:close"), 409
-    flash(f"{row.user.name} does not belong to {access.org.name} any more.", "info")
+        return htmx.announce(_render_row(access, membership_id, str(error)), "dialog:close"), 409
+    flash(f"{row.user.name} was removed from {access.org.name}.", "info")
     if row.user_id == access.user.id or not htmx.is_fragment():
         return htmx.go_to(url_for("team.index", slug=slug))
-    # Nothing takes the place of the line, and the dialog has done its work.
+    # The empty answer replaces the row, and the event closes the dialog.
     return htmx.announce(Response(), "dialog:close", "members:changed")
 
 
 @pages.get("/leave")
 def confirm_leaving(slug: str) -> Answer:
-    """Ask once more, saying what it means."""
+    """Ask for confirmation and show the consequences."""
     access = authorization.require_org(slug, Action.LEAVE)
     return htmx.page("org/team/leave.html", parts={"dialog": "org/team/_leave.html"}, access=access, org=access.org)
 
 
 @pages.post("/leave")
 def leave(slug: str) -> Answer:
-    """End one's own membership."""
+    """End the user's own membership."""
     access = authorization.require_org(slug, Action.LEAVE)
-    memberships.leave_org(session(), access.org, access.user, utcnow())
+    memberships.leave_org(session(), access.org, actor=access.user, now=utcnow())
     flash(f"You left {access.org.name}.", "info")
     return htmx.go_to(url_for("orgs.index"))
 
 
-def _page(access: OrgAccess, refusal: str = "") -> Response:
+def _render_page(access: OrgAccess, refusal: str = "") -> Response:
     text = request.args.get("q", "")
     page = max(1, request.args.get("page", 1, type=int))
     return htmx.page(
@@ -108,25 +115,34 @@ def _page(access: OrgAccess, refusal: str = "") -> Response:
         listing=member_list.search_members(session(), access.org, text, page),
         text=text,
         refusal=refusal,
-        **(invites.panel(access) if access.may(Action.MANAGE_TEAM) else {}),
+        role_choices=ROLE_CHOICES,
+        **(invites.build_context(access) if access.may(Action.MANAGE_TEAM) else {}),
     )
 
 
-def _line(access: OrgAccess, membership_id: str, refusal: str = "") -> Response:
-    """One member as the row is now: the line alone for htmx, else the whole page."""
-    member = _member(access, membership_id)
+def _render_row(access: OrgAccess, membership_id: str, refusal: str = "") -> Response:
+    """Render the current row of a member: the row alone for htmx, else the whole page."""
+    member = _get_member(access, membership_id)
     if not htmx.is_fragment():
-        return _page(access, refusal)
-    line = render_template("org/team/_member.html", access=access, org=access.org, member=member, refusal=refusal)
-    return make_response(line)
+        return _render_page(access, refusal)
+    return make_response(
+        render_template(
+            "org/team/_member.html",
+            access=access,
+            org=access.org,
+            member=member,
+            refusal=refusal,
+            role_choices=ROLE_CHOICES,
+        )
+    )
 
 
-def _member(access: OrgAccess, membership_id: str) -> MemberRow:
+def _get_member(access: OrgAccess, membership_id: str) -> MemberRow:
     found = member_list.find_member(session(), access.org, membership_id)
     if found is None:
-        raise NotFoundError("There is no such member in this organization (any more).")
+        raise NotFoundError("This organization has no such member.")
     return found
 
 
-def _problems(form: RoleForm | RemovalForm) -> list[str]:
-    return [str(problem) for problems in form.errors.values() for problem in problems]
+def _list_errors(form: RoleForm | RemovalForm) -> list[str]:
+    return [str(error) for errors in form.errors.values() for error in errors]

@@ -1,4 +1,4 @@
-"""Who may see and do what: the first line of every view loads what it works on, together with the right to it."""
+"""Authorization of requests: load a resource and check the user's right to it. Every view starts with this."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from flask import abort, request
 
 from portal.models import Bot, Org, OrgState, User, utcnow
-from portal.policy import WHILE_DELETING, Action, Role, can, strongest
+from portal.policy import WHILE_DELETING, Action, can
+from portal.rules.roles import Role
 from portal.services.errors import ForbiddenError, NotFoundError
 from portal.services.orgs import orgs, transfers
 from portal.web import htmx, refusals
 from portal.web.errors import MembershipEnded, SignInRequired
-from portal.web.session_cookie import visitor
+from portal.web.session_cookie import current_visitor
 from portal.web.unit_of_work import session
 
 PUBLIC = frozenset(
@@ -44,104 +45,105 @@ PUBLIC = frozenset(
         "static",
     }
 )
-"""Endpoints for everybody; all others need a signed-in user before their own rules are even asked."""
+"""Endpoints for everybody. All others require a signed-in user before their own rules apply."""
 
 
 @dataclass(frozen=True)
 class OrgAccess:
-    """An organization as one person may deal with it."""
+    """An organization, the signed-in user, and the user's roles in the organization."""
 
     org: Org
     user: User
     roles: frozenset[Role]
 
     def may(self, action: Action) -> bool:
-        """Whether this person may do that here and now."""
+        """Whether the user may do `action` in the organization's current state."""
         return can(self.roles, action) and (self.org.state is OrgState.ACTIVE or action in WHILE_DELETING)
 
     @property
-    def role(self) -> Role:
-        """What to call this person here."""
-        return strongest(self.roles) or Role.MEMBER
-
-    @property
-    def offered(self) -> bool:
-        """Whether the organization is offered to this very person."""
+    def has_ownership_offer(self) -> bool:
+        """Whether the user has a valid offer to become the owner."""
         return transfers.find_offered_user_id(self.org, utcnow()) == self.user.id
 
     @property
-    def belongs(self) -> bool:
-        """Whether this person is one of the organization's own people, not only its provider."""
+    def is_member(self) -> bool:
+        """Whether the user belongs to the organization, and is not only an operator."""
         return bool(self.roles - {Role.OPERATOR})
 
 
 def require_sign_in() -> None:
-    """Default deny: a new page is closed until it is listed as public."""
-    if request.endpoint and request.endpoint not in PUBLIC and visitor() is None:
+    """Require a signed-in user for every endpoint that is not listed as public."""
+    if request.endpoint and request.endpoint not in PUBLIC and current_visitor() is None:
         raise SignInRequired
 
 
 def require_user() -> User:
-    """The signed-in user.
+    """Return the signed-in user.
 
     Raises:
-        SignInRequired: when nobody is.
+        SignInRequired: the visitor is not signed in.
     """
-    found = visitor()
-    if found is None:
+    visitor = current_visitor()
+    if visitor is None:
         raise SignInRequired
-    return found.user
+    return visitor.user
 
 
 def require_operator() -> User:
-    """The signed-in operator.
+    """Return the signed-in operator.
 
     Raises:
-        ForbiddenError: for everybody else.
+        SignInRequired: the visitor is not signed in.
+        ForbiddenError: the user is not an operator.
     """
-    person = require_user()
-    if not person.is_platform_admin:
-        refusals.record_refusal(person.id, None, "operate")
-        raise ForbiddenError("This part of the portal belongs to the operators of the platform.")
-    return person
+    user = require_user()
+    if not user.is_platform_admin:
+        refusals.note_refusal("operate", actor=user, org_id=None)
+        raise ForbiddenError("Only operators can open this page.")
+    return user
 
 
 def require_org(slug: str, action: Action = Action.READ) -> OrgAccess:
-    """The organization in the address, for somebody who may do `action` there.
+    """Return the organization of the URL, for a user who may do `action` there.
 
     Raises:
-        NotFoundError: for outsiders, whether or not it exists.
-        MembershipEnded: for those who belonged to it.
-        ForbiddenError: for members whose role does not allow it.
-        ConflictError: while it is being deleted, for whatever is not possible then.
+        SignInRequired: the visitor is not signed in.
+        NotFoundError: the organization does not exist, or the user is an outsider.
+        MembershipEnded: the user is a former member.
+        ForbiddenError: the user's role does not allow the action.
+        ConflictError: the organization is being deleted, and the action is not in `WHILE_DELETING`.
     """
-    person = require_user()
-    found = orgs.find_by_slug(session(), slug)
-    roles = orgs.list_roles(session(), found, person) if found else frozenset()
-    if found is not None and not can(roles, action):
-        refusals.record_refusal(person.id, found.id, action)
-    if found is not None and not roles and orgs.was_member(session(), found, person):
-        raise MembershipEnded(found.name)
-    if found is None or not roles:
-        raise NotFoundError("There is no such organization, or you do not belong to it.")
+    user = require_user()
+    org = orgs.find_by_slug(session(), slug)
+    roles = orgs.list_roles(session(), org, user) if org else frozenset()
+    if org is not None and not can(roles, action):
+        refusals.note_refusal(action, actor=user, org_id=org.id)
+    if org is not None and not roles and orgs.was_member(session(), org, user):
+        raise MembershipEnded(org.name)
+    if org is None or not roles:
+        raise NotFoundError("This organization does not exist, or you don't have access to it.")
     if not can(roles, action):
         raise ForbiddenError("Your role in this organization does not allow this. Ask its owner or an admin.")
     if action not in WHILE_DELETING:
-        orgs.require_active(found)
-    _refuse_other_tabs(found)
-    return OrgAccess(org=found, user=person, roles=roles)
+        orgs.require_active(org)
+    _require_tenant_header(org)
+    return OrgAccess(org=org, user=user, roles=roles)
 
 
 def require_bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[OrgAccess, Bot]:
-    """A bot of the organization in the address, with the same rules."""
+    """Return the organization of the URL and its bot, by the rules of `require_org`.
+
+    Raises:
+        NotFoundError: the organization has no such bot.
+    """
     access = require_org(slug, action)
-    found = orgs.find_bot(session(), access.org, bot_id)
-    if found is None:
-        raise NotFoundError("There is no such bot in this organization.")
-    return access, found
+    bot = orgs.find_bot(session(), access.org, bot_id)
+    if bot is None:
+        raise NotFoundError("This organization has no such bot.")
+    return access, bot
 
 
-def _refuse_other_tabs(found: Org) -> None:
-    """What htmx sends from a page of one organization never acts on another one: each page says whose it is."""
-    if htmx.is_fragment() and request.headers.get("X-Tenant-Id") != found.id:
+def _require_tenant_header(org: Org) -> None:
+    """Refuse an htmx request from the page of another organization, such as another tab. Pages send their org."""
+    if htmx.is_fragment() and request.headers.get("X-Tenant-Id") != org.id:
         abort(400, "This page belongs to another organization. Reload it and try again.")

@@ -1,4 +1,4 @@
-"""A page of the log with its filters, as an address carries them; what makes no sense narrows nothing."""
+"""Pages with the event log and its filters, which the query string carries. Used by organization and admin pages."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ from portal.services.audit.log import EventFilter, EventPage
 from portal.web import htmx
 
 
-def render_event_log(template: str, read: Callable[[EventFilter, int | None], EventPage], **context: Any) -> Response:
-    """The page, or its log alone.
+def render_event_log(template: str, load: Callable[[EventFilter, int | None], EventPage], **context: Any) -> Response:
+    """Render a page with the event log, or the log alone for htmx.
 
     Args:
-        template: of the page.
-        read: gives the events that fit a filter, beginning before one of them.
-        context: what the template needs besides.
+        template: the template of the page.
+        load: loads the events that match a filter, starting before an event id.
+        context: further context of the template.
     """
-    wanted, before = _wanted(), request.args.get("before", type=_event_id)
-    place = request.view_args or {}
+    event_filter, before = _read_filter(), request.args.get("before", type=_parse_event_id)
+    url_args = request.view_args or {}
     return htmx.page(
         template,
         parts={"log": "support/_event_log.html"},
-        wanted=wanted,
-        listing=read(wanted, before),
+        event_filter=event_filter,
+        listing=load(event_filter, before),
         paged=before is not None,
-        place=place,
-        narrowed={**place, **{name: value for name, value in vars(wanted).items() if value}},
+        url_args=url_args,
+        filtered_url_args={**url_args, **{name: value for name, value in vars(event_filter).items() if value}},
         **context,
     )
 
 
-def _wanted() -> EventFilter:
+def _read_filter() -> EventFilter:
+    """Read the filter of the query string. Values that make no sense do not filter."""
     return EventFilter(
         about=request.args.get("about", "").strip(),
         person=request.args.get("person", "").strip(),
         org=request.args.get("org", "").strip(),
-        since=_day("since"),
-        until=_day("until"),
+        since=_read_day("since"),
+        until=_read_day("until"),
     )
 
 
-def _event_id(text: str) -> int:
+def _parse_event_id(text: str) -> int:
     number = int(text)
     if not 0 <= number < 2**63:
-        raise ValueError(text)  # more than a column of numbers can hold
+        raise ValueError(text)  # out of range for a BIGINT column
     return number
 
 
-def _day(name: str) -> date | None:
+def _read_day(name: str) -> date | None:
     with suppress(ValueError):
         return date.fromisoformat(request.args.get(name, ""))
     return None

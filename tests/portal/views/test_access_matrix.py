@@ -1,6 +1,6 @@
-"""Every route against everybody: a route that is missing here, or opens a page to the wrong person, fails.
+"""Access of every kind of user to every route. A new route fails these tests until it is in `ROUTES`.
 
-The table below says what each route asks for; who has that is read from the permission table itself.
+`ROUTES` says what each route requires. The permission table says which roles have that right.
 """
 
 from enum import Enum, auto
@@ -14,7 +14,8 @@ from werkzeug.wrappers import Response
 
 from portal.database import Database
 from portal.models import Membership, MembershipRole, Org, UpdateState, User, utcnow
-from portal.policy import Action, Role, can
+from portal.policy import Action, can
+from portal.rules.roles import Role
 from portal.services.orgs import invites
 from portal.views.support.authorization import PUBLIC
 from portal.web.unit_of_work import session as request_session
@@ -31,7 +32,7 @@ PEOPLE: dict[str, frozenset[Role]] = {
 
 
 class Need(Enum):
-    """What routes outside of an organization ask for."""
+    """What a route outside of organizations requires."""
 
     NOTHING = auto()
     SIGNED_IN = auto()
@@ -148,14 +149,14 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "team.leave": (Action.LEAVE, 303),
     "team.remove": (Action.MANAGE_TEAM, 422),
 }
-"""What each route asks for, and the status of its answer to a bare request of somebody who has it.
+"""What each route requires, and the status of a request without data from a user who has the right.
 
-0 where the status differs between people who may come in; such routes have tests of their own.
+The status is 0 where it differs between allowed users; other tests cover these routes.
 """
 
 
 def expected(endpoint: str, person: str) -> int:
-    """The status a person gets from a bare request."""
+    """Return the status that a user gets for a request without data."""
     need, status = ROUTES[endpoint]
     if isinstance(need, Action):
         if not PEOPLE[person]:
@@ -164,8 +165,8 @@ def expected(endpoint: str, person: str) -> int:
     return 403 if need is Need.OPERATOR and person != "root" else status
 
 
-def requests(app: Flask, **values: Any) -> list[tuple[str, str, str]]:
-    """Endpoint, method and address of every route; what is not among `values` is the name of nothing."""
+def list_requests(app: Flask, **values: Any) -> list[tuple[str, str, str]]:
+    """Return endpoint, method and URL of every route. An argument without a value names a missing row."""
 
     def arguments(rule: Rule) -> dict[str, Any]:
         return {name: values.get(name, "nothing") for name in rule.arguments}
@@ -178,8 +179,8 @@ def requests(app: Flask, **values: Any) -> list[tuple[str, str, str]]:
         ]
 
 
-def undo_everything(app: Flask) -> None:
-    """Let no request change what the next one finds."""
+def roll_back_requests(app: Flask) -> None:
+    """Roll back every request, so that no request changes the data of the next one."""
 
     def undo(response: Response) -> Response:
         request_session().rollback()
@@ -188,14 +189,14 @@ def undo_everything(app: Flask) -> None:
     app.after_request(undo)
 
 
-def test_the_table_knows_every_route(app: Flask) -> None:
-    assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(ROUTES), "say in ROUTES what a new route needs"
+def test_table_contains_every_route(app: Flask) -> None:
+    assert {rule.endpoint for rule in app.url_map.iter_rules()} == set(ROUTES), "add new routes to ROUTES"
     assert {endpoint for endpoint, (need, _) in ROUTES.items() if need is Need.NOTHING} == PUBLIC
 
 
 @pytest.fixture
 def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tuple[str, str, str]]:
-    """Every route, about things that exist."""
+    """Every route, with ids of existing rows."""
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED]).id
         bob = session.query(Membership.id).filter_by(user_id=cast.people["bob"]).scalar()
@@ -203,7 +204,7 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
         invited = invites.send_invite(
             session, acme, "new@example.com", MembershipRole.MEMBER, actor=alice, now=utcnow()
         ).id
-    return requests(
+    return list_requests(
         app,
         slug="acme",
         bot_id=scene.bots[0],
@@ -217,10 +218,10 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
     )
 
 
-def test_every_route_opens_to_the_right_people_only(
+def test_every_route_opens_to_the_allowed_users_only(
     app: Flask, signed_in: SignedIn, stranger: FlaskClient, routes: list[tuple[str, str, str]]
 ) -> None:
-    undo_everything(app)
+    roll_back_requests(app)
     wrong = []
     for endpoint, method, address in routes:
         answer = stranger.open(address, method=method)
@@ -239,11 +240,11 @@ def test_every_route_opens_to_the_right_people_only(
     assert wrong == []
 
 
-def test_every_public_route_answers_strangers(app: Flask, stranger: FlaskClient) -> None:
+def test_every_public_route_answers_visitors(app: Flask, stranger: FlaskClient) -> None:
     public = {endpoint: status for endpoint, (need, status) in ROUTES.items() if need is Need.NOTHING}
     found = {
         endpoint: stranger.open(address, method=method).status_code
-        for endpoint, method, address in requests(app)
+        for endpoint, method, address in list_requests(app)
         if endpoint in public
     }
     assert found == public

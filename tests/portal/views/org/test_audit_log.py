@@ -1,4 +1,4 @@
-"""The log: who did what, what it was before and after, from where, and who may read which part of it."""
+"""The audit log: actors, sentences, old and new values, addresses, filters, and who may read which events."""
 
 import re
 from datetime import timedelta
@@ -20,24 +20,24 @@ from tests.support.scene import Scene
 
 
 def text(page: str) -> str:
-    """What a person reads: no tags, one blank between words."""
+    """Return the visible text of a page, with single spaces."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
 
 
 def log(client: FlaskClient, address: str = "/o/acme/audit") -> str:
-    """The log alone, as a person reads it."""
+    """Return the visible text of the log alone."""
     separator = "&" if "?" in address else "?"
     return text(client.get(f"{address}{separator}part=log", headers={"HX-Request": "true"}).text)
 
 
-def happened(database: Database, cast: Cast, tag: str, actor: str | None = None, **data: object) -> None:
-    """Write an event of Acme."""
+def add_event(database: Database, cast: Cast, tag: str, actor: str | None = None, **data: object) -> None:
+    """Record an event of Acme."""
     actor_id = cast.people[actor] if actor else None
     with database.transaction() as session:
         events.record(session, EventTag(tag), actor=actor_id, org_id=cast.org_id, data=data)
 
 
-def test_a_change_of_role_tells_who_whom_before_after_and_from_where(
+def test_role_change_shows_actor_member_old_and_new_role_and_address(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
     with database.reading() as session:
@@ -45,7 +45,7 @@ def test_a_change_of_role_tells_who_whom_before_after_and_from_where(
     alice = signed_in("alice")
     alice.post(f"/o/acme/team/{row.id}/role", data={"role": "admin", "version": row.version})
     read = log(alice)
-    assert "The role of Bob was changed member → admin" in read
+    assert "The role of Bob was changed Member → Admin" in read
     assert "by Alice from 127.0.0.1" in read
     with database.reading() as session:
         event = session.query(Event).one()
@@ -53,12 +53,12 @@ def test_a_change_of_role_tells_who_whom_before_after_and_from_where(
     assert event.request_id
 
 
-def test_people_are_told_by_the_name_of_today_and_deleted_ones_are_still_told_of(
+def test_log_shows_current_names_and_still_lists_deleted_users(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
-    happened(database, cast, "member.removed", "carol", user_id=cast.people["bob"], email="bob@example.com")
-    happened(database, cast, "member.left", "mallory", user_id=cast.people["mallory"])
-    happened(database, cast, "org.renamed", None, old="Acme", new="Acme 2")
+    add_event(database, cast, "member.removed", "carol", user_id=cast.people["bob"], email="bob@example.com")
+    add_event(database, cast, "member.left", "mallory", user_id=cast.people["mallory"])
+    add_event(database, cast, "org.renamed", None, old="Acme", new="Acme 2")
     with database.transaction() as session:
         session.get_one(User, cast.people["carol"]).name = "deleted user"
         session.get_one(User, cast.people["bob"]).name = "Robert"
@@ -68,21 +68,21 @@ def test_people_are_told_by_the_name_of_today_and_deleted_ones_are_still_told_of
     assert "The organization was renamed Acme → Acme 2 by Flotilla" in read
 
 
-def test_what_people_wrote_is_shown_as_text(signed_in: SignedIn, database: Database, cast: Cast) -> None:
-    happened(database, cast, "org.renamed", "alice", old="Acme", new="<script>alert(1)</script>{actor}")
+def test_values_are_escaped_and_not_formatted(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+    add_event(database, cast, "org.renamed", "alice", old="Acme", new="<script>alert(1)</script>{actor}")
     page = signed_in("alice").get("/o/acme/audit").text
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;{actor}" in page
 
 
-def test_an_org_reads_its_own_log_only(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_organization_reads_only_its_own_events(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         other = Org(slug="other", name="Other", owner_id=cast.people["mallory"])
         session.add(other)
         session.flush()
         events.record(session, EventTag.ORG_RENAMED, actor=cast.people["mallory"], org_id=other.id, data={})
         events.record(session, EventTag.USER_SIGNED_IN, actor=cast.people["bob"])
-    happened(database, cast, "org.created", "alice", name="Acme")
+    add_event(database, cast, "org.created", "alice", name="Acme")
     read = log(signed_in("alice"))
     assert "Acme was created" in read
     assert "Mallory" not in read
@@ -92,11 +92,11 @@ def test_an_org_reads_its_own_log_only(signed_in: SignedIn, database: Database, 
     assert "Bob signed in" in everything
 
 
-def test_operators_are_the_provider_to_an_org_and_themselves_to_operators(
+def test_organization_sees_operators_as_its_provider(
     signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
 ) -> None:
-    happened(database, cast, "bot.restarted", "root")
-    happened(database, cast, "org.restored", None, via="command line")
+    add_event(database, cast, "bot.restarted", "root")
+    add_event(database, cast, "org.restored", None, via="command line")
     read = log(signed_in("alice"))
     assert read.count("your provider") == 2
     assert "Root" not in read
@@ -106,17 +106,17 @@ def test_operators_are_the_provider_to_an_org_and_themselves_to_operators(
 
 
 @pytest.mark.parametrize("text", ["root", "Root", "root@example.com", "ro", "@example"])
-def test_who_the_provider_is_cannot_be_found_out_by_searching(
+def test_search_does_not_reveal_who_the_operators_are(
     signed_in: SignedIn, database: Database, cast: Cast, text: str
 ) -> None:
-    happened(database, cast, "bot.restarted", "root")
-    happened(database, cast, "member.left", "bob", user_id=cast.people["bob"])
+    add_event(database, cast, "bot.restarted", "root")
+    add_event(database, cast, "member.left", "bob", user_id=cast.people["bob"])
     assert "your provider" not in log(signed_in("alice"), f"/o/acme/audit?person={text}")
     assert "was restarted Acme by Root" in log(signed_in("root"), f"/admin/events?person={text}")
 
 
 @pytest.mark.parametrize("how", ["revoked", "deleted"])
-def test_who_was_the_provider_once_is_not_told_later(
+def test_former_operators_stay_anonymous_to_organizations(
     signed_in: SignedIn, database: Database, cast: Cast, how: str
 ) -> None:
     carol, mallory = cast.people["carol"], cast.people["mallory"]
@@ -125,8 +125,8 @@ def test_who_was_the_provider_once_is_not_told_later(
         administration.grant_operator(session, mallory, utcnow(), actor=root)
         administration.grant_operator(session, carol, utcnow(), actor=root)
     assert signed_in("mallory").post("/o/acme/transfer").status_code == 403
-    happened(database, cast, "bot.restarted", "mallory")
-    happened(database, cast, "bot.restarted", "carol")
+    add_event(database, cast, "bot.restarted", "mallory")
+    add_event(database, cast, "bot.restarted", "carol")
     with database.transaction() as session:
         if how == "revoked":
             administration.revoke_operator(
@@ -138,27 +138,27 @@ def test_who_was_the_provider_once_is_not_told_later(
     assert read.count("your provider") == 3
     assert "Mallory" not in read
     assert "127.0.0.1" not in read
-    assert "by Carol" in read, "she belongs to Acme"
+    assert "by Carol" in read, "she is a member of Acme"
 
 
-def test_outsiders_are_named_by_what_they_leave_behind(signed_in: SignedIn, database: Database, cast: Cast) -> None:
-    happened(database, cast, "invite.declined", "mallory", email="mallory@example.com")
+def test_outsiders_are_named_as_actors(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+    add_event(database, cast, "invite.declined", "mallory", email="mallory@example.com")
     signed_in("mallory").get("/o/acme/")
     read = log(signed_in("alice"))
     assert "by Mallory" in read
-    assert "Mallory tried to look at this organization" in read
+    assert "Mallory tried to open this organization" in read
 
 
-def test_an_operator_who_belongs_to_the_org_is_named(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_operator_who_is_a_member_is_named(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         session.add(Membership(org_id=cast.org_id, user_id=cast.people["root"]))
-    happened(database, cast, "member.left", "root", user_id=cast.people["root"])
+    add_event(database, cast, "member.left", "root", user_id=cast.people["root"])
     assert "Root left" in log(signed_in("alice"))
 
 
 @pytest.fixture
 def history(database: Database, cast: Cast) -> None:
-    """A few things that happened on different days."""
+    """Three events of Acme on different days."""
     with database.transaction() as session:
         for days, tag, actor in (
             (9, "member.joined", "bob"),
@@ -171,11 +171,11 @@ def history(database: Database, cast: Cast) -> None:
 
 
 def day(ago: int) -> str:
-    """A day so many days ago, as forms send it."""
+    """Return the date of some days ago, in the format of date fields."""
     return (utcnow() - timedelta(days=ago)).date().isoformat()
 
 
-def test_the_log_is_narrowed_by_what_who_and_when(signed_in: SignedIn, history: None) -> None:
+def test_log_can_be_filtered_by_event_person_and_day(signed_in: SignedIn, history: None) -> None:
     alice = signed_in("alice")
 
     def found(query: str) -> list[str]:
@@ -193,34 +193,34 @@ def test_the_log_is_narrowed_by_what_who_and_when(signed_in: SignedIn, history: 
     assert found("since=0001-01-01&until=9999-12-31") == ["Bob", "Mallory", "Acme"]
     assert found(f"before={10**30}") == ["Bob", "Mallory", "Acme"]
     assert found("since=yesterday&until=2026-99-99&about=&before=x") == ["Bob", "Mallory", "Acme"]
-    assert "Nothing fits" in log(alice, "/o/acme/audit?person=nobody")
+    assert "No matching events" in log(alice, "/o/acme/audit?person=nobody")
 
 
-def test_operators_narrow_by_organization_too(signed_in: SignedIn, database: Database, history: None) -> None:
+def test_operators_can_filter_by_organization(signed_in: SignedIn, database: Database, history: None) -> None:
     root = signed_in("root")
     assert "Bob" in log(root, "/admin/events?org=ACM")
-    assert "Nothing fits" in log(root, "/admin/events?org=other")
+    assert "No matching events" in log(root, "/admin/events?org=other")
 
 
-def test_whom_it_concerned_is_found_as_well_as_who_did_it(
+def test_person_filter_finds_actors_and_the_users_whom_events_concern(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
-    happened(database, cast, "member.removed", "carol", user_id=cast.people["bob"])
-    happened(database, cast, "invite.sent", "alice", email="new@example.com", role="member")
+    add_event(database, cast, "member.removed", "carol", user_id=cast.people["bob"])
+    add_event(database, cast, "invite.sent", "alice", email="new@example.com", role="member")
     alice = signed_in("alice")
     assert "Bob was removed" in log(alice, "/o/acme/audit?person=bob")
-    assert "new@example.com was invited as member" in log(alice, "/o/acme/audit?person=new@")
+    assert "new@example.com was invited as a member" in log(alice, "/o/acme/audit?person=new@")
     assert "Bob" not in log(alice, "/o/acme/audit?person=new@")
 
 
-def test_pages_hold_still_while_the_log_grows(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_pages_do_not_shift_when_events_are_added(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     for number in range(event_log.EVENTS_PER_PAGE + 3):
-        happened(database, cast, "org.renamed", "alice", old=f"name {number}", new=f"name {number + 1}.")
+        add_event(database, cast, "org.renamed", "alice", old=f"name {number}", new=f"name {number + 1}.")
     alice = signed_in("alice")
     first = alice.get("/o/acme/audit?about=org").text
     address = re.search(r'href="([^"]*before=[^"]*)"', first)
     assert address
-    happened(database, cast, "org.renamed", "alice", old="later", new="latest")
+    add_event(database, cast, "org.renamed", "alice", old="later", new="latest")
     second = text(alice.get(address[1].replace("&amp;", "&")).text)
     assert [f"→ name {number}." in second for number in (4, 3, 2, 1)] == [False, True, True, True]
     assert "latest" not in second
@@ -228,20 +228,20 @@ def test_pages_hold_still_while_the_log_grows(signed_in: SignedIn, database: Dat
     assert "Newest" in second
 
 
-def test_refused_attempts_are_kept(signed_in: SignedIn, cast: Cast, database: Database) -> None:
+def test_refused_attempts_are_recorded(signed_in: SignedIn, cast: Cast, database: Database) -> None:
     assert signed_in("bob").get("/o/acme/settings").status_code == 403
     assert signed_in("bob").post("/o/acme/transfer", data={"user_id": "x"}).status_code == 403
     assert signed_in("mallory").get("/o/acme/").status_code == 404
     assert signed_in("carol").get("/admin/").status_code == 403
     read = log(signed_in("alice"), "/o/acme/audit?about=access")
-    assert "Bob tried to change how updates happen" in read
-    assert "Bob tried to hand the organization over" in read
-    assert "Mallory tried to look at this organization" in read
+    assert "Bob tried to change the update settings" in read
+    assert "Bob tried to transfer the ownership" in read
+    assert "Mallory tried to open this organization" in read
     assert "Carol" not in read
-    assert "Carol tried to use a page of the operators" in log(signed_in("root"), "/admin/events?about=access")
+    assert "Carol tried to open a page of the operators" in log(signed_in("root"), "/admin/events?about=access")
 
 
-def test_refused_attempts_do_not_flood_the_log(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_refused_attempts_of_a_user_are_limited_per_hour(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     mallory, bob = signed_in("mallory"), signed_in("bob")
     for _ in range(event_log.REFUSALS_KEPT_PER_HOUR + 5):
         mallory.get("/o/acme/")
@@ -250,16 +250,16 @@ def test_refused_attempts_do_not_flood_the_log(signed_in: SignedIn, database: Da
         refused = [event.actor_id for event in session.query(Event).filter_by(tag="access.refused")]
     assert refused.count(cast.people["mallory"]) == event_log.REFUSALS_KEPT_PER_HOUR
     assert refused.count(cast.people["bob"]) == 1
-    assert "further ones of the same hour are not listed" in log(signed_in("alice"))
+    assert "further attempts within this hour are not listed" in log(signed_in("alice"))
 
 
-def test_a_guess_at_an_address_that_leads_nowhere_is_not_kept(signed_in: SignedIn, database: Database) -> None:
+def test_request_for_an_unknown_organization_is_not_recorded(signed_in: SignedIn, database: Database) -> None:
     assert signed_in("mallory").get("/o/nowhere/").status_code == 404
     with database.reading() as session:
         assert session.query(Event).count() == 0
 
 
-def test_signing_in_out_and_failing_to_are_kept(
+def test_sign_in_sign_out_and_failed_sign_in_are_recorded(
     stranger: FlaskClient, signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
     with database.transaction() as session:
@@ -268,7 +268,7 @@ def test_signing_in_out_and_failing_to_are_kept(
     stranger.post("/login", data={"email": "bob@example.com", "password": "a long and boring password"})
     stranger.post("/logout")
     read = log(signed_in("root"), "/admin/events?about=user&person=bob")
-    positions = [read.find(words) for words in ("Bob signed out", "Bob signed in", "failed to sign in as Bob")]
+    positions = [read.find(sentence) for sentence in ("Bob signed out", "Bob signed in", "A sign-in as Bob failed")]
     assert -1 not in positions, read
     assert positions == sorted(positions)
 
@@ -276,12 +276,12 @@ def test_signing_in_out_and_failing_to_are_kept(
 @pytest.mark.parametrize(
     ("email", "whom"), [("bob@example.com", "Bob"), ("nobody@example.com", "an unknown address")]
 )
-def test_who_fails_to_sign_in_is_nobody_known(
+def test_failed_sign_in_is_attributed_to_a_visitor(
     stranger: FlaskClient, signed_in: SignedIn, email: str, whom: str
 ) -> None:
     stranger.post("/login", data={"email": email, "password": "wrong, but also long"})
     read = log(signed_in("root"), "/admin/events")
-    assert f"Somebody failed to sign in as {whom} by somebody" in read
+    assert f"A sign-in as {whom} failed by a visitor" in read
 
 
 def test_every_tag_has_a_sentence() -> None:
@@ -289,7 +289,7 @@ def test_every_tag_has_a_sentence() -> None:
     assert {tag for tags in known.values() for tag in tags} == set(EventTag)
 
 
-def test_a_bot_s_page_tells_its_people_what_happened_to_it(
+def test_bot_page_shows_the_events_of_the_bot(
     signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
 ) -> None:
     with database.transaction() as session:
@@ -298,5 +298,5 @@ def test_a_bot_s_page_tells_its_people_what_happened_to_it(
         events.record(session, EventTag.BOT_STATE_CHANGED, bot_id=scene.bots[0], data=change)
     page = text(signed_in("bob").get(f"/o/acme/bots/{scene.bots[0]}").text)
     assert "Paperclip 1 was stopped your provider" in page
-    assert "Paperclip 1 is in another state: running → unhealthy Flotilla" in page
+    assert "The state of Paperclip 1 changed: running → unhealthy Flotilla" in page
     assert "Root" not in page

@@ -1,8 +1,6 @@
-"""People who act at the same moment: whoever is second sees what the first one did."""
+"""Concurrent changes of memberships: the second change sees the result of the first."""
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from flask import Flask
@@ -11,46 +9,24 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Membership, MembershipRole, MembershipState, Org
 from portal.web.extensions import db
+from tests.portal.views.org.concurrency import Request, run_together
 from tests.support.cast import Cast, SignedIn
 
 ROUNDS = 30
 STEP_SECONDS = 0.002
-"""How much later than in the round before the second one begins, so that every order of the two happens."""
-
-Act = Callable[[], int]
+"""By how much the head start grows from round to round, so that both orders of the two requests happen."""
 
 
 @pytest.fixture
 def clients(app: Flask, signed_in: SignedIn) -> Iterator[dict[str, FlaskClient]]:
-    """A browser for each of the cast, for use in threads."""
+    """A signed-in browser for each member of Acme, for use in threads."""
     yield {name: signed_in(name) for name in ("alice", "bob", "carol")}
     with app.app_context():
         db.engine.dispose()
 
 
-def together(first: Act, second: Act, head_start: float) -> tuple[int, int]:
-    """Let two people act at once, the second `head_start` seconds later (or earlier); gives both statuses."""
-    statuses: dict[str, int] = {}
-    start = threading.Barrier(2)
-
-    def run(name: str, act: Act, delay: float) -> None:
-        start.wait()
-        time.sleep(max(0.0, delay))
-        statuses[name] = act()
-
-    threads = [
-        threading.Thread(target=run, args=("first", first, -head_start)),
-        threading.Thread(target=run, args=("second", second, head_start)),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return statuses["first"], statuses["second"]
-
-
 def reset(database: Database, cast: Cast, **roles: MembershipRole) -> dict[str, Membership]:
-    """Acme is alice's again and offered to bob, with these members; gives the rows as a form would see them."""
+    """Make alice the owner again, offer Acme to bob, and give the members these roles. Return their rows."""
     with database.transaction() as session:
         org = session.get_one(Org, cast.org_id)
         org.owner_id, org.transfer_to = cast.people["alice"], cast.people["bob"]
@@ -63,8 +39,8 @@ def reset(database: Database, cast: Cast, **roles: MembershipRole) -> dict[str, 
         return rows
 
 
-def state(database: Database, cast: Cast) -> tuple[str, set[str]]:
-    """Who owns Acme, and who belongs to it."""
+def read_state(database: Database, cast: Cast) -> tuple[str, set[str]]:
+    """Return the name of Acme's owner and the names of its members."""
     names = {user_id: name for name, user_id in cast.people.items()}
     with database.reading() as session:
         owner = session.get_one(Org, cast.org_id).owner_id
@@ -72,52 +48,51 @@ def state(database: Database, cast: Cast) -> tuple[str, set[str]]:
         return names[owner], {names[row.user_id] for row in active}
 
 
-def removal(client: FlaskClient, row: Membership) -> Act:
-    """Remove somebody as seen in `row`."""
+def remove(client: FlaskClient, row: Membership) -> Request:
+    """Return the request that removes the member of `row`."""
     return lambda: client.post(f"/o/acme/team/{row.id}/remove", data={"version": row.version}).status_code
 
 
-def test_of_two_admins_who_remove_each_other_one_stays(
+def accept(client: FlaskClient) -> Request:
+    """Return the request that accepts the ownership."""
+    return lambda: client.post("/o/acme/transfer/accept").status_code
+
+
+def test_one_admin_stays_when_two_admins_remove_each_other(
     clients: dict[str, FlaskClient], database: Database, cast: Cast
 ) -> None:
-    stayed = set()
+    survivors = set()
     for number in range(ROUNDS):
         rows = reset(database, cast, bob=MembershipRole.ADMIN, carol=MembershipRole.ADMIN)
         head_start = (number - ROUNDS // 2) * STEP_SECONDS
-        together(removal(clients["bob"], rows["carol"]), removal(clients["carol"], rows["bob"]), head_start)
-        owner, people = state(database, cast)
+        run_together([remove(clients["bob"], rows["carol"]), remove(clients["carol"], rows["bob"])], head_start)
+        owner, people = read_state(database, cast)
         assert owner == "alice"
         assert people in ({"alice", "bob"}, {"alice", "carol"})
-        stayed |= people
-    assert stayed == {"alice", "bob", "carol"}, "the race always went one way; widen STEP_SECONDS"
+        survivors |= people
+    assert survivors == {"alice", "bob", "carol"}, "one order never happened; increase STEP_SECONDS"
 
 
-def test_a_transfer_against_the_removal_of_the_new_owner(
+def test_removed_member_never_becomes_the_owner(
     clients: dict[str, FlaskClient], database: Database, cast: Cast
 ) -> None:
     outcomes = set()
     for number in range(ROUNDS):
         rows = reset(database, cast, bob=MembershipRole.MEMBER, carol=MembershipRole.ADMIN)
         head_start = (number - ROUNDS // 2) * STEP_SECONDS
-        together(
-            lambda: clients["bob"].post("/o/acme/transfer/accept").status_code,
-            removal(clients["carol"], rows["bob"]),
-            head_start,
-        )
-        outcome = state(database, cast)
-        # Never an owner who does not belong to the organization, whoever was first.
+        run_together([accept(clients["bob"]), remove(clients["carol"], rows["bob"])], head_start)
+        outcome = read_state(database, cast)
+        # The owner is a member in both orders.
         assert outcome in (("bob", {"alice", "bob", "carol"}), ("alice", {"alice", "carol"}))
         outcomes.add(outcome[0])
-    assert outcomes == {"alice", "bob"}, "the race always went one way; widen STEP_SECONDS"
+    assert outcomes == {"alice", "bob"}, "one order never happened; increase STEP_SECONDS"
 
 
-def test_two_people_accept_nothing_twice(clients: dict[str, FlaskClient], database: Database, cast: Cast) -> None:
+def test_offer_accepted_twice_at_once_succeeds_once(
+    clients: dict[str, FlaskClient], database: Database, cast: Cast
+) -> None:
     for number in range(10):
         reset(database, cast, bob=MembershipRole.MEMBER, carol=MembershipRole.ADMIN)
-
-        def accept() -> int:
-            return clients["bob"].post("/o/acme/transfer/accept").status_code
-
-        statuses = together(accept, accept, number * STEP_SECONDS / 4)
-        assert state(database, cast)[0] == "bob"
+        statuses = run_together([accept(clients["bob"])] * 2, number * STEP_SECONDS / 4)
+        assert read_state(database, cast)[0] == "bob"
         assert 303 in statuses

@@ -1,4 +1,4 @@
-"""Deleting an organization and taking that back: password, name, bots, and what is closed meanwhile."""
+"""Deletion and restore of an organization: confirmation, bots, mails, pages during the grace period."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ PASSWORD = "a long and boring password"
 
 @pytest.fixture
 def alice(signed_in: SignedIn, database: Database, cast: Cast) -> FlaskClient:
-    """The owner, who has a password."""
+    """A browser of the owner, who has a password."""
     stored = hash_password(PASSWORD)
     with database.transaction() as session:
         session.get_one(User, cast.people["alice"]).password_hash = stored
@@ -25,56 +25,58 @@ def alice(signed_in: SignedIn, database: Database, cast: Cast) -> FlaskClient:
 
 
 def delete(client: FlaskClient, name: str = "Acme", password: str = PASSWORD) -> int:
-    """Send the form; gives the status."""
+    """Submit the deletion form and return the status."""
     return client.post("/o/acme/delete", data={"name": name, "password": password}).status_code
 
 
 def acme(database: Database, cast: Cast) -> Org:
-    """The organization as it is now."""
+    """Read the current row of Acme."""
     with database.reading() as session:
         return session.get_one(Org, cast.org_id)
 
 
-def wishes(database: Database) -> list[DesiredState]:
-    """What is wanted of the bots, by name."""
+def read_desired_states(database: Database) -> list[DesiredState]:
+    """Read the desired states of the bots, ordered by name."""
     with database.reading() as session:
         return [bot.desired_state for bot in session.query(Bot).order_by(Bot.name)]
 
 
-def test_the_page_says_what_will_be_hit(alice: FlaskClient, scene: Scene) -> None:
+def test_page_shows_how_many_bots_and_people_are_affected(alice: FlaskClient, scene: Scene) -> None:
     page = alice.get("/o/acme/delete").text
-    assert "3 bots stop at once" in page
-    assert "3 people of Acme are told" in page
+    assert "3 bots will stop immediately" in page
+    assert "3 people in Acme will get an email" in page
 
 
 @pytest.mark.parametrize(
-    ("name", "password", "complaint"),
+    ("name", "password", "error"),
     [
         ("acme", PASSWORD, "exactly: Acme"),
-        ("Acme", "wrong password, and long", "not your password"),
-        ("", PASSWORD, "Type its name"),
+        ("Acme", "wrong password, and long", "Wrong password"),
+        ("", PASSWORD, "Enter the name"),
         ("Acme", "", "Enter your password"),
     ],
 )
-def test_it_takes_the_name_and_the_password(alice: FlaskClient, name: str, password: str, complaint: str) -> None:
+def test_deletion_needs_the_name_and_the_password(alice: FlaskClient, name: str, password: str, error: str) -> None:
     answer = alice.post("/o/acme/delete", data={"name": name, "password": password})
     assert answer.status_code == 422
-    assert complaint in answer.text
+    assert error in answer.text
     assert PASSWORD not in answer.text
     assert "is being deleted" not in alice.get("/o/acme/").text
 
 
-def test_guessing_the_password_is_limited(alice: FlaskClient) -> None:
+def test_password_attempts_are_limited(alice: FlaskClient) -> None:
     assert [delete(alice, password="a wrong password") for _ in range(11)] == [422] * 10 + [429]
 
 
-def test_bots_stop_and_everybody_is_told(alice: FlaskClient, database: Database, cast: Cast, scene: Scene) -> None:
+def test_deletion_stops_the_bots_and_mails_all_members(
+    alice: FlaskClient, database: Database, cast: Cast, scene: Scene
+) -> None:
     assert delete(alice) == 303
     org = acme(database, cast)
     assert org.state is OrgState.DELETING
     assert org.delete_after is not None
     assert timedelta(days=6, hours=23) < org.delete_after - utcnow() <= timedelta(days=7)
-    assert wishes(database) == [DesiredState.STOPPED] * 3
+    assert read_desired_states(database) == [DesiredState.STOPPED] * 3
     with database.reading() as session:
         assert {mail.to for mail in session.query(OutgoingMail)} == {
             "alice@example.com",
@@ -86,8 +88,8 @@ def test_bots_stop_and_everybody_is_told(alice: FlaskClient, database: Database,
     assert delete(alice) == 409
 
 
-def test_workers_are_asked_to_stop_and_start_the_bots(alice: FlaskClient, scene: Scene, redis_url: str) -> None:
-    def asked() -> list[tuple[str, list[str]]]:
+def test_deletion_and_restore_enqueue_a_job_per_bot(alice: FlaskClient, scene: Scene, redis_url: str) -> None:
+    def take_jobs() -> list[tuple[str, list[str]]]:
         with connect(redis_url) as redis:
             queue = open_queue(redis, updates_queue_name(scene.node))
             jobs = [(str(job.func_name), list(job.args)) for job in queue.jobs]
@@ -96,12 +98,12 @@ def test_workers_are_asked_to_stop_and_start_the_bots(alice: FlaskClient, scene:
 
     every_bot = sorted(("daemon.jobs.apply_desired_state", [bot_id]) for bot_id in scene.bots)
     delete(alice)
-    assert asked() == every_bot
+    assert take_jobs() == every_bot
     alice.post("/o/acme/restore")
-    assert asked() == every_bot
+    assert take_jobs() == every_bot
 
 
-def test_meanwhile_it_can_be_read_but_not_changed(
+def test_deleted_organization_can_be_read_but_not_changed(
     alice: FlaskClient, signed_in: SignedIn, scene: Scene, database: Database, cast: Cast
 ) -> None:
     delete(alice)
@@ -117,27 +119,27 @@ def test_meanwhile_it_can_be_read_but_not_changed(
     assert bob.post("/o/acme/team/leave").status_code == 303
 
 
-def test_it_is_restored_as_it_was(
+def test_restore_brings_back_the_previous_state(
     alice: FlaskClient, signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
 ) -> None:
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).desired_state = DesiredState.STOPPED
-    before = wishes(database)
+    before = read_desired_states(database)
     delete(alice)
     assert signed_in("carol").post("/o/acme/restore").status_code == 403
     assert alice.post("/o/acme/restore").status_code == 303
     assert acme(database, cast).state is OrgState.ACTIVE
-    # A bot that was stopped before stays so.
-    assert wishes(database) == before
+    # A bot that was stopped before stays stopped.
+    assert read_desired_states(database) == before
     assert alice.get("/o/acme/settings").status_code == 200
     assert alice.post("/o/acme/restore").status_code == 409
-    # It may be deleted again, and everybody is told again.
+    # It can be deleted again, and all members are mailed again.
     assert delete(alice) == 303
     with database.reading() as session:
         assert session.query(OutgoingMail).count() == 6
 
 
-def test_after_the_grace_it_is_too_late(alice: FlaskClient, database: Database, cast: Cast) -> None:
+def test_restore_after_the_grace_period_is_refused(alice: FlaskClient, database: Database, cast: Cast) -> None:
     delete(alice)
     with database.transaction() as session:
         session.get_one(Org, cast.org_id).delete_after = utcnow() - timedelta(seconds=1)
@@ -147,7 +149,7 @@ def test_after_the_grace_it_is_too_late(alice: FlaskClient, database: Database, 
     assert acme(database, cast).state is OrgState.DELETING
 
 
-def test_deletion_ends_an_offer_of_ownership(alice: FlaskClient, signed_in: SignedIn, cast: Cast) -> None:
+def test_deletion_ends_the_offer_of_ownership(alice: FlaskClient, signed_in: SignedIn, cast: Cast) -> None:
     alice.post("/o/acme/transfer", data={"user_id": cast.people["bob"]})
     delete(alice)
     assert signed_in("bob").post("/o/acme/transfer/accept").status_code == 409

@@ -1,4 +1,4 @@
-"""Handing an organization over: offer, mail, acceptance, and everything that ends an offer."""
+"""Transfer of ownership: offer, mail, acceptance, and every way in which an offer ends."""
 
 import re
 from datetime import timedelta
@@ -15,31 +15,31 @@ from tests.support.scene import Scene
 
 @pytest.fixture
 def team(database: Database, cast: Cast) -> Team:
-    """Acme's people."""
+    """The memberships of Acme."""
     return Team(database, cast)
 
 
 def acme(team: Team) -> Org:
-    """The organization as it is now."""
+    """Read the current row of Acme."""
     with team.database.reading() as session:
         return session.get_one(Org, team.cast.org_id)
 
 
 def offer(signed_in: SignedIn, team: Team, name: str, by: str = "alice") -> int:
-    """Offer Acme to somebody; gives the status."""
+    """Offer Acme to a user and return the status."""
     return signed_in(by).post("/o/acme/transfer", data={"user_id": team.cast.people[name]}).status_code
 
 
-def test_an_accepted_offer_makes_the_member_owner_and_the_owner_an_admin(
+def test_accepted_offer_swaps_the_owner_and_makes_the_previous_owner_an_admin(
     signed_in: SignedIn, team: Team, scene: Scene
 ) -> None:
     alice, bob = signed_in("alice"), signed_in("bob")
     assert "Bob · bob@example.com" in alice.get("/o/acme/settings").text
     assert offer(signed_in, team, "bob") == 303
-    # Nothing has changed yet; both are told, and nobody else.
+    # Nothing has changed yet, and only the two of them see the offer.
     assert acme(team).owner_id == team.cast.people["alice"]
     assert "You offered Acme to Bob" in alice.get("/o/acme/settings").text
-    assert "Alice offers you Acme" in bob.get("/o/acme/team").text
+    assert "Alice offers you the ownership of Acme" in bob.get("/o/acme/team").text
     assert "offers you" not in signed_in("carol").get("/o/acme/team").text
     with team.database.reading() as session:
         (mail,) = session.query(OutgoingMail)
@@ -48,16 +48,16 @@ def test_an_accepted_offer_makes_the_member_owner_and_the_owner_an_admin(
     assert bob.post("/o/acme/transfer/accept").location == "/o/acme/"
     assert acme(team).owner_id == team.cast.people["bob"]
     assert (acme(team).transfer_to, team.role("alice"), team.role("bob")) == (None, "admin", "admin")
-    assert {role for role, _ in team.wishes("bob")} == {SyncRole.OWNER}
-    assert {role for role, _ in team.wishes("alice")} == {SyncRole.ADMIN}
-    # Both rights changed hands at once.
+    assert {role for role, _ in team.desired_roles("bob")} == {SyncRole.OWNER}
+    assert {role for role, _ in team.desired_roles("alice")} == {SyncRole.ADMIN}
+    # The rights of both changed at once.
     assert alice.get("/o/acme/delete").status_code == 403
     assert bob.get("/o/acme/delete").status_code == 200
     assert team.tags() == ["transfer.offered", "transfer.accepted"]
     assert team.post(bob, "alice", "role", role="member")[0] == 303
 
 
-def test_who_becomes_owner_gets_a_new_session(signed_in: SignedIn, team: Team) -> None:
+def test_new_owner_gets_a_new_session(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     bob = signed_in("bob")
     before = bob.get_cookie("flotilla-session")
@@ -71,7 +71,7 @@ def test_who_becomes_owner_gets_a_new_session(signed_in: SignedIn, team: Team) -
     assert bob.get("/o/acme/").location == "/login?next=/o/acme/"
 
 
-def test_an_offer_can_be_accepted_once(signed_in: SignedIn, team: Team) -> None:
+def test_offer_can_be_accepted_once(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     bob = signed_in("bob")
     assert [bob.post("/o/acme/transfer/accept").status_code for _ in range(2)] == [303, 409]
@@ -79,12 +79,12 @@ def test_an_offer_can_be_accepted_once(signed_in: SignedIn, team: Team) -> None:
 
 
 @pytest.mark.parametrize("name", ["mallory", "alice", "root"])
-def test_only_members_can_be_offered_it(signed_in: SignedIn, team: Team, name: str) -> None:
+def test_ownership_can_be_offered_to_other_members_only(signed_in: SignedIn, team: Team, name: str) -> None:
     assert offer(signed_in, team, name) == 422
     assert acme(team).transfer_to is None
 
 
-def test_only_the_one_it_was_offered_to_accepts_or_declines(signed_in: SignedIn, team: Team) -> None:
+def test_only_the_recipient_of_an_offer_can_answer_it(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     for name in ("carol", "alice"):
         for verb in ("accept", "decline"):
@@ -92,7 +92,7 @@ def test_only_the_one_it_was_offered_to_accepts_or_declines(signed_in: SignedIn,
     assert acme(team).transfer_to == team.cast.people["bob"]
 
 
-def test_a_declined_offer_is_over(signed_in: SignedIn, team: Team) -> None:
+def test_declined_offer_cannot_be_accepted(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     bob = signed_in("bob")
     assert bob.post("/o/acme/transfer/decline").status_code == 303
@@ -100,7 +100,7 @@ def test_a_declined_offer_is_over(signed_in: SignedIn, team: Team) -> None:
     assert team.tags() == ["transfer.offered", "transfer.declined"]
 
 
-def test_an_offer_can_be_taken_back(signed_in: SignedIn, team: Team) -> None:
+def test_withdrawn_offer_cannot_be_accepted(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     alice = signed_in("alice")
     for _ in range(2):
@@ -109,7 +109,7 @@ def test_an_offer_can_be_taken_back(signed_in: SignedIn, team: Team) -> None:
     assert team.tags() == ["transfer.offered", "transfer.withdrawn"]
 
 
-def test_a_newer_offer_replaces_the_older(signed_in: SignedIn, team: Team) -> None:
+def test_newer_offer_replaces_the_older_one(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     offer(signed_in, team, "carol")
     assert signed_in("bob").post("/o/acme/transfer/accept").status_code == 409
@@ -118,7 +118,7 @@ def test_a_newer_offer_replaces_the_older(signed_in: SignedIn, team: Team) -> No
         assert session.query(OutgoingMail).count() == 2
 
 
-def test_an_offer_stands_for_72_hours(signed_in: SignedIn, team: Team) -> None:
+def test_offer_expires_after_72_hours(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     until = acme(team).transfer_expires_at
     assert until is not None
@@ -128,7 +128,7 @@ def test_an_offer_stands_for_72_hours(signed_in: SignedIn, team: Team) -> None:
     assert acme(team).transfer_to is not None
     with team.database.transaction() as session:
         session.get_one(Org, team.cast.org_id).transfer_expires_at = utcnow() - timedelta(seconds=1)
-    # Whether or not anybody has tidied up meanwhile.
+    # An expired offer is invalid even before the scheduler ends it.
     bob = signed_in("bob")
     assert "offers you" not in bob.get("/o/acme/").text
     assert bob.post("/o/acme/transfer/accept").status_code == 409
@@ -139,7 +139,7 @@ def test_an_offer_stands_for_72_hours(signed_in: SignedIn, team: Team) -> None:
 
 
 @pytest.mark.parametrize("way", ["removed", "left"])
-def test_an_offer_ends_when_its_member_goes(signed_in: SignedIn, team: Team, way: str) -> None:
+def test_offer_ends_when_its_recipient_leaves_or_is_removed(signed_in: SignedIn, team: Team, way: str) -> None:
     offer(signed_in, team, "bob")
     bob = signed_in("bob")
     if way == "left":
@@ -150,14 +150,14 @@ def test_an_offer_ends_when_its_member_goes(signed_in: SignedIn, team: Team, way
     assert (acme(team).owner_id, acme(team).transfer_to) == (team.cast.people["alice"], None)
 
 
-def test_an_offer_survives_a_change_of_role(signed_in: SignedIn, team: Team) -> None:
+def test_offer_stays_valid_after_a_role_change(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "carol")
     team.post(signed_in("alice"), "carol", "role", role="member")
     assert signed_in("carol").post("/o/acme/transfer/accept").status_code == 303
     assert team.row("carol").role is MembershipRole.ADMIN
 
 
-def test_the_log_says_who_handed_what_to_whom(signed_in: SignedIn, team: Team) -> None:
+def test_events_name_the_previous_and_the_new_owner(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     signed_in("bob").post("/o/acme/transfer/accept")
     people = team.cast.people
@@ -168,9 +168,9 @@ def test_the_log_says_who_handed_what_to_whom(signed_in: SignedIn, team: Team) -
         assert session.query(Membership).filter_by(org_id=team.cast.org_id, state="active").count() == 3
 
 
-def test_someone_alone_has_nobody_to_offer_it_to(signed_in: SignedIn) -> None:
+def test_owner_without_other_members_sees_no_transfer_form(signed_in: SignedIn) -> None:
     mallory = signed_in("mallory")
     mallory.post("/orgs/new", data={"name": "Solo"})
     page = mallory.get("/o/solo/settings").text
-    assert "first invite the person" in page
+    assert "first invite its new owner" in page
     assert not re.search(r'name="user_id"', page)

@@ -1,4 +1,4 @@
-"""The team page: who is listed, roles, removal and leaving, and what a person who is out sees."""
+"""The team page: list of members, roles, removal, leaving, and the pages of removed members."""
 
 import re
 from collections.abc import Mapping
@@ -29,47 +29,48 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
 HTMX = {"HX-Request": "true"}
+NAMES = ("Alice", "Bob", "Carol")
 
 
 class Team:
-    """Acme's memberships, read and changed as pages do it."""
+    """The memberships of Acme, read from the database and changed through pages."""
 
     def __init__(self, database: Database, cast: Cast) -> None:
-        """Look at the cast's organization."""
+        """Use the organization of the cast."""
         self.database = database
         self.cast = cast
 
     def row(self, name: str) -> Membership:
-        """Somebody's membership as it is now."""
+        """Read the current membership row of a user."""
         with self.database.reading() as session:
             return session.query(Membership).filter_by(org_id=self.cast.org_id, user_id=self.cast.people[name]).one()
 
     def role(self, name: str) -> str | None:
-        """Somebody's stored role; None for who is out."""
+        """Read the stored role of a user; None for a removed member."""
         row = self.row(name)
         return str(row.role) if row.state is MembershipState.ACTIVE else None
 
     def post(self, client: FlaskClient, name: str, verb: str, **data: object) -> tuple[int, str]:
-        """Send a form about somebody as the page has it, without JavaScript; gives status and text."""
+        """Submit a form about a member with the current version, and return status and text."""
         answer = self.send(client, name, verb, {}, **data)
         return answer.status_code, answer.text
 
     def send(
         self, client: FlaskClient, name: str, verb: str, headers: Mapping[str, str], **data: object
     ) -> TestResponse:
-        """The same, giving the whole answer."""
+        """Submit a form about a member with the current version and these headers, and return the response."""
         row = self.row(name)
         form = {"version": row.version, **data}
         return client.post(f"/o/acme/team/{row.id}/{verb}", data=form, headers=dict(headers))
 
     def tags(self) -> list[str]:
-        """What the log tells of the team, oldest first."""
+        """Return the tags of events about the team, the oldest first."""
         with self.database.reading() as session:
             tags = [event.tag for event in session.query(Event).order_by(Event.id)]
         return [tag for tag in tags if not tag.startswith(("access.", "bot."))]
 
-    def wishes(self, name: str) -> set[tuple[SyncRole, int]]:
-        """What the bots should know of somebody, and how new that is."""
+    def desired_roles(self, name: str) -> set[tuple[SyncRole, int]]:
+        """Read the desired roles of a user in the bots, with their versions."""
         with self.database.reading() as session:
             rows = session.query(MemberSync).filter_by(user_id=self.cast.people[name])
             return {(row.desired_role, row.desired_version) for row in rows}
@@ -77,16 +78,16 @@ class Team:
 
 @pytest.fixture
 def team(database: Database, cast: Cast) -> Team:
-    """Acme's people."""
+    """The memberships of Acme."""
     return Team(database, cast)
 
 
 def listed(client: FlaskClient, query: str = "") -> list[str]:
-    """The names on the team page, in order."""
+    """Return the names on the team page, in order."""
     return re.findall(r"<strong>([^<]*)</strong>", client.get(f"/o/acme/team{query}").text)
 
 
-def test_everybody_who_belongs_sees_the_list_and_only_managers_the_controls(signed_in: SignedIn) -> None:
+def test_members_see_the_list_and_only_managers_see_controls(signed_in: SignedIn) -> None:
     for name in ("alice", "carol", "bob", "root"):
         client = signed_in(name)
         assert listed(client) == ["Alice", "Bob", "Carol"]
@@ -94,7 +95,7 @@ def test_everybody_who_belongs_sees_the_list_and_only_managers_the_controls(sign
         assert "bob@example.com" in page
         assert ("Remove Bob" in page, 'name="role"' in page) == (name in {"alice", "carol"},) * 2
         assert ("/o/acme/team/leave" in page) == (name in {"carol", "bob"})
-    # Nobody gets controls over the owner, or removes oneself by the wrong button.
+    # There is no button to remove the owner or oneself.
     page = signed_in("carol").get("/o/acme/team").text
     assert "Remove Alice" not in page
     assert "Remove Carol" not in page
@@ -110,7 +111,7 @@ def test_everybody_who_belongs_sees_the_list_and_only_managers_the_controls(sign
         ("?page=9", ["Alice", "Bob", "Carol"]),
     ],
 )
-def test_the_list_is_searched_by_name_and_address(signed_in: SignedIn, query: str, names: list[str]) -> None:
+def test_list_can_be_searched_by_name_and_email(signed_in: SignedIn, query: str, names: list[str]) -> None:
     assert listed(signed_in("bob"), query) == names
     fragment = signed_in("bob").get(f"/o/acme/team{query}&part=members", headers=HTMX).text
     assert fragment.lstrip().startswith('<section id="members"')
@@ -118,16 +119,16 @@ def test_the_list_is_searched_by_name_and_address(signed_in: SignedIn, query: st
 
 
 @pytest.mark.parametrize("typed", ["özil", "ÖZIL", "élodie"])
-def test_names_are_found_however_their_letters_are_written(
+def test_search_ignores_case_of_non_ascii_letters(
     signed_in: SignedIn, database: Database, cast: Cast, typed: str
 ) -> None:
     with database.transaction() as session:
         session.get_one(User, cast.people["bob"]).name = "Élodie Özil"
     assert listed(signed_in("alice"), f"?q={typed}") == ["Élodie Özil"]
-    assert "1 person" in signed_in("root").get(f"/admin/users?q={typed}").text
+    assert "1 user" in signed_in("root").get(f"/admin/users?q={typed}").text
 
 
-def test_a_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         org = orgs.lock_org(session, session.get_one(Org, cast.org_id))
         alice = session.get_one(User, cast.people["alice"])
@@ -136,7 +137,7 @@ def test_a_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: 
             person = User(email=address, email_normalized=address, name=f"Same {number % 3}")
             session.add(person)
             session.flush()
-            memberships.add_member(session, org, person, MembershipRole.MEMBER, alice)
+            memberships.add_member(session, org, person, MembershipRole.MEMBER, actor=alice, now=utcnow())
     bob = signed_in("bob")
     seen = [
         address
@@ -148,8 +149,10 @@ def test_a_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: 
     assert "60 people" in bob.get("/o/acme/team").text
 
 
-def test_how_far_each_member_is_in_the_bot(signed_in: SignedIn, database: Database, cast: Cast, scene: Scene) -> None:
-    def told(name: str, **values: object) -> str:
+def test_list_shows_the_sync_progress_of_each_member(
+    signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
+) -> None:
+    def shown_progress(name: str, **values: object) -> str:
         with database.transaction() as session:
             for bot in session.query(Bot):
                 row = session.query(MemberSync).filter_by(
@@ -162,24 +165,24 @@ def test_how_far_each_member_is_in_the_bot(signed_in: SignedIn, database: Databa
         states = re.findall(r'data-state="(\w+)"', page)
         return states[0] if states else ""
 
-    assert told("bob") == "provisioning"
-    assert told("bob", state=SyncState.SYNCED, observed_role=SyncRole.MEMBER, observed_epoch=1) == "synced"
-    assert told("bob", desired_role=SyncRole.ADMIN, state=SyncState.PENDING) == "changing"
-    assert told("bob", state=SyncState.SYNCED, observed_epoch=0) == "changing"
-    assert told("bob", state=SyncState.BLOCKED, last_error="The bot answers 401.") == "blocked"
+    assert shown_progress("bob") == "provisioning"
+    assert shown_progress("bob", state=SyncState.SYNCED, observed_role=SyncRole.MEMBER, observed_epoch=1) == "synced"
+    assert shown_progress("bob", desired_role=SyncRole.ADMIN, state=SyncState.PENDING) == "changing"
+    assert shown_progress("bob", state=SyncState.SYNCED, observed_epoch=0) == "changing"
+    assert shown_progress("bob", state=SyncState.BLOCKED, last_error="The bot answers 401.") == "blocked"
     assert "The bot answers 401." in signed_in("bob").get("/o/acme/team").text
 
 
-def test_a_role_is_raised_and_lowered(signed_in: SignedIn, team: Team, scene: Scene) -> None:
+def test_role_change_takes_effect_at_once_and_is_recorded(signed_in: SignedIn, team: Team, scene: Scene) -> None:
     alice, bob = signed_in("alice"), signed_in("bob")
     assert team.post(alice, "bob", "role", role="admin")[0] == 303
     assert team.role("bob") == "admin"
-    assert team.wishes("bob") == {(SyncRole.ADMIN, 1)}
-    # It holds from the very next request, for a session that was there before.
+    assert team.desired_roles("bob") == {(SyncRole.ADMIN, 1)}
+    # The next request of an existing session has the new rights.
     assert bob.get("/o/acme/settings").status_code == 200
     assert team.post(alice, "bob", "role", role="member")[0] == 303
     assert bob.get("/o/acme/settings").status_code == 403
-    assert team.wishes("bob") == {(SyncRole.MEMBER, 2)}
+    assert team.desired_roles("bob") == {(SyncRole.MEMBER, 2)}
     with team.database.reading() as session:
         first, second = session.query(Event).filter_by(tag="member.role_changed").order_by(Event.id)
         assert (first.actor_id, first.data["user_id"]) == (team.cast.people["alice"], team.cast.people["bob"])
@@ -189,28 +192,45 @@ def test_a_role_is_raised_and_lowered(signed_in: SignedIn, team: Team, scene: Sc
         ]
 
 
-def test_htmx_gets_the_line_alone(signed_in: SignedIn, team: Team) -> None:
+def test_htmx_gets_the_row_alone(signed_in: SignedIn, team: Team) -> None:
     answer = team.send(signed_in("carol"), "bob", "role", HTMX, role="admin")
     assert answer.status_code == 200
     assert answer.text.lstrip().startswith(f'<tr id="member-{team.row("bob").id}"')
-    assert "<option selected>admin" in answer.text
-    assert "Bob is an admin now" in answer.headers["HX-Trigger"]
+    assert '<option value="admin" selected>' in answer.text
+    assert "Bob is now an admin" in answer.headers["HX-Trigger"]
 
 
-def test_the_same_role_again_is_no_event(signed_in: SignedIn, team: Team) -> None:
+def test_role_select_offers_to_save_only_the_current_role_of_each_member(signed_in: SignedIn, team: Team) -> None:
+    team.post(signed_in("alice"), "bob", "role", role="admin")
+    page = signed_in("carol").get("/o/acme/team").text
+    rows = {name: re.search(rf"<tr [^>]*>\s*<td[^>]*>\s*<strong>{name}.*?</tr>", page, re.DOTALL) for name in NAMES}
+    selected = {
+        name: re.findall(r'<option value="(\w+)" selected>', row[0]) for name, row in rows.items() if row is not None
+    }
+    # The owner's row has no select, because none of its options is the owner's role.
+    assert selected == {"Alice": [], "Bob": ["admin"], "Carol": ["admin"]}
+    assert rows["Alice"] is not None
+    assert 'name="role"' not in rows["Alice"][0]
+    assert "Owner" in rows["Alice"][0]
+    assert page.count('autocomplete="off"') >= 2, "a browser must not restore an unsaved choice"
+
+
+def test_unchanged_role_is_not_recorded(signed_in: SignedIn, team: Team) -> None:
     before = team.row("bob").version
     assert team.post(signed_in("alice"), "bob", "role", role="member")[0] == 303
     assert (team.tags(), team.row("bob").version) == ([], before)
 
 
 @pytest.mark.parametrize("role", ["owner", "operator", "", "ADMIN"])
-def test_nobody_becomes_owner_by_a_tampered_form(signed_in: SignedIn, team: Team, role: str) -> None:
+def test_role_that_cannot_be_assigned_is_refused(signed_in: SignedIn, team: Team, role: str) -> None:
     assert team.post(signed_in("alice"), "bob", "role", role=role)[0] == 422
     assert team.role("bob") == "member"
 
 
 @pytest.mark.parametrize(("verb", "data"), [("role", {"role": "member"}), ("remove", {})])
-def test_nobody_touches_the_owner(signed_in: SignedIn, team: Team, verb: str, data: dict[str, str]) -> None:
+def test_membership_of_the_owner_cannot_be_changed(
+    signed_in: SignedIn, team: Team, verb: str, data: dict[str, str]
+) -> None:
     for name in ("carol", "alice"):
         assert team.post(signed_in(name), "alice", verb, **data)[0] == 403
     assert team.role("alice") == "admin"
@@ -218,7 +238,7 @@ def test_nobody_touches_the_owner(signed_in: SignedIn, team: Team, verb: str, da
 
 
 @pytest.mark.parametrize(("verb", "data"), [("role", {"role": "admin"}), ("remove", {})])
-def test_what_was_changed_meanwhile_is_shown_fresh_first(
+def test_form_with_an_old_version_is_refused_and_shows_the_current_row(
     signed_in: SignedIn, team: Team, verb: str, data: dict[str, str]
 ) -> None:
     alice, carol = signed_in("alice"), signed_in("carol")
@@ -228,22 +248,24 @@ def test_what_was_changed_meanwhile_is_shown_fresh_first(
     for headers in (HTMX, {}):
         answer = team.send(carol, "bob", verb, headers, version=old, **data)
         assert answer.status_code == 409
-        assert "meanwhile" in answer.text
+        assert "Another person changed" in answer.text
         assert f'value="{team.row("bob").version}"' in answer.text
     assert team.role("bob") == "member"
     assert team.send(carol, "bob", verb, {}, **data).status_code == 303
 
 
-def test_an_admin_steps_down(signed_in: SignedIn, team: Team) -> None:
+def test_admin_can_lower_the_own_role(signed_in: SignedIn, team: Team) -> None:
     carol = signed_in("carol")
     answer = team.send(carol, "carol", "role", HTMX, role="member")
-    # The whole page is another one for her now.
+    # The page reloads, because she sees fewer controls now.
     assert (answer.status_code, answer.headers["HX-Redirect"]) == (204, "/o/acme/team")
     assert "Remove Bob" not in carol.get("/o/acme/team").text
     assert team.post(carol, "bob", "remove")[0] == 403
 
 
-def test_removal_asks_once_more_and_then_holds_at_once(signed_in: SignedIn, team: Team, scene: Scene) -> None:
+def test_removal_asks_for_confirmation_and_takes_effect_at_once(
+    signed_in: SignedIn, team: Team, scene: Scene
+) -> None:
     carol, bob = signed_in("carol"), signed_in("bob")
     for headers in ({}, HTMX):
         asked = carol.get(f"/o/acme/team/{team.row('bob').id}/remove?part=dialog", headers=headers)
@@ -253,17 +275,17 @@ def test_removal_asks_once_more_and_then_holds_at_once(signed_in: SignedIn, team
     answer = team.send(carol, "bob", "remove", HTMX)
     assert (answer.status_code, answer.text) == (200, "")
     assert {"dialog:close", "members:changed", "toast"} <= set(answer.headers["HX-Trigger"].split('"'))
-    assert team.wishes("bob") == {(SyncRole.NONE, 1)}
+    assert team.desired_roles("bob") == {(SyncRole.NONE, 1)}
     with team.database.reading() as session:
         assert [(mail.to, mail.template) for mail in session.query(OutgoingMail)] == [
             ("bob@example.com", "member_removed")
         ]
     assert listed(carol) == ["Alice", "Carol"]
 
-    # The next click, the next poll, the next form: all end on the switcher, which says why.
+    # Every next request leads to the list of organizations, which says why.
     page = bob.get("/o/acme/")
     assert (page.status_code, page.location) == (303, "/orgs")
-    assert "You do not belong to Acme any more." in bob.get("/orgs").text
+    assert "You were removed from Acme." in bob.get("/orgs").text
     poll = bob.get("/o/acme/?part=bots&version=old", headers=HTMX)
     assert (poll.status_code, poll.headers["HX-Redirect"]) == (204, "/orgs")
     assert bob.post("/o/acme/team/leave").location == "/orgs"
@@ -271,7 +293,7 @@ def test_removal_asks_once_more_and_then_holds_at_once(signed_in: SignedIn, team
     assert team.tags()[-1] == "member.removed"
 
 
-def test_whoever_comes_back_is_newer_than_the_old_removal(
+def test_return_of_a_member_has_a_newer_version_than_the_removal(
     signed_in: SignedIn, team: Team, database: Database, scene: Scene
 ) -> None:
     team.post(signed_in("alice"), "bob", "remove")
@@ -279,12 +301,12 @@ def test_whoever_comes_back_is_newer_than_the_old_removal(
     with database.transaction() as session:
         org = orgs.lock_org(session, session.get_one(Org, team.cast.org_id))
         bob = session.get_one(User, team.cast.people["bob"])
-        memberships.add_member(session, org, bob, MembershipRole.ADMIN, bob)
+        memberships.add_member(session, org, bob, MembershipRole.ADMIN, actor=bob, now=utcnow())
     back = team.row("bob")
     assert (back.id, back.role, back.state) == (removed.id, MembershipRole.ADMIN, MembershipState.ACTIVE)
     assert back.version > removed.version
     assert back.joined_at > removed.joined_at
-    assert team.wishes("bob") == {(SyncRole.ADMIN, 2)}
+    assert team.desired_roles("bob") == {(SyncRole.ADMIN, 2)}
     assert signed_in("bob").get("/o/acme/").status_code == 200
 
 
@@ -293,12 +315,12 @@ def test_joining_again_never_lowers_a_role(team: Team, database: Database) -> No
         org = orgs.lock_org(session, session.get_one(Org, team.cast.org_id))
         for name, role in (("carol", MembershipRole.MEMBER), ("bob", MembershipRole.ADMIN)):
             person = session.get_one(User, team.cast.people[name])
-            memberships.add_member(session, org, person, role, person)
+            memberships.add_member(session, org, person, role, actor=person, now=utcnow())
     assert (team.role("carol"), team.role("bob")) == ("admin", "admin")
     assert team.tags() == ["member.role_changed"]
 
 
-def test_members_leave_and_the_owner_cannot(signed_in: SignedIn, team: Team) -> None:
+def test_members_can_leave_but_the_owner_cannot(signed_in: SignedIn, team: Team) -> None:
     bob, alice = signed_in("bob"), signed_in("alice")
     assert "Leave Acme?" in bob.get("/o/acme/team/leave").text
     answer = bob.post("/o/acme/team/leave")
@@ -311,7 +333,9 @@ def test_members_leave_and_the_owner_cannot(signed_in: SignedIn, team: Team) -> 
     assert team.role("alice") == "admin"
 
 
-def test_who_goes_takes_pending_invites_along(signed_in: SignedIn, team: Team, database: Database) -> None:
+def test_removal_revokes_pending_invites_to_and_from_the_member(
+    signed_in: SignedIn, team: Team, database: Database
+) -> None:
     with database.transaction() as session:
         for address, inviter in (
             ("bob@example.com", "alice"),
@@ -341,9 +365,7 @@ def test_who_goes_takes_pending_invites_along(signed_in: SignedIn, team: Team, d
     assert team.tags().count("invite.revoked") == 2
 
 
-def test_a_member_of_another_organization_is_not_found_here(
-    signed_in: SignedIn, team: Team, database: Database
-) -> None:
+def test_member_of_another_organization_is_not_found(signed_in: SignedIn, team: Team, database: Database) -> None:
     with database.transaction() as session:
         other = Org(slug="beta", name="Beta", owner_id=team.cast.people["alice"])
         session.add(other)

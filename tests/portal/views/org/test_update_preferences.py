@@ -1,4 +1,4 @@
-"""How an organization wants its updates: its own choice, row versions, and the provider's override."""
+"""Update settings of an organization: its own choice, row versions, and the override by an operator."""
 
 import re
 
@@ -15,29 +15,29 @@ ADDRESS = "/o/acme/settings/updates"
 
 
 def choose(client: FlaskClient, mode: str, hour: int, version: str | None = None) -> int:
-    """Send the form as the page has it; gives the status."""
+    """Submit the form of the current page and return the status."""
     version = version_in(client.get("/o/acme/settings").text, "updates") if version is None else version
     return client.post(ADDRESS, data={"mode": mode, "hour": hour, "version": version}).status_code
 
 
-def let_decide(client: FlaskClient, version: str) -> TestResponse:
-    """Lift the provider's override as somebody does who saw this version."""
+def lift(client: FlaskClient, version: str) -> TestResponse:
+    """Lift the override with a form that shows this version."""
     return client.post(f"{ADDRESS}/own", data={"version": version})
 
 
-def versions(page: str) -> list[str]:
-    """The row versions in the forms about updates."""
+def list_versions(page: str) -> list[str]:
+    """Return the row versions in the forms about updates."""
     return re.findall(r'name="version"[^>]*value="(\d+)"', page[page.index('id="updates"') :])
 
 
 def stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] | None:
-    """Mode, hour, and whether the provider decided."""
+    """Read the stored mode, hour and override; None without a row."""
     with database.reading() as session:
         row = session.get(TenantUpdateConfig, cast.org_id)
         return (row.mode, row.preferred_hour_utc, row.overridden_by_operator) if row else None
 
 
-def test_updates_are_by_hand_until_somebody_chooses(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_updates_are_manual_by_default(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     page = signed_in("alice").get("/o/acme/settings").text
     assert 'checked class="form-check-input" id="mode-1" name="mode" type="radio" value="manual"' in page
     assert "Next window" not in page
@@ -53,12 +53,14 @@ def test_updates_are_by_hand_until_somebody_chooses(signed_in: SignedIn, databas
 
 
 @pytest.mark.parametrize(("mode", "hour"), [("auto", 24), ("auto", -1), ("sometimes", 3), ("", 3)])
-def test_nonsense_is_refused(signed_in: SignedIn, database: Database, cast: Cast, mode: str, hour: int) -> None:
+def test_invalid_mode_or_hour_is_refused(
+    signed_in: SignedIn, database: Database, cast: Cast, mode: str, hour: int
+) -> None:
     assert choose(signed_in("alice"), mode, hour) == 422
     assert stored(database, cast) is None
 
 
-def test_of_two_forms_the_second_gets_what_the_first_stored(
+def test_form_with_an_old_version_is_refused_and_shows_the_stored_values(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
     alice, carol = signed_in("alice"), signed_in("carol")
@@ -74,48 +76,48 @@ def test_of_two_forms_the_second_gets_what_the_first_stored(
     assert choose(carol, "manual", 7) == 303
 
 
-def test_what_the_provider_decided_the_organization_can_only_look_at(
-    signed_in: SignedIn, database: Database, cast: Cast
-) -> None:
+def test_organization_can_see_but_not_change_an_override(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     root, alice = signed_in("root"), signed_in("alice")
     assert choose(root, "auto", 4) == 303
     assert stored(database, cast) == (TenantMode.AUTO, 4, True)
     page = alice.get("/o/acme/settings").text
     assert "Managed by your provider" in page
-    assert "decide again" not in page
+    assert "Return control" not in page
     assert choose(alice, "manual", 3) == 403
     assert alice.post(f"{ADDRESS}/own").status_code == 403
     assert stored(database, cast) == (TenantMode.AUTO, 4, True)
 
-    assert let_decide(root, "1").status_code == 303
+    assert lift(root, "1").status_code == 303
     assert stored(database, cast) == (TenantMode.AUTO, 4, False)
     assert choose(alice, "manual", 3) == 303
 
 
-def test_letting_decide_again_undoes_no_newer_decision(signed_in: SignedIn, database: Database, cast: Cast) -> None:
+def test_lifting_an_override_with_an_old_version_is_refused(
+    signed_in: SignedIn, database: Database, cast: Cast
+) -> None:
     root = signed_in("root")
     assert choose(root, "auto", 4) == 303
-    seen = versions(root.get("/o/acme/settings").text)
-    assert seen == ["1", "1"], "both forms about updates carry it"
+    seen = list_versions(root.get("/o/acme/settings").text)
+    assert seen == ["1", "1"], "both forms about updates carry the version"
     assert choose(root, "manual", 9) == 303
 
-    answer = let_decide(root, seen[1])
+    answer = lift(root, seen[1])
     assert answer.status_code == 409
-    assert "Somebody else changed the update preferences" in answer.text
-    assert versions(answer.text) == ["2", "2"]
+    assert "Another person changed the update settings" in answer.text
+    assert list_versions(answer.text) == ["2", "2"]
     assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
 
     here = f"/admin/orgs/{cast.org_id}"
     stale = root.post(f"{here}/lift", data={"version": seen[1]})
     assert stale.status_code == 409
     assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
-    assert versions(stale.text) == ["2", "2"]
+    assert list_versions(stale.text) == ["2", "2"]
     assert root.post(f"{here}/lift", data={"version": "2"}).status_code == 303
     assert stored(database, cast) == (TenantMode.MANUAL, 9, False)
 
 
 @pytest.mark.parametrize("version", ["", "many"])
-def test_letting_decide_again_says_what_was_seen(signed_in: SignedIn, cast: Cast, version: str) -> None:
+def test_lifting_an_override_without_a_version_is_refused(signed_in: SignedIn, cast: Cast, version: str) -> None:
     root = signed_in("root")
-    assert let_decide(root, version).status_code == 422
+    assert lift(root, version).status_code == 422
     assert root.post(f"/admin/orgs/{cast.org_id}/lift", data={"version": version}).status_code == 422
