@@ -1,4 +1,7 @@
-"""The `flotilla` command. Errors are one line that says what to do; exit code 1: refused, 2: bad input."""
+"""The `flotilla` command: its subcommands and the translation of errors. Used by operators on the server.
+
+Each error is one line that says what to do. The exit code is 1 for refused operations and 2 for invalid input.
+"""
 
 from __future__ import annotations
 
@@ -22,26 +25,26 @@ _PROCESSES = (processes.worker, processes.scheduler, processes.redis)
 
 
 class Refused(click.ClickException):
-    """The command understood what was wanted and cannot or may not do it."""
+    """The input is valid, but the operation is not possible or not allowed."""
 
     exit_code = 1
 
 
 class BadInput(click.ClickException):
-    """What was given makes no sense; nothing was changed."""
+    """The input is invalid. Nothing was changed."""
 
     exit_code = 2
 
 
 class Flotilla(click.Group):
-    """The command group; it turns what services and libraries raise into one line and an exit code."""
+    """The command group. It translates errors of services and libraries into one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand.
 
         Raises:
-            Refused: for every error but those that click reports itself.
-            BadInput: where the cause is what was given.
+            Refused: any error that is neither invalid input nor handled by click.
+            BadInput: the input is invalid.
         """
         try:
             return super().invoke(ctx)
@@ -50,49 +53,49 @@ class Flotilla(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            raise _explain(error) from error
+            raise _to_click_error(error) from error
 
 
 @click.group(cls=Flotilla)
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 @click.pass_context
-def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 - the group reads it itself
-    """Flotilla keeps a fleet of customers' bots on the newest image without losing their data.
+def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 - `Flotilla.invoke` reads it
+    """Flotilla updates a fleet of customers' bots to new images without losing their data.
 
-    All commands read the same environment as the portal, such as DATABASE_URL, SECRET_KEY and REDIS_URL.
+    All commands use the same environment variables as the portal, for example DATABASE_URL and SECRET_KEY.
     """
-    # What a process does by itself is nobody's command.
+    # Processes act automatically, so their events must not carry "command line".
     if ctx.invoked_subcommand not in {command.name for command in _PROCESSES}:
         token = acting_via.set("command line")
         ctx.call_on_close(lambda: acting_via.reset(token))
 
 
-def _explain(error: Exception) -> click.ClickException:
+def _to_click_error(error: Exception) -> click.ClickException:
     if isinstance(error, SettingsError):
-        return BadInput(f"these settings cannot be used:\n{error}")
+        return BadInput(f"Invalid settings:\n{error}")
     if isinstance(error, InvalidError | InvalidReference):
         return BadInput(str(error))
-    return Refused(_words(error))
+    return Refused(_describe_error(error))
 
 
-def _words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     match error:
         case ServiceError() | ImageNotAllowed() | CannotStartRedis() | OperationFailed():
-            words = str(error)
-        case OperationalError() | ProgrammingError() if _tables_are_missing(error):
-            words = "The database is not up to date: run `flask --app portal.wsgi:create_wsgi db upgrade` first."
+            text = str(error)
+        case OperationalError() | ProgrammingError() if _is_missing_table(error):
+            text = "The database is not up to date. Run `flask --app portal.wsgi:create_wsgi db upgrade` first."
         case SQLAlchemyError():
-            words = f"The database cannot be used ({type(error).__name__}): check DATABASE_URL."
+            text = f"The database cannot be used ({type(error).__name__}). Check DATABASE_URL."
         case RedisError():
-            words = "Redis cannot be reached: check REDIS_URL, or start `flotilla redis`."
+            text = "Redis cannot be reached. Check REDIS_URL or start `flotilla redis`."
         case DockerException():
-            words = f"The Docker engine refused or did not answer: {error}"
+            text = f"The Docker engine returned an error or did not answer: {error}"
         case _:
-            words = f"Unexpected {type(error).__name__}: {error}. Run it with --debug to see where."
-    return words
+            text = f"Unexpected {type(error).__name__}: {error}. Run `flotilla --debug …` to see the traceback."
+    return text
 
 
-def _tables_are_missing(error: OperationalError | ProgrammingError) -> bool:
+def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
     text = str(error.orig)
     return "no such " in text or "does not exist" in text
 

@@ -1,4 +1,4 @@
-"""What background work needs of its process: settings, database, Redis. Built when first asked for."""
+"""The settings, database and Redis client of a background process. Used by jobs, commands and the scheduler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portal.settings import Settings
 
 @dataclass(frozen=True)
 class Context:
-    """The parts one process shares among its jobs. They survive a fork: each child opens connections of its own."""
+    """The objects that all jobs of a process share. They survive forks: each child opens new connections."""
 
     settings: Settings
     database: Database
@@ -24,10 +24,10 @@ class Context:
 
 @cache
 def current_context() -> Context:
-    """The context of this process, configured from the environment.
+    """Return the context of this process, created from the environment on first use.
 
     Raises:
-        SettingsError: when the environment does not make a usable configuration.
+        SettingsError: the environment contains invalid settings.
     """
     settings = Settings.from_environment()
     settings.data_dir.mkdir(parents=True, exist_ok=True)

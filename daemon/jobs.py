@@ -1,4 +1,7 @@
-"""What workers run, by dotted name. Each job is a thin door: arguments are ids, the work lies behind it."""
+"""The jobs that workers run. Each takes one id, reads the clock once and calls the module that does the work.
+
+The names are those of `portal.queue.JobName`.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ from portal.services.events import current_request_id
 logger = logging.getLogger(__name__)
 
 NAMES: set[str] = set()
-"""The dotted names a worker accepts."""
+"""Dotted names of all jobs that a worker accepts."""
 
 
 def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
-    """Make a function a job: known by name, its id in every log line and event.
+    """Register a function as a job and put the job's id into its log lines and events.
 
-    A job that raises is told in the log and is over. RQ would keep the traceback in Redis, where nobody looks and
-    secrets have no place; and whether to try again is read from the database, not from Redis.
+    Errors are logged and not raised: RQ would store the traceback, which may contain secrets, in Redis. Whether to
+    retry follows from the database.
     """
 
     @wraps(work)
@@ -53,7 +56,7 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
 
 @_job
 def poll_image(context: Context, image: str) -> None:
-    """Ask a registry what an image points at, and have the changelog of a new release read."""
+    """Poll an image, and enqueue the reading of the changelog if there is a new release."""
     settings = context.settings
     poller = Poller(
         context.database,
@@ -68,48 +71,48 @@ def poll_image(context: Context, image: str) -> None:
 
 @_job
 def read_changelog(context: Context, release_id: str) -> None:
-    """Read a release's changelog out of its image."""
+    """Read the changelog of a release from its image."""
     changelog_reader.read_and_record(context.database, context.settings, release_id, utcnow())
 
 
 @_job
 def update_bot(context: Context, update_id: str) -> None:
-    """Bring one bot to its release, or go on where a worker that died has stopped."""
+    """Run the update of one bot, or continue it after its worker died."""
     sequence.update_bot(context.database, context.settings, update_id)
 
 
 @_job
 def apply_desired_state(context: Context, bot_id: str) -> None:
-    """Stop or start a bot, as people want it."""
+    """Start or stop a bot to match its desired state."""
     desired_state.apply_desired_state(context.database, bot_id)
 
 
 @_job
 def purge_bot(context: Context, bot_id: str) -> None:
-    """Remove a bot of an organization that was deleted, with its data."""
+    """Remove a bot of a deleted organization together with its data."""
     purge.purge(context.database, context.settings, bot_id)
 
 
 @_job
 def probe_node(context: Context, node_id: str) -> None:
-    """Look at every bot of a node."""
+    """Check the health of a node and its bots."""
     node_probe.probe_node(context.database, node_id)
 
 
 @_job
 def collect_node(context: Context, node_id: str) -> None:
-    """Remove from a node what updates have left over."""
+    """Remove leftovers of updates from a node."""
     collector.collect_node(context.database, node_id)
 
 
 @_job
 def send_mail(context: Context, mail_id: str) -> None:
-    """Send a mail of the outbox."""
+    """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
 
 
 @_job
 def delete_expired(context: Context, _what: str) -> None:
-    """Delete what has had its time."""
+    """Delete rows whose retention period is over."""
     with context.database.transaction() as session:
         retention.delete_expired(session, utcnow())

@@ -1,7 +1,7 @@
-"""The `flotilla scheduler` process: of all that run, one leads and asks the workers for whatever is due.
+"""The `flotilla scheduler` process: the leading scheduler enqueues due jobs every second.
 
-It decides from the database alone, every second anew, and keeps nothing in mind. Messages are only hints: sending one
-twice does no harm, and one that got lost is sent again as long as the database shows the matter as due.
+It keeps no state: each tick reads the database again. Jobs are idempotent hints. The scheduler enqueues a job again
+for as long as the database shows the work as due.
 """
 
 from __future__ import annotations
@@ -36,24 +36,31 @@ LEASE = "scheduler"
 LEASE_DURATION = timedelta(seconds=10)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-_TURN_SECONDS = 1.0
-_LONGEST_BACKOFF_SECONDS = 10.0
-# A queue this long is not being worked off; more of the same would only delay what comes after.
-_LONGEST_QUEUE = 500
+_TICK_SECONDS = 1.0
+_MAX_BACKOFF_SECONDS = 10.0
+# No worker serves a queue of this length. More jobs would only delay later ones.
+_MAX_QUEUE_LENGTH = 500
 
 
 @dataclass(frozen=True)
 class DueJob:
-    """A job somebody should run, and how many seconds pass before it may be asked for again."""
+    """A due job.
+
+    Attributes:
+        job: which job.
+        argument: its argument, usually the id of a row.
+        repeat_seconds: seconds until the job may be enqueued again.
+        queue: the queue of the job.
+    """
 
     job: JobName
     argument: str
-    again_after: int
+    repeat_seconds: int
     queue: str = DEFAULT_QUEUE
 
 
 class Scheduler:
-    """One scheduler process; it leads while it holds the lease.
+    """One scheduler process. Of several processes only the one that holds the lease enqueues jobs.
 
     Args:
         context: settings, database and Redis.
@@ -63,76 +70,79 @@ class Scheduler:
         self._context = context
         self._owner = f"{socket.gethostname()[:30]}-{os.getpid()}-{new_id()}"
         self._lease: HeldLease | None = None
-        self._redis_answers = True
+        self._redis_reachable = True
         self._failures = 0
 
     def run(self) -> None:
-        """Take turns until SIGTERM or SIGINT, then give the lease back."""
-        # Blocked and waited for between turns: a handler would cut a turn somewhere in the middle.
+        """Run a tick per second until SIGTERM or SIGINT, then release the lease."""
+        # Signals are blocked and awaited between ticks, because a handler would interrupt a tick.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        logger.info("scheduler %s starts", self._owner)
-        while not signal.sigtimedwait(STOP_SIGNALS, self._take_turn()):
+        logger.info("scheduler %s started", self._owner)
+        while not signal.sigtimedwait(STOP_SIGNALS, self._tick_safely()):
             pass
         self.step_down()
-        logger.info("scheduler %s ends", self._owner)
+        logger.info("scheduler %s stopped", self._owner)
 
-    def turn(self, now: datetime) -> bool:
-        """Lead if nobody else does, and then ask for what is due.
+    def tick(self, now: datetime) -> bool:
+        """Acquire or renew the lease and, if that succeeds, enqueue all due jobs.
+
+        Args:
+            now: the current moment in UTC.
 
         Returns:
-            Whether this process leads.
+            Whether this process is the leader.
         """
-        if not self._lead():
+        if not self._acquire_or_renew():
             return False
-        self._ask(list(self._wishes(now)))
+        self._enqueue_due(list(self._find_due_jobs(now)))
         return True
 
     def step_down(self) -> None:
-        """Give the lease back, so that another scheduler leads at once."""
+        """Release the lease, so that another scheduler can lead at once."""
         held, self._lease = self._lease, None
         if held is not None:
             with suppress(SQLAlchemyError), self._context.database.transaction() as session:
                 leases.release(session, held)
 
-    def _take_turn(self) -> float:
-        """One turn whatever happens, and the seconds to wait before the next."""
+    def _tick_safely(self) -> float:
+        """Run one tick, log any error, and return the seconds to wait before the next tick."""
         started = time.monotonic()
         try:
-            self.turn(utcnow())
+            self.tick(utcnow())
         except SQLAlchemyError as error:
             if not self._failures:
-                logger.warning("the database cannot be used, trying on: %s", type(error).__name__)
+                logger.warning("the database cannot be used, retrying: %s", type(error).__name__)
             self._failures += 1
         except Exception:
-            logger.exception("a turn failed")
+            logger.exception("a tick failed")
             self._failures += 1
         else:
             if self._failures:
-                logger.info("turns succeed again")
+                logger.info("ticks succeed again")
             self._failures = 0
-        pause = min(_TURN_SECONDS * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF_SECONDS)
+        pause = min(_TICK_SECONDS * 2.0 ** min(self._failures, 10), _MAX_BACKOFF_SECONDS)
         return max(0.0, pause - (time.monotonic() - started))
 
-    def _lead(self) -> bool:
+    def _acquire_or_renew(self) -> bool:
         with self._context.database.transaction() as session:
             if self._lease is not None and not leases.renew(session, self._lease, LEASE_DURATION):
-                logger.warning("the lead was lost")
+                logger.warning("lost the lease")
                 self._lease = None
             if self._lease is None:
                 self._lease = leases.acquire(session, LEASE, self._owner, LEASE_DURATION)
                 if self._lease is not None:
-                    logger.info("leading from now on")
+                    logger.info("became the leader")
         return self._lease is not None
 
-    def _wishes(self, now: datetime) -> Iterator[DueJob]:
+    def _find_due_jobs(self, now: datetime) -> Iterator[DueJob]:
         database = self._context.database
         with database.transaction() as session:
             due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = delivery.list_due(session, now)
-            wanted = desired_state.list_pending(session)
+            pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
-            to_remove = purging.list_due(session, now)
+            due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
         for image in due_images:
@@ -143,40 +153,40 @@ class Scheduler:
             for release_id in due_changelogs:
                 yield DueJob(JobName.READ_CHANGELOG, release_id, 30)
         due_updates = orchestrator.tick(database, now)
-        # A silent node is only asked whether it answers again: anything else would hold up a worker in vain.
-        silent = {node.id for node in all_nodes if node.last_error is not None}
-        for update_id, node_id in _except(silent, due_updates):
+        # Unreachable nodes are only probed, because every other job would block a worker until its timeout.
+        unreachable = {node.id for node in all_nodes if node.last_error is not None}
+        for update_id, node_id in _without_nodes(due_updates, unreachable):
             yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
-        for bot_id, node_id in _except(silent, wanted):
+        for bot_id, node_id in _without_nodes(pending_states, unreachable):
             yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
-        for bot_id, node_id in _except(silent, to_remove):
+        for bot_id, node_id in _without_nodes(due_purges, unreachable):
             yield DueJob(JobName.PURGE_BOT, bot_id, 60, updates_queue_name(node_id))
         for node in all_nodes:
-            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in silent else 15)
-            if node.id not in silent:
+            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15)
+            if node.id not in unreachable:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
 
-    def _ask(self, jobs: list[DueJob]) -> None:
+    def _enqueue_due(self, jobs: list[DueJob]) -> None:
         redis = self._context.redis
         try:
             for job in jobs:
-                # Remembered in Redis itself: when Redis loses the messages, it loses the memory of them too.
-                reminder = f"flotilla:asked:{job.job}:{job.argument}"
-                if open_queue(redis, job.queue).count < _LONGEST_QUEUE and redis.set(
-                    reminder, "", nx=True, ex=job.again_after
+                # The marker is in Redis too, so that losing the queues also loses the markers.
+                marker = f"flotilla:asked:{job.job}:{job.argument}"
+                if open_queue(redis, job.queue).count < _MAX_QUEUE_LENGTH and redis.set(
+                    marker, "", nx=True, ex=job.repeat_seconds
                 ):
                     enqueue(redis, job.job, job.argument, queue=job.queue)
         except RedisError as error:
-            if self._redis_answers:
-                logger.warning("Redis cannot be reached, trying on: %s", type(error).__name__)
-            self._redis_answers = False
+            if self._redis_reachable:
+                logger.warning("Redis cannot be reached, retrying: %s", type(error).__name__)
+            self._redis_reachable = False
             return
-        if not self._redis_answers:
-            logger.info("Redis answers again")
-        self._redis_answers = True
+        if not self._redis_reachable:
+            logger.info("Redis can be reached again")
+        self._redis_reachable = True
 
 
-def _except(silent: set[str], due: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What is due, by id and node, on the nodes that answer."""
-    return [(each, node_id) for each, node_id in due if node_id not in silent]
+def _without_nodes(due: Iterable[tuple[str, str]], excluded: set[str]) -> list[tuple[str, str]]:
+    """Return the due rows, given as pairs of row id and node id, that are not on the excluded nodes."""
+    return [(row_id, node_id) for row_id, node_id in due if node_id not in excluded]

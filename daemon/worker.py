@@ -1,8 +1,8 @@
-"""The `flotilla worker` process: a supervisor, its RQ workers, and below each the one job it runs.
+"""The `flotilla worker` process: a supervisor, its RQ workers, and one child process per running job.
 
-Every job runs in a forked child of its worker, because only a process can be ended at any moment, by its lease or by
-us. The chain dies from the top: whoever loses its parent is killed by the kernel, so that no job goes on unseen while
-another worker takes it over. Nothing is lost by that, for the database is the truth and leases expire.
+Every job runs in a forked child, because only a process can be killed at any moment. The kernel kills each process
+when its parent dies, so that no job continues while another worker takes it over. Killing a job loses nothing: the
+state is in the database, and leases expire.
 """
 
 from __future__ import annotations
@@ -38,49 +38,47 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class BotWorker(Worker):
-    """RQ's worker, made to survive a Redis that goes away and to run nothing but our own jobs."""
+    """RQ's worker with two changes: it survives outages of Redis, and it only runs Flotilla's jobs."""
 
     max_connection_wait_time = 4.0
 
     def subscribe(self) -> None:
-        """Listen to no commands: nobody ends an update by writing to Redis, and threads and forks mix badly."""
+        """Ignore RQ's commands: Redis must not stop jobs, and the listening thread would not survive forks."""
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run the job in a child, unless it is none of ours: a write to Redis must not make us run any code."""
-        if not _is_ours(job):
-            logger.error(
-                "a message in queue %s asks for something that is no job of Flotilla; it is dropped", queue.name
-            )
+        """Run the job in a child if it is known, so that write access to Redis does not allow running other code."""
+        if not _is_known_job(job):
+            logger.error("queue %s contained an unknown job, which was dropped", queue.name)
             job.delete()
             return
         super().execute_job(job, queue)
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """The child: bound to the life of its worker."""
+        """Run the job in the child, which is killed when its worker dies."""
         die_with_parent(self.pid or 0)
         super().main_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
-        """Let a job finish when a service manager signals the whole group; its worker knows when time is up."""
+        """Ignore stop signals, which service managers send to the whole group; the supervisor limits the grace."""
         for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Tell Redis that the job goes on, and let it go on where Redis cannot be told."""
+        """Send the heartbeat; an outage of Redis does not stop the job."""
         try:
             super().maintain_heartbeats(job, execution)
         except RedisError as error:
-            logger.warning("a heartbeat could not be sent (%s); the job goes on", type(error).__name__)
+            logger.warning("a heartbeat could not be sent (%s); the job continues", type(error).__name__)
 
     def set_shutdown_requested_date(self) -> None:
-        """The same for the note that we are about to end, which is written while a job runs."""
+        """Record the shutdown request; an outage of Redis does not stop the job."""
         with suppress(RedisError):
             super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
 
 @dataclass
 class _Slot:
-    """A place for one RQ worker: what it should listen to, and the process that does."""
+    """One RQ worker: the queues it should serve, its process, and the queues that process serves."""
 
     queues: list[str]
     process: ForkProcess | None = None
@@ -89,93 +87,93 @@ class _Slot:
 
 
 class Supervisor:
-    """Keeps the RQ workers running, and on the queues of the nodes there are.
+    """Keeps the RQ workers running and assigns the queues of all nodes to them.
 
-    The first worker serves only the default queue, so that no number of long updates holds up polls and mail; the
-    others prefer the updates of the nodes.
+    The first worker serves only the default queue, so that long updates never delay polls and email. The others
+    prefer the update queues of the nodes.
 
     Args:
         context: settings, database and Redis.
-        grace: seconds that running jobs get to finish once we are asked to end.
+        grace: seconds in which running jobs may finish after a stop signal.
     """
 
-    RESTART_PAUSE = 1.0
-    LOOK_FOR_NODES_EVERY = 5.0
+    RESTART_SECONDS = 1.0
+    NODE_REFRESH_SECONDS = 5.0
 
     def __init__(self, context: Context, grace: float = 60.0) -> None:
         self._context = context
         self._grace = grace
         self._slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes)]
-        self._looked_at = float("-inf")
+        self._refreshed_at = float("-inf")
         self._database_answers = True
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT, then let running jobs finish within the grace."""
-        # Blocked and waited for: a handler could interrupt us in the middle of starting a process.
+        """Run until SIGTERM or SIGINT, then let running jobs finish within the grace period."""
+        # Signals are blocked and awaited, because a handler could interrupt the start of a process.
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         logger.info("starting %d worker processes", len(self._slots))
         while True:
-            self._look_for_nodes()
+            self._refresh_queues()
             for slot in self._slots:
-                self._tend(slot)
+                self._ensure_running(slot)
             if signal.sigtimedwait(STOP_SIGNALS, 0.5):
                 break
-        self._end()
+        self._shut_down()
 
-    def _look_for_nodes(self) -> None:
-        if time.monotonic() - self._looked_at < self.LOOK_FOR_NODES_EVERY:
+    def _refresh_queues(self) -> None:
+        if time.monotonic() - self._refreshed_at < self.NODE_REFRESH_SECONDS:
             return
-        self._looked_at = time.monotonic()
+        self._refreshed_at = time.monotonic()
         try:
             with self._context.database.reading() as session:
                 queues = [updates_queue_name(node.id) for node in nodes.list_nodes(session)]
         except SQLAlchemyError as error:
             if self._database_answers:
-                logger.warning("the database cannot be asked for nodes: %s", type(error).__name__)
+                logger.warning("the nodes cannot be read from the database: %s", type(error).__name__)
             self._database_answers = False
             return
         self._database_answers = True
         for slot in self._slots[1:]:
             slot.queues = [*queues, DEFAULT_QUEUE]
 
-    def _tend(self, slot: _Slot) -> None:
+    def _ensure_running(self, slot: _Slot) -> None:
         if slot.process is not None and slot.process.is_alive():
             if slot.serving != slot.queues:
-                # An idle one ends at once, a busy one after its job; then it starts anew on the right queues.
-                _signal(slot.process, signal.SIGTERM)
+                # An idle worker stops at once, a busy one after its job. Then it is restarted with the new queues.
+                _send_signal(slot.process, signal.SIGTERM)
                 slot.serving = slot.queues
             return
-        if time.monotonic() - slot.started < self.RESTART_PAUSE:
+        if time.monotonic() - slot.started < self.RESTART_SECONDS:
             return
         if slot.process is not None:
-            logger.info("worker process %s ended with %s", slot.process.pid, slot.process.exitcode)
+            logger.info("worker process %s exited with code %s", slot.process.pid, slot.process.exitcode)
             slot.process.close()
         slot.serving, slot.started = slot.queues, time.monotonic()
         arguments = (self._context.settings.redis_url, slot.queues, os.getpid())
-        slot.process = get_context("fork").Process(target=_work, args=arguments)
+        slot.process = get_context("fork").Process(target=_run_worker, args=arguments)
         slot.process.start()
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         running = [slot.process for slot in self._slots if slot.process is not None and slot.process.is_alive()]
-        logger.info("ending; running jobs get %g seconds to finish", self._grace)
+        logger.info("stopping; running jobs have %g seconds to finish", self._grace)
         for process in running:
-            _signal(process, signal.SIGTERM)
+            _send_signal(process, signal.SIGTERM)
         deadline = time.monotonic() + self._grace
         while any(process.is_alive() for process in running) and time.monotonic() < deadline:
             if signal.sigtimedwait(STOP_SIGNALS, 0.1):
-                break  # asked twice: somebody is in a hurry
+                break  # a second signal ends the grace period
         for process in running:
             if process.is_alive():
-                logger.warning("worker process %s is cut off; its job will be taken over", process.pid)
+                logger.warning("worker process %s is killed; another worker will take over its job", process.pid)
                 process.kill()
             process.join()
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process as soon as its parent is gone.
+    """Have the kernel kill this process when its parent dies.
 
     Args:
-        parent: the process id it was started by; if that is gone already, this process ends at once.
+        parent: the id of the parent process. If it is already dead, this process exits at once.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
@@ -183,8 +181,8 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def _work(redis_url: str, queues: list[str], supervisor: int) -> None:
-    """One RQ worker, in a process of its own."""
+def _run_worker(redis_url: str, queues: list[str], supervisor: int) -> None:
+    """Run one RQ worker in this process."""
     die_with_parent(supervisor)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -199,18 +197,18 @@ def _work(redis_url: str, queues: list[str], supervisor: int) -> None:
         )
         worker.work(logging_level="WARNING")
     except RedisError as error:
-        logger.warning("Redis cannot be reached (%s); trying again", type(error).__name__)
+        logger.warning("Redis cannot be reached (%s); retrying", type(error).__name__)
         sys.exit(1)
 
 
-def _is_ours(job: Job) -> bool:
+def _is_known_job(job: Job) -> bool:
     try:
         return job.func_name in jobs.NAMES
-    except Exception:  # noqa: BLE001 - whatever a message that cannot be read raises
+    except Exception:  # noqa: BLE001 - an unreadable message can raise anything
         return False
 
 
-def _signal(process: ForkProcess, number: signal.Signals) -> None:
+def _send_signal(process: ForkProcess, number: signal.Signals) -> None:
     if process.pid is not None:
         with suppress(ProcessLookupError):
             os.kill(process.pid, number)

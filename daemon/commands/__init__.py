@@ -1,1 +1,1 @@
-"""The subcommands of `flotilla`, one subject a file."""
+"""The subcommands of `flotilla`, one module per subject. Used by `daemon.cli`."""

@@ -1,4 +1,4 @@
-"""`flotilla admin`: the people who run the platform."""
+"""`flotilla admin`: create operator accounts."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from portal.services.accounts import accounts
 
 @click.group()
 def admin() -> None:
-    """Operators: the people who run the platform."""
+    """Create operators, who run the platform."""
 
 
 @admin.command()
 @click.argument("email")
-@click.option("--name", required=True, help="How pages and logs call the operator.")
+@click.option("--name", required=True, help="The operator's name on pages and in the audit log.")
 @click.option(
     "--password-file",
     type=click.File(),
-    help="Read the password from the first line of this file; - is standard input.",
+    help="Read the password from the first line of this file; - means standard input.",
 )
 def create(email: str, name: str, password_file: TextIO | None) -> None:
-    """Make an account for an operator who signs in with EMAIL.
+    """Create the account of an operator who signs in with EMAIL.
 
-    The password is asked for twice at a terminal and read from standard input otherwise.
+    At a terminal you are asked for the password twice; otherwise it is read from standard input.
     """
     password = _read_password(password_file, current_context().settings.product_name, email, name)
-    hashed = hash_password(password)
+    password_hash = hash_password(password)
     with current_context().database.transaction() as session:
-        user = accounts.create_operator(session, email, name, hashed)
-    click.echo(f"{user.email} can sign in as an operator now.")
+        user = accounts.create_operator(session, email, name, password_hash)
+    click.echo(f"Created the operator {user.email}.")
 
 
 def _read_password(file: TextIO | None, *names: str) -> str:

@@ -1,4 +1,4 @@
-"""`flotilla doctor`: is everything there that Flotilla needs?"""
+"""`flotilla doctor`: check everything Flotilla depends on."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from daemon.doctor import run_checks
 
 @click.command()
 def doctor() -> None:
-    """Look at disk, Redis, workers, mail server, database, scheduler, engines and registries.
+    """Check disk, Redis, workers, mail server, database, scheduler, engines and registries.
 
-    The exit code is 1 when something is wrong.
+    The exit code is 1 if a check fails.
     """
-    well = True
-    for finding in run_checks(current_context()):
-        click.echo(f"{'ok   ' if finding.well else 'WRONG'}  {finding.subject}: {finding.detail}")
-        well = well and finding.well
-    if not well:
+    passed = True
+    for result in run_checks(current_context()):
+        click.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.subject}: {result.detail}")
+        passed = passed and result.passed
+    if not passed:
         raise click.exceptions.Exit(1)

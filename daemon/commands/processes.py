@@ -1,4 +1,4 @@
-"""`flotilla worker`, `scheduler` and `redis`: the processes that run in the background."""
+"""`flotilla worker`, `flotilla scheduler` and `flotilla redis`: run the background processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from portal import logs
 
 @click.command()
 def worker() -> None:
-    """Run the background jobs: polls, updates, health checks, mail.
+    """Run background jobs: polls, updates, health checks, email.
 
-    Starts WORKER_PROCESSES processes; the first never updates bots, so that a long update holds up nothing else.
-    SIGTERM lets running jobs finish for a minute; what is cut off then, another worker takes over.
+    Starts WORKER_PROCESSES processes. The first never updates bots, so that other jobs need not wait for updates.
+    After SIGTERM running jobs have one minute to finish; another worker takes over jobs that did not.
     """
     context = current_context()
     logs.configure(context.settings)
@@ -25,9 +25,9 @@ def worker() -> None:
 
 @click.command()
 def scheduler() -> None:
-    """Ask the workers for whatever is due.
+    """Enqueue due jobs for the workers.
 
-    Run as many as you like: one leads, the others take over within seconds when it dies.
+    You may run several schedulers: one is active, and another takes over within seconds if it dies.
     """
     context = current_context()
     logs.configure(context.settings)
@@ -36,9 +36,9 @@ def scheduler() -> None:
 
 @click.command()
 def redis() -> None:
-    """Run the Redis-compatible server of a single machine.
+    """Run the embedded Redis-compatible server for an installation on one machine.
 
-    It listens on a socket in DATA_DIR, where all processes look for it while REDIS_URL is unset. With REDIS_URL it
-    does nothing until it is ended.
+    It listens on a socket in DATA_DIR, which all processes use while REDIS_URL is not set. If REDIS_URL is set, this
+    command only waits until it is stopped.
     """
     embedded_redis.run_server(current_context().settings)

@@ -1,10 +1,10 @@
-"""`flotilla releases`: what was seen in registries, and what may not run."""
+"""`flotilla releases`: list, check, quarantine and release images."""
 
 from __future__ import annotations
 
 import click
 
-from daemon.commands.output import digest, table
+from daemon.commands.output import print_table, shorten_digest
 from daemon.context import current_context
 from portal.models import utcnow
 from portal.queue import JobName, enqueue
@@ -16,20 +16,20 @@ from portal.services.releases import releases as service
 
 @click.group()
 def releases() -> None:
-    """Releases: the digests seen in registries."""
+    """Manage releases, the versions found in registries."""
 
 
 @releases.command("list")
 def list_() -> None:
-    """Show the latest releases, and the images with what went wrong when they were polled."""
+    """List the latest releases, and the polled images with their last error."""
     with current_context().database.reading() as session:
-        table(
+        print_table(
             ("ID", "VERSION", "DIGEST", "TAGS", "BOTS", "FIRST SEEN", "QUARANTINED"),
             [
                 (
                     line.release.id,
                     line.release.version,
-                    digest(line.release.digest),
+                    shorten_digest(line.release.digest),
                     ", ".join(line.tags) or line.release.repository,
                     line.bots,
                     line.release.first_seen_at,
@@ -39,8 +39,8 @@ def list_() -> None:
             ],
         )
         click.echo()
-        table(
-            ("IMAGE", "BOTS", "LAST CHECKED", "LAST ERROR"),
+        print_table(
+            ("IMAGE", "BOTS", "LAST CHECK", "LAST ERROR"),
             [
                 (line.row.image, line.bots, line.row.last_checked_at, line.row.last_error)
                 for line in release_list.list_images(session)
@@ -51,9 +51,9 @@ def list_() -> None:
 @releases.command()
 @click.argument("image")
 def check(image: str) -> None:
-    """Ask the registry at once what IMAGE points at.
+    """Check IMAGE in its registry now.
 
-    With repository@sha256:... that digest is looked up and becomes a release.
+    An image with a digest (repository@sha256:…) becomes a release even if no tag points at it.
     """
     context = current_context()
     reference = lookup.parse_image(image)
@@ -64,26 +64,26 @@ def check(image: str) -> None:
         else:
             row = polling.request_digest(session, image, utcnow())
     enqueue(context.redis, JobName.POLL_IMAGE, row.image)
-    click.echo(f"A worker asks the registry for {row.image} now; `flotilla releases list` shows the answer.")
+    click.echo(f"Checking {row.image}. The result will be in `flotilla releases list`.")
 
 
 @releases.command()
 @click.argument("release")
-@click.option("--reason", required=True, help="Why it is bad, in words that people will read.")
+@click.option("--reason", required=True, help="Why the release must not be used. Shown to operators.")
 def quarantine(release: str, reason: str) -> None:
-    """Make sure that nobody rolls RELEASE (id, digest or version) out until that is lifted."""
+    """Block rollouts of RELEASE (id, digest or version) until the quarantine is lifted."""
     with current_context().database.transaction() as session:
         row = lookup.find_release(session, release)
-        service.quarantine(session, row, reason, None)
-    click.echo(f"Release {row.version} is quarantined: {row.quarantine_reason}")
+        service.quarantine(session, row, reason, utcnow(), actor=None)
+    click.echo(f"Quarantined the release {row.version}: {row.quarantine_reason}")
 
 
 @releases.command()
 @click.argument("release")
-@click.option("--reason", required=True, help="Why it may run again, in words that people will read.")
+@click.option("--reason", required=True, help="Why the release may be used again. Shown to operators.")
 def lift(release: str, reason: str) -> None:
-    """Allow the quarantined RELEASE (id, digest or version) again."""
+    """Lift the quarantine of RELEASE (id, digest or version)."""
     with current_context().database.transaction() as session:
         row = lookup.find_release(session, release)
-        service.lift_quarantine(session, row, reason, None)
-    click.echo(f"Release {row.version} may be rolled out again.")
+        service.lift_quarantine(session, row, reason, utcnow(), actor=None)
+    click.echo(f"Lifted the quarantine of {row.version}. It can be rolled out again.")

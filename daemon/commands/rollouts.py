@@ -1,29 +1,40 @@
-"""`flotilla rollouts`: bringing bots to a release."""
+"""`flotilla rollouts`: start, pause, resume, abort and follow rollouts."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy.orm import Session
 
-from daemon.commands.output import as_json, digest, table
+from daemon.commands.output import print_json, print_table, shorten_digest
 from daemon.context import current_context
 from portal.database import Database
-from portal.models import Audience, Rollout, RolloutState, StrategyName, UpdateState
+from portal.models import Audience, Rollout, RolloutState, UpdateState, utcnow
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import PARAMETERS, StrategyName
 from portal.services import lookup
 from portal.services.rollouts import progress, selection, transitions
 from portal.services.rollouts import rollouts as service
 
-_LOOKS_EVERY_SECONDS = 0.5
-_FAILED = (UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.NEEDS_ATTENTION)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_REFRESH_SECONDS = 0.5
+
+
+def _parameter_options(command: Command) -> Command:
+    """Add an option for each strategy parameter to a command."""
+    for parameter in reversed(PARAMETERS.values()):
+        name = f"--{parameter.name.replace('_', '-')}"
+        command = click.option(name, type=int, help=parameter.help)(command)
+    return command
 
 
 @click.group()
 def rollouts() -> None:
-    """Rollouts: bringing bots to a release."""
+    """Manage rollouts, which update bots to a release."""
 
 
 @rollouts.command()
@@ -33,35 +44,31 @@ def rollouts() -> None:
     type=click.Choice([name.value for name in StrategyName]),
     default=StrategyName.ROLLING_WAVE.value,
     show_default=True,
-    help="How to walk through the bots.",
+    help="Strategy of the rollout.",
 )
-@click.option("--canary", type=int, help="Bots of the first wave, which proves the release.")
-@click.option("--percentage", type=int, help="Size of each later wave, in percent of all bots.")
-@click.option("--pause-seconds", type=int, help="Time between two waves.")
-@click.option("--failure-threshold", type=int, help="Failed bots at which the rollout is aborted.")
-@click.option("--max-retries", type=int, help="How often a bot is tried again when its node was in trouble.")
-@click.option("--bot", "names", multiple=True, help="Only this bot (id, subdomain or name); may be repeated.")
-@click.option("--all/--automatic", "everybody", default=False, help="All bots, or those updated automatically.")
-@click.option("--now", "ignore_windows", is_flag=True, help="Do not wait for the hour an organization prefers.")
-@click.option("--follow", "following", is_flag=True, help="Wait and show the progress until it ended.")
-@click.option("--json", "json_", is_flag=True, help="Print the rollout as JSON.")
+@_parameter_options
+@click.option("--bot", "names", multiple=True, help="Update only this bot (id, subdomain or name). Can be repeated.")
+@click.option("--all/--automatic", "all_bots", default=False, help="All bots, or only those with automatic updates.")
+@click.option("--now", "ignore_windows", is_flag=True, help="Ignore the update hours of organizations.")
+@click.option("--follow", "following", is_flag=True, help="Show the progress and wait until the rollout has ended.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def start(
     wanted: str,
     *,
     strategy: str,
     names: tuple[str, ...],
-    everybody: bool,
+    all_bots: bool,
     ignore_windows: bool,
     following: bool,
     json_: bool,
     **parameters: int | None,
 ) -> None:
-    """Bring bots to the release an image points at, or to a release named by id, digest or version.
+    """Update bots to the current release of an image, or to a release given by id, digest or version.
 
-    Without --all or --bot only bots of organizations in automatic mode take part.
+    Without --all or --bot, only bots with automatic updates are updated.
     """
-    if names and everybody:
-        raise click.UsageError("Choose --all or --bot, not both.")
+    if names and all_bots:
+        raise click.UsageError("Use either --all or --bot, not both.")
     context = current_context()
     with context.database.transaction() as session:
         found = lookup.find_rollout_target(session, wanted)
@@ -69,91 +76,98 @@ def start(
             release=found.release,
             strategy=StrategyName(strategy),
             parameters={name: value for name, value in parameters.items() if value is not None},
-            audience=Audience.NAMED if names else Audience.ALL if everybody else Audience.AUTOMATIC,
+            audience=Audience.NAMED if names else Audience.ALL if all_bots else Audience.AUTOMATIC,
             bots=[lookup.find_bot(session, name) for name in names],
             image=found.image,
             ignore_windows=ignore_windows,
         )
         rollout = service.start_rollout(
-            session, Allowlist.parse(context.settings.fleet_image_allowlist), rollout_request, actor=None
+            session, Allowlist.parse(context.settings.fleet_image_allowlist), rollout_request, utcnow(), actor=None
         )
-        described = _described(session, rollout)
+        described = _describe(session, rollout)
     if json_:
-        as_json(described)
+        print_json(described)
     else:
-        click.echo(f"Rollout {rollout.id} brings {described['total']} bots to {found.release.version}.")
+        click.echo(f"Started rollout {rollout.id}: {described['total']} bots to {found.release.version}.")
     if following:
         follow(context.database, rollout.id)
 
 
 @rollouts.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
-@click.option("--reason", default="", help="Why, in words that people will read.")
+@click.option("--reason", default="", help="The reason. Shown to operators.")
 def pause(rollout_id: str, reason: str) -> None:
-    """Start no further bot; those in flight finish."""
+    """Pause a rollout. Running updates finish; no further update starts."""
     with current_context().database.transaction() as session:
-        transitions.pause_rollout(session, service.get_rollout(session, rollout_id), reason, None)
-    click.echo(f"Rollout {rollout_id} is paused.")
+        transitions.pause_rollout(session, service.get_rollout(session, rollout_id), reason, utcnow(), actor=None)
+    click.echo(f"Paused rollout {rollout_id}.")
 
 
 @rollouts.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
 def resume(rollout_id: str) -> None:
-    """Go on with a paused rollout."""
+    """Resume a paused rollout."""
     with current_context().database.transaction() as session:
-        transitions.resume_rollout(session, service.get_rollout(session, rollout_id), None)
-    click.echo(f"Rollout {rollout_id} goes on.")
+        transitions.resume_rollout(session, service.get_rollout(session, rollout_id), utcnow(), actor=None)
+    click.echo(f"Resumed rollout {rollout_id}.")
 
 
 @rollouts.command()
 @click.argument("rollout_id", metavar="ROLLOUT")
-@click.option("--reason", required=True, help="Why, in words that people will read.")
-@click.option("--quarantine", is_flag=True, help="Make sure as well that nobody rolls this release out again.")
+@click.option("--reason", required=True, help="The reason. Shown to operators.")
+@click.option(
+    "--quarantine", is_flag=True, help="Also quarantine the release, so that it cannot be rolled out again."
+)
 def abort(rollout_id: str, reason: str, quarantine: bool) -> None:
-    """End a rollout for good: what has not begun is skipped, bots in flight finish."""
+    """Abort a rollout. Running updates finish; all others are skipped. An aborted rollout cannot be resumed."""
     with current_context().database.transaction() as session:
         transitions.abort_rollout(
-            session, service.get_rollout(session, rollout_id), reason, None, quarantine=quarantine
+            session,
+            service.get_rollout(session, rollout_id),
+            reason,
+            utcnow(),
+            actor=None,
+            quarantine=quarantine,
         )
-    click.echo(f"Rollout {rollout_id} is aborted.")
+    click.echo(f"Aborted rollout {rollout_id}.")
 
 
 @rollouts.command()
 @click.argument("rollout_id", metavar="[ROLLOUT]", required=False)
-@click.option("--follow", "following", is_flag=True, help="Wait and show the progress until it ended.")
-@click.option("--json", "json_", is_flag=True, help="Print it as JSON.")
+@click.option("--follow", "following", is_flag=True, help="Show the progress and wait until the rollout has ended.")
+@click.option("--json", "json_", is_flag=True, help="Print JSON.")
 def status(rollout_id: str | None, following: bool, json_: bool) -> None:
-    """Show one rollout bot by bot, or the latest rollouts.
+    """Show the bots of one rollout, or list the latest rollouts.
 
-    With --follow the exit code is 1 when a bot could not be updated or the rollout was aborted.
+    With --follow, the exit code is 1 if an update failed or the rollout did not complete.
     """
     database = current_context().database
     if following:
         if rollout_id is None:
-            raise click.UsageError("Name the rollout to follow.")
+            raise click.UsageError("Enter the id of the rollout to follow.")
         follow(database, rollout_id)
         return
     with database.reading() as session:
         if rollout_id is None:
-            found = [_described(session, rollout) for rollout in service.list_recent_rollouts(session)]
-            as_json(found) if json_ else _print_list(found)
+            found = [_describe(session, rollout) for rollout in service.list_recent_rollouts(session)]
+            print_json(found) if json_ else _print_list(found)
         elif json_:
-            as_json(_described(session, service.get_rollout(session, rollout_id)))
+            print_json(_describe(session, service.get_rollout(session, rollout_id)))
         else:
             _print_one(session, service.get_rollout(session, rollout_id))
 
 
 def follow(database: Database, rollout_id: str) -> None:
-    """Print each change of a rollout until it ended.
+    """Print each change of a rollout until it has ended.
 
     Raises:
-        Exit: with code 1 when no bot was updated, one could not be, or the rollout was aborted or superseded.
+        Exit: with code 1 if no bot was updated, an update failed, or the rollout was aborted or superseded.
     """
     last = ""
     while True:
         with database.reading() as session:
             rollout = service.get_rollout(session, rollout_id)
-            summary = progress.summarize(session, rollout)
+            summary = progress.summarize(session, rollout, utcnow())
             line = f"{rollout.state}: {'; '.join((summary.words, *summary.waits))}"
             reason = rollout.reason
         if line != last:
@@ -161,15 +175,15 @@ def follow(database: Database, rollout_id: str) -> None:
         if summary.state not in Rollout.OPEN:
             break
         last = line
-        time.sleep(_LOOKS_EVERY_SECONDS)
+        time.sleep(_REFRESH_SECONDS)
     if reason:
         click.echo(reason)
     if summary.failed or summary.updated == 0 or summary.state is not RolloutState.COMPLETED:
         raise click.exceptions.Exit(1)
 
 
-def _described(session: Session, rollout: Rollout) -> dict[str, Any]:
-    summary = progress.summarize(session, rollout)
+def _describe(session: Session, rollout: Rollout) -> dict[str, Any]:
+    summary = progress.summarize(session, rollout, utcnow())
     return {
         "id": rollout.id,
         "state": rollout.state,
@@ -189,18 +203,20 @@ def _described(session: Session, rollout: Rollout) -> dict[str, Any]:
 
 def _print_list(found: list[dict[str, Any]]) -> None:
     headers = ("id", "state", "release", "strategy", "trigger", "created_at", "words")
-    table([header.upper().replace("_AT", "") for header in headers], [[row[key] for key in headers] for row in found])
+    print_table(
+        [header.upper().replace("_AT", "") for header in headers], [[row[key] for key in headers] for row in found]
+    )
 
 
 def _print_one(session: Session, rollout: Rollout) -> None:
-    summary = progress.summarize(session, rollout)
-    click.echo(f"{rollout.release.image} to {rollout.release.version} ({digest(rollout.release.digest)})")
+    summary = progress.summarize(session, rollout, utcnow())
+    click.echo(f"{rollout.release.image} to {rollout.release.version} ({shorten_digest(rollout.release.digest)})")
     click.echo(f"{rollout.state}: {summary.words}")
     for words in (*summary.waits, rollout.reason):
         if words:
             click.echo(words)
     click.echo()
-    table(
+    print_table(
         ("WAVE", "BOT", "STATE", "STEP", "STARTED", "ENDED", "ERROR"),
         [
             (

@@ -1,10 +1,10 @@
-"""`flotilla users`: everybody's accounts."""
+"""`flotilla users`: list, disable and enable accounts, end sessions, and manage operators."""
 
 from __future__ import annotations
 
 import click
 
-from daemon.commands.output import table
+from daemon.commands.output import print_table
 from daemon.context import current_context
 from portal.models import utcnow
 from portal.services.accounts import administration as service
@@ -13,60 +13,61 @@ from portal.services.accounts.administration import AccountRow
 
 @click.group()
 def users() -> None:
-    """Users: everybody who has an account."""
+    """Manage user accounts."""
 
 
 @users.command("list")
-@click.option("--search", default="", help="Only those whose name or address has this in it.")
+@click.option("--search", default="", help="Only users whose name or email contains this text.")
 def list_(search: str) -> None:
-    """Show the accounts, whether they are disabled, and who is an operator."""
-    headers = ("ADDRESS", "NAME", "ACCOUNT", "OPERATOR", "ORGS", "BROWSERS", "LAST SEEN")
+    """List accounts with their state and sessions."""
+    headers = ("EMAIL", "NAME", "ACCOUNT", "OPERATOR", "ORGS", "SESSIONS", "LAST SEEN")
+    now = utcnow()
     with current_context().database.reading() as session:
-        first = service.search(session, utcnow(), search)
-        others = (service.search(session, utcnow(), search, page=page) for page in range(2, first.pages + 1))
-        table(headers, [_row(line) for page in (first, *others) for line in page.lines])
+        first = service.search(session, now, search)
+        others = (service.search(session, now, search, page=page) for page in range(2, first.pages + 1))
+        print_table(headers, [_row(line) for page in (first, *others) for line in page.lines])
 
 
 @users.command()
 @click.argument("email")
 def disable(email: str) -> None:
-    """Keep the person with the address EMAIL out, beginning with every browser they are signed in with."""
+    """Disable the account with the email EMAIL and end all its sessions."""
     with current_context().database.transaction() as session:
         user = service.disable(session, service.get_by_email(session, email).id, utcnow(), actor=None)
-    click.echo(f"The account of {user.email} is disabled, and every session of it has ended.")
+    click.echo(f"Disabled the account {user.email} and ended all its sessions.")
 
 
 @users.command()
 @click.argument("email")
 def enable(email: str) -> None:
-    """Let the person with the address EMAIL in again."""
+    """Enable the account with the email EMAIL again."""
     with current_context().database.transaction() as session:
         user = service.enable(session, service.get_by_email(session, email).id, actor=None)
-    click.echo(f"{user.email} can sign in again.")
+    click.echo(f"Enabled the account {user.email}.")
 
 
 @users.command("end-sessions")
 @click.argument("email")
 def end_sessions(email: str) -> None:
-    """Sign the person with the address EMAIL out of every browser."""
+    """Sign out the account with the email EMAIL in all browsers."""
     with current_context().database.transaction() as session:
         user = service.get_by_email(session, email)
         ended = service.end_sessions(session, user.id, utcnow(), actor=None)
-    click.echo(f"{user.email} was signed out of {ended} browser{'' if ended == 1 else 's'}.")
+    click.echo(f"Ended {ended} session{'' if ended == 1 else 's'} of {user.email}.")
 
 
 @users.command()
 @click.argument("email")
-@click.option("--revoke", is_flag=True, help="Take the operators' rights away instead.")
+@click.option("--revoke", is_flag=True, help="Remove the operator role instead.")
 def operator(email: str, revoke: bool) -> None:
-    """Make the person with the address EMAIL, who has an account, an operator of the platform.
+    """Make the existing account with the email EMAIL an operator.
 
-    Whether rights are given or taken, the person has to sign in anew. The last operator cannot be taken away.
+    The change ends all sessions of the account. The last operator cannot be removed.
     """
     change = service.revoke_operator if revoke else service.grant_operator
     with current_context().database.transaction() as session:
         user = change(session, service.get_by_email(session, email).id, utcnow(), actor=None)
-    click.echo(f"{user.email} is {'no operator any more' if revoke else 'an operator now'}.")
+    click.echo(f"{user.email} is {'no longer an operator' if revoke else 'now an operator'}.")
 
 
 def _row(line: AccountRow) -> tuple[object, ...]:

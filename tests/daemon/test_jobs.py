@@ -1,4 +1,4 @@
-"""The names by which the portal enqueues jobs, because it may not import the daemon."""
+"""Names of jobs, which the portal uses because it must not import the daemon."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from daemon import jobs
 from portal.queue import JobName
 
 
-def test_every_job_name_has_its_job() -> None:
+def test_every_job_name_has_a_job() -> None:
     assert set(JobName) == jobs.NAMES

@@ -1,4 +1,4 @@
-"""The worker process: real RQ workers, real Redis, real signals."""
+"""The worker process with real RQ workers, a real Redis and real signals."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ from tests.daemon.work_for_tests import PREFIX
 
 pytestmark = pytest.mark.processes
 
-GENEROUS = "60"
+LONG_GRACE = "60"
 
 
 @dataclass
-class Work:
-    """A worker process and what it was given to do."""
+class RunningWorker:
+    """A worker process, its Redis and the folder in which its jobs create files."""
 
     process: Process
     redis: Redis
     folder: Path
-    given: int = 0
+    job_count: int = 0
 
-    def note(self, queue: str = DEFAULT_QUEUE) -> Path:
-        """Enqueue a job that leaves the file returned."""
-        self.given += 1
-        file = self.folder / f"note-{self.given}"
+    def enqueue_note(self, queue: str = DEFAULT_QUEUE) -> Path:
+        """Enqueue a job that creates the returned file."""
+        self.job_count += 1
+        file = self.folder / f"note-{self.job_count}"
         assert enqueue(self.redis, cast("JobName", f"{PREFIX}.note"), str(file), queue=queue)
         return file
 
-    def long_work(self, queue: str = DEFAULT_QUEUE) -> Path:
-        """Enqueue a long job and wait until it works; it ends when `go` appears in the folder returned."""
-        self.given += 1
-        folder = self.folder / f"work-{self.given}"
+    def start_long_job(self, queue: str = DEFAULT_QUEUE) -> Path:
+        """Start a long job. It ends when a file `go` is created in the returned folder."""
+        self.job_count += 1
+        folder = self.folder / f"work-{self.job_count}"
         folder.mkdir()
         assert enqueue(self.redis, cast("JobName", f"{PREFIX}.long_work"), str(folder), queue=queue)
-        wait_until((folder / "pids").exists, "the job works")
+        wait_until((folder / "pids").exists, "the job has started")
         return folder
 
-    def does(self, file: Path) -> None:
-        """Wait for a note."""
-        wait_until(file.exists, f"{file.name} is done")
+    def wait_for(self, file: Path) -> None:
+        """Wait until a job has created its file."""
+        wait_until(file.exists, f"{file.name} exists")
 
 
-def pids(folder: Path) -> tuple[int, int]:
-    """The processes of a long job and of its worker."""
-    job, worker = (folder / "pids").read_text().split()
-    return int(job), int(worker)
+def read_pids(folder: Path) -> tuple[int, int]:
+    """Return the process ids of a long job and of its worker."""
+    job, parent = (folder / "pids").read_text().split()
+    return int(job), int(parent)
 
 
 @contextmanager
-def working(redis_url: str, folder: Path, grace: str = GENEROUS) -> Iterator[Work]:
+def running_worker(redis_url: str, folder: Path, grace: str = LONG_GRACE) -> Iterator[RunningWorker]:
     with (
         connect(redis_url) as redis,
         running("tests.daemon.work_for_tests", grace, log=folder / "log") as process,
     ):
-        yield Work(process, redis, folder)
+        yield RunningWorker(process, redis, folder)
         print((folder / "log").read_text())  # noqa: T201 - shown when a test fails
 
 
@@ -79,88 +79,90 @@ def node(database: Database) -> Node:
 
 
 @pytest.fixture
-def work(settings: Settings, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+def worker(
+    settings: Settings, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[RunningWorker]:
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("WORKER_PROCESSES", "2")
-    with working(redis_url, tmp_path) as work:
-        yield work
+    with running_worker(redis_url, tmp_path) as worker:
+        yield worker
 
 
-def test_long_updates_do_not_hold_up_the_default_queue(node: Node, work: Work) -> None:
-    work.long_work(updates_queue_name(node.id))
+def test_long_updates_do_not_delay_the_default_queue(node: Node, worker: RunningWorker) -> None:
+    worker.start_long_job(updates_queue_name(node.id))
 
-    work.does(work.note())
+    worker.wait_for(worker.enqueue_note())
 
 
-def test_a_node_added_later_is_served(database: Database, work: Work) -> None:
-    work.does(work.note())
+def test_queue_of_a_new_node_is_served(database: Database, worker: RunningWorker) -> None:
+    worker.wait_for(worker.enqueue_note())
 
     node = add_node(database, "later")
 
-    work.does(work.note(updates_queue_name(node.id)))
+    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
 
 
-def test_a_message_that_names_no_job_of_ours_runs_nothing(work: Work) -> None:
-    victim = work.folder / "victim"
-    enqueue(work.redis, cast("JobName", "os.mkdir"), str(victim))
-    work.does(work.note())
-    work.does(work.note())
+def test_unknown_job_is_not_run(worker: RunningWorker) -> None:
+    folder = worker.folder / "created by an unknown job"
+    enqueue(worker.redis, cast("JobName", "os.mkdir"), str(folder))
+    worker.wait_for(worker.enqueue_note())
+    worker.wait_for(worker.enqueue_note())
 
-    assert not victim.exists()
-    assert "it is dropped" in (work.folder / "log").read_text()
+    assert not folder.exists()
+    assert "unknown job" in (worker.folder / "log").read_text()
 
 
-def test_a_killed_worker_takes_its_job_along_and_is_replaced(work: Work) -> None:
-    job, worker = pids(work.long_work())
+def test_job_dies_with_its_killed_worker_which_is_replaced(worker: RunningWorker) -> None:
+    job, parent = read_pids(worker.start_long_job())
 
-    os.kill(worker, signal.SIGKILL)
+    os.kill(parent, signal.SIGKILL)
 
     wait_until(lambda: not is_alive(job), "the job is dead")
-    work.does(work.note())
+    worker.wait_for(worker.enqueue_note())
 
 
-def test_a_killed_supervisor_leaves_nothing_running(node: Node, work: Work) -> None:
-    # In this order: only the second worker takes updates, and it must not be busy with the other job.
-    everything = [*pids(work.long_work(updates_queue_name(node.id))), *pids(work.long_work())]
+def test_killed_supervisor_leaves_no_process_running(node: Node, worker: RunningWorker) -> None:
+    # The update comes first, because only the second worker runs updates and must not be busy with the other job.
+    processes = [*read_pids(worker.start_long_job(updates_queue_name(node.id))), *read_pids(worker.start_long_job())]
 
-    work.process.kill()
+    worker.process.kill()
 
-    wait_until(lambda: not any(is_alive(pid) for pid in everything), "all are dead")
+    wait_until(lambda: not any(is_alive(pid) for pid in processes), "all are dead")
 
 
-def test_sigterm_lets_a_running_job_finish_and_takes_no_other(work: Work) -> None:
-    folder = work.long_work()
-    second = work.long_work()
-    work.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: "ending" in (work.folder / "log").read_text(), "the signal arrived")
-    left = work.note()
+def test_running_jobs_finish_after_sigterm_and_no_other_starts(worker: RunningWorker) -> None:
+    folder = worker.start_long_job()
+    second = worker.start_long_job()
+    worker.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: "stopping" in (worker.folder / "log").read_text(), "the signal arrived")
+    not_started = worker.enqueue_note()
 
     for each in (folder, second):
         (each / "go").touch()
 
-    assert work.process.wait(30) == 0
+    assert worker.process.wait(30) == 0
     assert (folder / "done").exists()
     assert (second / "done").exists()
-    assert not left.exists()
-    assert open_queue(work.redis).count == 1
+    assert not not_started.exists()
+    assert open_queue(worker.redis).count == 1
 
 
-def test_sigterm_ends_idle_workers_at_once(work: Work) -> None:
-    work.does(work.note())
+def test_idle_workers_stop_at_once_after_sigterm(worker: RunningWorker) -> None:
+    worker.wait_for(worker.enqueue_note())
 
-    assert end(work.process) == 0
+    assert end(worker.process) == 0
 
 
-def test_a_job_beyond_the_grace_is_cut_off(
+def test_job_is_killed_after_the_grace_period(
     settings: Settings, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDIS_URL", redis_url)
-    with working(redis_url, tmp_path, grace="0.5") as work:
-        folder = work.long_work()
+    with running_worker(redis_url, tmp_path, grace="0.5") as worker:
+        folder = worker.start_long_job()
 
-        assert end(work.process) == 0
+        assert end(worker.process) == 0
 
-        assert not is_alive(pids(folder)[0])
+        assert not is_alive(read_pids(folder)[0])
         assert not (folder / "done").exists()
 
 
@@ -168,44 +170,44 @@ def test_a_job_beyond_the_grace_is_cut_off(
 def redis_server(folder: Path) -> Iterator[Process]:
     with running("daemon.cli", "redis", log=folder / "redis-log") as process:
         with Redis(unix_socket_path=str(folder / "redis.sock")) as client:
-            wait_until(lambda: answers(client), "Redis answers")
+            wait_until(lambda: is_answering(client), "Redis answers")
         yield process
 
 
-def answers(client: Redis) -> bool:
+def is_answering(client: Redis) -> bool:
     try:
         return bool(client.ping())
     except RedisError:
         return False
 
 
-def test_a_job_outlives_redis_and_the_worker_finds_it_again(settings: Settings, tmp_path: Path) -> None:
-    with redis_server(tmp_path) as first, working(settings.redis_url, tmp_path) as work:
-        folder = work.long_work()
+def test_running_job_survives_a_restart_of_redis(settings: Settings, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as first, running_worker(settings.redis_url, tmp_path) as worker:
+        folder = worker.start_long_job()
         assert end(first) == 0
-        wait_until(lambda: "heartbeat" in (tmp_path / "log").read_text(), "the worker missed Redis")
-        assert is_alive(pids(folder)[0])
+        wait_until(lambda: "heartbeat" in (tmp_path / "log").read_text(), "the worker has logged the outage")
+        assert is_alive(read_pids(folder)[0])
         (folder / "go").touch()
-        work.does(folder / "done")
+        worker.wait_for(folder / "done")
 
         with redis_server(tmp_path):
-            work.does(work.note())
-            assert end(work.process) == 0
+            worker.wait_for(worker.enqueue_note())
+            assert end(worker.process) == 0
 
 
-def test_idle_workers_come_back_after_redis_was_away(settings: Settings, tmp_path: Path) -> None:
-    with redis_server(tmp_path) as first, working(settings.redis_url, tmp_path) as work:
-        work.does(work.note())
+def test_idle_workers_continue_after_a_restart_of_redis(settings: Settings, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as first, running_worker(settings.redis_url, tmp_path) as worker:
+        worker.wait_for(worker.enqueue_note())
         first.kill()
         first.wait()
 
         with redis_server(tmp_path):
-            work.does(work.note())
+            worker.wait_for(worker.enqueue_note())
 
 
-def test_a_worker_started_before_redis_waits_for_it(settings: Settings, tmp_path: Path) -> None:
-    with working(settings.redis_url, tmp_path) as work:
-        wait_until(lambda: "Redis cannot be reached" in (tmp_path / "log").read_text(), "it noticed")
+def test_worker_waits_for_redis_at_startup(settings: Settings, tmp_path: Path) -> None:
+    with running_worker(settings.redis_url, tmp_path) as worker:
+        wait_until(lambda: "Redis cannot be reached" in (tmp_path / "log").read_text(), "the outage is logged")
 
         with redis_server(tmp_path):
-            work.does(work.note())
+            worker.wait_for(worker.enqueue_note())

@@ -1,4 +1,7 @@
-"""`python -m tests.daemon.work_for_tests GRACE`: the real supervisor, which also takes the jobs below."""
+"""A program that runs the real supervisor with two additional jobs. Used by the tests of the worker.
+
+Run it as `python -m tests.daemon.work_for_tests GRACE`, with the grace period in seconds.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,25 @@ PREFIX = "tests.daemon.work_for_tests"
 
 
 def note(file: str) -> None:
-    """Leave a file as a sign of having run."""
+    """Create a file, which proves that the job ran."""
     Path(file).touch()
 
 
 def long_work(folder: str) -> None:
-    """Write down who works, go on until the file `go` appears, then leave the file `done`."""
-    part = Path(folder) / "part"
-    part.write_text(f"{os.getpid()} {os.getppid()}")
-    part.rename(Path(folder) / "pids")
+    """Write the process ids to `pids`, wait until the file `go` exists, then create the file `done`."""
+    partial = Path(folder) / "partial"
+    partial.write_text(f"{os.getpid()} {os.getppid()}")
+    partial.rename(Path(folder) / "pids")
     while not (Path(folder) / "go").exists():
         time.sleep(0.02)
     (Path(folder) / "done").touch()
 
 
 def main(grace: float) -> None:
-    """Run the supervisor, quick to notice things."""
+    """Run the supervisor with short intervals."""
     jobs.NAMES.update({f"{PREFIX}.note", f"{PREFIX}.long_work"})
     worker.HEARTBEAT_SECONDS = 1
-    worker.Supervisor.LOOK_FOR_NODES_EVERY = 0.2
+    worker.Supervisor.NODE_REFRESH_SECONDS = 0.2
     context = current_context()
     logs.configure(context.settings)
     worker.Supervisor(context, grace).run()
