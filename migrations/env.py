@@ -1,4 +1,4 @@
-"""Alembic's environment: migrates the database of the Flask application at hand."""
+"""Alembic's environment: runs migrations on the database of the current Flask application. Used by Flask-Migrate."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from portal.models.base import UtcDateTime
 from portal.models.encrypted import EncryptedJSON
 
 
-def _plain_type(kind: str, item: Any, _context: Any) -> str | bool:
-    """Write our own column types as what they are in the database, so that old migrations never import models."""
+def _render_type(kind: str, item: Any, _context: Any) -> str | bool:
+    """Render Flotilla's column types as plain SQLAlchemy types, so that migrations never import models."""
     if kind == "type":
         if isinstance(item, UtcDateTime):
             return "sa.DateTime(timezone=True)"
@@ -27,7 +27,10 @@ def _plain_type(kind: str, item: Any, _context: Any) -> str | bool:
 
 
 def run() -> None:
-    """Migrate in one transaction, with SQLite's foreign keys off: batch mode would cascade deletes into children."""
+    """Run the migrations in one transaction.
+
+    SQLite's foreign keys are off, because batch mode recreates tables and would delete rows of child tables.
+    """
     engine = current_app.extensions["sqlalchemy"].engine
     with engine.connect() as connection:
         sqlite = connection.dialect.name == "sqlite"
@@ -38,21 +41,21 @@ def run() -> None:
             target_metadata=Base.metadata,
             render_as_batch=sqlite,
             compare_type=True,
-            render_item=_plain_type,
+            render_item=_render_type,
         )
         with context.begin_transaction():
             context.run_migrations()
             if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
-                raise RuntimeError(f"the migration would leave rows that point nowhere: {broken[:5]}")
+                raise RuntimeError(f"the migration would leave rows with broken foreign keys: {broken[:5]}")
         if sqlite:
             _set_foreign_keys(connection, "ON")
 
 
 def _set_foreign_keys(connection: Connection, state: str) -> None:
-    # On the bare connection: SQLAlchemy would begin a transaction first, in which this pragma does nothing.
-    bare = connection.connection.dbapi_connection
-    if bare is not None:
-        bare.execute(f"PRAGMA foreign_keys = {state}")  # type: ignore[attr-defined]
+    # Executed by the driver, because SQLAlchemy would begin a transaction, in which this pragma has no effect.
+    driver_connection = connection.connection.dbapi_connection
+    if driver_connection is not None:
+        driver_connection.execute(f"PRAGMA foreign_keys = {state}")  # type: ignore[attr-defined]
 
 
 run()

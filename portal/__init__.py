@@ -1,1 +1,1 @@
-"""The web application, and the domain it shares with the daemon."""
+"""The web application and the models, rules and services that it shares with the daemon."""

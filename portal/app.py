@@ -1,4 +1,4 @@
-"""The web application's factory."""
+"""The factory of the web application. Used by `portal.wsgi`, tests and the demo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from portal.web.extensions import db, limiter, migrate
 
 
 def create_app(settings: Settings) -> Flask:
-    """Build the portal for one configuration."""
+    """Create the web application for the given settings."""
     app = Flask(
         "portal",
         root_path=str(ROOT / "portal"),
@@ -38,7 +38,7 @@ def create_app(settings: Settings) -> Flask:
         SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
         SEND_FILE_MAX_AGE_DEFAULT=31536000,
     )
-    # The order matters: requests pass the checks in it, and answers in the reverse.
+    # The order matters: `before_request` functions run in this order, `after_request` functions in reverse order.
     _init_database(app, settings)
     _init_redis(app, settings)
     request_context.init_app(app)
@@ -68,7 +68,7 @@ def _init_database(app: Flask, settings: Settings) -> None:
 
 
 def _init_redis(app: Flask, settings: Settings) -> None:
-    # Short times: a request must not wait for a Redis that is gone.
+    # Short timeouts, so that requests do not wait for an unreachable Redis.
     options = {"socket_timeout": 2, "socket_connect_timeout": 2}
     app.extensions["redis"] = Redis.from_url(settings.redis_url, **options)
     app.config.update(

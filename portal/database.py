@@ -1,4 +1,4 @@
-"""The database as every process uses it: engine, pragmas, short transactions, the database's own clock."""
+"""Database access: engine options, SQLite pragmas, transactions and the database's clock. Used by all processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-_writing: ContextVar[bool] = ContextVar("writing", default=False)
+_write_intent: ContextVar[bool] = ContextVar("writing", default=False)
 
 
 class Database:
-    """The database of one process outside the web application (worker, scheduler, command line).
+    """The database of a process outside the web application: worker, scheduler or command.
 
     Args:
-        url: an SQLAlchemy address, `sqlite:///…` or `postgresql+psycopg://…`.
+        url: an SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
     """
 
     def __init__(self, url: str) -> None:
@@ -32,45 +32,45 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """One short unit of work: committed at the end, rolled back when it raises.
+        """Open a write transaction; commit it at the end of the block, or roll it back if the block raises.
 
-        Nothing slow belongs inside: no Docker, HTTP, SMTP or password hashing, for SQLite has one writer.
+        Keep it short, without calls to Docker, HTTP, SMTP or password hashing: SQLite allows one writer at a time.
         """
         with writing(), self._session.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A consistent look at the database that writes nothing."""
+        """Open a read-only transaction."""
         with self._session() as session:
             yield session
 
     def dispose(self) -> None:
-        """Close every pooled connection."""
+        """Close all pooled connections."""
         self.engine.dispose()
 
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Transactions begun in here take SQLite's write lock at once.
+    """Let transactions in this block take SQLite's write lock when they begin.
 
-    SQLite refuses to upgrade a read transaction while another connection writes, whatever its busy timeout is.
+    SQLite refuses to upgrade a read transaction while another connection writes, regardless of the busy timeout.
     """
-    token = _writing.set(True)
+    token = _write_intent.set(True)
     try:
         yield
     finally:
-        _writing.reset(token)
+        _write_intent.reset(token)
 
 
 def set_write_intent(intent: bool) -> None:
-    """The same for a caller that cannot wrap its work, such as a web request: say so before the first query."""
-    _writing.set(intent)
+    """Set whether later transactions take SQLite's write lock. Web requests call it before their first query."""
+    _write_intent.set(intent)
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Arguments for `create_engine` that fit the kind of database."""
-    # Without the parameters an error in the log shows no address, no hash and no ciphertext.
+    """Return the arguments of `create_engine` for the given kind of database."""
+    # Parameters in logged errors would reveal email addresses, hashes and ciphertexts.
     common = {"hide_parameters": True}
     if url.startswith("sqlite"):
         return {**common, "connect_args": {"timeout": 15}}
@@ -78,8 +78,8 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 def prepare(engine: Engine) -> None:
-    """Attach the pragmas and the `BEGIN IMMEDIATE` rule for SQLite, and keep forked children off our connections."""
-    # A forked child that used the parent's sockets would corrupt both conversations.
+    """Set up an engine: pragmas and `BEGIN IMMEDIATE` for SQLite, and new connections in forked children."""
+    # A forked child must not use the sockets of its parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     if engine.dialect.name != "sqlite":
         return
@@ -88,12 +88,12 @@ def prepare(engine: Engine) -> None:
 
 
 def database_now(session: Session) -> datetime:
-    """The database's own clock, so that leases do not depend on the clocks of many machines."""
+    """Return the moment of the database's clock, so that leases do not depend on the clocks of several machines."""
     if session.get_bind().dialect.name == "sqlite":
         text = session.scalar(sa.text("SELECT strftime('%Y-%m-%d %H:%M:%f', 'now')"))
         return datetime.fromisoformat(str(text)).replace(tzinfo=UTC)
     stamp = session.scalar(sa.text("SELECT clock_timestamp()"))
-    assert isinstance(stamp, datetime)  # noqa: S101 - tells the type checker what PostgreSQL answers
+    assert isinstance(stamp, datetime)  # noqa: S101 - tells the type checker what PostgreSQL returns
     return stamp.astimezone(UTC)
 
 
@@ -107,13 +107,13 @@ def is_reachable(session: Session) -> bool:
 
 
 def _on_sqlite_connect(connection: Any, _record: Any) -> None:
-    # The driver's own transaction handling would begin too late; `_on_sqlite_begin` does it.
+    # `_on_sqlite_begin` begins transactions, because the driver would begin them too late.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode = WAL", "busy_timeout = 15000", "synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-    # SQLite's own knows no letters but A to Z, so a search for "özil" would not find "Özil".
+    # SQLite's function only supports A to Z, so a search for "özil" would not find "Özil".
     connection.create_function("lower", 1, _lower, deterministic=True)
 
 
@@ -122,4 +122,4 @@ def _lower(value: Any) -> str | None:
 
 
 def _on_sqlite_begin(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if _writing.get() else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if _write_intent.get() else "BEGIN")

@@ -1,4 +1,7 @@
-"""Handing work to the workers. The database is the truth: a message only says "look at this row"."""
+"""Enqueueing of jobs in Redis. Used by the portal, commands and the scheduler.
+
+Jobs are idempotent hints that name a row. The state is in the database, so lost jobs cause only a delay.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ DEFAULT_QUEUE = "default"
 
 
 class JobName(StrEnum):
-    """Dotted names of the jobs that workers run. `daemon.jobs` defines one function for each."""
+    """Dotted names of all jobs. `daemon.jobs` defines one function for each."""
 
     POLL_IMAGE = "daemon.jobs.poll_image"
     READ_CHANGELOG = "daemon.jobs.read_changelog"
@@ -33,34 +36,34 @@ class JobName(StrEnum):
 
 
 def connect(url: str) -> Redis:
-    """A client for the Redis at `url`; it connects when first used.
+    """Return a client for the Redis at `url`, which connects on first use.
 
-    It gives up quickly, for the database is the truth and whoever asks has better things to do than to wait. The one
-    retry replaces a pooled connection that died while Redis restarted.
+    Its timeouts are short, because callers can continue without Redis. The one retry replaces a pooled connection
+    that broke when Redis restarted.
     """
     return Redis.from_url(url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 1))
 
 
 def updates_queue_name(node_id: str) -> str:
-    """Name of the queue of one node's bot updates, which last long and must not hold up polls and mail."""
+    """Return the name of a node's queue for updates, which take long and must not delay polls and email."""
     return f"updates-{node_id}"
 
 
 def open_queue(redis: Redis, name: str = DEFAULT_QUEUE) -> Queue:
-    """A queue whose messages are JSON, so that writing to Redis cannot make a worker run code."""
+    """Return a queue with JSON messages, because unpickling messages could run code from Redis."""
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
 def enqueue(redis: Redis, job: JobName, *arguments: str, queue: str = DEFAULT_QUEUE) -> bool:
-    """Ask a worker to run `job`, a dotted name. Call it after the commit, with ids only.
+    """Enqueue a job. Call it after the commit, and pass only ids.
 
-    Asking twice is harmless, and so is asking in vain: the scheduler asks again whatever the database shows as due.
+    Enqueueing twice is harmless, and so is a failure: the scheduler enqueues everything that is due in the database.
 
     Returns:
-        False when Redis could not be reached.
+        False if Redis could not be reached.
     """
     try:
-        # No time limit by signal: each step of a job has its own deadline, and a signal could not stop a C call.
+        # No timeout: each step of a job has its own deadline, and RQ's timeout signal cannot interrupt calls in C.
         options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 86400}
         open_queue(redis, queue).enqueue(job, *arguments, **options)
     except RedisError as error:

@@ -1,4 +1,4 @@
-"""Entry point for gunicorn and the `flask` command: `portal.wsgi:create_wsgi()`."""
+"""Entry point of the web application: `portal.wsgi:create_wsgi()`. Used by gunicorn and the `flask` command."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portal.settings import Settings, SettingsError
 
 
 def create_wsgi() -> Flask:
-    """The portal configured from the environment; a bad configuration ends the process with the list of problems."""
+    """Create the web application from the environment; exit with a list of problems if the settings are invalid."""
     try:
         settings = Settings.from_environment()
     except SettingsError as error:

@@ -1,4 +1,4 @@
-"""The event log is append-only: the database itself refuses to change or delete a row."""
+"""Make the event log append-only: triggers refuse changes and deletions of rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REFUSAL = "events are append-only"
 
 
 def upgrade() -> None:
-    """Refuse UPDATE and DELETE by trigger."""
+    """Create the triggers."""
     if op.get_bind().dialect.name == "sqlite":
         for verb in ("UPDATE", "DELETE"):
             op.execute(
@@ -32,7 +32,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Allow changes again."""
+    """Drop the triggers."""
     if op.get_bind().dialect.name == "sqlite":
         op.execute("DROP TRIGGER events_no_update")
         op.execute("DROP TRIGGER events_no_delete")

@@ -1,4 +1,4 @@
-"""Which node pulled an image only for its changelog to be read, so that the image can be removed again."""
+"""Add the table of images that a node pulled only to read their changelog, so that they can be removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table. What was pulled before is not known, and stays."""
+    """Create the table. Images pulled earlier are not recorded and stay on their nodes."""
     op.create_table(
         "reading_pulls",
         sa.Column("node_id", sa.String(length=16), nullable=False),
@@ -29,5 +29,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget what was pulled."""
+    """Drop the table."""
     op.drop_table("reading_pulls")

@@ -1,4 +1,4 @@
-"""Create the one row of fleet settings, and name the end of a quarantine after what it is."""
+"""Insert the row of fleet settings, and rename the column `released_at` of releases to `quarantine_lifted_at`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 def upgrade() -> None:
-    """Insert the row unless an earlier version of the portal created it on first use."""
+    """Rename the column, and insert the row unless an earlier version has already inserted it on first use."""
     with op.batch_alter_table("releases") as releases:
         releases.alter_column(
             "released_at", new_column_name="quarantine_lifted_at", existing_type=sa.DateTime(timezone=True)
@@ -59,7 +59,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Rename the column back; the row of settings stays."""
+    """Rename the column back. The row of settings stays."""
     with op.batch_alter_table("releases") as releases:
         releases.alter_column(
             "quarantine_lifted_at", new_column_name="released_at", existing_type=sa.DateTime(timezone=True)

@@ -1,1 +1,1 @@
-"""Framework glue around requests: headers, CSRF, htmx, errors, templates, session cookie, unit of work."""
+"""Request handling around the views: headers, CSRF, htmx, errors, templates, session cookie, unit of work."""

@@ -1,4 +1,7 @@
-"""Errors as people see them: a page, or for htmx a message in the corner; never a trace, always what to do."""
+"""Error handlers: an error page, or a toast for htmx requests. Used by `create_app`.
+
+Messages say what happened and what to do. Tracebacks are only logged.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ from portal.web.extensions import limiter
 
 logger = logging.getLogger(__name__)
 
-Answer = BaseResponse | tuple[str, int]
+ErrorResponse = BaseResponse | tuple[str, int]
 
 _STATUS: dict[type[ServiceError], HTTPStatus] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
@@ -29,22 +32,22 @@ _STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ConflictError: HTTPStatus.CONFLICT,
 }
-_WORDS = {
-    404: "There is nothing here, or nothing that you may see.",
-    405: "This address only answers to the portal's own forms.",
-    413: "That is too much at once.",
+_MESSAGES = {
+    404: "This page doesn't exist, or you don't have access.",
+    405: "This address can only be used by the portal's own forms.",
+    413: "The request is too large.",
 }
 
 
 class SignInRequired(Exception):
-    """Nobody is signed in, and the page needs somebody."""
+    """The page requires a signed-in user."""
 
 
 class MembershipEnded(Exception):
-    """Whoever asks for an organization's page belonged to it once.
+    """The user was a member of the organization but is not any more.
 
     Args:
-        org_name: what people call it.
+        org_name: the organization's name.
     """
 
     def __init__(self, org_name: str) -> None:
@@ -53,84 +56,84 @@ class MembershipEnded(Exception):
 
 
 def init_app(app: Flask) -> None:
-    """Register how each kind of error is answered."""
-    app.register_error_handler(SignInRequired, _sign_in)
-    app.register_error_handler(MembershipEnded, _to_the_switcher)
-    app.register_error_handler(ServiceError, _service_error)
-    app.register_error_handler(SecurityError, _foreign_host)
-    app.register_error_handler(CSRFError, _stale_form)
-    app.register_error_handler(RateLimitExceeded, _too_many)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _bug)
+    """Register a handler for each kind of error."""
+    app.register_error_handler(SignInRequired, _redirect_to_sign_in)
+    app.register_error_handler(MembershipEnded, _redirect_to_org_list)
+    app.register_error_handler(ServiceError, _handle_service_error)
+    app.register_error_handler(SecurityError, _handle_wrong_host)
+    app.register_error_handler(CSRFError, _handle_invalid_csrf_token)
+    app.register_error_handler(RateLimitExceeded, _handle_rate_limit)
+    app.register_error_handler(HTTPException, _handle_http_error)
+    app.register_error_handler(Exception, _handle_unexpected_error)
 
 
-def answer(message: str, status: int) -> Answer:
-    """The error as a page or as htmx's message."""
+def render_error(message: str, status: int) -> ErrorResponse:
+    """Return the error page, or a toast for htmx requests."""
     if htmx.is_fragment():
-        return htmx.refusal(message, status)
+        return htmx.error_toast(message, status)
     title = HTTPStatus(status).phrase
     return render_template("error.html", message=message, title=title, status=status), status
 
 
-def _sign_in(_error: SignInRequired) -> Answer:
+def _redirect_to_sign_in(_error: SignInRequired) -> ErrorResponse:
     if htmx.is_fragment():
-        # Back to the page the fragment is part of, whose address htmx tells.
-        return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=_page_of_fragment())})
+        # After signing in, the user returns to the page that contains the fragment. htmx sends its URL.
+        return Response(status=401, headers={"HX-Redirect": url_for("auth.login", next=_find_current_page())})
     page = request.full_path.rstrip("?")
-    wanted = page if request.method == "GET" and page != "/" else None
-    return htmx.see_other(url_for("auth.login", next=wanted))
+    target = page if request.method == "GET" and page != "/" else None
+    return htmx.see_other(url_for("auth.login", next=target))
 
 
-def _page_of_fragment() -> str | None:
+def _find_current_page() -> str | None:
     try:
         current = urlsplit(request.headers.get("HX-Current-URL", "/"))
-    except ValueError:  # no browser sends that
+    except ValueError:  # no browser sends an invalid URL
         return None
     return current.path + (f"?{current.query}" if current.query else "")
 
 
-def _to_the_switcher(ended: MembershipEnded) -> Answer:
-    flash(f"You do not belong to {ended.org_name} any more.", "info")
+def _redirect_to_org_list(ended: MembershipEnded) -> ErrorResponse:
+    flash(f"You were removed from {ended.org_name}.", "info")
     return htmx.go_to(url_for("orgs.index"))
 
 
-def _service_error(error: ServiceError) -> Answer:
+def _handle_service_error(error: ServiceError) -> ErrorResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
-    return answer(str(error), status)
+    return render_error(str(error), status)
 
 
-def _foreign_host(_error: SecurityError) -> Answer:
+def _handle_wrong_host(_error: SecurityError) -> ErrorResponse:
     settings: Settings = current_app.extensions["settings"]
-    # Without a trusted host there are no addresses to build a page with.
-    text = f"This portal only answers at {settings.base_url} (its setting BASE_URL).\n"
+    # The error page cannot be rendered, because its links need a trusted host.
+    text = f"Open this portal at {settings.base_url} (setting BASE_URL).\n"
     return Response(text, 400, mimetype="text/plain")
 
 
-def _stale_form(_error: CSRFError) -> Answer:
-    return answer("This form was opened before you signed in or too long ago. Go back, reload it and try again.", 400)
+def _handle_invalid_csrf_token(_error: CSRFError) -> ErrorResponse:
+    return render_error("This form is outdated. Go back, reload the page and try again.", 400)
 
 
-def _too_many(_error: RateLimitExceeded) -> Answer:
+def _handle_rate_limit(_error: RateLimitExceeded) -> ErrorResponse:
     limit = limiter.current_limit
     seconds = max(1, int(limit.reset_at - time.time())) if limit else 900
-    response = make_response(answer(f"Too many attempts. Try again in {_span(seconds)}.", 429))
+    response = make_response(render_error(f"Too many attempts. Try again in {_format_span(seconds)}.", 429))
     response.headers["Retry-After"] = str(seconds)
     return response
 
 
-def _span(seconds: int) -> str:
+def _format_span(seconds: int) -> str:
     count, unit = (-(-seconds // 60), "minute") if seconds <= 5400 else (-(-seconds // 3600), "hour")
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
-def _http_error(error: HTTPException) -> Answer | HTTPException:
+def _handle_http_error(error: HTTPException) -> ErrorResponse | HTTPException:
     if error.code is None or error.code < 400:
         return error
-    return answer(_WORDS.get(error.code) or str(error.description), error.code)
+    return render_error(_MESSAGES.get(error.code) or str(error.description), error.code)
 
 
-def _bug(error: Exception) -> Any:
-    logger.error("error while answering %s %s", request.method, request.endpoint, exc_info=error)
+def _handle_unexpected_error(error: Exception) -> Any:
+    logger.error("error in %s %s", request.method, request.endpoint, exc_info=error)
     if current_app.testing:
         raise error
-    return answer("Something went wrong on our side. It has been logged; try again in a moment.", 500)
+    return render_error("Something went wrong. The error was logged. Try again in a moment.", 500)

@@ -1,4 +1,4 @@
-"""Flask's extensions, without an application."""
+"""Flask extensions, not yet bound to an application. Used by `create_app` and the modules of `portal.web`."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ db = SQLAlchemy(metadata=Base.metadata)
 migrate = Migrate(directory=str(ROOT / "migrations"), db=db)
 csrf = CSRFProtect()
 limiter = Limiter(get_remote_address, in_memory_fallback_enabled=True)
-"""Counts in Redis, and in this process's memory while Redis does not answer."""
+"""Counts in Redis, or in the memory of the process while Redis cannot be reached."""

@@ -1,4 +1,7 @@
-"""How pages and fragments share one address: every URL is a page, htmx only asks for less of it."""
+"""Responses for htmx: pages with live parts, redirects, toasts and events. Used by views.
+
+Pages and fragments share one URL: a request by htmx returns a part of the page.
+"""
 
 from __future__ import annotations
 
@@ -22,106 +25,106 @@ CONFIGURATION = json.dumps(
         "disableInheritance": True,
         "selfRequestsOnly": True,
         "timeout": 15000,
-        # What opens in the dialog is a page like any other where our script, which shows dialogs, was not loaded.
+        # Without our script, which shows dialogs, links that open a dialog open a page instead.
         "disableSelector": "[hx-disable], html:not([data-dialogs]) [hx-target='#dialog']",
         "responseHandling": [
             {"code": "204", "swap": False},
             {"code": "[23]..", "swap": True},
-            # Forms with errors, and what a form was about as it is now.
+            # 409 and 422 contain the form with its errors, or the current state of what the form was about.
             {"code": "409|422", "swap": True},
             {"code": "[45]..", "swap": False, "error": True},
         ],
     }
 )
-"""Content of the meta tag `htmx-config`."""
+"""The content of the meta tag `htmx-config`."""
 
-_VERSION = "version-of-this-part"
+_VERSION_PLACEHOLDER = "version-of-this-part"
 
 
 def is_fragment() -> bool:
-    """Whether htmx asks for a part of the page."""
+    """Return whether the request was sent by htmx, which expects a part of the page."""
     return request.headers.get("HX-Request") == "true"
 
 
-def is_part() -> bool:
-    """Whether htmx renews a part of a page, as live parts and those that follow them do with nobody at the keys."""
+def is_automatic_refresh() -> bool:
+    """Return whether htmx refreshes a part of a page automatically, without an action of the user."""
     return is_fragment() and "part" in request.args
 
 
 def page(
     template: str, *, live: Mapping[str, str] | None = None, parts: Mapping[str, str] | None = None, **context: Any
 ) -> Response:
-    """The page, or the one part of it that htmx asks for by `?part=`.
+    """Render a page, or the part of it that htmx requests by `?part=`.
 
-    Live parts poll. Each carries the hash of what it shows, in the place where its template writes `version`, and
-    sends that back: nothing new is answered by 204, news by the part itself and the event `<part>:changed`, which
-    the parts that follow listen to. A live part whose template has no trigger any more stops polling.
+    Live parts poll. Each contains a hash of its content, which its template writes as `version`, and sends it with
+    the next request. The response is 204 if the content is the same; otherwise it is the part and the event
+    `<part>:changed`, on which other parts can refresh. A live part stops polling when its template has no trigger.
 
     Args:
-        template: of the whole page; it finds the live parts, rendered, in `live`.
-        live: templates of the parts that poll, by name.
-        parts: templates of its other parts, by name.
-        context: what all of them need.
+        template: the template of the whole page, which gets the rendered live parts as `live`.
+        live: templates of the live parts, by name.
+        parts: templates of the other parts, by name.
+        context: values for all templates.
     """
     live, parts = live or {}, parts or {}
-    wanted = request.args.get("part", "") if is_fragment() else ""
-    if wanted in parts:
-        return make_response(render_template(parts[wanted], **context))
-    if wanted in live:
-        html, version = _versioned(live[wanted], context)
+    requested = request.args.get("part", "") if is_fragment() else ""
+    if requested in parts:
+        return make_response(render_template(parts[requested], **context))
+    if requested in live:
+        html, version = _render_versioned(live[requested], context)
         if request.args.get("version") == version:
             return Response(status=204)
-        return Response(html, headers={"HX-Trigger": _events({f"{wanted}:changed": True})})
-    rendered = {name: _versioned(part, context)[0] for name, part in live.items()}
+        return Response(html, headers={"HX-Trigger": _encode_events({f"{requested}:changed": True})})
+    rendered = {name: _render_versioned(part, context)[0] for name, part in live.items()}
     return make_response(render_template(template, live=rendered, **context))
 
 
 def see_other(url: str) -> BaseResponse:
-    """Answer a form: go there and look."""
+    """Redirect to a page after a form was submitted."""
     return redirect(url, code=303)
 
 
 def go_to(url: str) -> BaseResponse:
-    """Answer a form that leads to another page: htmx must leave this one instead of swapping a part of it."""
+    """Redirect to another page, also for htmx, which would otherwise insert that page into the current one."""
     if is_fragment():
         return Response(status=204, headers={"HX-Redirect": url})
     return see_other(url)
 
 
-def refusal(message: str, status: int) -> Response:
-    """An error for htmx: a message for the corner of the page, which stays as it is."""
+def error_toast(message: str, status: int) -> Response:
+    """Return an error for htmx, which shows it as a toast and leaves the page unchanged."""
     return Response(
         status=status,
-        headers={"HX-Reswap": "none", "HX-Trigger": _events({"toast": {"kind": "error", "text": message}})},
+        headers={"HX-Reswap": "none", "HX-Trigger": _encode_events({"toast": {"kind": "error", "text": message}})},
     )
 
 
 def announce(response: Response, *names: str) -> Response:
-    """Tell the page that something happened, for parts of it that listen; htmx alone reads it."""
-    known = json.loads(response.headers.get("HX-Trigger", "{}"))
-    response.headers["HX-Trigger"] = _events({**known, **dict.fromkeys(names, True)})
+    """Add events to a response, which htmx triggers on the page. Parts of the page can listen to them."""
+    triggers = json.loads(response.headers.get("HX-Trigger", "{}"))
+    response.headers["HX-Trigger"] = _encode_events({**triggers, **dict.fromkeys(names, True)})
     return response
 
 
 def carry_flashes(response: Response) -> Response:
-    """Show messages of the last form beside a fragment too; a page shows them by itself."""
+    """Add flashed messages as a toast to fragments. Pages show flashed messages in their template."""
     if not is_fragment() or response.status_code != 200:
         return response
     messages: list[Any] = list(get_flashed_messages(with_categories=True))
     if messages:
         kind, text = messages[-1]
-        known = json.loads(response.headers.get("HX-Trigger", "{}"))
-        response.headers["HX-Trigger"] = _events({**known, "toast": {"kind": kind, "text": text}})
+        triggers = json.loads(response.headers.get("HX-Trigger", "{}"))
+        response.headers["HX-Trigger"] = _encode_events({**triggers, "toast": {"kind": kind, "text": text}})
     return response
 
 
-def _events(events: dict[str, Any]) -> str:
-    # ASCII only: headers carry nothing else.
+def _encode_events(events: dict[str, Any]) -> str:
+    # `json.dumps` returns ASCII, which headers require.
     return json.dumps(events)
 
 
-def _versioned(template: str, context: dict[str, Any]) -> tuple[Markup, str]:
-    html = render_template(template, version=_VERSION, **context)
-    # The token in forms is another one at every request; it is not news.
+def _render_versioned(template: str, context: dict[str, Any]) -> tuple[Markup, str]:
+    html = render_template(template, version=_VERSION_PLACEHOLDER, **context)
+    # The CSRF token differs in every request and must not change the version.
     version = hashlib.sha256(html.replace(generate_csrf(), "").encode()).hexdigest()[:16]
-    return Markup(html.replace(_VERSION, version)), version  # noqa: S704 - the template has escaped it
+    return Markup(html.replace(_VERSION_PLACEHOLDER, version)), version  # noqa: S704 - the template has escaped the content

@@ -1,4 +1,4 @@
-"""Where a request comes from: its id and the browser's address, which events and lines of the log carry."""
+"""The id and the client address of the current request, for events and log lines. Used by `create_app`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from portal.services.events import current_address, current_request_id
 
 
 def init_app(app: Flask) -> None:
-    """Tell the log about every request, for as long as it is at work."""
-    app.before_request(_begin)
-    app.teardown_request(_end)
+    """Set the context variables of `portal.services.events` for the duration of each request."""
+    app.before_request(_set_context)
+    app.teardown_request(_clear_context)
 
 
-def _begin() -> None:
+def _set_context() -> None:
     current_request_id.set(new_id())
-    # The outermost address that we may believe; longer than an address can be is none.
+    # `ProxyFix` sets the address of trusted proxies' clients. The database column holds 45 characters.
     current_address.set((request.remote_addr or "")[:45] or None)
 
 
-def _end(_error: BaseException | None) -> None:
-    # Threads serve one request after another; what is recorded between two belongs to none.
+def _clear_context(_error: BaseException | None) -> None:
+    # The thread serves other requests later, and events in between must not carry these values.
     current_request_id.set(None)
     current_address.set(None)

@@ -1,4 +1,4 @@
-"""What every answer and every request must obey, whatever the page: headers, hosts, and who may send forms."""
+"""Security of all requests: headers, trusted hosts, CSRF, and the content types of forms. Used by `create_app`."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ CONTENT_SECURITY_POLICY = (
 _HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
-    # `no-referrer` would hide the referrer from our own CSRF check under https.
+    # `no-referrer` would hide the referrer, which the CSRF check needs under HTTPS.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-_FORMS = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
-_A_YEAR = "max-age=31536000"
+_FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
+_HSTS_ONE_YEAR = "max-age=31536000"
 _CSRF_KEY = "csrf_token"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Install all of it."""
+    """Configure cookies and CSRF protection, and install the checks and headers."""
     app.config.update(
         TRUSTED_HOSTS=[urlsplit(settings.base_url).hostname],
         MAX_CONTENT_LENGTH=1024 * 1024,
-        SESSION_COOKIE_NAME=_cookie("visitor", settings),
+        SESSION_COOKIE_NAME=_cookie_name("visitor", settings),
         SESSION_COOKIE_SECURE=settings.secure_cookies,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
-        # What a signed-out visitor carries along: a token for forms, messages, a mailed link that was followed.
+        # This cookie stores the CSRF token, flashed messages and followed links of signed-out visitors.
         PERMANENT_SESSION_LIFETIME=pending_tokens.LIFETIME_SECONDS,
         WTF_CSRF_TIME_LIMIT=None,
     )
@@ -50,67 +50,67 @@ def init_app(app: Flask, settings: Settings) -> None:
         hops = settings.trusted_proxies
         proxied = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
         app.wsgi_app = proxied  # type: ignore[method-assign]
-    app.before_request(_refuse_foreign_hosts)
-    app.before_request(_refuse_foreign_forms)
-    app.before_request(_refuse_all_but_forms)
-    app.before_request(_refuse_nul)
+    app.before_request(_refuse_untrusted_hosts)
+    app.before_request(_refuse_cross_site_forms)
+    app.before_request(_refuse_other_content_types)
+    app.before_request(_refuse_nul_characters)
     app.after_request(_add_headers)
     csrf.init_app(app)
 
 
 def session_cookie_name(settings: Settings) -> str:
-    """Name of the cookie of a signed-in browser; `__Host-` binds it to this very host where https allows that."""
-    return _cookie("session", settings)
+    """Return the name of the session cookie. With HTTPS the prefix `__Host-` binds the cookie to this host."""
+    return _cookie_name("session", settings)
 
 
 def bind_csrf(token: str) -> None:
-    """Make forms of this request valid for one signed-in session only, and for as long as it lives.
+    """Bind the CSRF token to the signed-in session, so that forms are valid for this session only.
 
     Args:
-        token: the session's cookie.
+        token: the value of the session cookie.
     """
     key = str(current_app.secret_key).encode()
     bound = hmac.new(key, f"csrf:{token}".encode(), hashlib.sha256).hexdigest()
-    # Written only where it differs, or every answer would set the cookie anew.
+    # Every assignment sends the cookie again, so assign only a new value.
     if visitor_cookie.get(_CSRF_KEY) != bound:
         visitor_cookie[_CSRF_KEY] = bound
 
 
-def _cookie(name: str, settings: Settings) -> str:
+def _cookie_name(name: str, settings: Settings) -> str:
     return f"__Host-flotilla-{name}" if settings.secure_cookies else f"flotilla-{name}"
 
 
-def _refuse_foreign_hosts() -> None:
-    """Before anything else looks at the request: every other refusal is a page, which needs addresses of ours."""
+def _refuse_untrusted_hosts() -> None:
+    """Refuse requests for other hosts first, because error pages of later checks need a trusted host."""
     if isinstance(request.routing_exception, SecurityError):
         raise request.routing_exception
 
 
-def _refuse_foreign_forms() -> None:
-    """Customers' bots may live on sibling hosts, whose pages SameSite cookies do not keep out."""
+def _refuse_cross_site_forms() -> None:
+    """Refuse forms from other sites. SameSite cookies are not enough, because bots may run on sibling hosts."""
     if request.method in SAFE_METHODS:
         return
     site = request.headers.get("Sec-Fetch-Site")
     settings: Settings = current_app.extensions["settings"]
-    own = site == "same-origin" if site else request.headers.get("Origin") == settings.base_url
-    if not own:
-        abort(403, "This request came from another site. Open the portal itself and try again.")
+    is_own = site == "same-origin" if site else request.headers.get("Origin") == settings.base_url
+    if not is_own:
+        abort(403, "This request came from another site. Open the portal and try again.")
 
 
-def _refuse_all_but_forms() -> None:
-    """Limits and checks look at `request.form`; our forms would read JSON and files too, and those pass them by."""
+def _refuse_other_content_types() -> None:
+    """Refuse JSON and files, which Flask-WTF would accept but which rate limits and checks do not inspect."""
     if request.method in SAFE_METHODS:
         return
-    empty = not request.mimetype and not request.content_length
-    if not (empty or request.mimetype in _FORMS) or request.files:
-        abort(415, "This address takes the portal's own forms, without files. Open the page and send its form.")
+    is_empty = not request.mimetype and not request.content_length
+    if not (is_empty or request.mimetype in _FORM_TYPES) or request.files:
+        abort(415, "This address only accepts the portal's own forms. Open the page and submit its form.")
 
 
-def _refuse_nul() -> None:
-    """No text of ours has a NUL, and PostgreSQL cannot even look for one."""
-    sent = (*request.args.items(multi=True), *request.form.items(multi=True))
-    if "\0" in request.path or any("\0" in text for pair in sent for text in pair):
-        abort(400, "This request contains a character that no text can have.")
+def _refuse_nul_characters() -> None:
+    """Refuse NUL characters, which PostgreSQL cannot store or search."""
+    fields = (*request.args.items(multi=True), *request.form.items(multi=True))
+    if "\0" in request.path or any("\0" in text for pair in fields for text in pair):
+        abort(400, "This request contains an invalid character (NUL).")
 
 
 def _add_headers(response: Response) -> Response:
@@ -118,7 +118,7 @@ def _add_headers(response: Response) -> Response:
         response.headers.setdefault(name, value)
     settings: Settings = current_app.extensions["settings"]
     if settings.secure_cookies:
-        response.headers.setdefault("Strict-Transport-Security", _A_YEAR)
+        response.headers.setdefault("Strict-Transport-Security", _HSTS_ONE_YEAR)
     response.vary.add("HX-Request")
     if g.get("visitor"):
         response.headers["Cache-Control"] = "no-store"

@@ -1,7 +1,7 @@
-"""One request is one transaction, committed in one place, and jobs are enqueued only after it.
+"""The transaction of a request: begun and committed here, followed by enqueueing its jobs. Used by views.
 
-A request that may change something takes SQLite's write lock with its first query, so whatever is slow
-(password hashing) happens before that, with what `apart()` looked up.
+A request that may write takes SQLite's write lock with its first query. Slow work such as password hashing therefore
+comes first and reads the database in a `separate_transaction()`.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 def init_app(app: Flask) -> None:
-    """Begin, commit and end the transaction of every request."""
-    app.before_request(_begin)
+    """Install the transaction of every request."""
+    app.before_request(_set_write_intent)
     app.after_request(_finish)
     app.teardown_request(lambda _error: set_write_intent(False))
 
 
 def session() -> Session:
-    """The request's database session, for handing to services."""
+    """Return the database session of the current request."""
     return db.session()
 
 
 @contextmanager
 def separate_transaction() -> Iterator[Session]:
-    """A short look at the database before the request's own transaction, which leaves no lock behind."""
+    """Read the database before the request's own transaction, without keeping a lock."""
     set_write_intent(False)
     try:
         yield session()
@@ -46,29 +46,29 @@ def separate_transaction() -> Iterator[Session]:
 
 @contextmanager
 def separate_write_transaction() -> Iterator[Session]:
-    """A short transaction of its own, before the request's own one."""
-    with writing(), Session(db.engine) as short, short.begin():
-        yield short
+    """Open a short write transaction that is independent of the request's own transaction."""
+    with writing(), Session(db.engine) as separate, separate.begin():
+        yield separate
 
 
-def enqueue_after_commit(job: str, *arguments: str, queue: str = DEFAULT_QUEUE) -> None:
-    """Enqueue `job`, a dotted name, once the request's transaction is committed."""
+def enqueue_after_commit(job: JobName, *arguments: str, queue: str = DEFAULT_QUEUE) -> None:
+    """Enqueue a job after the request's transaction is committed."""
     g.setdefault("jobs", []).append((job, arguments, queue))
 
 
 def commit_despite_error() -> None:
-    """Commit although the answer is a refusal: for what must be remembered of refused requests."""
-    g.keep = True
+    """Commit even if the response is an error, to keep what must be recorded about refused requests."""
+    g.commit_despite_error = True
 
 
-def _begin() -> None:
+def _set_write_intent() -> None:
     set_write_intent(request.method not in SAFE_METHODS)
 
 
 def _finish(response: Response) -> Response:
     if request.method in SAFE_METHODS:
         return response
-    if response.status_code >= 400 and not g.pop("keep", False):
+    if response.status_code >= 400 and not g.pop("commit_despite_error", False):
         session().rollback()
         return response
     session().commit()

@@ -1,4 +1,4 @@
-"""Log lines: one a record, with the id of what is at work, and never a secret."""
+"""Log lines: one per record, with the id of the request or job, without secrets."""
 
 import logging
 import sys
@@ -7,32 +7,32 @@ from portal.logs import OneLineFormatter
 from portal.services.events import current_request_id
 
 
-def line(message: str, *arguments: object, secrets: tuple[str, ...] = (), exception: bool = False) -> str:
+def format_line(message: str, *arguments: object, secrets: tuple[str, ...] = (), exception: bool = False) -> str:
     info = sys.exc_info() if exception else None
     record = logging.LogRecord("daemon.jobs", logging.INFO, __file__, 1, message, arguments, info)
     return OneLineFormatter(secrets).format(record)
 
 
-def test_a_traceback_and_a_smuggled_line_stay_on_one_line() -> None:
+def test_traceback_and_line_breaks_stay_on_one_line() -> None:
     try:
         int("broken\r\n2026 INFO all is well")
     except ValueError:
-        text = line("failed", exception=True)
+        text = format_line("failed", exception=True)
 
     assert len(text.splitlines()) == 1
     assert "ValueError: invalid literal" in text
 
 
-def test_the_job_at_work_is_named() -> None:
+def test_line_contains_the_id_of_the_job() -> None:
     token = current_request_id.set("job-42")
     try:
-        assert " job-42 " in line("polled")
+        assert " job-42 " in format_line("polled")
     finally:
         current_request_id.reset(token)
 
 
-def test_secrets_are_hidden_wherever_they_appear() -> None:
-    text = line(
+def test_secrets_are_hidden_everywhere() -> None:
+    text = format_line(
         "cannot reach %s with %s, and postgresql://bob:hunter2@db/x says no; Authorization: Bearer abc.def",
         "redis://:opensesame@cache",
         "a-secret-key",
@@ -44,5 +44,5 @@ def test_secrets_are_hidden_wherever_they_appear() -> None:
     assert "@db/x" in text
 
 
-def test_a_secret_that_contains_another_leaves_no_rest() -> None:
-    assert "long" not in line("see secret-and-long", secrets=("secret", "secret-and-long"))
+def test_secret_that_contains_another_is_hidden_completely() -> None:
+    assert "long" not in format_line("see secret-and-long", secrets=("secret", "secret-and-long"))

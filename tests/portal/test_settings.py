@@ -1,4 +1,4 @@
-"""Settings come from the environment, whole or not at all."""
+"""Reading and validating the settings from the environment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
 
 
-def test_a_developer_needs_to_set_nothing(tmp_path: Path) -> None:
+def test_all_settings_have_defaults_for_development(tmp_path: Path) -> None:
     settings = Settings.from_environment()
     assert settings.database_url == f"sqlite:///{tmp_path}/flotilla.db"
     assert settings.redis_embedded
     assert settings.fleet_image_allowlist == ()
 
 
-def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BASE_URL", "portal.example.com")
     monkeypatch.setenv("WORKER_PROCESSES", "many")
     monkeypatch.setenv("HEALTH_TIMEOUT_SECONDS", "-3")
@@ -34,7 +34,7 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "short"])
-def test_production_refuses_a_missing_or_short_key(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+def test_production_requires_a_long_secret_key(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
     monkeypatch.setenv("FLOTILLA_ENV", "production")
     if key is not None:
         monkeypatch.setenv("SECRET_KEY", key)
@@ -42,7 +42,7 @@ def test_production_refuses_a_missing_or_short_key(monkeypatch: pytest.MonkeyPat
         Settings.from_environment()
 
 
-def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_secret_is_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     secret = tmp_path / "key"
     secret.write_text("k" * 40 + "\n")
     monkeypatch.setenv("FLOTILLA_ENV", "production")
@@ -50,7 +50,7 @@ def test_a_secret_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert Settings.from_environment().secret_key == "k" * 40
 
 
-def test_an_unreadable_secret_file_is_a_clear_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_unreadable_secret_file_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "nothing"))
     with pytest.raises(SettingsError, match="SECRET_KEY_FILE"):
         Settings.from_environment()
@@ -66,7 +66,7 @@ def test_an_unreadable_secret_file_is_a_clear_refusal(monkeypatch: pytest.Monkey
         ({"MAIL_PORT": "25", "MAIL_USE_TLS": "true"}, True),
     ],
 )
-def test_on_the_submission_port_mail_is_encrypted_unless_somebody_says_otherwise(
+def test_tls_is_the_default_on_the_submission_port_only(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], *, expected: bool
 ) -> None:
     for name, value in environment.items():
@@ -74,7 +74,7 @@ def test_on_the_submission_port_mail_is_encrypted_unless_somebody_says_otherwise
     assert Settings.from_environment().mail.use_tls is expected
 
 
-def test_secrets_are_not_in_the_representation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_representation_contains_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "s3cret-" * 8)
     monkeypatch.setenv("DATABASE_URL", "postgresql+psycopg://u:passw0rd@localhost/x")
     monkeypatch.setenv("MAIL_PASSWORD", "mailw0rd")
