@@ -1,7 +1,7 @@
-"""The direction of imports: views use services, services use models, rules use nothing, the portal never the daemon.
+"""The direction of imports between packages and layers.
 
-The layers are those of `docs/architecture.md`. A package may import packages of the lines above its own line, and
-packages of its own line only where the line names a single package.
+Views use services, services use models, rules use neither, and the portal never uses the daemon. A package may import
+the packages of lower layers, but not the other packages of its own layer. `docs/architecture.md` shows the layers.
 """
 
 import ast
@@ -22,7 +22,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "portal/web": ("portal.forms",),
     "daemon": ("portal.views", "portal.forms", "portal.web", "demo", "tests"),
 }
-"""Folder, and what no file below it may import."""
+"""For each folder, the modules that no file in it may import."""
 
 SERVICES: tuple[tuple[str, ...], ...] = (
     ("errors", "events", "leases", "paging"),
@@ -37,7 +37,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("rollouts",),
     ("lookup", "retention"),
 )
-"""Modules and packages of `portal/services`, the lowest first."""
+"""Modules and packages of `portal/services` by layer, lowest first."""
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("errors", "context", "embedded_redis", "bot_lease"),
@@ -53,11 +53,11 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("cli",),
 )
-"""Modules and packages of `daemon`, the lowest first."""
+"""Modules and packages of `daemon` by layer, lowest first."""
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Every module that a file imports, with the names it takes from it."""
+def find_imports(path: Path) -> Iterator[str]:
+    """Yield all modules that a file imports, and the names that it imports from them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -66,38 +66,38 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def breaches(folder: str, forbidden: tuple[str, ...], root: Path = ROOT) -> list[str]:
-    """Imports below `folder` that the rules forbid, as `file imports module`."""
+def find_forbidden_imports(folder: str, forbidden: tuple[str, ...], root: Path = ROOT) -> list[str]:
+    """Return the forbidden imports of all files in a folder, as `file imports module`."""
     return sorted(
         {
             f"{path.relative_to(root)} imports {name}"
             for path in (root / folder).rglob("*.py")
-            for name in imports(path)
+            for name in find_imports(path)
             if any(name == module or name.startswith(f"{module}.") for module in forbidden)
         }
     )
 
 
-def members(folder: Path) -> set[str]:
-    """Names of the modules and packages directly in a folder."""
+def list_members(folder: Path) -> set[str]:
+    """Return the names of the modules and packages directly in a folder."""
     return {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()} - {
         "__init__",
         "__pycache__",
     }
 
 
-def upward(folder: str, layers: tuple[tuple[str, ...], ...], root: Path = ROOT) -> list[str]:
-    """Imports of a member of `folder` that is in a higher layer, or beside the importing one in the same layer."""
+def find_upward_imports(folder: str, layers: tuple[tuple[str, ...], ...], root: Path = ROOT) -> list[str]:
+    """Return the imports of members of a folder from their own or a higher layer, as `file imports member`."""
     package = folder.replace("/", ".")
     found = set()
-    for height, layer in enumerate(layers):
+    for index, layer in enumerate(layers):
         for member in layer:
-            allowed = {name for lower in layers[:height] for name in lower} | {member}
+            allowed = {name for lower in layers[:index] for name in lower} | {member}
             files = [root / folder / f"{member}.py", *(root / folder / member).rglob("*.py")]
             for path in filter(Path.exists, files):
                 used = {
                     name.split(".")[len(package.split("."))]
-                    for name in imports(path)
+                    for name in find_imports(path)
                     if name.startswith(f"{package}.")
                 }
                 found |= {f"{path.relative_to(root)} imports {name}" for name in used - allowed}
@@ -105,27 +105,27 @@ def upward(folder: str, layers: tuple[tuple[str, ...], ...], root: Path = ROOT) 
 
 
 @pytest.mark.parametrize("folder", FORBIDDEN)
-def test_imports_go_one_way(folder: str) -> None:
-    assert breaches(folder, FORBIDDEN[folder]) == []
+def test_forbidden_modules_are_not_imported(folder: str) -> None:
+    assert find_forbidden_imports(folder, FORBIDDEN[folder]) == []
 
 
 @pytest.mark.parametrize(("folder", "layers"), [("portal/services", SERVICES), ("daemon", DAEMON)])
-def test_no_package_imports_one_above_it(folder: str, layers: tuple[tuple[str, ...], ...]) -> None:
-    assert {name for layer in layers for name in layer} == members(ROOT / folder), "name new members in a layer"
-    assert upward(folder, layers) == []
+def test_packages_import_lower_layers_only(folder: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    assert {name for layer in layers for name in layer} == list_members(ROOT / folder), "add new members to a layer"
+    assert find_upward_imports(folder, layers) == []
 
 
-def test_a_breach_would_be_found(tmp_path: Path) -> None:
+def test_forbidden_import_is_found(tmp_path: Path) -> None:
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "wrong.py").write_text("def late():\n    from portal.services import bots\n")
-    assert breaches("rules", ("portal.services",), tmp_path) == [
+    assert find_forbidden_imports("rules", ("portal.services",), tmp_path) == [
         "rules/wrong.py imports portal.services",
         "rules/wrong.py imports portal.services.bots",
     ]
 
 
-def test_an_upward_import_would_be_found(tmp_path: Path) -> None:
+def test_upward_import_is_found(tmp_path: Path) -> None:
     (tmp_path / "low").mkdir(parents=True)
     (tmp_path / "low" / "base.py").write_text("from low.top import x\n")
     (tmp_path / "low" / "top.py").write_text("from low import base\n")
-    assert upward("low", (("base",), ("top",)), tmp_path) == ["low/base.py imports top"]
+    assert find_upward_imports("low", (("base",), ("top",)), tmp_path) == ["low/base.py imports top"]

@@ -1,4 +1,4 @@
-"""Migrations: one head, equal to the models, up and down and up again, and no cascade on the way."""
+"""Migrations: one head, the same tables as the models, upgrades and downgrades, triggers and foreign keys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from portal.web.extensions import db
 
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Flask]:
-    """The portal over a freshly migrated database."""
+    """Return the portal with a newly migrated database."""
     app = create_app(settings)
     with app.app_context():
         yield app
@@ -33,24 +33,24 @@ def test_there_is_one_head() -> None:
     assert len(ScriptDirectory(str(ROOT / "migrations")).get_heads()) == 1
 
 
-def test_migrated_tables_are_the_models_tables(app: Flask) -> None:
+def test_migrated_tables_match_the_models(app: Flask) -> None:
     with db.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
 
 
-def test_up_down_up(app: Flask) -> None:
+def test_downgrade_and_second_upgrade_work(app: Flask) -> None:
     downgrade(revision="base")
     with db.engine.connect() as connection:
-        left = set(sa.inspect(connection).get_table_names())
-    assert left <= {"alembic_version"}
+        remaining = set(sa.inspect(connection).get_table_names())
+    assert remaining <= {"alembic_version"}
     upgrade()
     with db.engine.connect() as connection:
         assert {"bots", "events"} <= set(sa.inspect(connection).get_table_names())
 
 
 @pytest.mark.parametrize("statement", ["UPDATE events SET tag = 'x'", "DELETE FROM events"])
-def test_the_event_log_cannot_be_changed(app: Flask, statement: str) -> None:
+def test_events_cannot_be_changed_or_deleted(app: Flask, statement: str) -> None:
     db.session.add(Event(tag="bot.created"))
     db.session.commit()
     with pytest.raises(sa.exc.DBAPIError, match="append-only"):
@@ -58,14 +58,14 @@ def test_the_event_log_cannot_be_changed(app: Flask, statement: str) -> None:
     db.session.rollback()
 
 
-def test_foreign_keys_hold_after_migrating(app: Flask) -> None:
+def test_foreign_keys_are_enforced_after_migrations(app: Flask) -> None:
     db.session.add(User(email="a@example.com", email_normalized="a@example.com", name="A"))
     db.session.commit()
     with pytest.raises(sa.exc.IntegrityError):
         db.session.execute(
             sa.text(
                 "INSERT INTO orgs (id, slug, name, owner_id, state, version, created_at)"
-                " VALUES ('o', 'o', 'O', 'nobody', 'active', 1, '2026-01-01')"
+                " VALUES ('o', 'o', 'O', 'missing', 'active', 1, '2026-01-01')"
             )
         )
     db.session.rollback()

@@ -1,1 +1,1 @@
-"""What the tests need around them: real parts, started on demand."""
+"""Services, helpers and rows that tests share. Used by fixtures and tests."""

@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, which speaks to nobody but loopback."""
+"""The browser of the tests: Chromium, restricted to loopback addresses. Used by the fixture `browser`."""
 
 import shutil
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, sync_playwright
 from demo.processes import MissingRequirement
 
 ARGUMENTS = [
-    "--no-sandbox",  # Chromium's sandbox refuses root
+    "--no-sandbox",  # Chromium's sandbox does not work for root
     "--disable-gpu",
     "--disable-background-networking",
     "--disable-component-update",
@@ -21,10 +21,10 @@ ARGUMENTS = [
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """Run the browser for the time of a `with` block.
+    """Run the browser for the duration of a `with` block.
 
     Raises:
-        MachineError: Chromium is not installed.
+        MissingRequirement: Chromium is not installed.
     """
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if program is None:

@@ -1,4 +1,7 @@
-"""The cast of the portal's tests: alice owns Acme, carol is admin there, bob member; mallory is an outsider."""
+"""The users of the portal's tests. Used by tests of pages.
+
+Alice owns Acme, Carol is an admin and Bob a member; Mallory has no organization, and Root is an operator.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +11,11 @@ from flask.testing import FlaskClient
 
 @dataclass(frozen=True)
 class Cast:
-    """Ids of the people, by name, and of their organization."""
+    """Ids of the users, by name, and of the organization Acme."""
 
     people: dict[str, str]
     org_id: str
 
 
 SignedIn = Callable[[str], FlaskClient]
-"""Makes a browser that is signed in as one of the cast, by name."""
+"""Returns the test client of a signed-in user, given by name."""

@@ -1,4 +1,4 @@
-"""Databases for tests, migrated once per run; each test gets an empty one."""
+"""Databases of tests: migrated once per run, empty for each test. Used by the fixture `database_url`."""
 
 import json
 import os
@@ -21,13 +21,13 @@ from portal.settings import Settings
 from portal.web.extensions import db
 
 
-def kinds() -> list[str]:
-    """Return the databases to test with: `FLOTILLA_TEST_DATABASES`, such as `sqlite,postgresql`."""
+def list_kinds() -> list[str]:
+    """Return the kinds of databases to test with, from `FLOTILLA_TEST_DATABASES`."""
     return os.environ.get("FLOTILLA_TEST_DATABASES", "sqlite").split(",")
 
 
 def migrate(url: str, folder: Path) -> None:
-    """Bring the database at `url` to the newest schema the way an operator does."""
+    """Run all migrations on the database at `url`, as an operator does."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DATABASE_URL", url)
         environment.setenv("DATA_DIR", str(folder))
@@ -38,29 +38,29 @@ def migrate(url: str, folder: Path) -> None:
 
 
 class SqliteDatabase:
-    """A migrated SQLite file."""
+    """A migrated SQLite file, copied for each test."""
 
     def __init__(self, folder: Path) -> None:
-        """Make it in `folder`."""
+        """Create the file in `folder`."""
         self._file = folder / "template.db"
         migrate(f"sqlite:///{self._file}", folder)
 
     @contextmanager
     def empty(self, folder: Path) -> Iterator[str]:
-        """Give the URL of a fresh copy in `folder`."""
+        """Yield the URL of a new copy in `folder`."""
         target = folder / "flotilla.db"
         shutil.copyfile(self._file, target)
         with closing(sqlite3.connect(target)) as connection, connection:
-            # Tests share Docker engines, where this id says whose containers are whose.
+            # Tests share Docker engines, on which this id tells their containers apart.
             connection.execute("UPDATE fleet_settings SET install_id = ?", [new_id()])
         yield f"sqlite:///{target}"
 
 
 class PostgresDatabase:
-    """A migrated PostgreSQL database that is emptied after each test, which is faster than a new one each time."""
+    """A migrated PostgreSQL database, emptied after each test, which is faster than creating a new one."""
 
     def __init__(self, server: str, folder: Path) -> None:
-        """Use the cluster `server`, the URL of a database that is always there."""
+        """Set the cluster, given by the URL of its maintenance database."""
         self._server = server
         self._folder = folder
         self._url: str | None = None
@@ -69,8 +69,8 @@ class PostgresDatabase:
 
     @contextmanager
     def empty(self, _folder: Path) -> Iterator[str]:
-        """Give its URL; afterwards delete what the test left, or give the database up where tables have changed."""
-        url = self._url = self._url or self._made()
+        """Yield the URL; afterwards delete all rows, or abandon the database if the test changed its tables."""
+        url = self._url = self._url or self._create()
         try:
             yield url.replace("postgresql://", "postgresql+psycopg://")
         finally:
@@ -79,38 +79,38 @@ class PostgresDatabase:
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                 )
-                if _tables(connection) == self._tables:
-                    _empty(connection, self._tables)
-                    _seed(connection, self._settings)
+                if _list_tables(connection) == self._tables:
+                    _delete_rows(connection, self._tables)
+                    _insert_settings(connection, self._settings)
                 else:
                     self._url = None
 
-    def _made(self) -> str:
+    def _create(self) -> str:
         name = f"test_{uuid4().hex}"
         url = self._server.rsplit("/", 1)[0] + f"/{name}"
         with psycopg.connect(self._server, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         migrate(url.replace("postgresql://", "postgresql+psycopg://"), self._folder)
         with psycopg.connect(url) as connection:
-            self._tables = _tables(connection)
+            self._tables = _list_tables(connection)
             ((self._settings,),) = connection.execute("SELECT row_to_json(s) FROM fleet_settings s").fetchall()
         return url
 
 
-def _tables(connection: psycopg.Connection) -> set[str]:
+def _list_tables(connection: psycopg.Connection) -> set[str]:
     rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     return {name for (name,) in rows} - {"alembic_version"}
 
 
-def _empty(connection: psycopg.Connection, tables: set[str]) -> None:
-    # Triggers would refuse to delete events, and foreign keys would ask for an order: a replica heeds neither.
+def _delete_rows(connection: psycopg.Connection, tables: set[str]) -> None:
+    # In the role `replica`, neither the triggers of events nor foreign keys prevent the deletion.
     connection.execute("SET session_replication_role = replica")
     deletions = [sql.SQL("DELETE FROM {}").format(sql.Identifier(table)) for table in tables]
     connection.execute(sql.SQL("; ").join(deletions))
 
 
-def _seed(connection: psycopg.Connection, settings: dict[str, Any]) -> None:
-    """Insert the row of settings again that the migration had created."""
+def _insert_settings(connection: psycopg.Connection, settings: dict[str, Any]) -> None:
+    """Insert the row of fleet settings again, which the migration had created."""
     row = json.dumps({**settings, "install_id": new_id()})
     connection.execute(
         "INSERT INTO fleet_settings SELECT * FROM json_populate_record(NULL::fleet_settings, %s::json)", [row]

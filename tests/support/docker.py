@@ -1,4 +1,4 @@
-"""The Docker engine of a test run: one of our own where we may start one, else the one we are given."""
+"""The Docker engine of a test run. Used by the fixtures `docker_url` and `engine`."""
 
 import os
 from collections.abc import Iterator
@@ -16,37 +16,37 @@ RUN_LABEL = "flotilla.test-run"
 
 @contextmanager
 def engine_for_tests(folder: Path) -> Iterator[str]:
-    """Give the address of an engine: `FLOTILLA_TEST_DOCKER`, else our own if we are root, else the machine's.
+    """Yield the URL of an engine: `FLOTILLA_TEST_DOCKER`, or a new engine for root, or the machine's engine.
 
     Raises:
-        MachineError: there is none and none can be started.
+        MissingRequirement: there is no engine and none can be started.
     """
-    given = os.environ.get("FLOTILLA_TEST_DOCKER")
-    if given is None and os.geteuid() != 0:
-        given = existing_engine()
-    if given is not None:
-        yield given
+    url = os.environ.get("FLOTILLA_TEST_DOCKER")
+    if url is None and os.geteuid() != 0:
+        url = existing_engine()
+    if url is not None:
+        yield url
     else:
-        with running_engine(folder) as url:
-            yield url
+        with running_engine(folder) as new_url:
+            yield new_url
 
 
 def remove_labelled(engine: docker.APIClient, run: str) -> None:
-    """Remove the containers and images that carry the label of this run, and the volumes of those containers."""
+    """Remove the containers and images with the label of a run, and the volumes of these containers."""
     label = f"{RUN_LABEL}={run}"
     for container in engine.containers(all=True, filters={"label": label}):
         volumes = [mount["Name"] for mount in container["Mounts"] if mount["Type"] == "volume"]
-        _gone(engine.remove_container, container["Id"], force=True, v=True)
+        _remove_if_exists(engine.remove_container, container["Id"], force=True, v=True)
         for volume in volumes:
-            _gone(engine.remove_volume, volume)
+            _remove_if_exists(engine.remove_volume, volume)
     for image in engine.images(filters={"label": label}):
-        _gone(engine.remove_image, image["Id"], force=True)
+        _remove_if_exists(engine.remove_image, image["Id"], force=True)
 
 
-def _gone(remove: Any, name: str, **options: Any) -> None:
+def _remove_if_exists(remove: Any, name: str, **options: Any) -> None:
     try:
         remove(name, **options)
     except APIError as error:
-        # 404: already gone; 409: the engine is removing it, or another container still uses it.
+        # 404: already removed; 409: being removed, or still in use by another container.
         if error.status_code not in {404, 409}:
             raise

@@ -1,4 +1,4 @@
-"""The reference images of a test run in its registry."""
+"""The images of the reference bot. Used by the fixture `reference_images`."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from demo.versions import BotVersion
 
 
 class ReferenceImages:
-    """Publishes releases of the reference bot; each is built when a test first asks for it."""
+    """Builds and pushes releases of the reference bot on first use."""
 
     def __init__(self, engine: docker.APIClient, registry: str, labels: Mapping[str, str]) -> None:
-        """Build with `engine`, push to `registry`, put `labels` on everything."""
+        """Set the engine that builds, the registry to push to, and the labels of all images."""
         self._engine = engine
         self._registry = registry
         self._labels = labels
@@ -21,15 +21,15 @@ class ReferenceImages:
 
     @property
     def repository(self) -> str:
-        """Registry and repository, such as `127.0.0.1:45123/flotilla/reference-bot`."""
+        """Registry and repository, for example `127.0.0.1:45123/flotilla/reference-bot`."""
         return f"{self._registry}/{BOT_REPOSITORY}"
 
     def publish(self, version: BotVersion, tag: str) -> str:
-        """Let `tag` point at this release and return its digest."""
+        """Push a release with a tag and return its digest."""
         return build_reference_bot(self._engine, self._registry, version, tag, self._labels)
 
     def digest(self, version: BotVersion) -> str:
-        """Return the digest of a release, published under its version as tag."""
+        """Return the digest of a release, which is pushed with its version as tag."""
         if version.version not in self._digests:
             self._digests[version.version] = self.publish(version, version.version)
         return self._digests[version.version]

@@ -1,4 +1,4 @@
-"""A real SMTP server that keeps what it is sent."""
+"""The SMTP server of the tests, which stores received emails. Used by the fixture `smtp`."""
 
 import time
 from collections.abc import Iterator
@@ -14,27 +14,27 @@ from demo.processes import free_port
 
 
 class Mailbox:
-    """The SMTP server's address and all messages it took, in order of arrival."""
+    """The address of the SMTP server and all received messages, in order of arrival."""
 
     host = "127.0.0.1"
 
     def __init__(self) -> None:
-        """Begin empty, on a free port."""
+        """Choose a free port."""
         self.port = free_port()
         self.messages: list[EmailMessage] = []
 
     async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Keep a message; `X-Recipients` tells who really got it."""
+        """Store a message, with the envelope's recipients in the header `X-Recipients`."""
         parsed = BytesParser(EmailMessage, policy=policy.default).parsebytes(envelope.content)
         parsed["X-Recipients"] = ", ".join(envelope.rcpt_tos)
         self.messages.append(parsed)
         return "250 kept"
 
     def wait_for(self, count: int, seconds: float = 20) -> list[EmailMessage]:
-        """Return the messages once there are `count` of them.
+        """Wait for `count` messages and return all messages.
 
         Raises:
-            AssertionError: they did not come in time; the message tells what came.
+            AssertionError: too few messages arrived in time; the message lists them.
         """
         deadline = time.monotonic() + seconds
         while len(self.messages) < count and time.monotonic() < deadline:
@@ -46,7 +46,7 @@ class Mailbox:
 
 @contextmanager
 def running_mailbox() -> Iterator[Mailbox]:
-    """Run the SMTP server for the time of a `with` block."""
+    """Run the SMTP server for the duration of a `with` block."""
     mailbox = Mailbox()
     controller = Controller(mailbox, hostname=mailbox.host, port=mailbox.port)
     controller.start()

@@ -1,4 +1,4 @@
-"""What happens when this machine lacks a part that a test needs."""
+"""Handling of missing services: skip or fail the test. Used by fixtures that start a service."""
 
 import os
 from collections.abc import Iterator
@@ -9,21 +9,20 @@ import pytest
 
 from demo.processes import MissingRequirement
 
-Part = TypeVar("Part")
+Service = TypeVar("Service")
 
 
 @contextmanager
-def part(server: AbstractContextManager[Part]) -> Iterator[Part]:
-    """Run a part of the machine for the time of a `with` block.
+def required_service(server: AbstractContextManager[Service]) -> Iterator[Service]:
+    """Run a service for the duration of a `with` block.
 
-    Where it is missing or does not start the test is skipped with the reason; in CI (`CI=true`) it fails,
-    because there nothing may be left out.
+    If the service is missing or does not start, the test is skipped with the reason; in CI (`CI=true`) it fails.
     """
     with ExitStack() as stack:
         try:
             running = stack.enter_context(server)
         except MissingRequirement as error:
             if os.environ.get("CI") == "true":
-                pytest.fail(f"a part is missing: {error}", pytrace=False)
+                pytest.fail(f"a service is missing: {error}", pytrace=False)
             pytest.skip(str(error))
         yield running

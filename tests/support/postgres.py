@@ -1,4 +1,4 @@
-"""A PostgreSQL cluster of our own, fast because it may forget everything when the machine crashes."""
+"""The PostgreSQL cluster of the tests, without durability for speed. Used by the fixture `postgres_url`."""
 
 import os
 import shutil
@@ -13,25 +13,25 @@ import psycopg
 
 from demo.processes import MissingRequirement, free_port, running
 
-# PostgreSQL refuses to run as root; Debian's package makes this account.
+# PostgreSQL does not run as root. Debian's package creates this account.
 ACCOUNT = "postgres"
 
-# Copying a database for each test is five times as fast in memory, where there is enough of it.
-MEMORY = Path("/dev/shm")  # noqa: S108 - a folder with a name of its own is made in it
-ENOUGH_BYTES = 1 << 30
+# The cluster is in memory if there is enough, which makes the tests several times as fast.
+MEMORY = Path("/dev/shm")  # noqa: S108 - used through `mkdtemp` only
+MIN_FREE_BYTES = 1 << 30
 
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Run a cluster for the time of a `with` block and give the URL of its database `postgres`.
+    """Run a cluster for the duration of a `with` block and yield the URL of its database `postgres`.
 
     Raises:
-        MachineError: PostgreSQL is not installed or does not start.
+        MissingRequirement: PostgreSQL is not installed or does not start.
     """
-    programs = _programs()
+    programs = _find_programs()
     user = ACCOUNT if os.geteuid() == 0 else None
-    # Not in pytest's folders: the account must be able to reach it.
-    folder = Path(tempfile.mkdtemp(prefix="flotilla-postgres-", dir=_memory()))
+    # The account of PostgreSQL cannot access pytest's folders.
+    folder = Path(tempfile.mkdtemp(prefix="flotilla-postgres-", dir=_find_memory_folder()))
     try:
         if user is not None:
             shutil.chown(folder, user, user)
@@ -48,7 +48,7 @@ def running_postgres() -> Iterator[str]:
                 "-E",
                 "UTF8",
                 "--locale=C",
-                "--lc-ctype=C.UTF-8",  # letters beyond A to Z, as on any server set up for people
+                "--lc-ctype=C.UTF-8",  # case conversion beyond ASCII, as on usual servers
                 "--no-sync",
             ],
             user=user,
@@ -74,27 +74,27 @@ def running_postgres() -> Iterator[str]:
         with running(
             command,
             log=folder / "postgres.log",
-            ready=lambda: _answers(url),
+            ready=lambda: _is_answering(url),
             user=user,
-            stop_signal=signal.SIGINT,  # ends connections instead of waiting for them
+            stop_signal=signal.SIGINT,  # closes connections instead of waiting for them
         ):
             yield url
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _memory() -> Path | None:
-    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ENOUGH_BYTES else None
+def _find_memory_folder() -> Path | None:
+    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MIN_FREE_BYTES else None
 
 
-def _programs() -> Path:
+def _find_programs() -> Path:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     if not folders:
         raise MissingRequirement("PostgreSQL is not installed: apt-get install postgresql (or make system)")
     return folders[-1]
 
 
-def _answers(url: str) -> bool:
+def _is_answering(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=5).close()
     except psycopg.OperationalError:

@@ -1,4 +1,4 @@
-"""A small fleet in the database, as pages show it: two releases, a few bots, and what happened to them."""
+"""Rows of a small fleet: two releases, three bots and rollouts. Used by tests of pages."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,11 +17,11 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
-    StrategyName,
     Trigger,
     UpdateState,
     utcnow,
 )
+from portal.rules.strategies import StrategyName
 from portal.services import events
 
 IMAGE = "registry.example/acme/paperclip:managed"
@@ -30,7 +30,7 @@ REPOSITORY = "registry.example/acme/paperclip"
 
 @dataclass(frozen=True)
 class Scene:
-    """Ids of what was made."""
+    """Ids of the rows of a small fleet."""
 
     old: str
     new: str
@@ -40,12 +40,12 @@ class Scene:
 
 
 def digest(letter: str) -> str:
-    """A digest that says which one it is."""
+    """Return a digest of 64 equal characters."""
     return "sha256:" + letter * 64
 
 
 def release(session: Session, version: str, letter: str, days_old: int) -> Release:
-    """A release with notes."""
+    """Add a release with a changelog."""
     row = Release(
         repository=REPOSITORY,
         image=IMAGE,
@@ -63,7 +63,7 @@ def release(session: Session, version: str, letter: str, days_old: int) -> Relea
 
 
 def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
-    """Bots on the old release while the tag points at the new one."""
+    """Add bots on the old release, while the tag points at the new one."""
     old, new = release(session, "1.4.0", "a", 9), release(session, "1.5.0", "b", 1)
     session.add(PolledImage(image=IMAGE, last_digest=new.digest, release_id=new.id, last_checked_at=utcnow()))
     node = Node(name="north", docker_url="unix:///var/run/docker.sock", snapshot_dir="/var/lib/flotilla")
@@ -94,7 +94,7 @@ def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
 
 
 def rollout(session: Session, scene: Scene, states: list[UpdateState]) -> Rollout:
-    """A rollout under way: its first bot is the canary's wave, the others are the second."""
+    """Add a running rollout whose first wave is the first bot and whose second wave are the others."""
     row = Rollout(
         release_id=scene.new,
         strategy=StrategyName.ROLLING_WAVE,
@@ -108,12 +108,12 @@ def rollout(session: Session, scene: Scene, states: list[UpdateState]) -> Rollou
     session.add(row)
     session.flush()
     for number, (bot_id, state) in enumerate(zip(scene.bots, states, strict=False)):
-        session.add(_update(row, bot_id, state, wave=1 if number == 0 else 2))
+        session.add(_build_update(row, bot_id, state, wave=1 if number == 0 else 2))
     session.flush()
     return row
 
 
-def _update(row: Rollout, bot_id: str, state: UpdateState, wave: int) -> BotUpdate:
+def _build_update(row: Rollout, bot_id: str, state: UpdateState, wave: int) -> BotUpdate:
     began = utcnow() - timedelta(minutes=3)
     update = BotUpdate(rollout_id=row.id, bot_id=bot_id, wave=wave, state=state)
     if state is UpdateState.PENDING:

@@ -1,4 +1,4 @@
-"""What is sent to a database: pages and jobs must not ask once for every row."""
+"""Counting of SQL statements. Used by tests that the number of statements does not depend on that of rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ import sqlalchemy as sa
 
 @contextmanager
 def counted_statements(engine: sa.Engine) -> Iterator[list[str]]:
-    """Give a list that grows by every statement sent through `engine` within a `with` block."""
+    """Yield a list to which every statement executed by `engine` within the `with` block is added."""
     sent: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
         sent.append(statement)
 
-    sa.event.listen(engine, "before_cursor_execute", note)
+    sa.event.listen(engine, "before_cursor_execute", record)
     try:
         yield sent
     finally:
-        sa.event.remove(engine, "before_cursor_execute", note)
+        sa.event.remove(engine, "before_cursor_execute", record)

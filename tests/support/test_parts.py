@@ -1,4 +1,4 @@
-"""The parts that tests rely on really are what they say."""
+"""The services that tests rely on: registry, Redis, mail, PostgreSQL, databases and browser."""
 
 import smtplib
 import urllib.request
@@ -37,14 +37,14 @@ def test_mail_arrives(smtp: Mailbox) -> None:
     assert "invites/1" in received.get_content()
 
 
-def test_postgres_is_a_cluster_of_our_own(postgres_url: str) -> None:
+def test_postgres_is_the_cluster_of_the_test_run(postgres_url: str) -> None:
     with psycopg.connect(postgres_url) as connection:
         row = connection.execute("SHOW fsync").fetchone()
     assert row == ("off",)
 
 
 @pytest.mark.parametrize("_turn", [1, 2])
-def test_database_is_migrated_and_nobody_elses(
+def test_each_test_gets_its_own_migrated_database(
     database: Database,
     database_kind: str,
     _turn: int,
@@ -52,7 +52,7 @@ def test_database_is_migrated_and_nobody_elses(
     assert database.engine.dialect.name == database_kind
     assert {"alembic_version", "users"} <= set(sa.inspect(database.engine).get_table_names())
     with database.transaction() as session:
-        session.execute(sa.text("CREATE TABLE left_behind (id INTEGER)"))
+        session.execute(sa.text("CREATE TABLE leftovers (id INTEGER)"))
 
 
 @pytest.mark.browser
