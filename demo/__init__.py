@@ -1,1 +1,1 @@
-"""The demo: a whole platform on one machine, and the reference images that tests use too."""
+"""The demo platform, the reference bot and its images, and the benchmarks. Used by `make` and by the tests."""

@@ -1,4 +1,4 @@
-"""`python -m demo`: the whole platform on this machine, for looking at; `make demo` calls it."""
+"""The command `python -m demo`: run a demo platform, serve the portal for development, clean up. Used by `make`."""
 
 from __future__ import annotations
 
@@ -8,137 +8,170 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import docker
 
-from demo.cleaning import clean
+from demo.cleanup import remove_demo
+from demo.config import DemoConfig, load_config
+from demo.end_to_end import run_end_to_end_check
 from demo.engine import existing_engine, running_engine
-from demo.home import Home, open_home
 from demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, build_reference_bot
-from demo.mailbox import running_mailbox
-from demo.people import add_people
-from demo.platform import environment, migrate, running_platform
-from demo.processes import MissingRequirement
-from demo.proof import run_proof
+from demo.mail_server import running_mail_server
+from demo.platform import build_environment, migrate, running_platform
+from demo.processes import DemoError, MissingRequirement
 from demo.registry import running_registry
 from demo.seed import OPERATOR, ORGS, TAG, seed
+from demo.serve import SERVE_FOLDER, serve
+from demo.shell import open_shell
+from demo.users import add_users
 from demo.versions import ALL_VERSIONS, FIRST
 from portal.database import Database
 from portal.models.encrypted import use_keys
 
 
 @click.group(invoke_without_command=True)
-@click.option("--once", is_flag=True, help="Drive a good and a bad release through, print the outcome, and end.")
+@click.option("--once", is_flag=True, help="Roll out a good and a bad release, print the outcome, and end.")
 @click.pass_context
 def main(context: click.Context, *, once: bool) -> None:
     """Start a platform with three organizations and six bots on this machine."""
     if context.invoked_subcommand is not None:
         return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    _end_on_sigterm()
     try:
-        with _one_at_a_time(open_home()) as home:
-            _run(home, once=once)
-    except MissingRequirement as error:
+        with _locked(load_config()) as config:
+            _run(config, once=once)
+    except DemoError as error:
         sys.exit(f"The demo stopped: {error}")
     except KeyboardInterrupt:
-        print("\nStopped. `make demo` goes on where this ended, `make demo-clean` removes everything.")
+        print("\nStopped. `make demo` continues with the same data; `make demo-clean` removes everything.")
 
 
 @main.command("clean")
 def clean_command() -> None:
-    """Remove everything the demo made on this machine."""
+    """Remove everything that the demo created on this machine."""
     try:
-        with _one_at_a_time(open_home()) as home:
-            clean(home)
-    except MissingRequirement as error:
+        with _locked(load_config()) as config:
+            remove_demo(config)
+    except DemoError as error:
         sys.exit(f"Nothing was removed: {error}")
-    print("The demo is gone.")
+    print("The demo was removed.")
 
 
-def _run(home: Home, *, once: bool) -> None:
-    with _engine(home) as (engine, docker_url), running_registry(home.folder / "registry", home.registry_port):
-        _step("Building the reference images (a minute at the first start)")
-        helper = _images(home, engine)
-        settings = environment(home, helper)
-        _step("Migrating the database")
+@main.command("serve")
+def serve_command() -> None:
+    """Run portal, worker and scheduler on sample data without Docker, and reload them when the code changes."""
+    _end_on_sigterm()
+    try:
+        with _locked(load_config(SERVE_FOLDER)) as config:
+            serve(config, lambda: _print_accounts(config))
+    except DemoError as error:
+        sys.exit(f"Stopped: {error}")
+    except KeyboardInterrupt:
+        print(f"\nStopped. The data is in {SERVE_FOLDER}; remove that folder to start with fresh data.")
+
+
+@main.command("shell")
+def shell_command() -> None:
+    """Open a Python shell with the application context, a database session and the models."""
+    open_shell()
+
+
+def _run(config: DemoConfig, *, once: bool) -> None:
+    with _engine(config) as (engine, docker_url), running_registry(config.folder / "registry", config.registry_port):
+        _print_step("Building the reference images (a minute at the first start)")
+        helper_image = _build_images(config, engine)
+        settings = build_environment(config, helper_image)
+        _print_step("Migrating the database")
         migrate(settings)
-        with running_mailbox(home), running_platform(home, settings):
-            _step("Creating organizations and adopting bots")
-            seed(home, settings, engine, docker_url)
-            use_keys(home.secret_key)
-            database = Database(f"sqlite:///{home.folder / 'data' / 'flotilla.db'}")
-            add_people(database, ORGS, home.operator_password)
-            _greet(home)
+        with running_mail_server(config), running_platform(config, settings):
+            _print_step("Creating organizations and adopting bots")
+            seed(config, settings, engine, docker_url)
+            use_keys(config.secret_key)
+            database = Database(config.database_url)
+            add_users(database, ORGS, config.operator_password)
+            _print_accounts(config)
             if not once:
-                _push_hints(home, docker_url)
+                _print_next_steps(config, docker_url)
                 threading.Event().wait()
-            if not run_proof(home, settings, engine, database):
-                raise MissingRequirement("not every bot ended where it should; the rows marked WRONG tell which")
-    print("\nEvery bot is where it should be, with its data.")
+            if not run_end_to_end_check(config, settings, engine, database):
+                raise DemoError("a result differs from what is expected; see the rows marked WRONG")
+    print("\nEvery bot runs the expected version with its data intact.")
 
 
 @contextmanager
-def _engine(home: Home) -> Iterator[tuple[docker.APIClient, str]]:
-    if (given := existing_engine()) is not None:
-        _step(f"Using the Docker engine at {given}")
-        yield docker.APIClient(base_url=given, version="auto", timeout=120), given
+def _engine(config: DemoConfig) -> Iterator[tuple[docker.APIClient, str]]:
+    """Yield a client and the address of the machine's engine, or of a private engine where there is none."""
+    if (existing := existing_engine()) is not None:
+        _print_step(f"Using the Docker engine at {existing}")
+        yield docker.APIClient(base_url=existing, version="auto", timeout=120), existing
         return
-    _step("Starting a Docker engine of the demo's own")
-    with running_engine(home.folder / "engine") as url:
+    _print_step("Starting a private Docker engine")
+    with running_engine(config.folder / "engine") as url:
         yield docker.APIClient(base_url=url, version="auto", timeout=120), url
 
 
-def _images(home: Home, engine: docker.APIClient) -> str:
-    build_base_image(engine, home.labels)
-    helper = build_helper_image(engine, home.registry, home.labels)
-    if not (home.folder / "seeded").exists():
-        build_reference_bot(engine, home.registry, FIRST, TAG, home.labels)
+def _build_images(config: DemoConfig, engine: docker.APIClient) -> str:
+    """Build and push all reference images, and return the reference of the snapshot helper."""
+    build_base_image(engine, config.labels)
+    helper = build_helper_image(engine, config.registry, config.labels)
+    if not (config.folder / "seeded").exists():
+        build_reference_bot(engine, config.registry, FIRST, TAG, config.labels)
     for version in ALL_VERSIONS:
-        build_reference_bot(engine, home.registry, version, version.version, home.labels)
+        build_reference_bot(engine, config.registry, version, version.version, config.labels)
         print(f"  {BOT_REPOSITORY}:{version.version} ({version.behaviour})", flush=True)
     return helper
 
 
 @contextmanager
-def _one_at_a_time(home: Home) -> Iterator[Home]:
-    lock = home.folder / "lock"
+def _locked(config: DemoConfig) -> Iterator[DemoConfig]:
+    """Hold the lock of a demo for the duration of a `with` block.
+
+    Raises:
+        MissingRequirement: another process holds the lock.
+    """
+    lock: Path = config.folder / "lock"
     with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MissingRequirement("the demo is running already; end it with Ctrl-C first") from None
-        yield home
+            raise MissingRequirement("it is already running; stop it with Ctrl-C first") from None
+        yield config
 
 
-def _step(text: str) -> None:
+def _end_on_sigterm() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def _print_step(text: str) -> None:
     print(f"* {text}", flush=True)
 
 
-def _greet(home: Home) -> None:
+def _print_accounts(config: DemoConfig) -> None:
     print(
         f"""
-  Portal     {home.base_url}/admin/
+  Portal     {config.base_url}/admin/
   Sign in    {OPERATOR}
              or owner@, admin@ or member@ of {", ".join(f"{slug}.example" for slug in ORGS)}
-  Password   {home.operator_password} (of all of them)
-  Mails      {home.mail_url}
-  Logs       {home.folder / "logs"}
+  Password   {config.operator_password} (for every account)
+  Mails      {config.mail_url}
+  Logs       {config.folder / "logs"}
 """,
         flush=True,
     )
 
 
-def _push_hints(home: Home, docker_url: str) -> None:
-    repository = f"{home.registry}/{BOT_REPOSITORY}"
+def _print_next_steps(config: DemoConfig, docker_url: str) -> None:
+    repository = f"{config.registry}/{BOT_REPOSITORY}"
     print(
-        f"""  Now be the author of the bot. Push a new release with
+        f"""  To publish a new release of the bot, run
 
       export DOCKER_HOST={docker_url}
       docker tag {repository}:1.1.0 {repository}:{TAG} && docker push {repository}:{TAG}
 
-  and watch it at {home.base_url}/admin/releases within 15 seconds. 1.7.0 is the one that destroys its data.
-  Ctrl-C ends the demo.
+  It appears at {config.base_url}/admin/releases within 15 seconds. Version 1.7.0 destroys its data.
+  Ctrl-C stops the demo.
 """,
         flush=True,
     )

@@ -1,4 +1,7 @@
-"""A private Docker engine: its own socket, data, bridge; nobody else's containers are near it."""
+"""A private Docker engine with its own socket, data and bridge. Used by the demo, the benchmarks and the tests.
+
+It runs beside the machine's engine and never sees the containers of that engine.
+"""
 
 import hashlib
 import json
@@ -18,11 +21,11 @@ from demo.processes import MissingRequirement, require_program, running
 
 
 def existing_engine() -> str | None:
-    """Return the address of the engine this machine offers us (`DOCKER_HOST` or the usual socket), if it answers."""
+    """Return the address of the machine's Docker engine (`DOCKER_HOST` or the usual socket), or None without one."""
     url = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
-        # The environment may also name certificates.
-        docker.from_env(timeout=5).close()  # asks the engine for its version
+        # `from_env` also reads the certificates that the environment names.
+        docker.from_env(timeout=5).close()  # the client asks the engine for its version
     except DockerException:
         return None
     return url
@@ -30,26 +33,26 @@ def existing_engine() -> str | None:
 
 @contextmanager
 def running_engine(folder: Path) -> Iterator[str]:
-    """Run a private engine for the time of a `with` block and give its address.
+    """Run a private engine for the duration of a `with` block and yield its address.
 
-    The same folder gives the same engine again: images, containers and volumes stay in it.
+    Images, containers and volumes stay in the folder, so a later engine in the same folder has them again.
 
     Args:
-        folder: keeps images, containers, volumes and the log.
+        folder: stores images, containers, volumes and the log.
 
     Raises:
-        MachineError: not root, a program is missing, or the engine does not start.
+        MissingRequirement: the user is not root, a program is missing, or the engine does not start.
     """
     if os.geteuid() != 0:
         raise MissingRequirement(
             "no Docker engine answers, and only root can start one: start Docker, set DOCKER_HOST, or use sudo"
         )
     dockerd = require_program("dockerd", "docker.io")
-    name = _name_of(folder)
+    name = _create_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Sockets go to a short path, because a socket's path may have no more than 107 bytes.
+    # The path of a socket has at most 107 bytes, so sockets do not go into the folder.
     runtime = Path("/run") / name
-    shutil.rmtree(runtime, ignore_errors=True)  # the pid file of a killed engine would stop the next one
+    shutil.rmtree(runtime, ignore_errors=True)  # the pid file of a killed engine would block the next one
     runtime.mkdir()
     socket_path = runtime / "docker.sock"
     url = f"unix://{socket_path}"
@@ -59,7 +62,7 @@ def running_engine(folder: Path) -> Iterator[str]:
         f"--data-root={folder / 'data'}",
         f"--exec-root={runtime / 'exec'}",
         f"--pidfile={runtime / 'docker.pid'}",
-        # An engine without a bridge of its own would take away the one of a first engine.
+        # Without its own bridge the engine would delete the bridge of the machine's engine.
         f"--bridge={name}",
         "--iptables=false",
         "--ip6tables=false",
@@ -67,14 +70,14 @@ def running_engine(folder: Path) -> Iterator[str]:
         "--ip-masq=false",
     ]
     try:
-        with _bridge(name), running(command, log=folder / "engine.log", ready=lambda: _answers(socket_path)):
+        with _bridge(name), running(command, log=folder / "engine.log", ready=lambda: _is_ready(socket_path)):
             yield url
     finally:
         shutil.rmtree(runtime, ignore_errors=True)
 
 
-def _answers(socket_path: Path) -> bool:
-    # Not the Docker library: it leaks a socket whenever the engine does not listen yet.
+def _is_ready(socket_path: Path) -> bool:
+    # The Docker library leaks a socket when the engine does not listen yet, so this uses a plain socket.
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(5)
@@ -85,7 +88,7 @@ def _answers(socket_path: Path) -> bool:
         return False
 
 
-def _name_of(folder: Path) -> str:
+def _create_name(folder: Path) -> str:
     # Names of network devices have at most 15 characters.
     return f"flotilla{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:6]}"
 
@@ -93,17 +96,17 @@ def _name_of(folder: Path) -> str:
 @contextmanager
 def _bridge(name: str) -> Iterator[None]:
     require_program("ip", "iproute2")
-    _ip("link", "del", name, check=False)  # left by an engine that was killed
+    _ip("link", "del", name, check=False)  # an engine that was killed leaves its bridge
     _ip("link", "add", name, "type", "bridge")
     try:
-        _ip("address", "add", _free_address(), "dev", name)
+        _ip("address", "add", _choose_address(), "dev", name)
         _ip("link", "set", name, "up")
         yield
     finally:
         _ip("link", "del", name, check=False)
 
 
-def _free_address() -> str:
+def _choose_address() -> str:
     devices = json.loads(_ip("-json", "-4", "address"))
     taken = {address["local"].rsplit(".", 1)[0] for device in devices for address in device["addr_info"]}
     networks = [f"10.177.{number}" for number in range(256)]

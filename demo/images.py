@@ -1,6 +1,6 @@
-"""Builds the reference images on an engine and pushes them, without any public registry.
+"""The reference images: build them without a public registry and push them. Used by demo, benchmarks and tests.
 
-Everything is labelled, and containers inherit the labels of their image, so cleaning up finds all of it.
+Every image is labelled, and containers inherit the labels of their image, so that cleaning up finds them.
 """
 
 import io
@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import docker
 
-from demo.processes import MissingRequirement
+from demo.processes import DemoError
 from demo.rootfs import write_helper, write_python
 from demo.versions import BotVersion
 
@@ -33,27 +33,31 @@ BOT_CONFIGURATION = (
 
 
 def build_base_image(engine: docker.APIClient, labels: Mapping[str, str]) -> str:
-    """Make the image all reference bots are built from: the running Python and a shell.
+    """Build the base image of all reference bots, which contains the running Python and a shell.
+
+    Args:
+        engine: the engine that builds.
+        labels: put on the image.
 
     Returns:
-        Its name on this engine; it is not pushed.
+        The name of the image on this engine; the image is not pushed.
     """
     return _import(engine, f"{BASE_REPOSITORY}:latest", write_python, labels)
 
 
 def build_helper_image(engine: docker.APIClient, registry: str, labels: Mapping[str, str]) -> str:
-    """Make and push the image that takes and restores snapshots: a shell, GNU tar, findutils, coreutils.
+    """Build and push the image that takes and restores snapshots: a shell, GNU tar, findutils, coreutils.
 
     Args:
-        engine: where to build.
-        registry: host and port to push to.
+        engine: the engine that builds.
+        registry: host and port of the registry.
         labels: put on the image.
 
     Returns:
-        Its reference, fit for the setting `SNAPSHOT_IMAGE`.
+        The reference of the image, for the setting `SNAPSHOT_IMAGE`.
 
     Raises:
-        MachineError: building or pushing failed.
+        DemoError: building or pushing failed.
     """
     reference = _import(engine, f"{registry}/{HELPER_REPOSITORY}:1", write_helper, labels)
     _push(engine, reference)
@@ -63,22 +67,22 @@ def build_helper_image(engine: docker.APIClient, registry: str, labels: Mapping[
 def build_reference_bot(
     engine: docker.APIClient, registry: str, version: BotVersion, tag: str, labels: Mapping[str, str]
 ) -> str:
-    """Make one release of the reference bot and push it as `<registry>/flotilla/reference-bot:<tag>`.
+    """Build one release of the reference bot and push it as `<registry>/flotilla/reference-bot:<tag>`.
 
-    The base image must be there, see `build_base_image`.
+    The base image must exist on the engine; see `build_base_image`.
 
     Args:
-        engine: where to build.
-        registry: host and port to push to.
+        engine: the engine that builds.
+        registry: host and port of the registry.
         version: the release.
-        tag: name of the release in the registry; pushing it again moves the tag.
+        tag: name of the release in the registry; an existing tag moves to this release.
         labels: put on the image.
 
     Returns:
-        The digest under which the registry keeps it.
+        The digest of the release in the registry.
 
     Raises:
-        MachineError: building or pushing failed.
+        DemoError: building or pushing failed.
     """
     reference = f"{registry}/{BOT_REPOSITORY}:{tag}"
     output = engine.build(
@@ -144,15 +148,15 @@ def _push(engine: docker.APIClient, reference: str) -> str:
     events = _read_stream(engine.push(reference, stream=True, decode=True), f"pushing {reference}")
     digests = [event["aux"]["Digest"] for event in events if "Digest" in event.get("aux", {})]
     if not digests:
-        raise MissingRequirement(f"pushing {reference}: the engine told no digest")
+        raise DemoError(f"pushing {reference}: the engine reported no digest")
     digest: str = digests[-1]
     return digest
 
 
 def _read_stream(events: Any, action: str) -> list[dict[str, Any]]:
-    # The engine answers 200 before it begins; what goes wrong later is only in the stream.
-    seen = list(events)
-    for event in seen:
+    # The engine answers 200 before it begins, so later errors appear only in the stream.
+    received = list(events)
+    for event in received:
         if "error" in event:
-            raise MissingRequirement(f"{action}: {event['error']}")
-    return seen
+            raise DemoError(f"{action}: {event['error']}")
+    return received

@@ -1,4 +1,4 @@
-"""The demo's mail program: a page on loopback where the mails that were caught are read and their links followed."""
+"""The mail page: a web application that shows the mails of the demo's mail server. Used by `demo.mail_server`."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _MAIL_POLICY = f"default-src 'none'; style-src 'unsafe-inline'; sandbox {_SANDBO
 
 
 def create_mail_page(folder: Path) -> Flask:
-    """The page.
+    """Create the web application that shows the mails of a Maildir.
 
     Args:
         folder: the Maildir.
     """
     page = Flask("mails", template_folder=str(Path(__file__).parent / "templates"))
-    # Other names would let any site that a visitor of this machine opens read the mails, by pointing them here.
+    # Refusing other host names prevents DNS rebinding: a foreign site could otherwise read the mails.
     page.config["TRUSTED_HOSTS"] = ["127.0.0.1", "localhost"]
     page.jinja_env.undefined = StrictUndefined
     page.jinja_env.trim_blocks = page.jinja_env.lstrip_blocks = True
@@ -32,18 +32,19 @@ def create_mail_page(folder: Path) -> Flask:
     @page.get("/")
     def mails() -> str:
         return render_template(
-            "mails.html", mails=[(file.name, _read(file), _arrival(file)) for file in _newest(folder)]
+            "mails.html",
+            mails=[(file.name, _read_mail(file), _arrived_at(file)) for file in _list_newest_first(folder)],
         )
 
     @page.get("/<name>")
     def mail(name: str) -> str:
-        file = _find(folder, name)
-        message = _read(file)
+        file = _find_mail(folder, name)
+        message = _read_mail(file)
         return render_template(
             "mail.html",
             name=name,
             message=message,
-            arrived=_arrival(file),
+            arrived=_arrived_at(file),
             text=_body(message, "plain"),
             html=_body(message, "html"),
             sandbox=_SANDBOX,
@@ -51,12 +52,12 @@ def create_mail_page(folder: Path) -> Flask:
 
     @page.get("/<name>/html")
     def html(name: str) -> Response:
-        # Links leave the frame, for the portal refuses to be shown in one.
-        body = _body(_read(_find(folder, name)), "html").replace("<head>", '<head><base target="_top">', 1)
+        # Links open in the whole window, because the portal refuses to be shown in a frame.
+        body = _body(_read_mail(_find_mail(folder, name)), "html").replace("<head>", '<head><base target="_top">', 1)
         return Response(body, headers={"Content-Security-Policy": _MAIL_POLICY})
 
     @page.after_request
-    def strict(response: Response) -> Response:
+    def set_headers(response: Response) -> Response:
         response.headers.setdefault("Content-Security-Policy", _POLICY)
         response.headers["Referrer-Policy"] = "no-referrer"
         response.headers["Cache-Control"] = "no-store"
@@ -65,26 +66,27 @@ def create_mail_page(folder: Path) -> Flask:
     return page
 
 
-def listen(folder: Path, port: int) -> BaseWSGIServer:
-    """A server for the page, on loopback only."""
-    return make_server("127.0.0.1", port, create_mail_page(folder), threaded=True, request_handler=_Quiet)
+def create_server(folder: Path, port: int) -> BaseWSGIServer:
+    """Create an HTTP server for the page that listens on loopback only."""
+    app = create_mail_page(folder)
+    return make_server("127.0.0.1", port, app, threaded=True, request_handler=_QuietRequestHandler)
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietRequestHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
-        """The demo's terminal has more to say than who read a mail."""
+        """Log nothing: the terminal shows the progress of the demo."""
 
 
-def _newest(folder: Path) -> list[Path]:
-    # The mail server renames a mail into this folder when it is complete.
+def _list_newest_first(folder: Path) -> list[Path]:
+    # `new` contains complete mails only: the mail server writes elsewhere and then renames.
     return sorted((folder / "new").glob("*"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
 
 
-def _find(folder: Path, name: str) -> Path:
-    return next((file for file in _newest(folder) if file.name == name), None) or abort(404)
+def _find_mail(folder: Path, name: str) -> Path:
+    return next((file for file in _list_newest_first(folder) if file.name == name), None) or abort(404)
 
 
-def _read(file: Path) -> EmailMessage:
+def _read_mail(file: Path) -> EmailMessage:
     with file.open("rb") as stream:
         return BytesParser(EmailMessage, policy=policy.default).parse(stream)
 
@@ -94,5 +96,5 @@ def _body(message: EmailMessage, kind: str) -> str:
     return str(part.get_content()) if part else ""
 
 
-def _arrival(file: Path) -> datetime:
+def _arrived_at(file: Path) -> datetime:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC)

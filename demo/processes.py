@@ -1,4 +1,4 @@
-"""Server programs that run as our children: start, wait until ready, stop."""
+"""Server programs as child processes: start, wait until ready, stop. Used by demo, benchmarks and tests."""
 
 import shutil
 import signal
@@ -12,12 +12,16 @@ from pathlib import Path
 LOG_LINES_SHOWN = 15
 
 
-class MissingRequirement(RuntimeError):
-    """A part of the machine is missing or did not start; the message says what to do."""
+class DemoError(RuntimeError):
+    """The demo cannot continue; the message says why."""
+
+
+class MissingRequirement(DemoError):
+    """A program is missing on this machine or did not start; the message says what to do."""
 
 
 def free_port() -> int:
-    """Return a TCP port that was free on loopback a moment ago."""
+    """Return a TCP port on loopback that was free when this function asked for it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -27,10 +31,14 @@ def free_port() -> int:
 def require_program(name: str, package: str) -> str:
     """Return the path of a program.
 
+    Args:
+        name: the program's file name.
+        package: the Debian package that contains it.
+
     Raises:
-        MachineError: it is not installed; the message names the Debian package that has it.
+        MissingRequirement: the program is not installed; the message names the package.
     """
-    # Server programs live in sbin folders, which are not on everybody's PATH.
+    # Servers are installed in sbin folders, which are often missing from PATH.
     path = shutil.which(name) or shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin")
     if path is None:
         raise MissingRequirement(f"{name} is not installed: apt-get install {package} (or make system)")
@@ -46,20 +54,20 @@ def running(
     user: str | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
 ) -> Iterator[None]:
-    """Run a server for the time of a `with` block.
+    """Run a server for the duration of a `with` block.
 
     Args:
         command: program and arguments.
-        log: file that gets everything the server prints.
-        ready: asked again and again until it says that the server answers.
-        user: account to run as, for servers which refuse root.
-        stop_signal: what asks the server to end.
+        log: file that receives everything the server prints.
+        ready: called repeatedly until it returns True, which means that the server answers.
+        user: account to run the server as; some servers refuse to run as root.
+        stop_signal: signal that stops the server.
 
     Raises:
-        MachineError: the server ended or did not become ready; the message has the last lines of its log.
+        MissingRequirement: the server ended or did not become ready; the message has the last lines of its log.
     """
-    # The signal at the death of the parent keeps a killed demo or test run from leaving servers behind;
-    # the session of its own keeps Ctrl-C from stopping them before those who use them.
+    # The parent-death signal stops the server when the demo or the test run is killed. The separate session keeps
+    # Ctrl-C from stopping the server before the processes that use it.
     wrapper = ["setpriv", "--pdeathsig", stop_signal.name.removeprefix("SIG")]
     if user is not None:
         wrapper += ["--reuid", user, "--regid", user, "--init-groups"]
@@ -71,7 +79,19 @@ def running(
         _wait_until_ready(process, ready, log)
         yield
     finally:
-        _stop(process, stop_signal)
+        stop_process(process, stop_signal, seconds=30)
+
+
+def stop_process(
+    process: "subprocess.Popen[bytes]", stop_signal: signal.Signals = signal.SIGTERM, *, seconds: float
+) -> None:
+    """Ask a process to end, wait for it, and kill it if it is still running after `seconds`."""
+    process.send_signal(stop_signal)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _wait_until_ready(
@@ -85,12 +105,3 @@ def _wait_until_ready(
     outcome = "did not become ready" if process.poll() is None else f"ended with status {process.returncode}"
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:])
     raise MissingRequirement(f"{process.args!r} {outcome}; the end of {log}:\n{tail}")
-
-
-def _stop(process: "subprocess.Popen[bytes]", stop_signal: signal.Signals, seconds: float = 30) -> None:
-    process.send_signal(stop_signal)
-    try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

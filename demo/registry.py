@@ -1,4 +1,4 @@
-"""A registry on a free port of loopback, which engines accept without TLS."""
+"""A container registry on loopback, where engines need no TLS. Used by the demo, the benchmarks and the tests."""
 
 import urllib.error
 import urllib.request
@@ -24,14 +24,14 @@ http:
 
 @contextmanager
 def running_registry(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run a registry for the time of a `with` block and give its address, such as `127.0.0.1:45123`.
+    """Run a registry for the duration of a `with` block and yield its address, such as `127.0.0.1:45123`.
 
     Args:
-        folder: keeps the pushed images and the log.
-        port: TCP port on loopback; None takes a free one.
+        folder: stores the pushed images and the log.
+        port: TCP port on loopback; None chooses a free one.
 
     Raises:
-        MachineError: the program is missing or does not start.
+        MissingRequirement: the program is missing or does not start.
     """
     program = require_program("docker-registry", "docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,12 +41,12 @@ def running_registry(folder: Path, port: int | None = None) -> Iterator[str]:
     with running(
         [program, "serve", str(configuration)],
         log=folder / "registry.log",
-        ready=lambda: _answers(address),
+        ready=lambda: _is_ready(address),
     ):
         yield address
 
 
-def _answers(address: str) -> bool:
+def _is_ready(address: str) -> bool:
     try:
         with urllib.request.urlopen(f"http://{address}/v2/", timeout=5):
             return True

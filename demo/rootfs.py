@@ -1,4 +1,7 @@
-"""File systems for images, put together from programs of the machine we run on, so that no registry is needed."""
+"""File systems of the reference images, copied from programs of this machine. Used by `demo.images`.
+
+Copying installed programs makes a public registry unnecessary.
+"""
 
 import io
 import os
@@ -18,7 +21,7 @@ ACCOUNTS = {
     "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
 }
-# Parts of Python's library that a server does not need; the extension modules among them drag in large libraries.
+# Parts of the standard library that a server does not need; some of them depend on large shared libraries.
 UNNEEDED_FOLDERS = re.compile(
     r"test|tests|idlelib|tkinter|turtledemo|ensurepip|lib2to3|distutils|pydoc_data|venv|unittest"
     r"|site-packages|dist-packages|config-.*"
@@ -32,10 +35,10 @@ HELPER_PACKAGES = ("coreutils", "findutils", "tar")
 
 
 class RootFileSystem:
-    """A tar archive that grows into the file system of an image."""
+    """A tar archive with the file system of an image."""
 
     def __init__(self, archive: IO[bytes]) -> None:
-        """Write to `archive`; `close` completes it."""
+        """Begin the archive with the accounts and folders every image needs; `close` completes it."""
         self._tar = tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - see close
         self._present: set[str] = set()
         for path, content in ACCOUNTS.items():
@@ -58,7 +61,7 @@ class RootFileSystem:
         self._tar.addfile(member)
 
     def copy(self, source: Path, path: str | None = None) -> None:
-        """Add a file of the machine, at its own place or at `path`; what a link points at comes instead of it."""
+        """Add a file of this machine under its own path or under `path`; the target replaces a symbolic link."""
         name = (path or str(source)).lstrip("/")
         if name in self._present:
             return
@@ -73,11 +76,11 @@ class RootFileSystem:
             self._tar.addfile(member, content)
 
     def copy_programs(self, programs: Iterable[Path], folder: str = "bin") -> None:
-        """Add programs to `folder`, and the shared libraries they are linked with."""
-        found = list(programs)
-        for program in found:
+        """Add programs to `folder`, and the shared libraries that they need."""
+        paths = list(programs)
+        for program in paths:
             self.copy(program, f"{folder}/{program.name}")
-        for library in shared_libraries(found):
+        for library in find_shared_libraries(paths):
             self.copy(library)
 
     def close(self) -> None:
@@ -85,11 +88,11 @@ class RootFileSystem:
         self._tar.close()
 
 
-def shared_libraries(binaries: Iterable[Path]) -> set[Path]:
-    """Return the shared libraries, the loader among them, that these programs and extension modules need.
+def find_shared_libraries(binaries: Iterable[Path]) -> set[Path]:
+    """Return the shared libraries, including the loader, that these programs and extension modules need.
 
     Raises:
-        MachineError: a library is missing.
+        MissingRequirement: a library is missing.
     """
     result = subprocess.run(
         [require_program("ldd", "libc-bin"), *(str(path) for path in binaries)],
@@ -106,18 +109,18 @@ def shared_libraries(binaries: Iterable[Path]) -> set[Path]:
 def write_python(archive: IO[bytes]) -> None:
     """Write the running Python with its standard library, and a shell.
 
-    Everything keeps its place, because the interpreter finds its library from where it is itself; the link
-    `/usr/local/bin/python` gives it a name that is the same everywhere.
+    All files keep their paths, because the interpreter finds its library by its own path. The link
+    `/usr/local/bin/python` gives the interpreter the same name on every machine.
     """
     root = RootFileSystem(archive)
     executable = Path(os.path.realpath(sys.executable))
     libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
-    modules = [path for library in libraries for path in _needed_files(library)]
+    modules = [path for library in libraries for path in _list_needed_files(library)]
     extensions = [path for path in modules if path.suffix == ".so"]
     for path in modules:
         root.copy(path)
     root.copy(executable, str(executable))
-    for path in shared_libraries([executable, *extensions]):
+    for path in find_shared_libraries([executable, *extensions]):
         root.copy(path)
     root.copy_programs([Path(require_program("sh", "dash"))])
     if executable != Path("/usr/local/bin/python"):
@@ -125,23 +128,23 @@ def write_python(archive: IO[bytes]) -> None:
     root.close()
 
 
-def _needed_files(library: Path) -> Iterator[Path]:
+def _list_needed_files(library: Path) -> Iterator[Path]:
     for folder, subfolders, files in os.walk(library):
         subfolders[:] = [name for name in subfolders if not UNNEEDED_FOLDERS.fullmatch(name)]
         yield from (Path(folder, name) for name in files if not UNNEEDED_FILES.fullmatch(name))
 
 
 def write_helper(archive: IO[bytes]) -> None:
-    """Write what takes and restores snapshots: a shell, GNU tar, findutils and coreutils with their libraries."""
+    """Write the programs that take and restore snapshots: a shell, GNU tar, findutils and coreutils."""
     root = RootFileSystem(archive)
-    root.copy_programs([Path(require_program("sh", "dash")), *_programs_of(HELPER_PACKAGES)])
+    root.copy_programs([Path(require_program("sh", "dash")), *_list_programs(HELPER_PACKAGES)])
     root.close()
 
 
-def _programs_of(packages: Iterable[str]) -> list[Path]:
+def _list_programs(packages: Iterable[str]) -> list[Path]:
     dpkg = shutil.which("dpkg")
     if dpkg is None:
-        raise MissingRequirement("the snapshot helper image is made of Debian packages, and this machine has no dpkg")
+        raise MissingRequirement("the snapshot helper image is built from Debian packages, but dpkg is not installed")
     listing = subprocess.run([dpkg, "-L", *packages], capture_output=True, text=True, check=True).stdout
     files = (Path(line) for line in listing.splitlines() if "/bin/" in line)
     return [path for path in files if path.is_file()]

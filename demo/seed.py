@@ -1,4 +1,7 @@
-"""Fills the demo as operators and authors would: containers started by hand, then adopted with the command line."""
+"""The demo's organizations and bots: containers started by hand, then adopted with the `flotilla` command.
+
+Used by `make demo`; the benchmarks and tests use its functions for containers and notes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from urllib.request import urlopen
 import docker
 from docker.errors import NotFound
 
-from demo.home import Home
+from demo.config import DemoConfig
 from demo.images import BOT_REPOSITORY
 from demo.platform import flotilla
 from demo.processes import free_port
@@ -25,7 +28,7 @@ TAG = "stable"
 
 @dataclass(frozen=True)
 class DemoBot:
-    """A bot of the demo: its organization, and the name of the container that is started by hand."""
+    """A bot of the demo: the slug of its organization and the name of its container."""
 
     org: str
     name: str
@@ -42,38 +45,62 @@ BOTS = (
 )
 
 
-def bot_image(home: Home) -> str:
-    """The reference all demo bots follow."""
-    return f"{home.registry}/{BOT_REPOSITORY}:{TAG}"
+def bot_image(config: DemoConfig) -> str:
+    """Return the reference of the image that all bots of the demo run."""
+    return f"{config.registry}/{BOT_REPOSITORY}:{TAG}"
 
 
-def seed(home: Home, settings: Mapping[str, str], engine: docker.APIClient, docker_url: str) -> None:
-    """Create the operator, the node, the organizations and the bots, unless an earlier start did.
+def seed(config: DemoConfig, settings: Mapping[str, str], engine: docker.APIClient, docker_url: str) -> None:
+    """Create the operator, the node, the organizations and the bots, unless an earlier start created them.
+
+    Args:
+        config: of the demo.
+        settings: environment of the platform's processes.
+        engine: a client of the Docker engine.
+        docker_url: the engine's address, for the node.
 
     Raises:
-        MachineError: a command was refused; the message is what it said.
+        DemoError: a command failed; the message contains its output.
     """
-    if (home.folder / "seeded").exists():
+    seeded = config.folder / "seeded"
+    if seeded.exists():
         return
-    flotilla(settings, "admin", "create", OPERATOR, "--name", "Olga Operator", stdin=home.operator_password + "\n")
-    snapshots = str(home.folder / "snapshots")
+    create_operator_and_orgs(config, settings)
+    snapshots = str(config.folder / "snapshots")
     flotilla(settings, "nodes", "add", NODE, "--docker-url", docker_url, "--snapshot-dir", snapshots)
-    for slug, name in ORGS.items():
-        flotilla(settings, "orgs", "create", slug, "--name", name, "--owner", f"owner@{slug}.example")
-        print(f"  organization {name}", flush=True)
     for bot in BOTS:
-        address = start_by_hand(engine, bot_image(home), bot.name, home.labels)
+        address = start_container(engine, bot_image(config), bot.name, config.labels)
         write_note(address, f"The first note of {bot.name}")
         flotilla(settings, "bots", "adopt", bot.name, "--org", bot.org, "--node", NODE)
         print(f"  bot {bot.name} adopted", flush=True)
-    (home.folder / "seeded").touch()
+    seeded.touch()
 
 
-def start_by_hand(engine: docker.APIClient, image: str, name: str, labels: Mapping[str, str]) -> str:
-    """Run a container as an operator without Flotilla would, with two named volumes; a leftover one is replaced.
+def create_operator_and_orgs(config: DemoConfig, settings: Mapping[str, str]) -> None:
+    """Create the operator and the organizations with the `flotilla` command.
+
+    Raises:
+        DemoError: a command failed; the message contains its output.
+    """
+    flotilla(settings, "admin", "create", OPERATOR, "--name", "Olga Operator", stdin=config.operator_password + "\n")
+    for slug, name in ORGS.items():
+        flotilla(settings, "orgs", "create", slug, "--name", name, "--owner", f"owner@{slug}.example")
+        print(f"  organization {name}", flush=True)
+
+
+def start_container(engine: docker.APIClient, image: str, name: str, labels: Mapping[str, str]) -> str:
+    """Run a container with two named volumes, as an operator does without Flotilla.
+
+    An existing container of the same name is replaced.
+
+    Args:
+        engine: a client of the Docker engine.
+        image: reference of the image.
+        name: of the container, and the prefix of its volumes.
+        labels: put on the container and the volumes.
 
     Returns:
-        The address it is published at.
+        Host and port of the published bot.
     """
     with suppress(NotFound):
         engine.remove_container(name, force=True)
@@ -97,30 +124,34 @@ def start_by_hand(engine: docker.APIClient, image: str, name: str, labels: Mappi
 
 
 def write_note(address: str, text: str) -> None:
-    """Keep a note in a bot, waiting for a bot that has only just been started.
+    """Store a note in a bot, after waiting until the bot answers.
+
+    Args:
+        address: host and port of the bot.
+        text: of the note.
 
     Raises:
-        OSError: the bot does not answer, or did not take the note.
+        OSError: the bot does not answer or refused the note.
     """
-    _wait_until_it_answers(address)
-    # Written once: an answer that got lost does not mean that the note did.
+    _wait_until_healthy(address)
+    # Never sent twice: the bot may have stored the note although its answer was lost.
     with urlopen(f"http://{address}/notes", urlencode({"text": text}).encode(), timeout=30):
         pass
 
 
-def _wait_until_it_answers(address: str, patience: int = 100) -> None:
-    for attempt in range(patience):
+def _wait_until_healthy(address: str, attempts: int = 100) -> None:
+    for attempt in range(attempts):
         try:
             with urlopen(f"http://{address}/health", timeout=5):
                 return
         except OSError:
-            if attempt == patience - 1:
+            if attempt == attempts - 1:
                 raise
             time.sleep(0.1)
 
 
 def read_notes(address: str) -> list[str]:
-    """The notes a bot has."""
+    """Return the notes of the bot at `address`, oldest first."""
     with urlopen(f"http://{address}/notes", timeout=5) as answer:
         notes: list[str] = json.load(answer)["notes"]
         return notes

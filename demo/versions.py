@@ -1,4 +1,4 @@
-"""The releases of the reference bot: one for each way an update can go."""
+"""The releases of the reference bot, one for each outcome of an update. Used by the demo and the tests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,12 @@ from demo.reference_bot.behaviour import Behaviour
 class BotVersion:
     """One release of the reference bot.
 
-    `changes` are the sections of the changelog, "New", "Improved" or "Fixed" with their lines; None leaves the
-    changelog out. `start_seconds` is how long it takes to start.
+    Attributes:
+        version: shown in the changelog and in the bot.
+        behaviour: what the release does when it starts.
+        start_seconds: how long it takes to start.
+        date: date of the changelog, as `YYYY-MM-DD`.
+        changes: the changelog's sections ("New", "Improved", "Fixed") with their items; None for no changelog.
     """
 
     version: str

@@ -1,1 +1,1 @@
-"""Measurements: how long a bot is down, how fast its data is saved, what a large fleet costs."""
+"""Benchmarks: downtime of updates, speed of snapshots, cost of a large fleet. Used by `make bench`."""

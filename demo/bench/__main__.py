@@ -1,6 +1,6 @@
-"""`python -m demo.bench`: measure on real parts and print tables; `make bench` calls it.
+"""The command `python -m demo.bench`: measure with real parts and print tables. Used by `make bench`.
 
-`FLOTILLA_BENCH_DATABASE` may name an empty PostgreSQL database to measure besides SQLite.
+`FLOTILLA_BENCH_DATABASE` may be the address of an empty PostgreSQL database, to measure it besides SQLite.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ import signal
 import sys
 
 from demo.bench import pages, polls, snapshots, ticks, updates
-from demo.bench.place import open_environment
+from demo.bench.environment import open_environment
 from demo.processes import MissingRequirement
 
 
 def main() -> None:
-    """Measure everything, one table after the other. Nothing is judged: what is too slow is for people to say."""
+    """Run all benchmarks and print one table each, without judging the results."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         print("* Starting a Docker engine, a registry and Redis, and migrating databases", flush=True)
-        with open_environment() as place:
+        with open_environment() as environment:
             for measure in (updates.measure, snapshots.measure, ticks.measure, pages.measure, polls.measure):
-                measure(place).print()
+                measure(environment).print()
     except MissingRequirement as error:
         sys.exit(f"The benchmark stopped: {error}")
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""A thousand bots as rows, without containers, and workers that only write down how their updates went."""
+"""A large fleet as rows without containers, and updates that succeed at once. Used by the database benchmarks."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from portal.models import (
     Release,
     Rollout,
     Step,
-    StrategyName,
     UpdateState,
     User,
     move,
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import StrategyName
 from portal.services.rollouts import rollouts, selection
 
 BOTS = 1000
-"""How many bots the fleet has, each of an organization of its own."""
+"""Number of bots; each belongs to a different organization."""
 
 _NODES = 10
 _REPOSITORY = "registry.example/acme/bot"
@@ -37,12 +37,12 @@ _IMAGE = f"{_REPOSITORY}:stable"
 _STEP_SECONDS = 2
 
 
-def found(session: Session) -> tuple[User, Release]:
-    """Make a fleet that runs one release while its tag points at the next; gives an operator and that release."""
+def create_fleet(session: Session) -> tuple[User, Release]:
+    """Create a fleet on one release while the tag points at the next; return an operator and the next release."""
     operator = User(
         email="root@bench.example", email_normalized="root@bench.example", name="Root", is_platform_admin=True
     )
-    old, new = (_release(version) for version in ("1.0.0", "1.1.0"))
+    old, new = (_new_release(version) for version in ("1.0.0", "1.1.0"))
     nodes = [
         Node(name=f"node-{number}", docker_url="unix:///nowhere", snapshot_dir="/nowhere") for number in range(_NODES)
     ]
@@ -52,13 +52,13 @@ def found(session: Session) -> tuple[User, Release]:
     orgs = [Org(slug=f"org-{number}", name=f"Organization {number}", owner_id=operator.id) for number in range(BOTS)]
     session.add_all(orgs)
     session.flush()
-    session.add_all(_bot(org, nodes[number % _NODES], old, number) for number, org in enumerate(orgs))
+    session.add_all(_new_bot(org, nodes[number % _NODES], old, number) for number, org in enumerate(orgs))
     session.flush()
     return operator, new
 
 
-def start(session: Session, release: Release, operator: User) -> Rollout:
-    """Start a rollout of the whole fleet whose second wave takes everybody."""
+def start_rollout(session: Session, release: Release, operator: User) -> Rollout:
+    """Start a rollout to the whole fleet whose second wave contains all bots after the canary."""
     rollout_request = selection.RolloutRequest(
         release=release,
         strategy=StrategyName.ROLLING_WAVE,
@@ -66,42 +66,44 @@ def start(session: Session, release: Release, operator: User) -> Rollout:
         audience=Audience.ALL,
         ignore_windows=True,
     )
-    return rollouts.start_rollout(session, Allowlist.parse(["registry.example"]), rollout_request, actor=operator)
+    return rollouts.start_rollout(
+        session, Allowlist.parse(["registry.example"]), rollout_request, utcnow(), actor=operator
+    )
 
 
-def work(database: Database, update_ids: Iterable[str]) -> None:
-    """Write down what workers would after good updates of these bots."""
+def complete_updates(database: Database, update_ids: Iterable[str]) -> None:
+    """Write the rows that workers write when these updates succeed."""
     with database.transaction() as session:
         for update_id in update_ids:
             update = session.get_one(BotUpdate, update_id)
-            begin = utcnow()
-            moments = [begin + timedelta(seconds=_STEP_SECONDS * number) for number in range(len(Step) + 1)]
+            started = utcnow()
+            moments = [started + timedelta(seconds=_STEP_SECONDS * number) for number in range(len(Step) + 1)]
             timings = {
                 step: [moments[number].isoformat(), moments[number + 1].isoformat()]
                 for number, step in enumerate(Step)
             }
-            move(session, update, UpdateState.PENDING, UpdateState.RUNNING, attempt=1, started_at=begin)
+            move(session, update, UpdateState.PENDING, UpdateState.RUNNING, attempt=1, started_at=started)
             move(
                 session,
                 update,
                 UpdateState.RUNNING,
                 UpdateState.UPDATED,
                 timings=timings,
-                ended_at=begin,
-                cleaned_at=begin,
+                ended_at=started,
+                cleaned_at=started,
                 stopped_at=moments[5],
                 answering_at=moments[9],
             )
             update.bot.current_digest = update.rollout.release.digest
 
 
-def _release(version: str) -> Release:
+def _new_release(version: str) -> Release:
     digest = "sha256:" + version.replace(".", "").ljust(64, "0")
     changelog = {"version": version, "date": "2026-01-15", "sections": []}
     return Release(repository=_REPOSITORY, image=_IMAGE, digest=digest, changelog=changelog)
 
 
-def _bot(org: Org, node: Node, release: Release, number: int) -> Bot:
+def _new_bot(org: Org, node: Node, release: Release, number: int) -> Bot:
     return Bot(
         org_id=org.id,
         node_id=node.id,

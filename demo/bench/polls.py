@@ -1,4 +1,4 @@
-"""Polling each image once, against asking for every bot by itself."""
+"""Benchmark of polling each image once compared with polling once per bot. Used by `demo.bench.__main__`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from daemon.registry.client import RegistryClient
 from daemon.registry.poller import Poller
-from demo.bench.place import BenchEnvironment
+from demo.bench.environment import BenchEnvironment
 from demo.bench.tables import Table
 from demo.images import BOT_REPOSITORY, build_reference_bot
 from demo.versions import FIRST, SECOND, THIRD
@@ -24,25 +24,25 @@ _BOTS = 1000
 _VERSIONS = (FIRST, SECOND, THIRD)
 
 
-def measure(place: BenchEnvironment) -> Table:
-    """Let a thousand bots on three images learn of new releases in both ways, in turn, from the same registry."""
-    followed = [f"{place.registry}/{BOT_REPOSITORY}:poll-{version.version}" for version in _VERSIONS]
+def measure(environment: BenchEnvironment) -> Table:
+    """Measure both ways of polling for a large fleet on three images, with the same registry."""
+    images = [f"{environment.registry}/{BOT_REPOSITORY}:poll-{version.version}" for version in _VERSIONS]
     for version in _VERSIONS:
-        build_reference_bot(place.engine, place.registry, version, f"poll-{version.version}", {})
-    with place.new_database() as database:
-        _found(database, followed)
-        poller = Poller(database, RegistryClient(), Allowlist.parse([place.registry]))
-        _poll_each_image(poller, utcnow())  # the first time, manifests are read too
-        once = _measured(place, lambda: _poll_each_image(poller, utcnow() + timedelta(hours=1)))
-        alone = _measured(place, lambda: _ask_for_each_bot(database))
+        build_reference_bot(environment.engine, environment.registry, version, f"poll-{version.version}", {})
+    with environment.new_database() as database:
+        _create_bots(database, images)
+        poller = Poller(database, RegistryClient(), Allowlist.parse([environment.registry]))
+        _poll_each_image(poller, utcnow())  # the first poll also reads the manifests
+        per_image = _measure(environment, lambda: _poll_each_image(poller, utcnow() + timedelta(hours=1)))
+        per_bot = _measure(environment, lambda: _poll_each_bot(database))
     table = Table(f"One cycle of polling, {_BOTS} bots on {len(_VERSIONS)} images", ("", "requests", "seconds"))
-    table.rows.append(("each image once", str(once[0]), f"{once[1]:.2f}"))
-    table.rows.append(("each bot by itself", str(alone[0]), f"{alone[1]:.2f}"))
-    table.rows.append(("ratio", f"1 : {alone[0] / once[0]:.0f}", f"1 : {alone[1] / once[1]:.0f}"))
+    table.rows.append(("once per image", str(per_image[0]), f"{per_image[1]:.2f}"))
+    table.rows.append(("once per bot", str(per_bot[0]), f"{per_bot[1]:.2f}"))
+    table.rows.append(("ratio", f"1 : {per_bot[0] / per_image[0]:.0f}", f"1 : {per_bot[1] / per_image[1]:.0f}"))
     return table
 
 
-def _found(database: Database, followed: list[str]) -> None:
+def _create_bots(database: Database, images: list[str]) -> None:
     with database.transaction() as session:
         owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
         node = Node(name="node", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
@@ -52,20 +52,22 @@ def _found(database: Database, followed: list[str]) -> None:
         session.add(org)
         session.flush()
         for number in range(_BOTS):
-            image = followed[number % len(followed)]
+            image = images[number % len(images)]
             session.add(Bot(org_id=org.id, node_id=node.id, name="Bot", subdomain=f"bot-{number}", image=image))
 
 
-def _measured(place: BenchEnvironment, cycle: Callable[[], None]) -> tuple[int, float]:
-    """Requests as the registry itself counts them, and seconds."""
-    before, began = _requests(place), time.perf_counter()
+def _measure(environment: BenchEnvironment, cycle: Callable[[], None]) -> tuple[int, float]:
+    """Run a cycle; return the number of requests in the registry's log and the duration in seconds."""
+    requests, started = _count_requests(environment), time.perf_counter()
     cycle()
-    took = time.perf_counter() - began
-    return _requests(place) - before, took
+    seconds = time.perf_counter() - started
+    return _count_requests(environment) - requests, seconds
 
 
-def _requests(place: BenchEnvironment) -> int:
-    return sum('"HEAD /v2/' in line or '"GET /v2/' in line for line in place.registry_log.read_text().splitlines())
+def _count_requests(environment: BenchEnvironment) -> int:
+    return sum(
+        '"HEAD /v2/' in line or '"GET /v2/' in line for line in environment.registry_log.read_text().splitlines()
+    )
 
 
 def _poll_each_image(poller: Poller, now: datetime) -> None:
@@ -75,9 +77,9 @@ def _poll_each_image(poller: Poller, now: datetime) -> None:
         poller.poll(image, now)
 
 
-def _ask_for_each_bot(database: Database) -> None:
+def _poll_each_bot(database: Database) -> None:
     client = RegistryClient()
     with database.reading() as session:
         bots = session.scalars(sa.select(Bot.image)).all()
     for image in bots:
-        client.current_digest(parse_reference(image))
+        client.get_current_digest(parse_reference(image))

@@ -1,4 +1,4 @@
-"""Tables on the terminal, and what a piece of work costs in time and queries."""
+"""Tables on the terminal, and the cost of a function in time and queries. Used by all benchmarks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 @dataclass(frozen=True)
 class Table:
-    """One table: the first column is text, the others are numbers."""
+    """A table whose first column is text and whose other columns are numbers."""
 
     title: str
     head: Sequence[str]
@@ -23,7 +23,7 @@ class Table:
     note: str = ""
 
     def print(self) -> None:
-        """Print it with columns as wide as they need to be."""
+        """Print the table with aligned columns."""
         lines = [self.head, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.head))]
         print(f"\n{self.title}\n")
@@ -37,37 +37,43 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a piece of work takes: seconds (the median of all turns) and statements sent to the database per turn."""
+    """Median duration in seconds, and number of database statements per repetition."""
 
     seconds: float
     queries: int
 
     @property
     def cells(self) -> tuple[str, str]:
-        """As two columns: milliseconds, queries."""
+        """Cells for two columns: milliseconds and queries."""
         return f"{self.seconds * 1000:.0f}", str(self.queries)
 
 
-def cost_of(work: Callable[[], Any], engine: sa.Engine, turns: int = 1) -> Cost:
-    """Do a piece of work and tell what it took."""
+def measure_cost(function: Callable[[], Any], engine: sa.Engine, repetitions: int = 1) -> Cost:
+    """Call a function and measure its duration and its database statements.
+
+    Args:
+        function: what is measured.
+        engine: whose statements are counted.
+        repetitions: number of calls.
+    """
     seconds = []
-    with _counting(engine) as statements:
-        for _ in range(turns):
-            began = time.perf_counter()
-            work()
-            seconds.append(time.perf_counter() - began)
-    return Cost(statistics.median(seconds), len(statements) // turns)
+    with _recorded_statements(engine) as statements:
+        for _ in range(repetitions):
+            started = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - started)
+    return Cost(statistics.median(seconds), len(statements) // repetitions)
 
 
 @contextmanager
-def _counting(engine: sa.Engine) -> Iterator[list[str]]:
+def _recorded_statements(engine: sa.Engine) -> Iterator[list[str]]:
     statements: list[str] = []
 
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         statements.append(statement)
 
-    event.listen(engine, "before_cursor_execute", note)
+    event.listen(engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(engine, "before_cursor_execute", note)
+        event.remove(engine, "before_cursor_execute", record)

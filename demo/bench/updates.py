@@ -1,4 +1,4 @@
-"""How long a bot is down while it is updated, by how much data it has."""
+"""Benchmark of the downtime of an update by the size of the data. Used by `demo.bench.__main__`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from daemon.registry.client import RegistryClient
 from daemon.registry.poller import Poller
 from daemon.rollout import orchestrator
 from daemon.update.sequence import update_bot
-from demo.bench.place import BenchEnvironment
+from demo.bench.environment import BenchEnvironment
 from demo.bench.tables import Table
 from demo.bench.volumes import SIZES, fill
 from demo.images import BOT_REPOSITORY, build_reference_bot
-from demo.seed import start_by_hand, write_note
+from demo.seed import start_container, write_note
 from demo.versions import FIRST, SECOND
 from portal.database import Database
 from portal.models import (
@@ -26,12 +26,12 @@ from portal.models import (
     Node,
     Org,
     Step,
-    StrategyName,
     UpdateState,
     User,
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import StrategyName
 from portal.services.releases import polling, releases
 from portal.services.rollouts import rollouts, selection, timings
 from portal.settings import Settings
@@ -40,30 +40,32 @@ _NODE = "bench"
 _ORG = "bench"
 
 
-def measure(place: BenchEnvironment) -> Table:
-    """Update bots with little and much data from one good release to the next."""
+def measure(environment: BenchEnvironment) -> Table:
+    """Measure updates of bots with different amounts of data."""
     table = Table(
         "Downtime of a bot's update",
         ("data", "update", "down", "stop", "snapshot", "start", "snapshot", "start"),
-        note="Start ends with the first good answer, asked for once a second. Percentages are of the downtime.",
+        note="Start ends with the first healthy answer, probed once per second. Percentages are of the downtime.",
     )
-    with place.new_database() as database:
-        _found(database, place)
-        table.rows.extend(_row(place, database, megabytes) for megabytes in SIZES)
+    with environment.new_database() as database:
+        _create_org_and_node(database, environment)
+        table.rows.extend(_measure_size(environment, database, megabytes) for megabytes in SIZES)
     return table
 
 
-def _found(database: Database, place: BenchEnvironment) -> None:
+def _create_org_and_node(database: Database, environment: BenchEnvironment) -> None:
     with database.transaction() as session:
         owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
         session.add(owner)
         session.flush()
         session.add(Org(slug=_ORG, name="Bench", owner_id=owner.id))
-        session.add(Node(name=_NODE, docker_url=place.docker_url, snapshot_dir=str(place.folder / "snapshots")))
+        session.add(
+            Node(name=_NODE, docker_url=environment.docker_url, snapshot_dir=str(environment.folder / "snapshots"))
+        )
 
 
-def _row(place: BenchEnvironment, database: Database, megabytes: int) -> tuple[str, ...]:
-    update = _update(place, database, megabytes)
+def _measure_size(environment: BenchEnvironment, database: Database, megabytes: int) -> tuple[str, ...]:
+    update = _update_bot(environment, database, megabytes)
     if update.state is not UpdateState.UPDATED or update.stopped_at is None or update.answering_at is None:
         raise RuntimeError(f"the update of a bot with {megabytes} MB ended as {update.state}: {update.error}")
     took = {step.name: step.took or timedelta() for step in timings.list_step_durations(update)}
@@ -79,24 +81,24 @@ def _row(place: BenchEnvironment, database: Database, megabytes: int) -> tuple[s
     )
 
 
-def _update(place: BenchEnvironment, database: Database, megabytes: int) -> BotUpdate:
-    """Let a bot with that much data go through everything an update is."""
+def _update_bot(environment: BenchEnvironment, database: Database, megabytes: int) -> BotUpdate:
+    """Create a bot with this much data, update it and return the ended update."""
     name = tag = f"bot-{megabytes}"
-    image = f"{place.registry}/{BOT_REPOSITORY}:{tag}"
-    build_reference_bot(place.engine, place.registry, FIRST, tag, {})
-    write_note(start_by_hand(place.engine, image, name, {}), "a note")
-    fill(place.engine, f"{name}-data", megabytes)
-    adopt(database, place.settings, name, node=_NODE, org=_ORG)
-    build_reference_bot(place.engine, place.registry, SECOND, tag, {})
-    _poll(database, place.settings, image)
+    image = f"{environment.registry}/{BOT_REPOSITORY}:{tag}"
+    build_reference_bot(environment.engine, environment.registry, FIRST, tag, {})
+    write_note(start_container(environment.engine, image, name, {}), "a note")
+    fill(environment.engine, f"{name}-data", megabytes)
+    adopt(database, environment.settings, name, node=_NODE, org=_ORG)
+    build_reference_bot(environment.engine, environment.registry, SECOND, tag, {})
+    _poll(database, environment.settings, image)
     with database.transaction() as session:
         bot = session.scalars(sa.select(Bot).where(Bot.image == image)).one()
-        _start(session, place.settings, bot)
+        _start_rollout(session, environment.settings, bot)
     [due] = orchestrator.tick(database, utcnow())
-    update_bot(database, place.settings, due.update_id)
-    place.engine.remove_container(name, force=True)
+    update_bot(database, environment.settings, due.update_id)
+    environment.engine.remove_container(name, force=True)
     for volume in (f"{name}-data", f"{name}-files"):
-        place.engine.remove_volume(volume)
+        environment.engine.remove_volume(volume)
     with database.reading() as session:
         return session.get_one(BotUpdate, due.update_id)
 
@@ -107,7 +109,7 @@ def _poll(database: Database, settings: Settings, image: str) -> None:
     Poller(database, RegistryClient(), Allowlist.parse(settings.fleet_image_allowlist)).poll(image, utcnow())
 
 
-def _start(session: Session, settings: Settings, bot: Bot) -> None:
+def _start_rollout(session: Session, settings: Settings, bot: Bot) -> None:
     rollout_request = selection.RolloutRequest(
         release=releases.map_targets(session)[bot.image],
         strategy=StrategyName.SINGLE_BOT,
@@ -115,4 +117,6 @@ def _start(session: Session, settings: Settings, bot: Bot) -> None:
         bots=[bot],
         ignore_windows=True,
     )
-    rollouts.start_rollout(session, Allowlist.parse(settings.fleet_image_allowlist), rollout_request, actor=None)
+    rollouts.start_rollout(
+        session, Allowlist.parse(settings.fleet_image_allowlist), rollout_request, utcnow(), actor=None
+    )

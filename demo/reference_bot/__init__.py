@@ -1,5 +1,6 @@
-"""A small honest bot that keeps the contract of a bot image, with nothing but the standard library.
+"""The reference bot: the smallest bot that fulfils the contract of a bot image. Runs inside the reference images.
 
-It answers `GET /health`, keeps notes in its two volumes, migrates its database on boot, and knows who the
-caller is from the identity headers. Releases of it differ only in `/app/behaviour.json` and their changelog.
+It uses the standard library only. It answers `GET /health`, stores notes in two volumes, migrates its database when
+it starts, and reads the caller's identity from the request headers. The releases differ only in
+`/app/behaviour.json` and in their changelog.
 """

@@ -1,4 +1,4 @@
-"""Start the bot: read who we are, migrate, serve."""
+"""The entry point of the reference bot: read the release information, migrate, serve."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from .behaviour import Behaviour, load
-from .destruction import destroy
+from .behaviour import Behaviour, read_release
+from .corruption import corrupt_volumes
 from .store import FIRST_SCHEMA, LATEST_SCHEMA, Store
 from .web import BotServer
 
@@ -17,20 +17,20 @@ FILES = Path("/paperclip")
 
 def main() -> None:
     """Run until SIGTERM."""
-    # The first process of a container ignores signals nobody handles.
+    # The first process of a container ignores every signal without a handler.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    identity = load(Path("/app/behaviour.json"))
-    print(f"reference bot {identity.version} starts", flush=True)
-    time.sleep(identity.start_seconds)
-    if identity.behaviour is Behaviour.CRASHING:
+    release = read_release(Path("/app/behaviour.json"))
+    print(f"reference bot {release.version} starts", flush=True)
+    time.sleep(release.start_seconds)
+    if release.behaviour is Behaviour.CRASHING:
         sys.exit("cannot start: the configuration has no value for MAXIMUM_PATIENCE")
     store = Store(DATA, FILES)
-    if identity.behaviour is Behaviour.CORRUPTING:
-        destroy(DATA, FILES)
+    if release.behaviour is Behaviour.CORRUPTING:
+        corrupt_volumes(DATA, FILES)
     else:
-        store.migrate(LATEST_SCHEMA if identity.behaviour is Behaviour.MIGRATING else FIRST_SCHEMA)
+        store.migrate(LATEST_SCHEMA if release.behaviour is Behaviour.MIGRATING else FIRST_SCHEMA)
     port = int(os.environ.get("PORT", "3100"))
-    with BotServer(port, identity, store, hosted=os.environ.get("HOSTED_MODE") == "1") as server:
+    with BotServer(port, release, store, hosted=os.environ.get("HOSTED_MODE") == "1") as server:
         print(f"listening on port {port}", flush=True)
         server.serve_forever()
 

@@ -1,4 +1,4 @@
-"""What sets one release of the reference bot apart from another: its version and its manners."""
+"""The version and the behaviour of a release of the reference bot. Used by the bot and by `demo.versions`."""
 
 import json
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Behaviour(StrEnum):
-    """How a release behaves when it starts."""
+    """What a release does when it starts."""
 
     GOOD = "good"
     UNHEALTHY = "unhealthy"
@@ -17,15 +17,15 @@ class Behaviour(StrEnum):
 
 
 @dataclass(frozen=True)
-class Identity:
-    """A release as it knows itself; `start_seconds` is how long it takes to start."""
+class ReleaseInfo:
+    """Version, behaviour and start duration in seconds of a release."""
 
     version: str
     behaviour: Behaviour
     start_seconds: float
 
 
-def load(path: Path) -> Identity:
-    """Read the behaviour that was put into the image."""
+def read_release(path: Path) -> ReleaseInfo:
+    """Read the release information that the build stored in the image."""
     data = json.loads(path.read_text())
-    return Identity(data["version"], Behaviour(data["behaviour"]), data["start_seconds"])
+    return ReleaseInfo(data["version"], Behaviour(data["behaviour"]), data["start_seconds"])

@@ -1,11 +1,11 @@
-"""The bot's notes: a SQLite database in one volume, and a copy of each note as a file in the other."""
+"""The bot's notes: a SQLite database in one volume, a file per note in the other. Used by the bot's server."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-# Each entry brings the database from the version of its index to the next.
+# The migration at index N upgrades the schema from version N to version N + 1.
 MIGRATIONS = (
     "CREATE TABLE notes (id INTEGER PRIMARY KEY, text TEXT NOT NULL)",
     "ALTER TABLE notes ADD COLUMN author TEXT NOT NULL DEFAULT 'unknown'",
@@ -15,7 +15,7 @@ LATEST_SCHEMA = len(MIGRATIONS)
 
 
 class Store:
-    """Notes that survive the container. A release reads data of a newer schema too: changes only add."""
+    """Notes in volumes. Migrations only add, so an older release can read the data of a newer schema."""
 
     def __init__(self, data: Path, files: Path) -> None:
         """Use the volume `data` for the database and the volume `files` for copies."""
@@ -23,31 +23,31 @@ class Store:
         self._files = files / "notes"
 
     def migrate(self, schema: int) -> None:
-        """Bring the database up to `schema`; a newer one stays as it is."""
+        """Upgrade the database to version `schema`; a newer schema stays unchanged."""
         self._files.mkdir(exist_ok=True)
         with self._connect() as connection:
             current = self._schema(connection)
             for migration in MIGRATIONS[current:schema]:
                 connection.execute(migration)
-            if current < schema:  # a start that changes nothing must not touch the file
+            if current < schema:  # without a migration the file must stay unchanged
                 connection.execute(f"PRAGMA user_version = {schema}")
 
     def check(self) -> None:
-        """Ask the database something.
+        """Run a query.
 
         Raises:
-            sqlite3.Error: it does not answer.
+            sqlite3.Error: the database does not answer.
         """
         with self._connect() as connection:
             connection.execute("SELECT count(*) FROM notes").fetchone()
 
-    def notes(self) -> list[str]:
+    def list_notes(self) -> list[str]:
         """Return all notes, oldest first."""
         with self._connect() as connection:
             return [text for (text,) in connection.execute("SELECT text FROM notes ORDER BY id")]
 
     def add(self, text: str, author: str) -> None:
-        """Keep a note in both volumes."""
+        """Store a note in both volumes."""
         with self._connect() as connection:
             if self._schema(connection) >= LATEST_SCHEMA:
                 cursor = connection.execute("INSERT INTO notes (text, author) VALUES (?, ?)", (text, author))

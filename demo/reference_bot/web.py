@@ -1,4 +1,4 @@
-"""The bot's pages: health for the platform, notes for people."""
+"""The bot's HTTP server: the health check for the platform and the notes page for users."""
 
 import html
 import json
@@ -8,7 +8,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote
 
-from .behaviour import Behaviour, Identity
+from .behaviour import Behaviour, ReleaseInfo
 from .store import Store
 
 LARGEST_FORM = 64 * 1024
@@ -23,7 +23,7 @@ PAGE = """\
 <h1>Reference bot {version}</h1>
 <p>Hello, {caller}.</p>
 <form method="post" action="notes">
-<label>New note <input name="text" required maxlength="500"></label> <button>Keep</button>
+<label>New note <input name="text" required maxlength="500"></label> <button>Add note</button>
 </form>
 <ul>{notes}</ul>
 """
@@ -31,7 +31,7 @@ PAGE = """\
 
 @dataclass(frozen=True)
 class Caller:
-    """Who the platform says is calling; empty where it said nothing."""
+    """The caller according to the identity headers; a missing header is an empty string."""
 
     user_id: str
     email: str
@@ -39,20 +39,20 @@ class Caller:
 
 
 class BotServer(ThreadingHTTPServer):
-    """The HTTP server with what its handlers need."""
+    """The HTTP server, with the release information and the store for its handlers."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, identity: Identity, store: Store, *, hosted: bool) -> None:
-        """Listen on `port` of all addresses; `hosted` closes the pages to callers without identity."""
+    def __init__(self, port: int, release: ReleaseInfo, store: Store, *, hosted: bool) -> None:
+        """Listen on `port` of all addresses; `hosted` refuses callers without an identity header."""
         super().__init__(("", port), BotHandler)
-        self.identity = identity
+        self.release = release
         self.store = store
         self.hosted = hosted
 
 
 class BotHandler(BaseHTTPRequestHandler):
-    """Answers one request."""
+    """Handler of one connection."""
 
     server: BotServer
     protocol_version = "HTTP/1.1"
@@ -62,33 +62,33 @@ class BotHandler(BaseHTTPRequestHandler):
         """Answer `/health`, `/` and `/notes`."""
         match self.path.partition("?")[0]:
             case "/health":
-                self._health()
-            case "/" if self._may_enter():
-                self._page()
-            case "/notes" if self._may_enter():
-                self._answer_json(HTTPStatus.OK, {"notes": self.server.store.notes()})
+                self._answer_health()
+            case "/" if self._is_allowed():
+                self._answer_page()
+            case "/notes" if self._is_allowed():
+                self._answer_json(HTTPStatus.OK, {"notes": self.server.store.list_notes()})
             case _:
                 self._refuse()
 
     def do_POST(self) -> None:
-        """Keep a note: the field `text` of a form sent to `/notes`."""
+        """Store a note: the field `text` of a form sent to `/notes`."""
         length = int(self.headers.get("Content-Length") or 0)
         if length > LARGEST_FORM:
             self.close_connection = True
             self._answer_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "the note is too long"})
             return
         text = parse_qs(self.rfile.read(length).decode()).get("text", [""])[0]
-        if self.path != "/notes" or not self._may_enter():
+        if self.path != "/notes" or not self._is_allowed():
             self._refuse()
         elif not text:
             self._answer_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "the field text is empty"})
         else:
-            caller = self._caller()
+            caller = self._read_caller()
             self.server.store.add(text, caller.name or caller.user_id or "unknown")
             self._answer(HTTPStatus.SEE_OTHER, "text/plain", b"", location=".")
 
-    def _health(self) -> None:
-        if self.server.identity.behaviour in {Behaviour.UNHEALTHY, Behaviour.CORRUPTING}:
+    def _answer_health(self) -> None:
+        if self.server.release.behaviour in {Behaviour.UNHEALTHY, Behaviour.CORRUPTING}:
             self._answer_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": "broken release"})
             return
         try:
@@ -96,29 +96,29 @@ class BotHandler(BaseHTTPRequestHandler):
         except sqlite3.Error as error:
             self._answer_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": str(error)})
         else:
-            self._answer_json(HTTPStatus.OK, {"status": "ok", "version": self.server.identity.version})
+            self._answer_json(HTTPStatus.OK, {"status": "ok", "version": self.server.release.version})
 
-    def _page(self) -> None:
-        caller = self._caller()
-        known = " ".join(part for part in (caller.name, caller.email and f"<{caller.email}>") if part)
+    def _answer_page(self) -> None:
+        caller = self._read_caller()
+        name = " ".join(part for part in (caller.name, caller.email and f"<{caller.email}>") if part)
         page = PAGE.format(
-            version=html.escape(self.server.identity.version),
-            caller=html.escape(known or "stranger"),
-            notes="".join(f"<li>{html.escape(note)}</li>" for note in self.server.store.notes()),
+            version=html.escape(self.server.release.version),
+            caller=html.escape(name or "stranger"),
+            notes="".join(f"<li>{html.escape(note)}</li>" for note in self.server.store.list_notes()),
         )
         self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
 
-    def _caller(self) -> Caller:
+    def _read_caller(self) -> Caller:
         user_id, email, name = (
             unquote(self.headers.get(f"x-platform-user-{part}", "")) for part in ("id", "email", "name")
         )
         return Caller(user_id, email, name)
 
-    def _may_enter(self) -> bool:
-        return not self.server.hosted or bool(self._caller().user_id)
+    def _is_allowed(self) -> bool:
+        return not self.server.hosted or bool(self._read_caller().user_id)
 
     def _refuse(self) -> None:
-        status = HTTPStatus.NOT_FOUND if self._may_enter() else HTTPStatus.FORBIDDEN
+        status = HTTPStatus.NOT_FOUND if self._is_allowed() else HTTPStatus.FORBIDDEN
         self._answer_json(status, {"error": status.description or status.phrase})
 
     def _answer_json(self, status: HTTPStatus, content: object) -> None:

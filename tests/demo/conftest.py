@@ -1,4 +1,4 @@
-"""Containers of the reference bot for the tests of the demo's parts."""
+"""Fixtures for the tests of the demo: containers of the reference bot."""
 
 from collections.abc import Iterator
 from uuid import uuid4
@@ -6,7 +6,7 @@ from uuid import uuid4
 import docker
 import pytest
 
-from tests.demo.bots import BotRunner
+from tests.demo.bot_containers import BotRunner
 from tests.support.images import ReferenceImages
 
 
@@ -14,7 +14,7 @@ from tests.support.images import ReferenceImages
 def bots(
     engine: docker.APIClient, reference_images: ReferenceImages, run_labels: dict[str, str]
 ) -> Iterator[BotRunner]:
-    """Starts releases of the bot, one after the other, on the two volumes of this test."""
+    """Return a runner that starts releases of the bot on two volumes of this test."""
     volumes = (f"data-{uuid4().hex}", f"files-{uuid4().hex}")
     for name in volumes:
         engine.create_volume(name, labels=run_labels)

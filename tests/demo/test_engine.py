@@ -1,4 +1,4 @@
-"""The private engine keeps to itself and finds its images again."""
+"""Tests of the private Docker engine."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import docker
 import pytest
 
 from demo.engine import running_engine
-from tests.support.missing import part
+from tests.support.missing import required_service
 
 pytestmark = pytest.mark.docker
 
 
-def test_same_folder_has_the_same_images_again_and_the_bridge_goes(tmp_path: Path) -> None:
-    with part(running_engine(tmp_path)) as url:
+def test_engine_keeps_its_images_and_removes_its_bridge(tmp_path: Path) -> None:
+    with required_service(running_engine(tmp_path)) as url:
         client = docker.APIClient(base_url=url, version="auto")
         client.import_image_from_data(b"\0" * 1024, repository="kept", tag="1")
         client.close()
-        # The engine's folder for sockets and its bridge have the same name.
+        # The bridge has the same name as the engine's folder of sockets.
         bridge = Path("/sys/class/net", Path(url).parent.name)
         assert bridge.exists()
     assert not bridge.exists()

@@ -1,4 +1,4 @@
-"""What is inside the reference images."""
+"""Tests of the content of the reference images."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from tests.support.images import ReferenceImages
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
-KEEPS_EVERYTHING = """
+ARCHIVE_AND_RESTORE = """
 set -e
 mkdir /from /to
 cd /from
@@ -36,7 +36,7 @@ sha256sum /archive.tar | cut -d ' ' -f 1 | wc -c
 
 
 def read_from_image(engine: docker.APIClient, image: str, path: str) -> tarfile.TarFile:
-    """Return the archive of a path in an image, read from a container that never starts."""
+    """Return a path of an image as an archive, read from a container that is never started."""
     container = engine.create_container(image)["Id"]
     try:
         chunks, _ = engine.get_archive(container, path)
@@ -45,7 +45,7 @@ def read_from_image(engine: docker.APIClient, image: str, path: str) -> tarfile.
         engine.remove_container(container, v=True)
 
 
-def test_changelog_is_a_link_to_a_dated_file(engine: docker.APIClient, reference_images: ReferenceImages) -> None:
+def test_latest_changelog_links_to_a_dated_file(engine: docker.APIClient, reference_images: ReferenceImages) -> None:
     with read_from_image(engine, reference_images.reference(versions.SECOND), "/app/changelogs/latest.json") as tar:
         (link,) = tar.getmembers()
         assert (link.issym(), link.linkname) == (True, "2026-02-12.json")
@@ -62,7 +62,9 @@ def test_changelog_is_a_link_to_a_dated_file(engine: docker.APIClient, reference
         }
 
 
-def test_release_without_changelog_has_none(engine: docker.APIClient, reference_images: ReferenceImages) -> None:
+def test_image_without_changelog_has_no_changelog_folder(
+    engine: docker.APIClient, reference_images: ReferenceImages
+) -> None:
     with pytest.raises(docker.errors.NotFound):
         read_from_image(engine, reference_images.reference(versions.WITHOUT_CHANGELOG), "/app/changelogs")
 
@@ -77,7 +79,9 @@ def test_image_declares_port_volumes_and_label(
     assert configuration["Labels"][RUN_LABEL] == run_labels[RUN_LABEL]
 
 
-def test_tag_moves_to_the_release_published_last(engine: docker.APIClient, reference_images: ReferenceImages) -> None:
+def test_tag_points_at_the_release_published_last(
+    engine: docker.APIClient, reference_images: ReferenceImages
+) -> None:
     first = reference_images.publish(versions.FIRST, "moving")
     second = reference_images.publish(versions.SECOND, "moving")
     assert first != second
@@ -86,10 +90,10 @@ def test_tag_moves_to_the_release_published_last(engine: docker.APIClient, refer
     assert reference_images.publish(versions.FIRST, "moving") == first
 
 
-def test_helper_keeps_everything_a_snapshot_must_keep(engine: docker.APIClient, snapshot_image: str) -> None:
-    container = engine.create_container(snapshot_image, ["/bin/sh", "-c", KEEPS_EVERYTHING], network_disabled=True)[
-        "Id"
-    ]
+def test_helper_preserves_names_sizes_owners_times_and_links(engine: docker.APIClient, snapshot_image: str) -> None:
+    container = engine.create_container(
+        snapshot_image, ["/bin/sh", "-c", ARCHIVE_AND_RESTORE], network_disabled=True
+    )["Id"]
     try:
         engine.start(container)
         status = engine.wait(container, timeout=60)["StatusCode"]

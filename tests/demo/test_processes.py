@@ -1,4 +1,4 @@
-"""Servers run as our children, and their failures explain themselves."""
+"""Tests of server programs as child processes."""
 
 import os
 import signal
@@ -24,13 +24,13 @@ with running(server, log=folder / "log", ready=(folder / "ready").exists):
 """
 
 
-def is_alive(marker: str) -> bool:
-    """Say whether a process has this text among its arguments."""
+def is_running(marker: str) -> bool:
+    """Return whether a process has this text among its arguments."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             arguments = (process / "cmdline").read_bytes().split(b"\0")
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process has ended
         if marker.encode() in arguments:
             return True
     return False
@@ -40,12 +40,12 @@ def test_server_runs_until_the_end_of_the_block(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     command = [sys.executable, "-c", READY_FILE_SERVER, str(ready)]
     with running(command, log=tmp_path / "log", ready=ready.exists):
-        assert is_alive(str(ready))
-    assert not is_alive(str(ready))
+        assert is_running(str(ready))
+    assert not is_running(str(ready))
     assert (tmp_path / "log").read_text() == "up\n"
 
 
-def test_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) -> None:
+def test_error_of_a_server_that_ends_contains_the_end_of_its_log(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import sys; sys.exit('the disk is full')"]
     with (
         pytest.raises(MissingRequirement, match=r"(?s)ended with status 1.*the disk is full"),
@@ -54,16 +54,16 @@ def test_server_that_ends_is_an_error_with_the_end_of_its_log(tmp_path: Path) ->
         pytest.fail("the server never ran")
 
 
-def test_server_does_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+def test_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     parent = subprocess.run(
         [sys.executable, "-c", PARENT, str(tmp_path), READY_FILE_SERVER], check=False, env=os.environ
     )
     assert parent.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 20
-    while is_alive(str(tmp_path / "ready")) and time.monotonic() < deadline:
+    while is_running(str(tmp_path / "ready")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert (tmp_path / "ready").exists()
-    assert not is_alive(str(tmp_path / "ready"))
+    assert not is_running(str(tmp_path / "ready"))
 
 
 def test_missing_program_names_its_package() -> None:

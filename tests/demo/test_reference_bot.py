@@ -1,11 +1,11 @@
-"""The reference bot as the engine runs it: each release behaves as its name says."""
+"""Tests of the reference bot in containers: each release shows its behaviour."""
 
 import json
 
 import pytest
 
 from demo import versions
-from tests.demo.bots import BotRunner
+from tests.demo.bot_containers import BotRunner
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
@@ -17,7 +17,7 @@ ALICE = {
 
 
 @pytest.mark.parametrize("version", [versions.FIRST, versions.SLOW, versions.WITHOUT_CHANGELOG])
-def test_good_release_is_healthy_and_stops_when_asked(bots: BotRunner, version: versions.BotVersion) -> None:
+def test_good_release_is_healthy_and_stops_on_request(bots: BotRunner, version: versions.BotVersion) -> None:
     bot = bots.start(version)
     status, body = bot.call("/health")
     assert (status, json.loads(body)) == (200, {"status": "ok", "version": version.version})
@@ -34,7 +34,7 @@ def test_notes_survive_a_new_release(bots: BotRunner) -> None:
     assert json.loads(new.call("/notes")[1]) == {"notes": ["water <the> plants"]}
 
 
-def test_migration_keeps_notes_and_older_release_still_reads_them(bots: BotRunner) -> None:
+def test_migrated_notes_are_readable_by_an_older_release(bots: BotRunner) -> None:
     bots.start(versions.FIRST).call("/notes", form={"text": "old"})
     migrated = bots.start(versions.MIGRATING)
     migrated.call("/notes", form={"text": "new"})
@@ -45,16 +45,16 @@ def test_migration_keeps_notes_and_older_release_still_reads_them(bots: BotRunne
     assert json.loads(older.call("/notes")[1]) == {"notes": ["old", "new", "newer"]}
 
 
-def test_unhealthy_release_says_so(bots: BotRunner) -> None:
+def test_unhealthy_release_answers_503(bots: BotRunner) -> None:
     status, body = bots.start(versions.UNHEALTHY).call("/health")
     assert status == 503
     assert json.loads(body)["status"] == "error"
 
 
-def test_crashing_release_ends_at_once_with_a_reason(bots: BotRunner) -> None:
+def test_crashing_release_exits_with_an_error_message(bots: BotRunner) -> None:
     bot = bots.start(versions.CRASHING)
-    assert bot.exit_code() == 1
-    assert "MAXIMUM_PATIENCE" in bot.logs()
+    assert bot.wait_for_exit_code() == 1
+    assert "MAXIMUM_PATIENCE" in bot.read_logs()
 
 
 def test_corrupting_release_destroys_the_data(bots: BotRunner) -> None:
@@ -65,11 +65,11 @@ def test_corrupting_release_destroys_the_data(bots: BotRunner) -> None:
     assert bad.call("/health")[0] == 503
     bad.stop()
     after = bots.start(versions.SECOND)
-    assert after.exit_code() == 1
-    assert "file is not a database" in after.logs()
+    assert after.wait_for_exit_code() == 1
+    assert "file is not a database" in after.read_logs()
 
 
-def test_hosted_bot_lets_nobody_in_without_identity(bots: BotRunner) -> None:
+def test_hosted_bot_refuses_requests_without_identity(bots: BotRunner) -> None:
     bot = bots.start(versions.FIRST, HOSTED_MODE="1")
     assert bot.call("/health")[0] == 200
     assert bot.call("/")[0] == 403

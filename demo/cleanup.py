@@ -1,4 +1,4 @@
-"""Removes everything the demo made, and nothing else."""
+"""Removal of a demo's containers, volumes, images and folder. Used by `python -m demo clean`."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import shutil
 
 import docker
 
+from demo.config import LABEL, DemoConfig
 from demo.engine import existing_engine
-from demo.home import LABEL, Home
 
 
-def clean(home: Home) -> None:
-    """Remove the demo's containers, volumes and images from an engine it was given, then its folder.
+def remove_demo(config: DemoConfig) -> None:
+    """Remove everything with the demo's label from the machine's Docker engine, then remove the demo's folder.
 
-    An engine of the demo's own lives in that folder, so its data goes with it.
+    The data of a private engine is inside that folder, so it is removed as well.
     """
     if (url := existing_engine()) is not None:
         engine = docker.APIClient(base_url=url, version="auto", timeout=120)
-        _clean_engine(engine, f"{LABEL}={home.marker}")
+        _remove_labelled(engine, f"{LABEL}={config.marker}")
         engine.close()
-    shutil.rmtree(home.folder)
+    shutil.rmtree(config.folder)
 
 
-def _clean_engine(engine: docker.APIClient, label: str) -> None:
+def _remove_labelled(engine: docker.APIClient, label: str) -> None:
     filters = {"label": label}
     for container in engine.containers(all=True, filters=filters):
         engine.remove_container(container["Id"], force=True, v=True)

@@ -1,4 +1,4 @@
-"""Drives containers of the reference bot."""
+"""Containers of the reference bot: start, call, stop. Used by the tests of the reference bot."""
 
 import time
 import urllib.error
@@ -14,17 +14,17 @@ from tests.support.images import ReferenceImages
 
 
 class RunningBot:
-    """One container of the reference bot."""
+    """A container of the reference bot."""
 
     def __init__(self, engine: docker.APIClient, container: str) -> None:
-        """Talk to the container with this id."""
+        """Use the container with this id."""
         self._engine = engine
         self._container = container
 
     def call(
         self, path: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Send a request, as soon as the bot accepts connections, and return status and body."""
+        """Send a request once the bot accepts connections, and return status and body."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port()}{path}",
             data=None if form is None else urllib.parse.urlencode(form).encode(),
@@ -39,27 +39,27 @@ class RunningBot:
                 with error:
                     return error.code, error.read().decode()
             except OSError:
-                assert self._state()["Running"], self.logs()
-                assert time.monotonic() < deadline, self.logs()
+                assert self._state()["Running"], self.read_logs()
+                assert time.monotonic() < deadline, self.read_logs()
                 time.sleep(0.1)
 
-    def exit_code(self) -> int:
-        """Wait until the container ends by itself and return its exit code."""
+    def wait_for_exit_code(self) -> int:
+        """Wait until the container ends, and return its exit code."""
         code: int = self._engine.wait(self._container, timeout=30)["StatusCode"]
         return code
 
-    def logs(self) -> str:
-        """Return what the bot printed."""
+    def read_logs(self) -> str:
+        """Return the output of the bot."""
         return self._engine.logs(self._container).decode()
 
     def stop(self) -> int:
-        """Ask the bot to end and return its exit code; 137 if it had to be killed."""
+        """Stop the bot and return its exit code; 137 means that it was killed."""
         self._engine.stop(self._container, timeout=20)
         code: int = self._state()["ExitCode"]
         return code
 
     def remove(self) -> None:
-        """Remove the container, not its named volumes."""
+        """Remove the container and keep its named volumes."""
         self._engine.remove_container(self._container, force=True, v=True)
 
     def _state(self) -> dict[str, Any]:
@@ -94,6 +94,6 @@ class BotRunner:
         return bot
 
     def remove_all(self) -> None:
-        """Remove every container started."""
+        """Remove all containers that were started."""
         for bot in self._started:
             bot.remove()

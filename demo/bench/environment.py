@@ -1,4 +1,4 @@
-"""Where measurements happen: an engine, a registry, Redis and databases of the benchmark's own."""
+"""The environment of the benchmarks: private engine, registry, Redis and databases. Used by all benchmarks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from redis import Redis
 from redis.exceptions import RedisError
 
+from demo.config import load_config
 from demo.engine import running_engine
-from demo.home import open_home
 from demo.images import build_base_image, build_helper_image
-from demo.platform import environment, migrate
+from demo.platform import build_environment, migrate
 from demo.processes import MissingRequirement, running
 from demo.registry import running_registry
 from portal.database import Database
@@ -28,15 +28,15 @@ from portal.settings import Settings
 
 @dataclass(frozen=True)
 class BenchEnvironment:
-    """The running parts, and what is needed to use them.
+    """The running parts and their addresses.
 
     Attributes:
-        folder: for whatever a measurement writes; removed in the end.
-        engine: a Docker engine that nobody else uses.
-        docker_url: its address.
+        folder: for files of the benchmarks; removed at the end.
+        engine: client of a private Docker engine.
+        docker_url: address of that engine.
         registry: host and port of the registry.
-        settings: of the installation that is measured.
-        postgresql: address of an empty PostgreSQL database, where one was given.
+        settings: of the measured installation.
+        postgresql: address of an empty PostgreSQL database; None measures SQLite only.
     """
 
     folder: Path
@@ -48,56 +48,61 @@ class BenchEnvironment:
 
     @property
     def registry_log(self) -> Path:
-        """What the registry prints; a line for every request."""
+        """The registry's log, with one line per request."""
         return self.folder / "registry" / "registry.log"
 
     @contextmanager
     def new_database(self) -> Iterator[Database]:
-        """A migrated, empty SQLite database."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder, _migrated(f"sqlite:///{folder}/bench.db") as new:
+        """Yield a migrated, empty SQLite database."""
+        with (
+            tempfile.TemporaryDirectory(dir=self.folder) as folder,
+            _migrated_database(f"sqlite:///{folder}/bench.db") as new,
+        ):
             yield new
 
     @contextmanager
     def every_database(self) -> Iterator[dict[str, Database]]:
-        """A migrated, empty database of each kind, by the name of its kind."""
+        """Yield a migrated, empty database of each kind, by the name of the kind."""
         with ExitStack() as stack:
             databases = {"SQLite": stack.enter_context(self.new_database())}
             if self.postgresql:
-                databases["PostgreSQL"] = stack.enter_context(_emptied_again(self.postgresql))
+                databases["PostgreSQL"] = stack.enter_context(_dropped_afterwards(self.postgresql))
             yield databases
 
     def settings_for(self, database: Database) -> Settings:
-        """The settings of an installation on that database."""
+        """Return the settings of an installation that uses `database`."""
         return replace(self.settings, database_url=database.engine.url.render_as_string(hide_password=False))
 
 
 @contextmanager
 def open_environment() -> Iterator[BenchEnvironment]:
-    """Start everything for the time of a `with` block, and leave nothing behind.
+    """Run all parts for the duration of a `with` block, then remove their data.
 
     Raises:
-        MachineError: a part is missing or did not start, or the PostgreSQL database is not empty.
+        MissingRequirement: a part is missing or did not start, or the PostgreSQL database is not empty.
     """
     with ExitStack() as stack:
         name = tempfile.TemporaryDirectory(prefix="flotilla-bench-", ignore_cleanup_errors=True)
         folder = Path(stack.enter_context(name))
-        home = open_home(folder)
+        config = load_config(folder)
         docker_url = stack.enter_context(running_engine(folder / "engine"))
-        stack.enter_context(running_registry(folder / "registry", home.registry_port))
+        stack.enter_context(running_registry(folder / "registry", config.registry_port))
         engine = stack.enter_context(closing(docker.APIClient(base_url=docker_url, version="auto", timeout=600)))
-        build_base_image(engine, home.labels)
-        helper = build_helper_image(engine, home.registry, home.labels)
-        # This process is one of the installation's own, so it has the environment that all of them have.
-        os.environ.update(environment(home, helper) | {"REDIS_URL": "", "REGISTRY_CONFIG": str(folder / "none.json")})
+        build_base_image(engine, config.labels)
+        helper = build_helper_image(engine, config.registry, config.labels)
+        # The benchmarks run the daemon's code in this process, so this process needs the same environment.
+        os.environ.update(
+            build_environment(config, helper) | {"REDIS_URL": "", "REGISTRY_CONFIG": str(folder / "none.json")}
+        )
         settings = Settings.from_environment()
         use_keys(settings.secret_key)
-        stack.enter_context(_running_redis(settings))
-        yield BenchEnvironment(folder, engine, docker_url, home.registry, settings, _empty_postgresql())
+        stack.enter_context(_redis_server(settings))
+        yield BenchEnvironment(folder, engine, docker_url, config.registry, settings, _find_empty_postgresql())
 
 
 @contextmanager
-def _running_redis(settings: Settings) -> Iterator[None]:
-    def answers() -> bool:
+def _redis_server(settings: Settings) -> Iterator[None]:
+    def is_ready() -> bool:
         try:
             with Redis.from_url(settings.redis_url) as redis:
                 return bool(redis.ping())
@@ -105,12 +110,12 @@ def _running_redis(settings: Settings) -> Iterator[None]:
             return False
 
     with running(
-        [sys.executable, "-m", "daemon.cli", "redis"], log=settings.data_dir.parent / "redis.log", ready=answers
+        [sys.executable, "-m", "daemon.cli", "redis"], log=settings.data_dir.parent / "redis.log", ready=is_ready
     ):
         yield
 
 
-def _empty_postgresql() -> str | None:
+def _find_empty_postgresql() -> str | None:
     url = os.environ.get("FLOTILLA_BENCH_DATABASE")
     if not url:
         return None
@@ -120,14 +125,12 @@ def _empty_postgresql() -> str | None:
     finally:
         engine.dispose()
     if tables:
-        raise MissingRequirement(
-            "the database FLOTILLA_BENCH_DATABASE names is not empty; give the benchmark one of its own"
-        )
+        raise MissingRequirement("the database of FLOTILLA_BENCH_DATABASE is not empty; name an empty database")
     return url
 
 
 @contextmanager
-def _migrated(url: str) -> Iterator[Database]:
+def _migrated_database(url: str) -> Iterator[Database]:
     migrate({**os.environ, "DATABASE_URL": url})
     database = Database(url)
     try:
@@ -137,8 +140,8 @@ def _migrated(url: str) -> Iterator[Database]:
 
 
 @contextmanager
-def _emptied_again(url: str) -> Iterator[Database]:
-    with _migrated(url) as database:
+def _dropped_afterwards(url: str) -> Iterator[Database]:
+    with _migrated_database(url) as database:
         try:
             yield database
         finally:
