@@ -1,7 +1,7 @@
 """The direction of imports between packages and layers.
 
 Views use services, services use models, rules use neither, and the portal never uses the daemon. A package may import
-the packages of lower layers, but not the other packages of its own layer. `docs/architecture.md` shows the layers.
+the packages of lower layers, but not other packages of the same layer. `docs/architecture.md` shows the layers.
 """
 
 import ast
