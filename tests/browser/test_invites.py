@@ -45,13 +45,13 @@ def test_new_user_accepts_an_invite(
         team.goto(f"{portal}/o/acme/team")
         team.get_by_label("Email").fill(NEW)
         team.get_by_label("Role", exact=True).select_option("admin")
-        team.get_by_role("button", name="Invite", exact=True).click()
-        expect(team.get_by_text(f"{NEW} is invited.")).to_be_visible()
+        team.get_by_role("button", name="Send invite").click()
+        expect(team.get_by_text(f"Invite sent to {NEW}.")).to_be_visible()
         line = team.get_by_role("row").filter(has_text=NEW)
         expect(line).to_contain_text("sending")
 
         page = invitee.new_page()
-        open_mail(page, mailer, "See the invitation")
+        open_mail(page, mailer, "Open invitation")
         expect(page.get_by_role("heading", name="Join Acme")).to_be_visible()
         assert page.url == f"{portal}/invite"
         if not script:
@@ -70,20 +70,20 @@ def test_new_user_accepts_an_invite(
         assert page.url == f"{portal}/o/acme/"
         team.reload()
         expect(team.get_by_role("row").filter(has_text=NEW)).to_contain_text("Nora")
-        expect(team.get_by_text("No invite is pending")).to_be_visible()
+        expect(team.get_by_text("No pending invites")).to_be_visible()
 
 
 def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, mailer: Mailer) -> None:
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
-    invite = page.get_by_role("button", name="Invite", exact=True)
+    invite = page.get_by_role("button", name="Send invite")
     invite.click()
-    again = page.get_by_role("button", name=f"Send again: the invite to {NEW}")
+    again = page.get_by_role("button", name=f"Send again: invite to {NEW}")
     expect(again).to_be_visible()
     expect(invite).to_be_focused()
 
     again.click()
-    expect(page.get_by_text(f"A new mail to {NEW} is on its way")).to_be_visible()
+    expect(page.get_by_text(f"Invite sent to {NEW} again")).to_be_visible()
     expect(again).to_be_focused()
     mailer.deliver()
     # The list updates automatically.
@@ -100,7 +100,7 @@ def test_copied_link_requires_a_mail_before_joining(
         team = inviter.new_page()
         team.goto(f"{portal}/o/acme/team")
         team.get_by_label("Email").fill(NEW)
-        team.get_by_role("button", name="Invite", exact=True).click()
+        team.get_by_role("button", name="Send invite").click()
         team.get_by_role("button", name=f"Copy link for {NEW}").click()
         link = team.get_by_label("Link", exact=True).input_value()
         assert link.startswith(f"{portal}/invite/")
@@ -110,7 +110,7 @@ def test_copied_link_requires_a_mail_before_joining(
         page.goto(link)
         page.get_by_role("button", name="Send link to n•••@example.com").click()
         expect(page.get_by_role("heading", name="Check your inbox")).to_be_visible()
-        open_mail(page, mailer, "Go on to the invitation")
+        open_mail(page, mailer, "Continue to the invitation")
         page.get_by_role("button", name="Decline").click()
         expect(page.get_by_role("heading", name="This invitation was declined")).to_be_visible()
 
@@ -122,8 +122,8 @@ def test_double_click_on_accept_keeps_the_session(
         factories.user(session, "nora", id="nora", email=NEW)
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
-    page.get_by_role("button", name="Invite", exact=True).click()
-    expect(page.get_by_text(f"{NEW} is invited.")).to_be_visible()
+    page.get_by_role("button", name="Send invite").click()
+    expect(page.get_by_text(f"Invite sent to {NEW}.")).to_be_visible()
     (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]
     visit("nora", link.removeprefix(portal))
     page.get_by_role("button", name="Accept").dblclick()
@@ -150,7 +150,7 @@ def test_invite_pages_are_accessible_and_fit_phones(  # noqa: PLR0917 - fixtures
 
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
-    page.get_by_role("button", name="Invite", exact=True).click()
+    page.get_by_role("button", name="Send invite").click()
     expect(page.get_by_role("row").filter(has_text=NEW)).to_be_visible()
     check("team")
     (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]

@@ -114,8 +114,21 @@ def test_newer_release_replaces_the_changelog_in_the_open_dialog(
     with database.transaction() as session:
         session.query(PolledImage).one().release_id = release(session, "1.6.0", "e", 0).id
     page.get_by_role("button", name="Update now").click()
-    expect(page.get_by_role("alert")).to_contain_text("Meanwhile 1.6.0 came out")
+    expect(page.get_by_role("alert")).to_contain_text("1.6.0 was released in the meantime")
     expect(page.get_by_role("dialog")).to_contain_text("What 1.6.0 brings")
+
+
+def test_form_shows_only_the_parameters_of_the_chosen_strategy(
+    visit: Open, page: Page, scene: Scene, console_errors: list[str]
+) -> None:
+    visit("root", f"/admin/rollouts/new?release={scene.new}")
+    expect(page.get_by_label("Wave size")).to_be_visible()
+    page.get_by_label("One by one").check()
+    expect(page.get_by_label("Wave size")).to_be_hidden()
+    expect(page.get_by_label("Retries")).to_be_visible()
+    page.get_by_label("Rolling").check()
+    expect(page.get_by_label("Wave size")).to_be_visible()
+    assert console_errors == []
 
 
 def test_rejected_click_shows_a_message(visit: Open, page: Page, scene: Scene, database: Database) -> None:
@@ -126,10 +139,10 @@ def test_rejected_click_shows_a_message(visit: Open, page: Page, scene: Scene, d
         session.get_one(Bot, scene.bots[0]).needs_attention = "archives kept"
     page.get_by_role("button", name="Update now").click()
     # The message is inside the dialog, because everything outside of it is inert.
-    expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("needs a person first")
+    expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("needs attention first")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(page.locator("body > #toast")).to_contain_text("needs a person first")
+    expect(page.locator("body > #toast")).to_contain_text("needs attention first")
 
 
 def test_focus_returns_to_a_link_that_was_replaced_behind_the_dialog(

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.browser
 
 LINK = "https://portal.example.com/invite/rvinGknZo5UFeSbkK0ZMwMMbRvRXnU5jwZ0l8fPcb4E"
 NAMES = dict.fromkeys(
-    ("name", "org", "inviter", "owner", "bots", "updated", "back", "stuck", "bot", "node", "reason", "progress"),
+    ("name", "org", "inviter", "owner", "bots", "updated", "unchanged", "stuck", "bot", "node", "reason", "progress"),
     "A Name " + 40 * "x",
 )
 FACTS: dict[str, Any] = {
@@ -33,13 +33,13 @@ FACTS: dict[str, Any] = {
     "old": "old@example.com",
     "new": "new@example.com",
     "version": "2.0.0",
-    "many": True,
+    "updated_count": 2,
     "sections": [{"title": "New", "items": ["Faxes are answered"]}],
     "instructions": "docker start 123456",
     "state": "aborted",
     "quarantined": True,
 }
-TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("*.jinja"))
+TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("[!_]*.jinja"))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
