@@ -1,1 +1,1 @@
-"""Carries the planner's decisions into the database."""
+"""Rollout orchestration: applies the planner's decisions to the database at every tick of the scheduler."""

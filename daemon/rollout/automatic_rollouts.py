@@ -1,4 +1,4 @@
-"""Automatic rollouts: one open rollout per release, which bots join as soon as they should."""
+"""Automatic rollouts: one open rollout per release, which eligible bots join. Used by the orchestrator."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from portal.services.rollouts.planner_input import PlannedUpdate
 
 
 def open_rollouts(session: Session) -> None:
-    """Open a rollout for each release that bots in automatic mode should run and do not, unless it is open.
+    """Open a rollout for each release that bots on automatic updates should run but do not run.
 
-    One that was aborted is not opened anew by itself: a person decided so, or has to look. It may begin again once
-    an operator has lifted the release's quarantine, and an operator can roll the release out at any time.
+    A release whose automatic rollout is open or was aborted gets no second one, until an operator lifts the
+    quarantine of the release. Operators can roll the release out at any time.
     """
     settings = fleet_settings.get_settings(session)
     if settings.mode is not FleetMode.AUTO:
         return
     for release in eligibility.load_outdated_automatic(session):
-        if not _open_or_aborted(session, release):
+        if not _is_open_or_aborted(session, release):
             rollout = Rollout(
                 release=release,
                 strategy=settings.strategy,
@@ -51,37 +51,39 @@ def open_rollouts(session: Session) -> None:
 
 
 def list_joinable(session: Session, rollout: Rollout) -> list[Candidate]:
-    """Find the bots that should run the release, do not, and are in nobody's hands."""
+    """List the outdated bots that should run the release and have no open update."""
     return eligibility.load_outdated_automatic(session).get(rollout.release, [])
 
 
-def join_rollout(session: Session, rollout: Rollout, entries: list[PlannedUpdate], found: list[Candidate]) -> int:
-    """Give bots that are not in the rollout yet their part in it, and tell how many joined."""
-    known = {entry.candidate.bot.id for entry in entries}
-    joining = [candidate for candidate in found if candidate.bot.id not in known]
-    rollouts.add_bots(session, rollout, joining)
-    return len(joining)
+def add_new_bots(
+    session: Session, rollout: Rollout, planned: list[PlannedUpdate], candidates: list[Candidate]
+) -> int:
+    """Add the candidates that are not in the rollout yet, and return their number."""
+    known = {entry.candidate.bot.id for entry in planned}
+    new = [candidate for candidate in candidates if candidate.bot.id not in known]
+    rollouts.add_bots(session, rollout, new)
+    return len(new)
 
 
-def list_rejoinable(entries: list[PlannedUpdate], found: list[Candidate]) -> list[BotUpdate]:
-    """Find parts that were skipped for a reason that no longer holds, such as an organization's former mode."""
-    ids = {candidate.bot.id for candidate in found}
+def list_rejoinable(planned: list[PlannedUpdate], candidates: list[Candidate]) -> list[BotUpdate]:
+    """List updates that were skipped for a reason that no longer applies, such as the mode of the organization."""
+    bot_ids = {candidate.bot.id for candidate in candidates}
     return [
         entry.update
-        for entry in entries
-        if entry.candidate.bot.id in ids
+        for entry in planned
+        if entry.candidate.bot.id in bot_ids
         and entry.update.state is UpdateState.SKIPPED
-        and entry.update.skip_reason is not SkipReason.STOPPED  # judged by whether it was seen running since
+        and entry.update.skip_reason is not SkipReason.STOPPED  # see `planner_input.list_restarted`
     ]
 
 
 def find_newer_release(session: Session, rollout: Rollout) -> Release | None:
-    """Find the release that makes this rollout pointless, for what its bots follow has moved on.
+    """Find the release that supersedes this rollout, because tags of its bots point at that release.
 
-    An automatic rollout follows the tags. One an operator started gives way only to a release that came out after
-    it was started, and one of named bots to none.
+    An automatic rollout follows the tags. A rollout of an operator is superseded only by a release that was found
+    after the start of the rollout. A rollout of named bots is never superseded.
     """
-    pointing = _pointing(session, rollout)
+    pointing = _list_pointed_at(session, rollout)
     others = [release for release in pointing if release.id != rollout.release_id]
     if rollout.trigger is Trigger.AUTO:
         return None if len(others) < len(pointing) or not others else others[0]
@@ -93,8 +95,8 @@ def find_newer_release(session: Session, rollout: Rollout) -> Release | None:
     return newer[0] if newer else None
 
 
-def _pointing(session: Session, rollout: Rollout) -> list[Release]:
-    """Releases that the tags followed by bots of this rollout point at now, quarantined or not, the newest first."""
+def _list_pointed_at(session: Session, rollout: Rollout) -> list[Release]:
+    """List the releases at which tags of bots in this rollout point, including quarantined ones, newest first."""
     pointed_at = (
         sa.select(PolledImage.release_id)
         .join(Bot, Bot.image == PolledImage.image)
@@ -105,7 +107,8 @@ def _pointing(session: Session, rollout: Rollout) -> list[Release]:
     return list(session.scalars(query))
 
 
-def _open_or_aborted(session: Session, release: Release) -> bool:
+def _is_open_or_aborted(session: Session, release: Release) -> bool:
+    """Return whether an automatic rollout of the release is open, or was aborted after the last lifted quarantine."""
     aborted = Rollout.state == RolloutState.ABORTED
     if release.quarantine_lifted_at is not None:
         aborted &= Rollout.ended_at > release.quarantine_lifted_at

@@ -1,4 +1,4 @@
-"""Carrying out what the planner decided, each change only while the row is still what the planner saw."""
+"""Application of the planner's decisions by compare-and-set. Used by the orchestrator."""
 
 from __future__ import annotations
 
@@ -14,55 +14,58 @@ from portal.rules.planner import Abort, Complete, Decision, Pause, Requeue, Retr
 from portal.services.rollouts import notifications, transitions
 
 
-def apply_decisions(session: Session, rollout: Rollout, decided: Iterable[Decision]) -> list[str]:
-    """Write the decisions down.
+def apply_decisions(
+    session: Session, rollout: Rollout, planned_decisions: Iterable[Decision], now: datetime
+) -> list[str]:
+    """Apply the decisions of the planner.
 
     Returns:
-        ids of the updates that workers should begin with.
+        Ids of the updates that workers should start.
     """
     started: list[str] = []
-    for decision in decided:
+    for decision in planned_decisions:
         match decision:
             case StartWave(wave, update_ids):
                 _set_wave(session, update_ids, wave)
             case Requeue(update_ids):
                 _set_wave(session, update_ids, None)
             case Retry(update_id, not_before):
-                _try_again(session, session.get_one(BotUpdate, update_id), not_before)
+                _retry(session, session.get_one(BotUpdate, update_id), not_before)
             case Start(update_ids):
                 started += update_ids
             case Pause(reason):
-                transitions.pause_rollout(session, rollout, reason, None)
+                transitions.pause_rollout(session, rollout, reason, now, actor=None)
                 notifications.notify_rollout_stopped(session, rollout)
             case Abort(reason, quarantine):
-                transitions.abort_rollout(session, rollout, reason, None, quarantine=quarantine)
+                transitions.abort_rollout(session, rollout, reason, now, actor=None, quarantine=quarantine)
                 notifications.notify_rollout_stopped(session, rollout)
             case Complete():
-                transitions.complete_rollout(session, rollout)
+                transitions.complete_rollout(session, rollout, now)
     return started
 
 
-def skip_updates(session: Session, group: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
-    """Skip bots that have not begun."""
-    for update in group:
-        skipped = BotUpdate.left_out(reason, now)
-        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **skipped)
+def skip_updates(session: Session, updates: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
+    """Skip pending updates and remove them from their wave."""
+    for update in updates:
+        values = BotUpdate.skip_values(reason, now)
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **values)
 
 
 def requeue_skipped(session: Session, update: BotUpdate) -> None:
-    """Let a skipped bot take part after all."""
+    """Make a skipped update pending again."""
     _make_pending(session, update, UpdateState.SKIPPED)
 
 
-def _try_again(session: Session, update: BotUpdate, not_before: datetime) -> None:
-    # Its archives and containers are found by its state: made pending before they are gone, it would hide them.
+def _retry(session: Session, update: BotUpdate, not_before: datetime) -> None:
+    # The cleanup finds failed updates by their state. A pending update would hide archives and containers that the
+    # last attempt left.
     if update.cleaned_at is not None:
         _make_pending(session, update, UpdateState.FAILED, not_before=not_before)
 
 
 def _make_pending(session: Session, update: BotUpdate, old: UpdateState, **values: Any) -> None:
-    fresh = {"wave": None, "skip_reason": None, "step": None, "ended_at": None}
-    move(session, update, old, UpdateState.PENDING, **fresh, **values)
+    cleared = {"wave": None, "skip_reason": None, "step": None, "ended_at": None}
+    move(session, update, old, UpdateState.PENDING, **cleared, **values)
 
 
 def _set_wave(session: Session, update_ids: Sequence[str], wave: int | None) -> None:

@@ -1,8 +1,8 @@
-"""The orchestrator: at every tick it looks at the database and does what the planner decides.
+"""The orchestrator: at every tick it advances all open rollouts by the planner's decisions. Used by the scheduler.
 
-It remembers nothing between ticks, save what it logged, and waits for nothing. Whoever leads may die at any moment;
-the next one looks at the same rows and goes on. Two that lead at once do no harm, for each change is a
-compare-and-set.
+The orchestrator keeps no state between ticks except for what it has logged, and it never waits. Another process can
+take over at any moment and continues from the same rows. Two orchestrators at once do no harm, because each change is
+a compare-and-set.
 """
 
 from __future__ import annotations
@@ -29,63 +29,64 @@ from portal.services.rollouts.planner_input import PlannedUpdate
 
 logger = logging.getLogger(__name__)
 
-_told: dict[str, str] = {}
-"""Trouble that stands in the log already: the same every second would bury everything else."""
+_logged_errors: dict[str, str] = {}
+"""The last logged error of each task. An error that repeats at every tick is logged once."""
 
 
 class DueUpdate(NamedTuple):
-    """An update a worker of that node should look at now."""
+    """An update that a worker of the node has to start or to take over."""
 
     update_id: str
     node_id: str
 
 
 def tick(database: Database, now: datetime) -> list[DueUpdate]:
-    """Bring every rollout one step further.
+    """Advance every open rollout by one step.
 
-    1. Open the automatic rollout of each release that automatic bots should run and do not.
-    2. For each open rollout: let bots join or leave, then carry out what the planner decides. One with which that
-       goes wrong, whatever the reason, is told in the log and stays as it is; the others go on.
-    3. Name the updates that workers should begin with, or take over from a worker that died.
+    1. List the unfinished updates whose worker has died.
+    2. Open the automatic rollout of each release that bots on automatic updates should run but do not run.
+    3. Advance each open rollout. An error in one rollout is logged and does not affect the others.
 
-    The answer is a hint that may be given to workers more than once: the claim of an update is what counts.
+    The caller may hand an update to workers more than once, because a worker claims an update before it starts.
 
     Args:
         database: the database.
-        now: the moment, for windows and pauses; leases are judged by the database's own clock.
+        now: the moment, for windows and pauses. Leases use the clock of the database.
+
+    Returns:
+        The updates that workers have to start or to take over.
     """
     with database.transaction() as session:
-        fleet_settings.get_settings(session)  # so that the row is there for all who only read
         running = planner_input.count_running_per_node(session)
         due = [
             DueUpdate(update_id, node_id)
             for update_id, node_id in updates.list_abandoned(session, database_now(session))
         ]
-    with _apart("automatic rollouts"), database.transaction() as session:
+    with _isolate_errors("automatic rollouts"), database.transaction() as session:
         automatic_rollouts.open_rollouts(session)
-    for rollout_id in _open(database):
-        with _apart(f"rollout {rollout_id}"), database.transaction() as session:
+    for rollout_id in _list_open_rollouts(database):
+        with _isolate_errors(f"rollout {rollout_id}"), database.transaction() as session:
             due += _advance(session, rollout_id, running, now)
     return due
 
 
 @contextmanager
-def _apart(what: str) -> Iterator[None]:
-    """Keep the trouble of one rollout from all others; the next tick tries it again."""
+def _isolate_errors(task: str) -> Iterator[None]:
+    """Log an error of one task instead of raising it, so that the other tasks run. The next tick tries again."""
     try:
         yield
     except IntegrityError:
-        pass  # another leader opened the rollout, or gave the same bot its part, at the same moment
+        pass  # another orchestrator opened the rollout or added the bot at the same moment
     except Exception as error:
-        if _told.get(what) != repr(error):
-            logger.exception("%s cannot go on", what)
-        _told[what] = repr(error)
+        if _logged_errors.get(task) != repr(error):
+            logger.exception("%s cannot be advanced", task)
+        _logged_errors[task] = repr(error)
     else:
-        _told.pop(what, None)
+        _logged_errors.pop(task, None)
 
 
-def _open(database: Database) -> Sequence[str]:
-    """Ids of the open rollouts: those somebody waits for in front of the screen first."""
+def _list_open_rollouts(database: Database) -> Sequence[str]:
+    """List ids of the open rollouts, those started by a member of an organization first."""
     with database.reading() as session:
         query = (
             sa.select(Rollout.id)
@@ -96,44 +97,62 @@ def _open(database: Database) -> Sequence[str]:
 
 
 def _advance(session: Session, rollout_id: str, running: Counter[str], now: datetime) -> list[DueUpdate]:
-    """Let one rollout make its next step; `running` grows by the updates it hands to workers."""
+    """Advance one rollout by one step.
+
+    1. End the rollout when its release is quarantined or superseded.
+    2. Begin the rollout unless the fleet is paused.
+    3. Skip bots that are no longer eligible, and add bots that have become eligible.
+    4. Apply the decisions of the planner.
+
+    Args:
+        session: the transaction.
+        rollout_id: the rollout.
+        running: updates per node, to which the started updates are added.
+        now: the moment.
+    """
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
-    if rollout.state not in Rollout.OPEN or _ended_from_outside(session, rollout):
+    if rollout.state not in Rollout.OPEN or _end_obsolete(session, rollout, now):
         return []
+
     if fleet_settings.get_settings(session).mode is not FleetMode.PAUSED:
-        transitions.begin_rollout(session, rollout)
-    entries = planner_input.load_updates(session, rollout)
-    if _bots_left_or_joined(session, rollout, entries, now):
-        entries = planner_input.load_updates(session, rollout)
-    view = planner_input.build_snapshot(session, rollout, entries, running, now)
-    nodes = {entry.update.id: entry.candidate.bot.node_id for entry in entries}
-    started = decisions.apply_decisions(session, rollout, plan(view, now))
+        transitions.begin_rollout(session, rollout, now)
+
+    planned = planner_input.load_updates(session, rollout)
+    if _refresh_bots(session, rollout, planned, now):
+        planned = planner_input.load_updates(session, rollout)
+
+    snapshot = planner_input.build_snapshot(session, rollout, planned, running, now)
+    started = decisions.apply_decisions(session, rollout, plan(snapshot, now), now)
+
+    nodes = {entry.update.id: entry.candidate.bot.node_id for entry in planned}
     running.update(nodes[update_id] for update_id in started)
     return [DueUpdate(update_id, nodes[update_id]) for update_id in started]
 
 
-def _ended_from_outside(session: Session, rollout: Rollout) -> bool:
-    """End a rollout whose release was quarantined, or whose image has moved on."""
+def _end_obsolete(session: Session, rollout: Rollout, now: datetime) -> bool:
+    """End a rollout whose release was quarantined or superseded. Return whether it has ended."""
     release = rollout.release
     if release.quarantined_at is not None:
-        transitions.abort_rollout(session, rollout, f"the release was quarantined: {release.quarantine_reason}", None)
+        reason = f"the release was quarantined: {release.quarantine_reason}"
+        transitions.abort_rollout(session, rollout, reason, now, actor=None)
         return True
     newer = automatic_rollouts.find_newer_release(session, rollout)
     if newer is not None:
-        transitions.supersede_rollout(session, rollout, newer)
+        transitions.supersede_rollout(session, rollout, newer, now)
     return newer is not None
 
 
-def _bots_left_or_joined(session: Session, rollout: Rollout, entries: list[PlannedUpdate], now: datetime) -> bool:
-    leaving = planner_input.group_ineligible(rollout, entries, releases.map_targets(session))
-    for reason, group in leaving.items():
+def _refresh_bots(session: Session, rollout: Rollout, planned: list[PlannedUpdate], now: datetime) -> bool:
+    """Skip, requeue and add bots whose eligibility has changed. Return whether anything has changed."""
+    ineligible = planner_input.group_ineligible(rollout, planned, releases.map_targets(session))
+    for reason, group in ineligible.items():
         decisions.skip_updates(session, group, reason, now)
-    returning = planner_input.list_restarted(rollout, entries)
-    joined = 0
+    requeued = planner_input.list_restarted(rollout, planned)
+    added = 0
     if rollout.trigger is Trigger.AUTO:
-        wanted = automatic_rollouts.list_joinable(session, rollout)
-        joined = automatic_rollouts.join_rollout(session, rollout, entries, wanted)
-        returning += automatic_rollouts.list_rejoinable(entries, wanted)
-    for update in returning:
+        candidates = automatic_rollouts.list_joinable(session, rollout)
+        added = automatic_rollouts.add_new_bots(session, rollout, planned, candidates)
+        requeued += automatic_rollouts.list_rejoinable(planned, candidates)
+    for update in requeued:
         decisions.requeue_skipped(session, update)
-    return bool(leaving or returning or joined)
+    return bool(ineligible or requeued or added)

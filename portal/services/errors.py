@@ -1,26 +1,26 @@
-"""What can go wrong in a service, in types that views, jobs and commands turn into answers."""
+"""Errors of services. Views turn them into pages, jobs and commands into messages."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A request that cannot be carried out. The text is for the person who asked and says what to do."""
+    """A request that cannot be carried out. The message is for the user and says what to do."""
 
 
 class NotFoundError(ServiceError):
-    """There is no such thing, or the one who asks may not know of it."""
+    """The resource does not exist, or the user may not know that it exists."""
 
 
 class ForbiddenError(ServiceError):
-    """The one who asks knows the thing but lacks the role for this."""
+    """The user may see the resource but has no permission for the action."""
 
 
 class InvalidError(ServiceError):
-    """The input makes no sense.
+    """The input is invalid.
 
     Args:
         message: what is wrong and what to do.
-        field: name of the form field it belongs to, where there is one.
+        field: name of the form field with the invalid value, where there is one.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -29,8 +29,8 @@ class InvalidError(ServiceError):
 
 
 class ConflictError(ServiceError):
-    """Somebody else was faster, or the state does not allow it (any more)."""
+    """The state of the resource does not allow the action, or another user was faster."""
 
 
 class StaleError(ConflictError):
-    """The row was changed since the form was opened: show it as it is now and let the person decide again."""
+    """Another user changed the resource after the form was opened. Show the current values and ask again."""

@@ -1,4 +1,4 @@
-"""Writing and reading the event log."""
+"""Recording of events, with request id, address and actor. Used by every service that changes something."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 from portal.models import Event, EventTag, User
 
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""Id of the web request or job at work in this context; logs and events carry it."""
+"""Id of the current web request or job, for logs and events."""
 current_address: ContextVar[str | None] = ContextVar("address", default=None)
-"""Network address of the browser whose request is at work in this context."""
+"""Network address of the browser that sent the current request."""
 acting_via: ContextVar[str | None] = ContextVar("acting_via", default=None)
-"""What a person acts with who is not signed in, such as the command line; events carry it."""
-
+"""Tool through which a user acts who is not signed in, such as the command line, for events."""
 
 Actor = User | str | None
 """The user who acted, or that user's id; None where Flotilla acted automatically."""
@@ -31,15 +30,15 @@ def record(
     rollout_id: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
-    """Append to the log, in the same transaction as the change it tells of.
+    """Record an event in the transaction of the change that it describes.
 
     Args:
         session: the transaction of the change.
         tag: `subject.what_happened`, such as `rollout.started`.
         actor: the user who acted, or that user's id; None where Flotilla acted automatically.
-        org_id: the organization it concerns.
-        bot_id: the bot it concerns.
-        rollout_id: the rollout it concerns.
+        org_id: the organization that the event is about.
+        bot_id: the bot that the event is about.
+        rollout_id: the rollout that the event is about.
         data: small facts (digests, versions, old and new values); never a secret.
     """
     via = acting_via.get()

@@ -1,72 +1,88 @@
-"""The settings of the fleet as a whole, which operators change while everything runs."""
+"""Settings of the whole fleet: read and change. Used by rollouts, settings pages and commands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import EventTag, FleetMode, FleetSettings, StrategyName, TenantMode, User, utcnow
-from portal.rules.strategies import ParameterError, parse_parameters
+from portal.models import EventTag, FleetMode, FleetSettings, TenantMode, User
+from portal.rules.strategies import ParameterError, StrategyName, parse_parameters
 from portal.services import events
 from portal.services.errors import InvalidError, StaleError
 
-_ONLY = 1
+_ROW_ID = 1
 _HOURS = range(24)
 _PARALLEL = range(1, 51)
 
 
 def get_settings(session: Session) -> FleetSettings:
-    """Return the one row of settings, which a migration creates."""
-    return session.get_one(FleetSettings, _ONLY)
+    """Return the settings. A migration creates their one row."""
+    return session.get_one(FleetSettings, _ROW_ID)
 
 
 def require_current_version(session: Session, seen: int) -> None:
-    """Lock the settings, and make sure that nobody changed them since a form was opened.
+    """Lock the settings and check that they still have the version that a form has shown.
 
     Raises:
-        StaleError: somebody did.
+        StaleError: the settings were changed in the meantime.
     """
-    settings = session.get_one(FleetSettings, _ONLY, with_for_update=True, populate_existing=True)
+    settings = session.get_one(FleetSettings, _ROW_ID, with_for_update=True, populate_existing=True)
     if settings.version != seen:
-        raise StaleError("Somebody else changed the settings meanwhile. Look again, then decide.")
+        raise StaleError("Another operator changed the settings. Check the current values and save again.")
 
 
-def set_mode(session: Session, mode: FleetMode, actor: User | None) -> FleetSettings:
-    """Switch the whole fleet: automatic, every organization treated as manual, or nothing starts at all."""
-    return _change(session, actor, mode=mode)
+def set_mode(session: Session, mode: FleetMode, now: datetime, *, actor: User | None) -> FleetSettings:
+    """Set the mode of the fleet: automatic, manual for every organization, or paused."""
+    return _change(session, now, actor=actor, mode=mode)
 
 
 def set_strategy(
-    session: Session, strategy: StrategyName, parameters: Mapping[str, Any], max_parallel: int, actor: User | None
+    session: Session,
+    strategy: StrategyName,
+    parameters: Mapping[str, Any],
+    max_parallel: int,
+    now: datetime,
+    *,
+    actor: User | None,
 ) -> FleetSettings:
-    """Choose how automatic rollouts walk through the fleet, and how many bots of one node update side by side.
+    """Set the strategy of automatic rollouts, and how many bots of one node are updated in parallel.
 
     Raises:
-        InvalidError: naming the field that makes no sense.
+        InvalidError: a parameter is invalid; the error names its field.
     """
     if max_parallel not in _PARALLEL:
-        raise InvalidError(f"Choose from {_PARALLEL[0]} to {_PARALLEL[-1]} updates per node.", "max_parallel")
+        raise InvalidError(f"Enter a number from {_PARALLEL[0]} to {_PARALLEL[-1]}.", "max_parallel")
     try:
         checked = parse_parameters(strategy, parameters)
     except ParameterError as error:
         raise InvalidError(str(error), error.field) from None
-    return _change(session, actor, strategy=strategy, parameters=checked, max_parallel=max_parallel)
+    return _change(session, now, actor=actor, strategy=strategy, parameters=checked, max_parallel=max_parallel)
 
 
-def set_tenant_defaults(session: Session, mode: TenantMode, hour: int, actor: User | None) -> FleetSettings:
-    """Set what holds for organizations that have chosen nothing themselves.
+def set_tenant_defaults(
+    session: Session, mode: TenantMode, hour: int, now: datetime, *, actor: User | None
+) -> FleetSettings:
+    """Set the update preferences of organizations that have set none.
+
+    Args:
+        session: the transaction.
+        mode: the update mode.
+        hour: hour of the update window, 0 to 23, UTC.
+        now: the moment.
+        actor: the operator.
 
     Raises:
-        InvalidError: for an hour outside 0 to 23.
+        InvalidError: the hour is not from 0 to 23.
     """
     if hour not in _HOURS:
-        raise InvalidError("Choose an hour from 0 to 23, in UTC.", "tenant_hour_utc")
-    return _change(session, actor, tenant_mode=mode, tenant_hour_utc=hour)
+        raise InvalidError("Choose an hour from 0 to 23 (UTC).", "tenant_hour_utc")
+    return _change(session, now, actor=actor, tenant_mode=mode, tenant_hour_utc=hour)
 
 
-def _change(session: Session, actor: User | None, **values: Any) -> FleetSettings:
+def _change(session: Session, now: datetime, *, actor: User | None, **values: Any) -> FleetSettings:
     settings = get_settings(session)
     old = {name: getattr(settings, name) for name in values}
     if old == values:
@@ -74,7 +90,7 @@ def _change(session: Session, actor: User | None, **values: Any) -> FleetSetting
     for name, value in values.items():
         setattr(settings, name, value)
     settings.version += 1
-    settings.updated_at = utcnow()
+    settings.updated_at = now
     data = {"of": "fleet", "old": old, "new": values}
     events.record(session, EventTag.CONFIG_CHANGED, actor=actor, data=data)
     return settings

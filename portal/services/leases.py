@@ -1,4 +1,4 @@
-"""Named leases: which of several processes may do a thing, decided by the database and its clock."""
+"""Named leases: acquire, renew, release, by the clock of the database. Used by the scheduler."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portal.models import Lease, update_where
 
 @dataclass(frozen=True)
 class HeldLease:
-    """A lease in our hands. The fence is greater than that of every former holder."""
+    """A lease that this process holds. Its fence is greater than the fence of every earlier holder."""
 
     name: str
     owner: str
@@ -24,23 +24,23 @@ class HeldLease:
 
 
 def acquire(session: Session, name: str, owner: str, lasting: timedelta) -> HeldLease | None:
-    """Take a lease that nobody holds, or whose time has run out.
+    """Acquire a lease that is free or expired.
 
     Args:
         session: a transaction.
-        name: what the lease is for.
-        owner: who wants it; different for every process.
-        lasting: how long it holds unless it is renewed.
+        name: name of the lease.
+        owner: name of this process, different for every process.
+        lasting: duration of the lease unless it is renewed.
 
     Returns:
-        The lease, or None while somebody else holds it.
+        The lease, or None while another process holds it.
     """
     _ensure_row(session, name)
-    moment = database_now(session)
+    now = database_now(session)
     fence = session.scalar(
         sa.update(Lease)
-        .where(Lease.name == name, sa.or_(Lease.until.is_(None), Lease.until <= moment))
-        .values(owner=owner, until=moment + lasting, fence=Lease.fence + 1)
+        .where(Lease.name == name, sa.or_(Lease.until.is_(None), Lease.until <= now))
+        .values(owner=owner, until=now + lasting, fence=Lease.fence + 1)
         .returning(Lease.fence)
         .execution_options(synchronize_session=False)
     )
@@ -48,25 +48,25 @@ def acquire(session: Session, name: str, owner: str, lasting: timedelta) -> Held
 
 
 def renew(session: Session, held: HeldLease, lasting: timedelta) -> bool:
-    """Hold on to a lease for another while. False when it ran out or was taken over: then it is ours no more."""
-    moment = database_now(session)
-    return _change(session, held, Lease.until > moment, until=moment + lasting)
+    """Renew a lease for `lasting` from now. Return False when the lease has expired or has another owner."""
+    now = database_now(session)
+    return _change(session, held, Lease.until > now, until=now + lasting)
 
 
 def release(session: Session, held: HeldLease) -> bool:
-    """Give a lease back before its time, so that another need not wait. False when it was not ours any more."""
+    """Release a lease before it expires. Return False when this process no longer held it."""
     return _change(session, held, sa.true(), owner=None, until=None)
 
 
 def is_held(session: Session, name: str) -> bool:
-    """Whether anybody holds that lease just now."""
+    """Return whether any process holds the lease now."""
     until = session.scalar(sa.select(Lease.until).where(Lease.name == name))
     return until is not None and until > database_now(session)
 
 
 def _change(session: Session, held: HeldLease, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-    is_mine = (Lease.name == held.name, Lease.owner == held.owner, Lease.fence == held.fence)
-    return update_where(session, Lease, *is_mine, condition, **values) == 1
+    is_held_by_owner = (Lease.name == held.name, Lease.owner == held.owner, Lease.fence == held.fence)
+    return update_where(session, Lease, *is_held_by_owner, condition, **values) == 1
 
 
 def _ensure_row(session: Session, name: str) -> None:
@@ -76,4 +76,4 @@ def _ensure_row(session: Session, name: str) -> None:
         with session.begin_nested():
             session.add(Lease(name=name))
     except IntegrityError:
-        pass  # another process was faster, which is just as well
+        pass  # another process has created the row

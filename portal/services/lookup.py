@@ -1,4 +1,4 @@
-"""Finding what a person at the command line named: a bot, a release, an image."""
+"""Lookup of bots, releases and images by the text that a user typed. Used by the command line."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Row = TypeVar("Row", Bot, Release)
 
 @dataclass(frozen=True)
 class RolloutTarget:
-    """What a rollout should bring about.
+    """The release of a rollout, and the image where the user named one.
 
     Attributes:
-        release: that is to run.
-        image: the reference whose bots are meant; None where a release was named, for it has no tag.
+        release: the release to roll out.
+        image: the reference whose bots are updated; None where the user named a release.
     """
 
     release: Release
@@ -33,25 +33,25 @@ class RolloutTarget:
 
 
 def find_bot(session: Session, text: str) -> Bot:
-    """A bot by its id or subdomain, or by its name where only one is called so.
+    """Find a bot by its id, its subdomain or its unique name.
 
     Raises:
-        NotFoundError: there is none.
-        ConflictError: several have that name.
+        NotFoundError: no bot matches.
+        ConflictError: several bots have this name.
     """
     exact = session.scalar(sa.select(Bot).where(sa.or_(Bot.id == text, Bot.subdomain == text)))
     if exact is not None:
         return exact
     named = session.scalars(sa.select(Bot).where(Bot.name == text)).all()
-    return _only(named, f"There is no bot {text!r}; `flotilla bots list` shows all.", "subdomains")
+    return _require_one(named, f"There is no bot {text!r}. `flotilla bots list` shows all bots.", "subdomains")
 
 
 def find_release(session: Session, text: str) -> Release:
-    """A release by its id, by its digest or the beginning of that, or by its version where only one has it.
+    """Find a release by its id, its digest, at least six characters of its digest, or its unique version.
 
     Raises:
-        NotFoundError: there is none.
-        ConflictError: several fit.
+        NotFoundError: no release matches.
+        ConflictError: several releases match.
     """
     exact = session.get(Release, text)
     if exact is not None:
@@ -63,30 +63,30 @@ def find_release(session: Session, text: str) -> Release:
         found = session.scalars(sa.select(Release).where(by_digest)).all()
     if not found:
         found = [known for known in session.scalars(sa.select(Release)) if known.version == text]
-    return _only(found, f"There is no release {text!r}; `flotilla releases list` shows all.", "ids")
+    return _require_one(found, f"There is no release {text!r}. `flotilla releases list` shows all releases.", "ids")
 
 
 def find_rollout_target(session: Session, text: str) -> RolloutTarget:
-    """What to roll out: the release an image such as `ghcr.io/acme/bot:stable` points at, or a release itself.
+    """Find the release at which an image such as `ghcr.io/acme/bot:stable` points, or a release by its own name.
 
     Raises:
-        NotFoundError: neither an image that is polled nor a release.
-        ConflictError: the image's newest release is quarantined or not known yet, or several releases fit.
+        NotFoundError: the text is neither a polled image nor a release.
+        ConflictError: the release of the image is quarantined or unknown, or several releases match.
     """
-    image = _polled(session, text)
+    image = _find_polled_image(session, text)
     if image is None:
         return RolloutTarget(find_release(session, text), None)
     target = releases.find_target(session, image)
     if target is None:
-        raise ConflictError(f"{image} points at no release that may run: none is known yet, or it is quarantined.")
+        raise ConflictError(f"{image} has no release to roll out: none is known yet, or it is quarantined.")
     return RolloutTarget(target, image)
 
 
 def parse_image(text: str) -> Reference:
-    """The image a person typed.
+    """Parse an image reference.
 
     Raises:
-        InvalidError: it is none; the message says why.
+        InvalidError: the text is not an image reference; the message says why.
     """
     try:
         return parse_reference(text.strip())
@@ -94,7 +94,7 @@ def parse_image(text: str) -> Reference:
         raise InvalidError(str(error), "image") from None
 
 
-def _polled(session: Session, text: str) -> str | None:
+def _find_polled_image(session: Session, text: str) -> str | None:
     try:
         parsed = parse_reference(text)
     except InvalidReference:
@@ -104,9 +104,9 @@ def _polled(session: Session, text: str) -> str | None:
     return session.scalar(sa.select(PolledImage.image).where(PolledImage.image == str(parsed)))
 
 
-def _only(found: Sequence[Row], missing: str, tell_apart_by: str) -> Row:
+def _require_one(found: Sequence[Row], missing: str, distinct_by: str) -> Row:
     if not found:
         raise NotFoundError(missing)
     if len(found) > 1:
-        raise ConflictError(f"Several fit; tell them apart by their {tell_apart_by}.")
+        raise ConflictError(f"Several match. Use one of their {distinct_by} instead.")
     return found[0]

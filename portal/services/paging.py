@@ -1,4 +1,4 @@
-"""Long lists, a page at a time."""
+"""Pages of long lists. Used by services whose lists have a page number."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Page(Generic[Line]):
 
     lines: list[Line]
     total: int
-    """So many lines have all pages together."""
+    """Number of lines on all pages together."""
     page: int
-    """Number of this one, from 1."""
+    """Number of this page, from 1."""
     pages: int
-    """How many there are; at least one."""
+    """Number of pages, at least 1."""
 
 
 def load_page(
@@ -33,14 +33,14 @@ def load_page(
     per_page: int,
     complete: Callable[[Sequence[Row]], list[Line]],
 ) -> Page[Line]:
-    """Read one page of a long list.
+    """Load one page of a long list.
 
     Args:
         session: the transaction.
-        query: all rows, in their order.
-        page: its number, from 1; beyond the last one it is the last.
-        per_page: so many rows are on a page.
-        complete: makes lines of the rows of this page.
+        query: the query of all rows, in order.
+        page: number of the page, from 1; limited to the existing pages.
+        per_page: number of rows on a page.
+        complete: converts the rows of the page to lines.
     """
     total = session.scalar(sa.select(sa.func.count()).select_from(query.order_by(None).subquery())) or 0
     pages = max(1, -(-total // per_page))

@@ -1,4 +1,4 @@
-"""A fleet of rows: organizations, bots and releases without any container, and workers that only write outcomes."""
+"""A simulated fleet: rows without containers, and workers that only record outcomes. Used by tests of rollouts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from portal.database import Database
 from portal.models import (
     Audience,
     Bot,
-    BotState,
     BotUpdate,
     Event,
     FleetMode,
@@ -25,7 +24,6 @@ from portal.models import (
     Release,
     Rollout,
     SkipReason,
-    StrategyName,
     TenantMode,
     TenantUpdateConfig,
     UpdateState,
@@ -34,9 +32,11 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import StrategyName
 from portal.services import fleet_settings
 from portal.services.releases import releases
 from portal.services.rollouts import rollouts, selection, transitions
+from tests import factories
 
 REPOSITORY = "ghcr.io/acme/bot"
 IMAGE = f"{REPOSITORY}:stable"
@@ -47,35 +47,33 @@ Worker = Callable[[Bot], str]
 
 
 def good(_bot: Bot) -> str:
-    """Every update succeeds."""
+    """Complete every update."""
     return "good"
 
 
 def bad(_bot: Bot) -> str:
-    """Every new container is unhealthy, and every rollback works."""
+    """Roll every update back, because the new container is unhealthy."""
     return "bad"
 
 
 class World:
-    """A fleet in a database. Its clock stands still, in the first minutes of the hour most organizations chose.
+    """A simulated fleet in a database.
 
-    The year is far away, so that whatever a service stamps with the real time lies in the past.
+    `now` is the moment of every call and changes only when a test changes it. It starts inside the default update
+    window. The year is far in the future, so that moments by the real clock, such as column defaults, are past.
     """
 
     def __init__(self, database: Database) -> None:
-        """Begin with one node, an operator, and release 1.0.0 behind the tag."""
+        """Create one node, an operator, and release 1.0.0 at which the tag points."""
         self.database = database
         self.now = datetime(2100, 5, 4, HOUR, 5, tzinfo=UTC)
         with database.transaction() as session:
-            root = User(email="root@example.com", email_normalized="root@example.com", name="Root")
-            node = Node(name="one", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
-            session.add_all([root, node])
-            session.flush()
-            self.root_id, self.node_id = root.id, node.id
+            self.root_id = factories.user(session, "root").id
+            self.node_id = factories.node(session, "one").id
         self.first = self.push("1.0.0")
 
     def push(self, version: str, image: str = IMAGE) -> str:
-        """Let the tag point at a new release, or again at one it pointed at before; gives its id."""
+        """Let the tag point at a new or known release, and return its id."""
         digest = f"sha256:{version.replace('.', '').ljust(64, '0')}"
         with self.database.transaction() as session:
             release = session.scalar(sa.select(Release).where(Release.digest == digest))
@@ -99,33 +97,29 @@ class World:
     def add_bots(
         self, number: int, mode: TenantMode | None = TenantMode.AUTO, hour: int = HOUR, **values: Any
     ) -> list[str]:
-        """Add running bots on 1.0.0, each of an organization of its own; gives their ids."""
+        """Add running bots on 1.0.0, each with its own organization, and return their ids."""
         with self.database.transaction() as session:
             known = len(session.scalars(sa.select(Bot.id)).all())
             digest = session.get_one(Release, self.first).digest
+            node = session.get_one(Node, self.node_id)
             ids = []
             for index in range(known, known + number):
-                org = Org(slug=f"org-{index}", name=f"Org {index}", owner_id=self.root_id)
-                session.add(org)
-                session.flush()
+                org = factories.add(session, Org(slug=f"org-{index}", name=f"Org {index}", owner_id=self.root_id))
                 if mode is not None:
                     session.add(TenantUpdateConfig(org_id=org.id, mode=mode, preferred_hour_utc=hour))
                 fields: dict[str, Any] = {
-                    "node_id": self.node_id,
+                    "name": f"bot {index}",
+                    "subdomain": f"bot-{index}",
                     "image": IMAGE,
                     "current_digest": digest,
-                    "state": BotState.RUNNING,
                     "checked_at": self.now,
                     "created_at": self.now + timedelta(seconds=index),
                 }
-                bot = Bot(org_id=org.id, name=f"bot {index}", subdomain=f"bot-{index}", **fields | values)
-                session.add(bot)
-                session.flush()
-                ids.append(bot.id)
+                ids.append(factories.bot(session, org, node, **fields | values).id)
             return ids
 
     def start(self, release_id: str, bot_ids: Iterable[str] = (), **values: Any) -> str:
-        """Start a rollout as an operator, by default of all bots at once whatever the hour; gives its id."""
+        """Start a rollout as the operator, by default of all bots without windows, and return its id."""
         with self.database.transaction() as session:
             arguments: dict[str, Any] = {
                 "strategy": StrategyName.ROLLING_WAVE,
@@ -137,43 +131,42 @@ class World:
                 bots=[session.get_one(Bot, bot_id) for bot_id in bot_ids],
                 **arguments | values,
             )
-            return rollouts.start_rollout(
-                session, ALLOWLIST, rollout_request, actor=session.get_one(User, self.root_id)
-            ).id
+            operator = session.get_one(User, self.root_id)
+            return rollouts.start_rollout(session, ALLOWLIST, rollout_request, self.now, actor=operator).id
 
     def set_mode(self, mode: FleetMode) -> None:
-        """Switch the whole fleet."""
+        """Set the mode of the fleet."""
         with self.database.transaction() as session:
-            fleet_settings.set_mode(session, mode, None)
+            fleet_settings.set_mode(session, mode, self.now, actor=None)
 
     def change(self, kind: type[Bot | Node | Org | TenantUpdateConfig], key: str, **values: Any) -> None:
-        """Change a row behind everybody's back."""
+        """Change a row without its service."""
         with self.database.transaction() as session:
             row = session.get_one(kind, key)
             for name, value in values.items():
                 setattr(row, name, value)
 
     def tick(self) -> list[str]:
-        """Let the orchestrator look once; gives the ids of the updates for workers."""
+        """Run one tick of the orchestrator, and return the ids of the updates for workers."""
         return [due.update_id for due in orchestrator.tick(self.database, self.now)]
 
     def work(self, update_ids: Iterable[str], worker: Worker = good) -> None:
-        """Let workers do these updates."""
+        """Let workers start and end these updates."""
         for update_id in update_ids:
             self.begin(update_id)
             self.end(update_id, worker)
 
     def begin(self, update_id: str) -> None:
-        """Let a worker begin, if it still may."""
+        """Let a worker start an update, if it may still start."""
         with self.database.transaction() as session:
             update = session.get_one(BotUpdate, update_id)
-            if transitions.may_start_update(session, update):
+            if transitions.may_start_update(session, update, self.now):
                 values = {"attempt": update.attempt + 1, "started_at": self.now, "error": None}
                 assert move(session, update, UpdateState.PENDING, UpdateState.RUNNING, **values)
                 update.bot.lease_until = utcnow() + timedelta(minutes=5)
 
     def end(self, update_id: str, worker: Worker = good) -> None:
-        """Let the worker end what it began."""
+        """Let the worker end an update that it has started."""
         with self.database.transaction() as session:
             update = session.get_one(BotUpdate, update_id)
             if update.state is not UpdateState.RUNNING:
@@ -194,7 +187,7 @@ class World:
             assert move(session, update, UpdateState.RUNNING, state, **values)
 
     def run(self, worker: Worker = good, ticks: int = 60) -> None:
-        """Let everything happen that happens by itself, until nothing does any more within this hour."""
+        """Tick and work until no update is due any more, also after a pause between waves."""
         for _ in range(ticks):
             due = self.tick()
             self.work(due, worker)
@@ -210,22 +203,22 @@ class World:
             return dict(Counter(str(update.skip_reason or update.state) for update in found))
 
     def rollouts(self) -> list[Rollout]:
-        """All rollouts, the oldest first."""
+        """List all rollouts, oldest first."""
         with self.database.reading() as session:
             return list(session.scalars(sa.select(Rollout).order_by(Rollout.created_at, Rollout.id)))
 
     def rollout(self, rollout_id: str) -> Rollout:
-        """One rollout."""
+        """Load a rollout."""
         with self.database.reading() as session:
             return session.get_one(Rollout, rollout_id)
 
-    def on(self, release_id: str) -> int:
-        """How many bots run this release."""
+    def count_running(self, release_id: str) -> int:
+        """Count the bots that run this release."""
         with self.database.reading() as session:
             release = session.get_one(Release, release_id)
             return sum(releases.is_running(bot, release) for bot in session.scalars(sa.select(Bot)))
 
     def events(self, session: Session | None = None) -> list[str]:
-        """The tags of the event log, in order."""
+        """List the tags of all events, oldest first."""
         with self.database.reading() as reading:
             return list((session or reading).scalars(sa.select(Event.tag).order_by(Event.id)))

@@ -1,1 +1,1 @@
-"""Services on releases: polling, changelogs, quarantine, offers."""
+"""Services for releases: polling, changelogs, quarantine, update offers."""

@@ -1,4 +1,4 @@
-"""The offer of an update as people see it: what is new, and "Later"."""
+"""Update offers: the changelogs a user reads before an update, and the answer "Later". Used by pages of a bot."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from portal.rules.references import parse_reference
 from portal.services.releases import releases
 
 SNOOZE = timedelta(hours=48)
-"""How long "Later" holds. The badge stays meanwhile, and a newer release asks again."""
+"""How long "Later" hides an offer. The badge stays, and a newer release is offered at once."""
 
 
 @dataclass(frozen=True)
 class UpdateOffer:
-    """An update a bot may take."""
+    """An update that a bot can take."""
 
     release: Release
     news: Sequence[Release]
-    """Every release since the one that runs, the newest first: their changelogs are shown together."""
+    """Every release after the current one, newest first. The page shows their changelogs together."""
 
 
 def find_offer(session: Session, bot: Bot) -> UpdateOffer | None:
-    """The update this bot may take; None when it runs what it should."""
+    """Return the update offer for a bot; None when the bot is up to date or pinned."""
     release = releases.find_update(session, bot)
     if release is None:
         return None
-    return UpdateOffer(release=release, news=_since(session, bot, release))
+    return UpdateOffer(release=release, news=_list_news(session, bot, release))
 
 
 def snooze(session: Session, bot: Bot, user: User, release: Release, now: datetime) -> None:
-    """Remember "Later" for this person, bot and release."""
+    """Hide the offer of a release for this user and bot until `now` + `SNOOZE`."""
     session.merge(UpdateNotice(user_id=user.id, bot_id=bot.id, release_id=release.id, snoozed_until=now + SNOOZE))
     session.flush()
 
 
 def load_snoozes(session: Session, user: User, now: datetime) -> dict[tuple[str, str], datetime]:
-    """Until when this person does not want to be asked, by the ids of bot and release."""
+    """Return until when offers are hidden for this user, by bot id and release id."""
     query = sa.select(UpdateNotice).where(UpdateNotice.user_id == user.id, UpdateNotice.snoozed_until > now)
     return {(notice.bot_id, notice.release_id): notice.snoozed_until for notice in session.scalars(query)}
 
 
-def _since(session: Session, bot: Bot, target: Release) -> Sequence[Release]:
-    """The releases after the one that runs up to `target`, without those that were quarantined in between."""
-    same = sa.select(Release).where(Release.repository == parse_reference(bot.image).name)
-    current = next((known for known in session.scalars(same) if releases.is_running(bot, known)), None)
+def _list_news(session: Session, bot: Bot, target: Release) -> Sequence[Release]:
+    """List the releases after the current one up to `target`, newest first, without quarantined ones."""
+    of_repository = sa.select(Release).where(Release.repository == parse_reference(bot.image).name)
+    current = next((known for known in session.scalars(of_repository) if releases.is_running(bot, known)), None)
     if current is None:
         return [target]
-    between = same.where(
+    between = of_repository.where(
         Release.first_seen_at > current.first_seen_at,
         Release.first_seen_at <= target.first_seen_at,
         Release.quarantined_at.is_(None),

@@ -1,4 +1,4 @@
-"""The images that are polled: who is due, and what the answers of their registries mean."""
+"""Polling of images: due images, claims, results, new releases. Used by the poller, views and commands."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _INTERVALS = {
     Channel.STAGING: timedelta(minutes=15),
     Channel.STABLE: timedelta(minutes=30),
 }
-# Images that became due together drift apart; never later than the channel promises.
+# Spreads images that became due together. A poll is never later than the interval of the channel.
 _JITTER = 0.1
-_FAILED_LOOK_UP_SHOWN = timedelta(days=1)
-"""How long an operator can read why a digest they pasted became no release."""
+_KEEP_FAILED_LOOK_UPS = timedelta(days=1)
+"""How long the page shows the error of a pasted digest."""
 
 
 def schedule_due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
-    """List the images to be polled now, each distinct image once however many bots run it.
+    """Schedule all polls and list the images that are due, each distinct image once.
 
-    Images that bots run and nobody polls yet become due; one whose fastest channel got faster becomes due
-    earlier, unless its registry asked for patience. Digests that were looked up in vain a day ago are forgotten.
+    An image that was never polled becomes due. An image whose fastest channel got faster becomes due earlier, unless
+    its last poll failed. Pasted digests that failed a day ago are deleted.
 
     Args:
-        session: A writing transaction.
-        now: The present.
-        every: Overrides the interval of every channel but pinned.
+        session: a writing transaction.
+        now: the moment.
+        every: replaces the interval of every channel except `pinned`.
     """
-    _forget_failed_look_ups(session, now)
+    _delete_failed_look_ups(session, now)
     rows = {row.image: row for row in session.scalars(sa.select(PolledImage))}
     for image, interval in _intervals(session, every).items():
-        row = rows.get(image) or _row(session, image)
+        row = rows.get(image) or _find_or_create_row(session, image)
         if row.next_poll_at is None:
             row.next_poll_at = now
         elif not row.errors:
@@ -51,37 +51,37 @@ def schedule_due(session: Session, now: datetime, every: timedelta | None = None
 
 
 def check_now(session: Session, image: str, now: datetime) -> PolledImage:
-    """Make an image due at once, whatever its channel; the caller enqueues the poll after the commit.
+    """Make an image due now on any channel. The caller enqueues the poll after the commit.
 
     Raises:
-        InvalidError: if no image is named.
-        NotFoundError: if no bot runs that image.
+        InvalidError: `image` is empty.
+        NotFoundError: no bot follows the image.
     """
     if not image:
-        raise InvalidError("Name the image to ask about: registry/repository:tag.", "image")
+        raise InvalidError("Enter the image to check: registry/repository:tag.", "image")
     if session.scalar(sa.select(sa.exists().where(Bot.image == image))) is not True:
-        raise NotFoundError(f"{image} is not polled: no bot runs it.")
-    row = _row(session, image)
+        raise NotFoundError(f"{image} is not polled, because no bot runs it.")
+    row = _find_or_create_row(session, image)
     row.next_poll_at = now
     session.flush()
     return row
 
 
 def schedule_first_poll(session: Session, image: str, now: datetime) -> None:
-    """Make an image that a bot has just begun to run due, unless it was polled before: then it keeps its turn."""
-    row = _row(session, image)
+    """Make the image of a new bot due now, unless the image was polled before."""
+    row = _find_or_create_row(session, image)
     if row.last_checked_at is None:
         row.next_poll_at = now
     session.flush()
 
 
 def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
-    """Take down a digest that an operator pasted, to be looked up once; it becomes a release if it exists.
+    """Schedule one poll of a digest that an operator pasted. An existing digest becomes a release.
 
     The caller has checked the allowlist; the poller checks it again.
 
     Raises:
-        InvalidError: if ``text`` is not ``registry/repository@sha256:…``.
+        InvalidError: `text` is not of the form `registry/repository@sha256:…`.
     """
     try:
         reference = parse_reference(text.strip())
@@ -89,26 +89,26 @@ def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
         raise InvalidError(str(error), "digest") from error
     if reference.digest is None:
         raise InvalidError("Paste a reference with a digest: registry/repository@sha256:…", "digest")
-    row = _row(session, reference.pinned(reference.digest))
+    row = _find_or_create_row(session, reference.pinned(reference.digest))
     row.next_poll_at = now
     session.flush()
     return row
 
 
 def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> PolledImage | None:
-    """Take on the poll of a due image by setting when it is due next; None if another took it, or it is not due.
+    """Claim the poll of a due image by scheduling its next poll. Return None when the image is no longer due.
 
-    A poller that dies after this costs one interval, not the image.
+    When a poller dies after the claim, the image is polled again after one interval.
     """
     interval = _intervals(session, every).get(image)
-    later = None if interval is None else now + interval * (1 - _JITTER * random.random())  # noqa: S311 - no secret
+    next_poll_at = None if interval is None else now + interval * (1 - _JITTER * random.random())  # noqa: S311 - no secret
     is_due = (PolledImage.image == image, PolledImage.next_poll_at <= now)
-    claimed = update_where(session, PolledImage, *is_due, next_poll_at=later)
+    claimed = update_where(session, PolledImage, *is_due, next_poll_at=next_poll_at)
     return _find_row(session, image) if claimed else None
 
 
 def find_release(session: Session, repository: str, digest: str) -> Release | None:
-    """The release a digest stands for, in the wrapping it was pinned by or in a later one."""
+    """Find the release of a digest, by its own digest or by a later index of the same manifests."""
     releases = session.scalars(sa.select(Release).where(Release.repository == repository))
     return next((known for known in releases if digest in {known.digest, *known.alias_digests}), None)
 
@@ -116,22 +116,21 @@ def find_release(session: Session, repository: str, digest: str) -> Release | No
 def record_release(
     session: Session, reference: Reference, digest: str, platform_digests: Mapping[str, str], now: datetime
 ) -> Release:
-    """Return the release of a digest; one not seen before becomes a release and an event.
+    """Return the release of a digest. A new digest becomes a release and an event.
 
-    An index that was pushed again around the same manifests is not a new release: its digest is kept as
-    another name of the one that is known.
+    A new index of known manifests is not a new release. Its digest becomes an alias of the known release.
 
     Args:
-        session: A writing transaction.
-        reference: Under which it was seen.
-        digest: Of the index, or of the manifest where there is no index.
-        platform_digests: The manifests of the nodes' platforms in an index; empty for a single manifest.
-        now: The present.
+        session: a writing transaction.
+        reference: the reference under which the digest was seen.
+        digest: digest of the index, or of the manifest where there is no index.
+        platform_digests: digests of the manifests in an index, by the platforms of the nodes; empty without an index.
+        now: the moment.
     """
     known = find_release(session, reference.name, digest)
     if known is not None:
         return known
-    same = _same_manifests(session, reference.name, digest, platform_digests)
+    same = _find_same_manifests(session, reference.name, digest, platform_digests)
     if same is not None:
         same.alias_digests = [*same.alias_digests, digest]
         session.flush()
@@ -146,7 +145,7 @@ def record_release(
     try:
         with session.begin_nested():
             session.add(release)
-    except IntegrityError:  # another tag of the same push was polled at the same moment
+    except IntegrityError:  # another poll of the same push was faster
         return session.scalars(sa.select(Release).filter_by(repository=reference.name, digest=digest)).one()
     data = {"release": release.id, "image": str(reference), "digest": digest}
     events.record(session, EventTag.RELEASE_DETECTED, data=data)
@@ -154,9 +153,9 @@ def record_release(
 
 
 def record_answer(session: Session, image: str, digest: str, release: Release, now: datetime) -> None:
-    """Write down what an image points at, as seen by a poll begun at ``now``.
+    """Record the release at which an image points, as seen by a poll that started at `now`.
 
-    An answer older than one already written down is dropped, for the tag may have moved in between.
+    A result that is older than the recorded one is dropped, because the tag may have moved in between.
     """
     row = _find_row(session, image)
     if row is None or (row.last_checked_at is not None and row.last_checked_at > now):
@@ -167,16 +166,15 @@ def record_answer(session: Session, image: str, digest: str, release: Release, n
 
 
 def record_failure(session: Session, image: str, error: str, now: datetime, *, vanished: bool = False) -> None:
-    """Write down a failed poll; the last good digest stays what the image points at.
+    """Record a failed poll. The image still points at the digest of the last successful poll.
 
     Args:
-        session: A writing transaction.
-        image: That was asked for.
-        error: For people, without secrets.
-        now: When the poll began.
-        vanished: True if the registry answered that there is no such image. Where there was one before,
-            that is an alarm, raised once. A digest that was looked up once is told of whatever the trouble,
-            for nobody asks again.
+        session: a writing transaction.
+        image: the image.
+        error: the error, for operators, without secrets.
+        now: when the poll started.
+        vanished: the registry answered that the image does not exist. An image that existed before raises an alarm
+            event once. A pasted digest raises an event on every error, because it is not polled again.
     """
     row = _find_row(session, image)
     if row is None:
@@ -190,7 +188,7 @@ def record_failure(session: Session, image: str, error: str, now: datetime, *, v
 
 
 def postpone_registry(session: Session, image: str, error: str, now: datetime, until: datetime) -> None:
-    """Leave the registry of an image alone until then: none of its images is due before, and each says why."""
+    """Postpone all polls of the registry of `image` to `until` or later, and record the error for each image."""
     registry = parse_reference(image).registry
     for row in session.scalars(sa.select(PolledImage)):
         waiting = row.image == image or row.next_poll_at is not None
@@ -200,19 +198,19 @@ def postpone_registry(session: Session, image: str, error: str, now: datetime, u
     session.flush()
 
 
-def _forget_failed_look_ups(session: Session, now: datetime) -> None:
+def _delete_failed_look_ups(session: Session, now: datetime) -> None:
     session.execute(
         sa.delete(PolledImage).where(
             PolledImage.asked_once,
             PolledImage.errors > 0,
             PolledImage.next_poll_at.is_(None),
-            PolledImage.last_error_at <= now - _FAILED_LOOK_UP_SHOWN,
+            PolledImage.last_error_at <= now - _KEEP_FAILED_LOOK_UPS,
         )
     )
 
 
 def _intervals(session: Session, every: timedelta | None) -> dict[str, timedelta]:
-    """How often each image is polled: as its fastest channel asks; images of pinned bots only are left out."""
+    """Return the polling interval of each image, that of its fastest channel, without images of only pinned bots."""
     fastest: dict[str, timedelta] = {}
     for image, channel in session.execute(sa.select(Bot.image, Bot.release_channel).distinct()):
         if channel in _INTERVALS:
@@ -221,24 +219,25 @@ def _intervals(session: Session, every: timedelta | None) -> dict[str, timedelta
     return fastest
 
 
-def _same_manifests(
+def _find_same_manifests(
     session: Session, repository: str, digest: str, platform_digests: Mapping[str, str]
 ) -> Release | None:
-    """The newest release that means the same to every platform, wrapped in another index or in none."""
+    """Find the newest release with the same manifest for every platform, in another index or without one."""
     releases = session.scalars(
         sa.select(Release).where(Release.repository == repository).order_by(Release.first_seen_at.desc())
     )
     for known in releases:
         platforms = platform_digests or known.platform_digests
         if platforms and all(
-            _manifest(digest, platform_digests, platform) == _manifest(known.digest, known.platform_digests, platform)
+            _manifest_digest(digest, platform_digests, platform)
+            == _manifest_digest(known.digest, known.platform_digests, platform)
             for platform in platforms
         ):
             return known
     return None
 
 
-def _manifest(digest: str, platform_digests: Mapping[str, str], platform: str) -> str | None:
+def _manifest_digest(digest: str, platform_digests: Mapping[str, str], platform: str) -> str | None:
     return platform_digests.get(platform) if platform_digests else digest
 
 
@@ -246,7 +245,7 @@ def _find_row(session: Session, image: str) -> PolledImage | None:
     return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one_or_none()
 
 
-def _row(session: Session, image: str) -> PolledImage:
+def _find_or_create_row(session: Session, image: str) -> PolledImage:
     row = _find_row(session, image)
     if row is not None:
         return row
@@ -254,6 +253,6 @@ def _row(session: Session, image: str) -> PolledImage:
     try:
         with session.begin_nested():
             session.add(row)
-    except IntegrityError:  # somebody else was a moment faster
+    except IntegrityError:  # another process was faster
         return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one()
     return row

@@ -1,4 +1,4 @@
-"""Releases and images as operators look them over."""
+"""Lists of releases and polled images. Used by admin pages and the command line."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session, joinedload
 
 from portal.models import Bot, PolledImage, Release, Rollout
 
-_MOST = 100
+_LIMIT = 100
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One image that is asked about."""
+    """A polled image with the number of bots that follow it."""
 
     row: PolledImage
     bots: int
@@ -23,7 +23,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class ReleaseRow:
-    """One release, with the tags that point at it now and the number of bots that run it."""
+    """A release with the tags that point at it now and the number of bots that run it."""
 
     release: Release
     tags: list[str]
@@ -31,7 +31,7 @@ class ReleaseRow:
 
 
 def list_images(session: Session) -> list[ImageRow]:
-    """Every image that bots run or somebody asked for once, by name."""
+    """List every polled image, by name."""
     counted = sa.select(Bot.image, sa.func.count()).group_by(Bot.image)
     counts = dict(session.execute(counted).all())
     rows = session.scalars(
@@ -41,14 +41,14 @@ def list_images(session: Session) -> list[ImageRow]:
 
 
 def list_releases(session: Session) -> list[ReleaseRow]:
-    """The latest releases, the newest first."""
+    """List the latest releases, newest first."""
     tags: dict[str | None, list[str]] = {}
     pointing = sa.select(PolledImage.release_id, PolledImage.image).where(~PolledImage.asked_once)
     for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
         tags.setdefault(release_id, []).append(image)
     counted = sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)
     bots = dict(session.execute(counted).all())
-    newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_MOST))
+    newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_LIMIT))
     return [
         ReleaseRow(
             release=release,
@@ -60,12 +60,12 @@ def list_releases(session: Session) -> list[ReleaseRow]:
 
 
 def count_bots(session: Session, release: Release) -> int:
-    """How many bots run this release."""
+    """Count the bots that run this release."""
     count = sa.select(sa.func.count()).select_from(Bot).where(Bot.current_digest.in_(release.digests))
     return session.scalar(count) or 0
 
 
 def list_rollouts(session: Session, release: Release) -> Sequence[Rollout]:
-    """The rollouts of this release, the latest first."""
+    """List the latest rollouts of this release, newest first."""
     query = sa.select(Rollout).where(Rollout.release_id == release.id).options(joinedload(Rollout.starter))
-    return session.scalars(query.order_by(Rollout.created_at.desc()).limit(_MOST)).all()
+    return session.scalars(query.order_by(Rollout.created_at.desc()).limit(_LIMIT)).all()

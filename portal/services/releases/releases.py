@@ -1,13 +1,14 @@
-"""Releases: which one a bot should run, which ones nobody may roll out, and whether an image may run at all."""
+"""Releases: target of an image, outdated bots, quarantine, allowlist check. Used by rollouts, views and commands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Channel, EventTag, PolledImage, Release, User, utcnow
+from portal.models import Bot, Channel, EventTag, PolledImage, Release, User
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import events
@@ -15,30 +16,30 @@ from portal.services.errors import ConflictError, InvalidError, NotFoundError
 
 
 def get_release(session: Session, release_id: str) -> Release:
-    """Find a release by its id.
+    """Return a release by its id.
 
     Raises:
-        NotFoundError: when there is none.
+        NotFoundError: the release does not exist.
     """
     release = session.get(Release, release_id)
     if release is None:
-        raise NotFoundError("There is no such release.")
+        raise NotFoundError("This release does not exist.")
     return release
 
 
 def list_recent_releases(session: Session, limit: int = 50) -> Sequence[Release]:
-    """List releases, the newest first."""
+    """List the latest releases, newest first."""
     return session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(limit)).all()
 
 
 def map_targets(session: Session) -> dict[str, Release]:
-    """Map each polled image to the release its tag points at now; one that is quarantined is nobody's target."""
+    """Return the target of each polled image: the release at which its tag points, unless that is quarantined."""
     query = sa.select(PolledImage.image, Release).join(PolledImage.release).where(Release.quarantined_at.is_(None))
     return dict(session.execute(query).all())
 
 
 def find_target(session: Session, image: str) -> Release | None:
-    """Tell which release bots of this image should run: what the tag points at now, unless that is quarantined."""
+    """Return the target of an image: the release at which its tag points, unless that is quarantined."""
     query = (
         sa.select(Release)
         .join(PolledImage, PolledImage.release_id == Release.id)
@@ -48,62 +49,70 @@ def find_target(session: Session, image: str) -> Release | None:
 
 
 def is_running(bot: Bot, release: Release) -> bool:
-    """Whether the bot runs this release already, under whichever of its digests the engine knows it."""
+    """Return whether the bot runs this release, by any of the release's digests."""
     return bot.current_digest in release.digests
 
 
 def find_update(session: Session, bot: Bot) -> Release | None:
-    """Tell the release this bot should run and does not: the update badge. A pinned bot is never behind."""
+    """Return the release to which this bot can be updated; None when it is up to date or pinned."""
     if bot.release_channel is Channel.PINNED:
         return None
     release = find_target(session, bot.image)
     return None if release is None or is_running(bot, release) else release
 
 
-def quarantine(session: Session, release: Release, reason: str, actor: User | None) -> None:
-    """Make sure that nobody rolls this release out, whatever the channel, until an operator lifts it.
+def quarantine(session: Session, release: Release, reason: str, now: datetime, *, actor: User | None) -> None:
+    """Quarantine a release: no rollout of it starts, on any channel, until an operator lifts the quarantine.
 
-    Open rollouts of it are aborted by the orchestrator's next look. Quarantining twice keeps the first reason.
+    The next tick of the orchestrator aborts open rollouts of the release. A second quarantine keeps the first reason.
 
     Args:
         session: the transaction.
-        release: the bad one.
-        reason: why, in words that operators and owners will read.
-        actor: the operator; None when failures of a rollout brought it about.
+        release: the release.
+        reason: why, for operators and owners.
+        now: the moment.
+        actor: the operator; None when failures of a rollout caused the quarantine.
 
     Raises:
-        InvalidError: without a reason.
+        InvalidError: the reason is empty.
     """
     if not reason.strip():
-        raise InvalidError("Say why this release is bad; people will read it.", "reason")
+        raise InvalidError("Enter a reason. Operators and owners will read it.", "reason")
     session.refresh(release, with_for_update=True)
     if release.quarantined_at is not None:
         return
-    release.quarantined_at = utcnow()
+    release.quarantined_at = now
     release.quarantine_reason = reason.strip()
-    _record(session, EventTag.RELEASE_QUARANTINED, release, reason.strip(), actor)
+    _record_event(session, EventTag.RELEASE_QUARANTINED, release, reason.strip(), actor=actor)
 
 
-def lift_quarantine(session: Session, release: Release, reason: str, actor: User | None) -> None:
-    """Allow a quarantined release again.
+def lift_quarantine(session: Session, release: Release, reason: str, now: datetime, *, actor: User | None) -> None:
+    """Lift the quarantine of a release, so that rollouts of it may start again.
+
+    Args:
+        session: the transaction.
+        release: the release.
+        reason: why, for operators and owners.
+        now: the moment.
+        actor: the operator.
 
     Raises:
-        InvalidError: without a reason.
-        ConflictError: when it is not quarantined.
+        InvalidError: the reason is empty.
+        ConflictError: the release is not quarantined.
     """
     if not reason.strip():
-        raise InvalidError("Say why this release may be rolled out again; people will read it.", "reason")
+        raise InvalidError("Enter a reason. Operators and owners will read it.", "reason")
     session.refresh(release, with_for_update=True)
     if release.quarantined_at is None:
         raise ConflictError(f"Release {release.version} is not quarantined.")
     release.quarantined_at = None
     release.quarantine_reason = None
-    release.quarantine_lifted_at = utcnow()
-    _record(session, EventTag.RELEASE_QUARANTINE_LIFTED, release, reason.strip(), actor)
+    release.quarantine_lifted_at = now
+    _record_event(session, EventTag.RELEASE_QUARANTINE_LIFTED, release, reason.strip(), actor=actor)
 
 
 def list_newer(session: Session, release: Release) -> Sequence[Release]:
-    """List the releases of the same repository that were first seen later, without those quarantined already."""
+    """List later releases of the same repository that are not quarantined, oldest first."""
     query = sa.select(Release).where(
         Release.repository == release.repository,
         Release.first_seen_at > release.first_seen_at,
@@ -113,10 +122,10 @@ def list_newer(session: Session, release: Release) -> Sequence[Release]:
 
 
 def require_allowed_image(allowlist: Allowlist, image: str) -> None:
-    """Do nothing if images of this repository may run here.
+    """Check that the allowlist admits an image.
 
     Raises:
-        InvalidError: naming the setting that would admit it.
+        InvalidError: the allowlist does not admit the image; the message names the setting.
     """
     try:
         allowlist.require(parse_reference(image))
@@ -124,6 +133,6 @@ def require_allowed_image(allowlist: Allowlist, image: str) -> None:
         raise InvalidError(str(error), "image") from None
 
 
-def _record(session: Session, tag: EventTag, release: Release, reason: str, actor: User | None) -> None:
+def _record_event(session: Session, tag: EventTag, release: Release, reason: str, *, actor: User | None) -> None:
     data = {"image": release.image, "digest": release.digest, "version": release.version, "reason": reason}
     events.record(session, tag, actor=actor, data=data)

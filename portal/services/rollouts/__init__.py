@@ -1,1 +1,1 @@
-"""Services on rollouts and updates: start, select, plan, journal, outcomes, notifications."""
+"""Services for rollouts and updates: start, select, plan, journal, outcomes, notifications."""

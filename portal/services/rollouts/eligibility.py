@@ -1,4 +1,4 @@
-"""Which bots a rollout may take: asked when one starts, when looking ahead, and at every tick of a running one."""
+"""Eligibility of bots for a rollout. Used when a rollout starts, by the forecast, and at every tick."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ FAILED_STATES = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateSt
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A bot with what decides about its updates."""
+    """A bot with the update preferences that apply to it."""
 
     bot: Bot
     automatic: bool
-    """Its organization is in automatic mode, and the fleet does not treat everybody as manual."""
+    """The organization is in automatic mode, and the fleet is not in manual mode."""
     hour_utc: int
-    """The hour in which its organization wants updates."""
+    """Hour of the update window of the organization (0 to 23, UTC)."""
 
     @property
     def may_be_canary(self) -> bool:
-        """Only a healthy bot proves anything, and only one whose data is fully protected may be risked first."""
+        """Whether the bot can prove a release: the bot is healthy and snapshots protect all its data."""
         return self.bot.state is BotState.RUNNING and not self.bot.unprotected
 
 
 def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Candidate]:
-    """Load bots with their nodes, organizations and update preferences, oldest first, without their secrets."""
+    """Load bots with nodes, organizations and update preferences, oldest first, without secrets."""
     settings = fleet_settings.get_settings(session)
     query = (
         sa.select(Bot, TenantUpdateConfig)
@@ -62,42 +62,42 @@ def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> li
         .options(contains_eager(Bot.org), contains_eager(Bot.node), defer(Bot.spec), defer(Bot.provision_secret))
         .order_by(Bot.created_at, Bot.id)
     )
-    found = []
+    candidates = []
     for bot, config in session.execute(query).unique():
-        options = resolve_preferences(config, settings)
-        automatic = settings.mode is not FleetMode.MANUAL and options.mode is TenantMode.AUTO
-        found.append(Candidate(bot, automatic, options.hour_utc))
-    return found
+        preferences = resolve_preferences(config, settings)
+        automatic = settings.mode is not FleetMode.MANUAL and preferences.mode is TenantMode.AUTO
+        candidates.append(Candidate(bot, automatic, preferences.hour_utc))
+    return candidates
 
 
 def load_outdated_automatic(session: Session) -> dict[Release, list[Candidate]]:
-    """Find the bots that are to be updated without anybody asking, by the release they should run.
+    """Load the bots that automatic updates have to update, by the release that they should run.
 
-    These are the running bots of organizations in automatic mode, on active nodes, that are behind their image's
-    target and have neither failed on it nor an open update already.
+    These are running bots of organizations in automatic mode, on active nodes, that are outdated, have not failed on
+    the release before and have no open update.
     """
-    wanted = releases.map_targets(session)
+    targets = releases.map_targets(session)
     conditions = [
-        _runs_something_else(wanted),
-        Bot.id.not_in(_with_open_update()),
+        _is_outdated(targets),
+        Bot.id.not_in(_select_with_open_update()),
         Node.state == NodeState.ACTIVE,
         Org.state == OrgState.ACTIVE,
     ]
-    found: dict[Release, list[Candidate]] = {}
+    outdated: dict[Release, list[Candidate]] = {}
     failed: dict[str, set[str]] = {}
     for candidate in load_candidates(session, *conditions):
-        release = wanted[candidate.bot.image]
+        release = targets[candidate.bot.image]
         if exclusion_reason(candidate, release, Audience.AUTOMATIC):
             continue
         if release.id not in failed:
             failed[release.id] = list_failed_bot_ids(session, release)
         if candidate.bot.id not in failed[release.id]:
-            found.setdefault(release, []).append(candidate)
-    return found
+            outdated.setdefault(release, []).append(candidate)
+    return outdated
 
 
 def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
-    """Say why this bot takes no part in a rollout of `release` to `audience`; None when it does."""
+    """Return why a rollout of `release` to `audience` cannot take this bot; None when it can."""
     bot = candidate.bot
     if releases.is_running(bot, release):
         return SkipReason.ALREADY_THERE
@@ -115,31 +115,31 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
 def load_for_release(
     session: Session, release: Release, audience: Audience, image: str | None = None
 ) -> list[Candidate]:
-    """Load the bots an operator's rollout of `release` is about, whether or not they can be updated.
+    """Load the bots that an operator's rollout of `release` addresses, including bots that cannot be updated.
 
     Args:
         session: the transaction.
-        release: what is to be rolled out.
-        audience: AUTOMATIC or ALL.
-        image: only bots that follow this reference. By default those whose tag points at the release now; where no
-            tag does, those that follow the reference it was first seen under; and for a release that was never
-            seen under a tag (a pasted digest), every bot of its repository.
+        release: the release.
+        audience: `AUTOMATIC` or `ALL`.
+        image: only bots that follow this reference. By default these are the bots whose tag points at the release
+            now. Where no tag does, they are the bots that follow the reference under which the release was first
+            seen. A release that was never seen under a tag (a pasted digest) addresses every bot of its repository.
     """
-    images = [image] if image else _followers(session, release)
-    found = load_candidates(session, Bot.image.in_(images))
+    images = [image] if image else _list_addressed_images(session, release)
+    candidates = load_candidates(session, Bot.image.in_(images))
     if audience is Audience.AUTOMATIC:
         failed = list_failed_bot_ids(session, release)
-        return [candidate for candidate in found if candidate.automatic and candidate.bot.id not in failed]
-    return found
+        return [candidate for candidate in candidates if candidate.automatic and candidate.bot.id not in failed]
+    return candidates
 
 
 def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
-    """Load exactly these bots."""
+    """Load these bots, oldest first."""
     return load_candidates(session, Bot.id.in_(list(bot_ids)))
 
 
 def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
-    """Ids of the bots that failed on this release before: trying again is a person's choice."""
+    """Return ids of the bots that failed on this release. Automatic updates do not retry them."""
     query = (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
@@ -148,15 +148,15 @@ def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
     return set(session.scalars(query))
 
 
-def _runs_something_else(wanted: Mapping[str, Release]) -> sa.ColumnElement[bool]:
-    differs = [
+def _is_outdated(targets: Mapping[str, Release]) -> sa.ColumnElement[bool]:
+    conditions = [
         sa.and_(Bot.image == image, sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(release.digests)))
-        for image, release in wanted.items()
+        for image, release in targets.items()
     ]
-    return sa.or_(sa.false(), *differs)
+    return sa.or_(sa.false(), *conditions)
 
 
-def _with_open_update() -> sa.Select[str]:
+def _select_with_open_update() -> sa.Select[str]:
     pending = sa.and_(BotUpdate.state == UpdateState.PENDING, Rollout.state.in_(Rollout.OPEN))
     return (
         sa.select(BotUpdate.bot_id)
@@ -165,7 +165,7 @@ def _with_open_update() -> sa.Select[str]:
     )
 
 
-def _followers(session: Session, release: Release) -> Sequence[str]:
+def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:
     pointing = [image for image, target in releases.map_targets(session).items() if target.id == release.id]
     if pointing or "@" not in release.image:
         return pointing or [release.image]

@@ -1,4 +1,4 @@
-"""The updates of one bot, for the people it belongs to."""
+"""The update history of a bot. Used by the page of a bot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portal.models import Bot, BotUpdate, Rollout, UpdateState
 
 
 def list_updates(session: Session, bot: Bot, limit: int = 10) -> Sequence[BotUpdate]:
-    """The latest updates of a bot that were more than a plan, the newest first."""
+    """List the latest updates of a bot with their releases, newest first, without skipped updates."""
     query = (
         sa.select(BotUpdate)
         .join(BotUpdate.rollout)

@@ -1,6 +1,6 @@
-"""Mail about updates: to owner and admins of an organization, and to operators where a bot is stuck.
+"""Mails about updates, to owner and admins of an organization and to operators. Used by outcomes and transitions.
 
-Everybody gets each kind of mail once per organization and release, however often its reason comes up.
+Each user gets each kind of mail once per organization and release.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
 
 
 def notify_update_available(session: Session, release: Release) -> None:
-    """A release can be read about now: tell the organizations that have to ask for it themselves."""
-    for org_id, person in _managers(session, {bot.org_id for bot in list_waiting_bots(session, release)}):
+    """Mail a release whose changelog was read to the organizations that have to start the update themselves."""
+    for org_id, user in _list_managers(session, {bot.org_id for bot in list_waiting_bots(session, release)}):
         outbox.queue_mail(
             session,
-            to=person.email,
+            to=user.email,
             template="update_available",
-            dedupe_key=f"update_available:{org_id}:{release.id}:{person.id}",
-            context={"org_id": org_id, "release_id": release.id, "user_id": person.id},
+            dedupe_key=f"update_available:{org_id}:{release.id}:{user.id}",
+            context={"org_id": org_id, "release_id": release.id, "user_id": user.id},
         )
 
 
 def list_waiting_bots(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:
-    """The bots that could run this release, and will not unless somebody of their organization asks."""
+    """List the outdated bots of this release that are not updated automatically."""
     if release.quarantined_at is not None:
         return []
     images = sa.select(PolledImage.image).where(PolledImage.release_id == release.id)
@@ -62,56 +62,56 @@ def list_waiting_bots(session: Session, release: Release, org_id: str | None = N
 
 
 def notify_outcome(session: Session, rollout: Rollout, org_id: str | None = None) -> None:
-    """Some bots of a rollout have ended: tell each organization of which none is left how it went.
+    """Mail the outcome of a rollout to each organization whose bots have all ended.
 
     Args:
         session: the transaction.
         rollout: the rollout.
-        org_id: the organization whose bots ended; by default every one of the rollout.
+        org_id: the organization whose bot ended; by default all organizations of the rollout.
     """
     templates = {
         ended: "updated" if succeeded else "update_failed"
-        for ended, succeeded, failed in _ended(session, rollout, org_id)
+        for ended, succeeded, failed in _count_outcomes(session, rollout, org_id)
         if succeeded or failed
     }
-    letters = {
-        f"{templates[ended]}:{ended}:{rollout.release_id}:{person.id}": (ended, person)
-        for ended, person in _managers(session, templates)
+    recipients = {
+        f"{templates[ended]}:{ended}:{rollout.release_id}:{user.id}": (ended, user)
+        for ended, user in _list_managers(session, templates)
     }
-    # At the end of a rollout nearly everybody has been told, bot by bot, so that is asked about all at once.
-    told = outbox.find_by_dedupe_key(session, letters)
-    for dedupe_key, (ended, person) in letters.items():
-        if dedupe_key in told:
+    # At the end of a rollout most mails exist already, so one query finds them all.
+    queued = outbox.find_by_dedupe_key(session, recipients)
+    for dedupe_key, (ended, user) in recipients.items():
+        if dedupe_key in queued:
             continue
         outbox.queue_mail(
             session,
-            to=person.email,
+            to=user.email,
             template=templates[ended],
             dedupe_key=dedupe_key,
-            context={"org_id": ended, "rollout_id": rollout.id, "user_id": person.id},
+            context={"org_id": ended, "rollout_id": rollout.id, "user_id": user.id},
         )
 
 
 def notify_rollback_failed(session: Session, update: BotUpdate) -> None:
-    """A bot could not be brought back: tell every operator what to do."""
-    _post_to_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
+    """Mail the instructions for a bot whose rollback failed to every operator."""
+    _mail_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
 
 
 def notify_rollout_stopped(session: Session, rollout: Rollout) -> None:
-    """A rollout was paused or aborted by itself: tell every operator why."""
-    occasion = f"{rollout.id}:{rollout.state}:{rollout.resumed_at}"  # once resumed, it may stand still again
-    _post_to_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
+    """Mail the reason of an automatic pause or abort to every operator."""
+    occasion = f"{rollout.id}:{rollout.state}:{rollout.resumed_at}"  # a resumed rollout may stall again
+    _mail_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
 
 
-def _post_to_operators(session: Session, template: str, occasion: str, context: dict[str, str]) -> None:
+def _mail_operators(session: Session, template: str, occasion: str, context: dict[str, str]) -> None:
     operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
-    for person in session.scalars(operators):
-        dedupe_key = f"{template}:{occasion}:{person.id}"
-        outbox.queue_mail(session, to=person.email, template=template, dedupe_key=dedupe_key, context=context)
+    for user in session.scalars(operators):
+        dedupe_key = f"{template}:{occasion}:{user.id}"
+        outbox.queue_mail(session, to=user.email, template=template, dedupe_key=dedupe_key, context=context)
 
 
-def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:
-    """Organizations without open updates, and how many of their bots were updated and how many failed for good."""
+def _count_outcomes(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:
+    """Count updated and finally failed bots of each organization that has no open update in the rollout."""
 
     def count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
@@ -129,9 +129,9 @@ def _ended(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[t
     return [(row[0], row[1], row[2]) for row in session.execute(query)]
 
 
-def _managers(session: Session, org_ids: Collection[str]) -> list[tuple[str, User]]:
-    """The owners and the admins of these organizations, each with the id of the organization."""
-    manages = sa.or_(Membership.role == MembershipRole.ADMIN, Org.owner_id == User.id)
+def _list_managers(session: Session, org_ids: Collection[str]) -> list[tuple[str, User]]:
+    """List owner and admins of these organizations, each with the id of the organization."""
+    is_manager = sa.or_(Membership.role == MembershipRole.ADMIN, Org.owner_id == User.id)
     query = (
         sa.select(Org.id, User)
         .join(Membership, Membership.user_id == User.id)
@@ -141,7 +141,7 @@ def _managers(session: Session, org_ids: Collection[str]) -> list[tuple[str, Use
             Org.state == OrgState.ACTIVE,
             Membership.state == MembershipState.ACTIVE,
             User.disabled_at.is_(None),
-            manages,
+            is_manager,
         )
         .order_by(Org.id, User.id)
     )

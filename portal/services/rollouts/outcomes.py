@@ -1,11 +1,13 @@
-"""How the update of a bot ends: the verdict on the new container, and what row, bot and event log say afterwards.
+"""Outcomes of an update: healthy, failed, rolled back, needs attention. Used by the worker that updates a bot.
 
-Each verb is one fenced transaction of the worker that holds the bot.
+Each function belongs to one fenced transaction of the worker that holds the lease of the bot. It records the outcome
+in the update, the bot and the event log, and queues the mails.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -14,12 +16,10 @@ from portal.models import (
     BotState,
     BotUpdate,
     EventTag,
-    Release,
     Rollout,
     UpdateState,
     Verdict,
     move,
-    utcnow,
 )
 from portal.services import events
 from portal.services.rollouts import notifications
@@ -28,7 +28,7 @@ from portal.services.rollouts.updates import end_step_timing
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """How an update ended, for the row, the bot and the event."""
+    """Final state of an update, with the error where it failed."""
 
     state: UpdateState
     error: str | None = None
@@ -36,9 +36,9 @@ class Outcome:
 
 
 def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
-    """Decide that the new container failed. From here on the update can only go back.
+    """Record the verdict that the new container failed. From here on the update can only roll back.
 
-    The data will be of another epoch than what anybody wrote down meanwhile.
+    The data epoch of the bot grows, because the rollback restores the data from before the update.
     """
     update.verdict = Verdict.FAILED
     update.error = reason
@@ -48,17 +48,17 @@ def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str 
 
 
 def commit_healthy(
-    session: Session, update: BotUpdate, release: Release, container_id: str, address: str | None
+    session: Session, update: BotUpdate, container_id: str, address: str | None, now: datetime
 ) -> None:
-    """Decide that the new container is healthy: it is the bot from now on."""
-    bot = update.bot
+    """Record the verdict that the new container is healthy, and make it the container of the bot."""
+    bot, release = update.bot, update.rollout.release
     previous = bot.current_digest
     bot.container_id = container_id
     bot.current_digest = release.digest
-    _seen_running(bot, address)
+    _mark_running(bot, address, now)
     update.verdict = Verdict.HEALTHY
-    update.answering_at = utcnow()
-    _end(session, update, Outcome(state=UpdateState.UPDATED))
+    update.answering_at = now
+    _end(session, update, Outcome(state=UpdateState.UPDATED), now)
     events.record(
         session,
         EventTag.BOT_UPDATED,
@@ -71,30 +71,38 @@ def commit_healthy(
 
 
 def mark_rolled_back(
-    session: Session, update: BotUpdate, ending: Outcome, container_id: str, address: str | None, *, answers: bool
+    session: Session,
+    update: BotUpdate,
+    outcome: Outcome,
+    container_id: str,
+    address: str | None,
+    *,
+    answers: bool,
+    now: datetime,
 ) -> None:
-    """The old container serves again, after a rollback or because the update stopped before the start.
+    """Record that the old container runs again, after a rollback or an update that stopped before the start.
 
     Args:
         session: a fenced transaction.
         update: the update.
-        ending: how it ended.
-        container_id: the old container, or the one it was created anew as.
-        address: where it answers now.
-        answers: whether it was seen to be healthy.
+        outcome: final state and error.
+        container_id: the old container, or the container that replaces it.
+        address: current address of the container.
+        answers: the container was proven healthy.
+        now: the moment.
     """
     update.bot.container_id = container_id
     if answers:
-        _seen_running(update.bot, address)
-        update.answering_at = utcnow()
+        _mark_running(update.bot, address, now)
+        update.answering_at = now
     elif address:
         update.bot.address = address
-    end_failed(session, update, ending)
+    end_failed(session, update, outcome, now)
 
 
-def end_failed(session: Session, update: BotUpdate, ending: Outcome) -> None:
-    """End an update that did not bring the bot to the release, and tell the log why."""
-    _end(session, update, ending)
+def end_failed(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:
+    """End an update that did not bring the bot to the release, and record the event."""
+    _end(session, update, outcome, now)
     rollout = session.get_one(Rollout, update.rollout_id)
     events.record(
         session,
@@ -105,7 +113,7 @@ def end_failed(session: Session, update: BotUpdate, ending: Outcome) -> None:
         rollout_id=update.rollout_id,
         data={
             "update": update.id,
-            "outcome": ending.state,
+            "outcome": outcome.state,
             "from": update.previous_digest,
             "to": rollout.release.digest,
             "version": rollout.release.version,
@@ -115,34 +123,33 @@ def end_failed(session: Session, update: BotUpdate, ending: Outcome) -> None:
     )
 
 
-def mark_needs_attention(session: Session, update: BotUpdate, error: str, instructions: str) -> None:
-    """End an update that could not be taken back. The bot is left alone until an operator has looked.
+def mark_needs_attention(session: Session, update: BotUpdate, error: str, instructions: str, now: datetime) -> None:
+    """End an update whose rollback failed. The bot is not updated until an operator has cleared it.
 
     Args:
         session: a fenced transaction.
         update: the update.
-        error: what went wrong, for everybody who may see the bot.
-        instructions: where the archives are, and the commands that help: for operators only.
+        error: what went wrong, for everyone who may see the bot.
+        instructions: paths of the archives and repair commands, for operators only.
+        now: the moment.
     """
-    # It may have been made anew, and is what an operator will bring to life again.
+    # The rollback may have replaced the old container. The operator repairs the replacement.
     update.bot.container_id = update.old_container_id
     update.bot.needs_attention = instructions
-    end_failed(session, update, Outcome(state=UpdateState.NEEDS_ATTENTION, error=error))
+    end_failed(session, update, Outcome(state=UpdateState.NEEDS_ATTENTION, error=error), now)
     notifications.notify_rollback_failed(session, update)
 
 
-def _seen_running(bot: Bot, address: str | None) -> None:
-    moment = utcnow()
+def _mark_running(bot: Bot, address: str | None, now: datetime) -> None:
     if bot.state is not BotState.RUNNING:
-        bot.state_since = moment
-    bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, moment, address
+        bot.state_since = now
+    bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, now, address
 
 
-def _end(session: Session, update: BotUpdate, ending: Outcome) -> None:
-    moment = utcnow()
-    end_step_timing(update, moment.isoformat())
-    update.error = ending.error or update.error
-    update.transient = ending.transient
-    update.ended_at = moment
-    move(session, update, UpdateState.RUNNING, ending.state)
+def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:
+    end_step_timing(update, now)
+    update.error = outcome.error or update.error
+    update.transient = outcome.transient
+    update.ended_at = now
+    move(session, update, UpdateState.RUNNING, outcome.state)
     notifications.notify_outcome(session, update.rollout, update.bot.org_id)

@@ -1,4 +1,4 @@
-"""A rollout as the planner looks at it, read from the database."""
+"""The input of the planner, loaded from the database. Used by the orchestrator and the progress of a rollout."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ _STAGES = {
     UpdateState.ROLLED_BACK: Stage.FAILED,
     UpdateState.FAILED: Stage.FAILED,
     UpdateState.NEEDS_ATTENTION: Stage.FAILED,
-    UpdateState.SKIPPED: Stage.LEFT_OUT,
+    UpdateState.SKIPPED: Stage.SKIPPED,
 }
 _DOWN = frozenset({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING})
-_NO_MORE_LOOKS = timedelta(minutes=1)
-"""A bot that was not looked at for so long says nothing: its node is in trouble, and that is no release's fault."""
+_STALE_AFTER = timedelta(minutes=1)
+"""The state of a bot that was not checked for this long is unknown: its node has a problem, not the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedUpdate:
-    """One bot's part, with everything that decides about it."""
+    """An update of the rollout with its bot and the update preferences that apply to it."""
 
     update: BotUpdate
     candidate: Candidate
 
 
 def load_updates(session: Session, rollout: Rollout) -> list[PlannedUpdate]:
-    """Load the bots of a rollout in the order in which they should be taken, without what is secret or long."""
+    """Load the updates of a rollout with their bots, oldest bot first, without secret or long columns."""
     query = (
         sa.select(BotUpdate)
         .where(BotUpdate.rollout_id == rollout.id)
@@ -66,60 +66,60 @@ def load_updates(session: Session, rollout: Rollout) -> list[PlannedUpdate]:
         .execution_options(populate_existing=True)
     )
     updates = {update.bot_id: update for update in session.scalars(query)}
-    taking_part = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)
-    found = [
+    bot_ids = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)
+    planned = [
         PlannedUpdate(updates[candidate.bot.id], candidate)
-        for candidate in load_candidates(session, Bot.id.in_(taking_part))
+        for candidate in load_candidates(session, Bot.id.in_(bot_ids))
     ]
-    for entry in found:
-        # Whoever keeps only the updates has their bots too, instead of asking the database for one after the other.
+    for entry in planned:
+        # Saves a query per update where a caller reads `update.bot`.
         set_committed_value(entry.update, "bot", entry.candidate.bot)
-    return found
+    return planned
 
 
 def group_ineligible(
-    rollout: Rollout, found: list[PlannedUpdate], targets: Mapping[str, Release]
+    rollout: Rollout, planned: list[PlannedUpdate], targets: Mapping[str, Release]
 ) -> dict[SkipReason, list[BotUpdate]]:
-    """Group the pending bots that cannot take part any more by the reason."""
+    """Group the pending updates of bots that are no longer eligible by the reason.
+
+    Args:
+        rollout: the rollout.
+        planned: its updates, from `load_updates`.
+        targets: the release at which each image points, from `releases.map_targets`.
+    """
     groups: dict[SkipReason, list[BotUpdate]] = {}
-    for entry in found:
+    for entry in planned:
         if entry.update.state is not UpdateState.PENDING:
             continue
         reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
-        if rollout.trigger is Trigger.AUTO and _moved_on(entry.candidate.bot, rollout, targets):
+        if rollout.trigger is Trigger.AUTO and _has_other_target(entry.candidate.bot, rollout, targets):
             reason = reason or SkipReason.SUPERSEDED
         if reason is not None:
             groups.setdefault(reason, []).append(entry.update)
     return groups
 
 
-def list_restarted(rollout: Rollout, found: list[PlannedUpdate]) -> list[BotUpdate]:
-    """Find bots that were skipped because they were stopped and have been seen running since: they are due again."""
+def list_restarted(rollout: Rollout, planned: list[PlannedUpdate]) -> list[BotUpdate]:
+    """List updates that were skipped because the bot was stopped, and whose bot was seen running since."""
     return [
         entry.update
-        for entry in found
+        for entry in planned
         if entry.update.skip_reason is SkipReason.STOPPED
-        and was_checked_since(entry)
+        and _was_checked_since(entry)
         and exclusion_reason(entry.candidate, rollout.release, rollout.audience) is None
     ]
 
 
-def was_checked_since(entry: PlannedUpdate) -> bool:
-    """Whether the bot was looked at after its part ended; what was known before may be old."""
-    checked, ended = entry.candidate.bot.checked_at, entry.update.ended_at
-    return checked is not None and (ended is None or checked > ended)
-
-
 def build_snapshot(
-    session: Session, rollout: Rollout, found: list[PlannedUpdate], running: Mapping[str, int], now: datetime
+    session: Session, rollout: Rollout, planned: list[PlannedUpdate], running: Mapping[str, int], now: datetime
 ) -> RolloutSnapshot:
-    """Describe a rollout to the planner.
+    """Build the state of a rollout for the planner.
 
     Args:
         session: the transaction.
         rollout: the rollout.
-        found: its bots, as `entries` gave them.
-        running: updates per node that run, or were handed to workers already.
+        planned: its updates, from `load_updates`.
+        running: updates per node that run or were handed to workers, in all rollouts.
         now: the moment.
     """
     settings = fleet_settings.get_settings(session)
@@ -127,7 +127,7 @@ def build_snapshot(
     busy = _running_elsewhere(session, rollout)
     return RolloutSnapshot(
         strategy=strategy,
-        targets=[_part(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in found],
+        targets=[_build_target(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in planned],
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
         max_parallel=settings.max_parallel,
@@ -136,7 +136,7 @@ def build_snapshot(
 
 
 def count_running_per_node(session: Session) -> Counter[str]:
-    """Count the updates that run on each node, in all rollouts."""
+    """Count the running updates of each node, in all rollouts."""
     query = (
         sa.select(Bot.node_id, sa.func.count())
         .join(BotUpdate, BotUpdate.bot_id == Bot.id)
@@ -146,30 +146,33 @@ def count_running_per_node(session: Session) -> Counter[str]:
     return Counter(dict(session.execute(query).all()))
 
 
-def _part(rollout: Rollout, entry: PlannedUpdate, busy: set[str], patience: timedelta, now: datetime) -> Target:
+def _build_target(
+    rollout: Rollout, entry: PlannedUpdate, busy: set[str], health_timeout: timedelta, now: datetime
+) -> Target:
     update, bot = entry.update, entry.candidate.bot
-    down = _seen_down(update, bot, rollout.release)
+    outage = _find_outage(update, bot, rollout.release)
+    is_long = outage is not None and outage.last_seen - outage.since >= health_timeout
     return Target(
         update_id=update.id,
         bot_id=bot.id,
         node_id=bot.node_id,
         stage=_STAGES[update.state],
         wave=update.wave,
-        block_reason=_hold(rollout, entry, busy, now),
+        block_reason=_block_reason(rollout, entry, busy, now),
         may_be_canary=entry.candidate.may_be_canary,
         canary_channel=bot.release_channel is Channel.CANARY,
         attempt=update.attempt,
         error=update.error or "",
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
-        turned_unhealthy=down is not None and down.until - down.since >= patience,
-        in_doubt=down is not None and down.until - down.since < patience and now < down.until + _NO_MORE_LOOKS,
+        turned_unhealthy=is_long,
+        in_doubt=outage is not None and not is_long and now < outage.last_seen + _STALE_AFTER,
         progress_at=_progress_at(update),
         ended_at=update.ended_at,
     )
 
 
-def _hold(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: datetime) -> BlockReason | None:
+def _block_reason(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: datetime) -> BlockReason | None:
     update, bot = entry.update, entry.candidate.bot
     if bot.node.state is not NodeState.ACTIVE:
         return BlockReason.NODE
@@ -180,13 +183,13 @@ def _hold(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: datetime)
     return BlockReason.BUSY if bot.id in busy else None
 
 
-class _Down(NamedTuple):
+class _Outage(NamedTuple):
     since: datetime
-    until: datetime
+    last_seen: datetime
 
 
-def _seen_down(update: BotUpdate, bot: Bot, release: Release) -> _Down | None:
-    """From when to when an updated bot, which people still want to run, was seen down; None for one that is not."""
+def _find_outage(update: BotUpdate, bot: Bot, release: Release) -> _Outage | None:
+    """Return since when an updated bot that should run is down; None when the bot is not down."""
     if update.state is not UpdateState.UPDATED or bot.desired_state is not DesiredState.RUNNING:
         return None
     if bot.state not in _DOWN or not releases.is_running(bot, release):
@@ -194,7 +197,7 @@ def _seen_down(update: BotUpdate, bot: Bot, release: Release) -> _Down | None:
     since, ended, checked = bot.state_since, update.ended_at, bot.checked_at
     if since is None or checked is None or ended is None or since <= ended:
         return None
-    return _Down(since, checked)
+    return _Outage(since, checked)
 
 
 def _progress_at(update: BotUpdate) -> datetime | None:
@@ -202,7 +205,13 @@ def _progress_at(update: BotUpdate) -> datetime | None:
     return max(moments, default=update.started_at)
 
 
-def _moved_on(bot: Bot, rollout: Rollout, targets: Mapping[str, Release]) -> bool:
+def _was_checked_since(entry: PlannedUpdate) -> bool:
+    """Return whether the bot was checked after its update ended; an earlier check may be outdated."""
+    checked, ended = entry.candidate.bot.checked_at, entry.update.ended_at
+    return checked is not None and (ended is None or checked > ended)
+
+
+def _has_other_target(bot: Bot, rollout: Rollout, targets: Mapping[str, Release]) -> bool:
     target = targets.get(bot.image)
     return rollout.audience is Audience.AUTOMATIC and (target is None or target.id != rollout.release_id)
 

@@ -1,11 +1,12 @@
-"""Rollouts as people handle them: start, roll back, "Update now", pause, resume, abort, retry.
+"""Starting rollouts: start, roll the fleet back, update one bot now, retry failed bots. Used by views and commands.
 
-These verbs only write down what is wanted. The orchestrator reads it, cuts waves and hands bots to the workers.
+These functions write only rows. The orchestrator reads the rows, starts waves and hands bots to workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
@@ -19,62 +20,41 @@ from portal.models import (
     Rollout,
     RolloutState,
     SkipReason,
-    StrategyName,
     Trigger,
     UpdateState,
     User,
-    utcnow,
 )
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import StrategyName
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.releases import releases
-from portal.services.rollouts import eligibility as audiences
-from portal.services.rollouts import selection, transitions
+from portal.services.rollouts import eligibility, selection, transitions
 from portal.services.rollouts.eligibility import Candidate
 from portal.services.rollouts.selection import NothingToDoError, RolloutRequest
 
-__all__ = [
-    "NewerReleaseError",
-    "NothingToDoError",
-    "Summary",
-    "Wish",
-    "abort",
-    "add_bots",
-    "forecast",
-    "get",
-    "list_recent",
-    "pause",
-    "resume",
-    "retry_failed",
-    "roll_back",
-    "start",
-    "summary",
-    "update_now",
-]
-
 
 class NewerReleaseError(ConflictError):
-    """The release that was shown is no longer the newest: show the changelog of `release` and ask again."""
+    """A newer release than the one on the page exists. Show the changelog of `release` and ask again."""
 
     def __init__(self, release: Release) -> None:
-        super().__init__(f"Meanwhile {release.version} came out. Read what is new and press again.")
+        super().__init__(f"{release.version} was released in the meantime. Read what is new, then update.")
         self.release = release
 
 
 def get_rollout(session: Session, rollout_id: str) -> Rollout:
-    """Find a rollout by its id.
+    """Return a rollout by its id.
 
     Raises:
-        NotFoundError: when there is none.
+        NotFoundError: the rollout does not exist.
     """
     rollout = session.get(Rollout, rollout_id)
     if rollout is None:
-        raise NotFoundError("There is no such rollout.")
+        raise NotFoundError("This rollout does not exist.")
     return rollout
 
 
 def list_recent_rollouts(session: Session, limit: int = 50) -> Sequence[Rollout]:
-    """List rollouts with their releases, those under way first, then the latest."""
+    """List rollouts with their releases and starters, open ones first, then the latest."""
     query = (
         sa.select(Rollout)
         .options(joinedload(Rollout.release), joinedload(Rollout.starter))
@@ -87,32 +67,36 @@ def start_rollout(
     session: Session,
     allowlist: Allowlist,
     rollout_request: RolloutRequest,
+    now: datetime,
     *,
     trigger: Trigger = Trigger.OPERATOR,
     actor: User | None,
 ) -> Rollout:
-    """Begin to bring bots to a release. Their rows are made now; bots that come later belong to a later rollout.
+    """Start a rollout of the bots that are selected now. Later bots belong to a later rollout.
 
-    Bots that another rollout has not begun with are taken out of it, for the latest decision of a person counts.
+    A pending update of a selected bot in another rollout is skipped, because the latest request takes precedence.
 
     Args:
         session: the transaction.
-        allowlist: which images may run here.
-        wish: what is wanted, for whom.
-        trigger: who wanted it.
-        actor: the user who did.
+        allowlist: the images that may run.
+        rollout_request: release, strategy and bots.
+        now: the moment.
+        trigger: who started the rollout.
+        actor: the user who started the rollout.
 
     Raises:
-        InvalidError: a parameter makes no sense, the image may not run here, or a named bot cannot be updated.
-        ConflictError: the release is quarantined or older than what its image points at, or the fleet is paused.
-        NothingToDoError: no bot would be changed.
+        InvalidError: a parameter is invalid, the allowlist does not admit the image, or a named bot cannot be
+            updated.
+        ConflictError: the release is quarantined or older than the release its image points at, or the fleet is
+            paused.
+        NothingToDoError: the rollout would change no bot.
     """
-    checked = selection.check_request(session, allowlist, rollout_request)
-    chosen = selection.select_bots(session, rollout_request)
+    parameters = selection.check_request(session, allowlist, rollout_request)
+    selected = selection.select_bots(session, rollout_request)
     rollout = Rollout(
         release=rollout_request.release,
         strategy=rollout_request.strategy,
-        parameters=checked,
+        parameters=parameters,
         trigger=trigger,
         audience=rollout_request.audience,
         ignore_windows=rollout_request.ignore_windows,
@@ -120,74 +104,82 @@ def start_rollout(
     )
     session.add(rollout)
     session.flush()
-    _take_out_of_others(session, [candidate.bot.id for candidate in chosen])
-    add_bots(session, rollout, chosen)
+    _skip_in_other_rollouts(session, [candidate.bot.id for candidate in selected], now)
+    add_bots(session, rollout, selected)
     transitions.record_event(
         session,
         EventTag.ROLLOUT_STARTED,
         rollout,
-        actor,
-        bots=len(chosen),
+        actor=actor,
+        bots=len(selected),
         ignore_windows=rollout_request.ignore_windows,
     )
     return rollout
 
 
-def add_bots(session: Session, rollout: Rollout, chosen: Iterable[Candidate]) -> None:
-    """Give each bot its part in the rollout: pending, in no wave yet."""
-    session.add_all(BotUpdate(rollout_id=rollout.id, bot_id=candidate.bot.id) for candidate in chosen)
+def add_bots(session: Session, rollout: Rollout, candidates: Iterable[Candidate]) -> None:
+    """Add a pending update for each bot, in no wave."""
+    session.add_all(BotUpdate(rollout_id=rollout.id, bot_id=candidate.bot.id) for candidate in candidates)
     session.flush()
 
 
 def roll_back_fleet(
-    session: Session, allowlist: Allowlist, *, release: Release, reason: str, actor: User | None
+    session: Session, allowlist: Allowlist, now: datetime, *, release: Release, reason: str, actor: User | None
 ) -> Rollout:
-    """Bring the whole fleet back to an earlier release.
+    """Start a rollout of an earlier release to the whole fleet.
 
-    Every newer release of its repository is quarantined in the same transaction, for otherwise automatic updates
-    would undo it at once.
+    Every newer release of the repository is quarantined in the same transaction. Otherwise automatic updates would
+    undo the rollout at once.
 
     Raises:
-        InvalidError: without a reason; and whatever `start` raises.
-        ConflictError: see `start`.
+        InvalidError: the reason is empty, or see `start_rollout`.
+        ConflictError: see `start_rollout`.
     """
-    with session.begin_nested():  # a refusal must leave no quarantine behind
+    with session.begin_nested():  # undoes the quarantines when the rollout is refused
         for newer in releases.list_newer(session, release):
-            releases.quarantine(session, newer, reason, actor)
+            releases.quarantine(session, newer, reason, now, actor=actor)
         rollout_request = RolloutRequest(
             release=release,
             strategy=StrategyName.ROLLING_WAVE,
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        return start_rollout(session, allowlist, rollout_request, actor=actor)
+        return start_rollout(session, allowlist, rollout_request, now, actor=actor)
 
 
 def update_now(
-    session: Session, allowlist: Allowlist, *, bot: Bot, digest: str, actor: User | None, trigger: Trigger
+    session: Session,
+    allowlist: Allowlist,
+    now: datetime,
+    *,
+    bot: Bot,
+    digest: str,
+    actor: User | None,
+    trigger: Trigger,
 ) -> Rollout:
-    """Update one bot to the release its user has just read about, whatever the hour.
+    """Start a rollout that updates one bot to the release whose changelog its user has read, without a window.
 
-    Pressed twice, or by two people, it makes one rollout.
+    Two calls for the same bot and release return the same rollout.
 
     Args:
         session: the transaction.
-        allowlist: which images may run here.
+        allowlist: the images that may run.
+        now: the moment.
         bot: the bot.
-        digest: of the release whose changelog was shown.
-        actor: the user who pressed.
-        trigger: `tenant`, or `operator` where one did it for them.
+        digest: digest of the release on the page.
+        actor: the user who started the update.
+        trigger: `TENANT`, or `OPERATOR` where an operator started the update.
 
     Raises:
-        NewerReleaseError: another release came out since the changelog was shown.
-        NothingToDoError: the bot runs it already, or no release is known.
+        NewerReleaseError: a newer release exists.
+        NothingToDoError: the bot runs the release already, or no release is known.
         ConflictError: the fleet is paused, or the release is quarantined.
-        InvalidError: the bot cannot be updated now; the text says why.
+        InvalidError: the bot cannot be updated now; the message says why.
     """
-    session.execute(sa.select(Bot.id).where(Bot.id == bot.id).with_for_update())  # two clicks: one after the other
-    under_way = _under_way(session, bot, digest)
-    if under_way is not None:
-        return under_way
+    session.execute(sa.select(Bot.id).where(Bot.id == bot.id).with_for_update())  # serializes two clicks
+    existing = _find_in_progress(session, bot, digest)
+    if existing is not None:
+        return existing
     selection.require_fleet_not_paused(session)
     release = releases.find_target(session, bot.image)
     if release is None:
@@ -201,46 +193,55 @@ def update_now(
         bots=[bot],
         ignore_windows=True,
     )
-    return start_rollout(session, allowlist, rollout_request, trigger=trigger, actor=actor)
+    return start_rollout(session, allowlist, rollout_request, now, trigger=trigger, actor=actor)
 
 
-def retry_failed(session: Session, allowlist: Allowlist, rollout: Rollout, actor: User | None) -> Rollout:
-    """Try the bots that failed once more, in a rollout of their own with the same strategy, at once.
+def retry_failed(
+    session: Session, allowlist: Allowlist, rollout: Rollout, now: datetime, *, actor: User | None
+) -> Rollout:
+    """Start a rollout of the failed bots of `rollout`, with the same strategy and without windows.
 
     Raises:
-        NothingToDoError: when none failed, or those that did run the release meanwhile.
-        ConflictError: when the release is quarantined or the fleet is paused.
+        NothingToDoError: no bot failed, or the failed bots run the release by now.
+        ConflictError: the release is quarantined, or the fleet is paused.
     """
     failed = sa.select(BotUpdate.bot_id).where(
         BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_({UpdateState.FAILED, UpdateState.ROLLED_BACK})
     )
-    again = [
+    bots = [
         candidate.bot
-        for candidate in audiences.load_candidates(session, Bot.id.in_(failed))
-        if audiences.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
+        for candidate in eligibility.load_candidates(session, Bot.id.in_(failed))
+        if eligibility.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
     ]
-    if not again:
-        raise NothingToDoError("No bot of this rollout is left to try again.")
+    if not bots:
+        raise NothingToDoError("This rollout has no failed bot that can be retried.")
     rollout_request = RolloutRequest(
         release=rollout.release,
         strategy=rollout.strategy,
         parameters=rollout.parameters,
         audience=Audience.NAMED,
-        bots=again,
+        bots=bots,
         ignore_windows=True,
     )
-    return start_rollout(session, allowlist, rollout_request, actor=actor)
+    return start_rollout(session, allowlist, rollout_request, now, actor=actor)
 
 
-def _take_out_of_others(session: Session, bot_ids: Collection[str]) -> None:
+def _skip_in_other_rollouts(session: Session, bot_ids: Collection[str], now: datetime) -> None:
     session.execute(
         sa.update(BotUpdate)
         .where(BotUpdate.bot_id.in_(bot_ids), BotUpdate.state == UpdateState.PENDING)
-        .values(state=UpdateState.SKIPPED, **BotUpdate.left_out(SkipReason.TAKEN_BY_HAND, utcnow()))
+        .values(state=UpdateState.SKIPPED, **BotUpdate.skip_values(SkipReason.TAKEN_BY_HAND, now))
     )
 
 
-def _under_way(session: Session, bot: Bot, digest: str) -> Rollout | None:
+def _find_in_progress(session: Session, bot: Bot, digest: str) -> Rollout | None:
+    """Find the rollout that updates the bot to the release now, or will do so without waiting for a window."""
+    pending_without_window = sa.and_(
+        BotUpdate.state == UpdateState.PENDING,
+        Rollout.audience == Audience.NAMED,
+        Rollout.ignore_windows,
+        Rollout.state.in_({RolloutState.SCHEDULED, RolloutState.RUNNING}),
+    )
     query = (
         sa.select(Rollout)
         .join(BotUpdate, BotUpdate.rollout_id == Rollout.id)
@@ -248,16 +249,7 @@ def _under_way(session: Session, bot: Bot, digest: str) -> Rollout | None:
         .where(
             BotUpdate.bot_id == bot.id,
             Release.digest == digest,
-            sa.or_(
-                BotUpdate.state == UpdateState.RUNNING,
-                # Pending in a wave that waits for its hour is not what was pressed for; pending by hand is.
-                sa.and_(
-                    BotUpdate.state == UpdateState.PENDING,
-                    Rollout.audience == Audience.NAMED,
-                    Rollout.ignore_windows,
-                    Rollout.state.in_({RolloutState.SCHEDULED, RolloutState.RUNNING}),
-                ),
-            ),
+            sa.or_(BotUpdate.state == UpdateState.RUNNING, pending_without_window),
         )
     )
     return session.scalar(query.limit(1))

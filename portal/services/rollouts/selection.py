@@ -1,4 +1,4 @@
-"""Choosing the bots of a rollout somebody starts, and refusing what must not be started, in words."""
+"""Selection of the bots of a new rollout, and the checks before it starts. Used by starting and forecasting."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import Audience, Bot, BotState, FleetMode, Release, SkipReason, StrategyName
+from portal.models import Audience, Bot, BotState, FleetMode, Release, SkipReason
 from portal.rules.allowlist import Allowlist
-from portal.rules.strategies import ParameterError, parse_parameters
+from portal.rules.strategies import ParameterError, StrategyName, parse_parameters
 from portal.services import fleet_settings
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.releases import releases
-from portal.services.rollouts import eligibility as audiences
+from portal.services.rollouts import eligibility
 from portal.services.rollouts.eligibility import Candidate
 
 
 class NothingToDoError(ConflictError):
-    """No bot would be changed. Said so instead of reporting a success."""
+    """The rollout would change no bot, so it is refused instead of reported as a success."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutRequest:
-    """What somebody wants to roll out, and to whom; nothing of it is checked yet.
+    """An unchecked request for a rollout.
 
     Attributes:
-        release: what is to run.
-        strategy: how to walk through the bots.
-        parameters: of the strategy; those not given have their defaults.
-        audience: organizations in automatic mode, all bots behind, or those named.
-        bots: exactly these, for the audience `named`.
-        image: only bots that follow this reference; see `audience.of_release` for what holds without it.
-        ignore_windows: do not wait for the hour each organization prefers.
+        release: the release to roll out.
+        strategy: name of the strategy.
+        parameters: parameters of the strategy; missing ones have their defaults.
+        audience: bots of organizations in automatic mode, all outdated bots, or named bots.
+        bots: the bots of the audience `NAMED`.
+        image: only bots that follow this reference; see `eligibility.load_for_release` for the default.
+        ignore_windows: bots do not wait for the update window of their organization.
     """
 
     release: Release
@@ -46,10 +46,10 @@ class RolloutRequest:
 
 
 def check_request(session: Session, allowlist: Allowlist, rollout_request: RolloutRequest) -> dict[str, int]:
-    """Check what does not depend on bots, and give back the complete parameters.
+    """Check the parts of a request that do not depend on bots, and return the complete parameters.
 
     Raises:
-        InvalidError: the image may not run here, or a parameter makes no sense.
+        InvalidError: the allowlist does not admit the image, or a parameter is invalid.
         ConflictError: the release is quarantined, or the fleet is paused.
     """
     release = rollout_request.release
@@ -66,41 +66,41 @@ def check_request(session: Session, allowlist: Allowlist, rollout_request: Rollo
 
 
 def require_fleet_not_paused(session: Session) -> None:
-    """Do nothing unless the fleet is paused.
+    """Check that the fleet is not paused.
 
     Raises:
-        ConflictError: when it is.
+        ConflictError: the fleet is paused.
     """
     if fleet_settings.get_settings(session).mode is FleetMode.PAUSED:
-        raise ConflictError("The fleet is paused: no update starts until an operator ends the pause.")
+        raise ConflictError("The fleet is paused. No update starts until an operator resumes it.")
 
 
 def select_bots(session: Session, rollout_request: RolloutRequest) -> list[Candidate]:
-    """Choose the bots a rollout takes.
+    """Select the bots of a rollout, oldest first.
 
-    A stopped bot is among them, for it is due as soon as it runs; but there is always one that can be updated now.
+    Stopped bots are included, because they are due as soon as they run again. At least one bot can be updated now.
 
     Raises:
         InvalidError: a named bot cannot be updated.
-        ConflictError: what the tags point at is newer than the release.
-        NothingToDoError: no bot would be changed.
+        ConflictError: a tag points at a newer release.
+        NothingToDoError: the rollout would change no bot.
     """
     if rollout_request.audience is Audience.NAMED:
-        return _named(session, rollout_request.release, rollout_request.bots)
-    return _all_behind(session, rollout_request.release, rollout_request.audience, rollout_request.image)
+        return _select_named(session, rollout_request.release, rollout_request.bots)
+    return _select_outdated(session, rollout_request.release, rollout_request.audience, rollout_request.image)
 
 
-def _named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
-    chosen = audiences.load_named(session, [bot.id for bot in bots])
-    if not chosen:
-        raise NothingToDoError("Name at least one bot.")
-    for candidate in chosen:
+def _select_named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
+    candidates = eligibility.load_named(session, [bot.id for bot in bots])
+    if not candidates:
+        raise NothingToDoError("Choose at least one bot.")
+    for candidate in candidates:
         _require_updatable(candidate, release)
-    left = [candidate for candidate in chosen if not releases.is_running(candidate.bot, release)]
-    if not left:
-        names = ", ".join(candidate.bot.name for candidate in chosen)
+    outdated = [candidate for candidate in candidates if not releases.is_running(candidate.bot, release)]
+    if not outdated:
+        names = ", ".join(candidate.bot.name for candidate in candidates)
         raise NothingToDoError(f"Nothing to do: {names} runs {release.version} already.")
-    return left
+    return outdated
 
 
 def _require_updatable(candidate: Candidate, release: Release) -> None:
@@ -108,8 +108,8 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
     if not bot.image.startswith((f"{release.repository}:", f"{release.repository}@")):
         raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
     if bot.needs_attention:
-        raise InvalidError(f"{bot.name} needs a person first: {bot.needs_attention}", "bots")
-    reason = audiences.exclusion_reason(candidate, release, Audience.NAMED)
+        raise InvalidError(f"{bot.name} needs attention first: {bot.needs_attention}", "bots")
+    reason = eligibility.exclusion_reason(candidate, release, Audience.NAMED)
     if bot.state is BotState.MISSING:
         raise InvalidError(
             f"The container of {bot.name} is gone from node {bot.node.name}, so there is nothing to update.", "bots"
@@ -120,36 +120,39 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
         raise InvalidError(f"The organization of {bot.name} is being deleted.", "bots")
 
 
-def _all_behind(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
-    found = audiences.load_for_release(session, release, audience, image)
-    _require_not_undone(session, release, {candidate.bot.image for candidate in found})
-    reasons = {candidate.bot.id: audiences.exclusion_reason(candidate, release, audience) for candidate in found}
+def _select_outdated(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
+    candidates = eligibility.load_for_release(session, release, audience, image)
+    _require_newest(session, release, {candidate.bot.image for candidate in candidates})
+    reasons = {
+        candidate.bot.id: eligibility.exclusion_reason(candidate, release, audience) for candidate in candidates
+    }
     if None not in reasons.values():
-        raise NothingToDoError(_nothing_to_do(release, audience, reasons.values()))
-    wanted = {None, SkipReason.STOPPED}  # a stopped bot is due again once it runs
-    return [candidate for candidate in found if reasons[candidate.bot.id] in wanted]
+        raise NothingToDoError(_describe_nothing_to_do(release, audience, reasons.values()))
+    included = {None, SkipReason.STOPPED}
+    return [candidate for candidate in candidates if reasons[candidate.bot.id] in included]
 
 
-def _require_not_undone(session: Session, release: Release, images: Collection[str]) -> None:
+def _require_newest(session: Session, release: Release, images: Collection[str]) -> None:
+    # Automatic updates would bring the bots to the newer release again.
     targets = releases.map_targets(session)
     for image in sorted(images):
         target = targets.get(image, release)
         if target.first_seen_at > release.first_seen_at:
             raise ConflictError(
-                f"{image} points at {target.version}, which is newer: automatic updates would undo this. "
-                f"Roll the fleet back to {release.version} instead, which quarantines what came after it."
+                f"{image} points at {target.version}, which is newer. Automatic updates would undo this rollout. "
+                f"Roll the fleet back to {release.version} instead, which quarantines all newer releases."
             )
 
 
-def _nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipReason | None]) -> str:
+def _describe_nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipReason | None]) -> str:
     counts: dict[str, int] = {}
     for reason in reasons:
         counts[str(reason)] = counts.get(str(reason), 0) + 1
     if not counts:
         if audience is Audience.AUTOMATIC:
             return (
-                f"Nothing to do: no organization in automatic mode follows {release.image}. "
-                "Take every bot that is behind instead, or name bots."
+                f"Nothing to do: no organization on automatic updates follows {release.image}. "
+                "Choose all outdated bots instead, or single bots."
             )
         return f"Nothing to do: no bot follows {release.image}."
     details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))

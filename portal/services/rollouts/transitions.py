@@ -1,7 +1,8 @@
-"""Moving a rollout through its states, each move by compare-and-set and with its event."""
+"""State transitions of a rollout by compare-and-set, with events. Used by views, commands and the orchestrator."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +19,6 @@ from portal.models import (
     UpdateState,
     User,
     move,
-    utcnow,
 )
 from portal.services import events, fleet_settings
 from portal.services.errors import ConflictError
@@ -26,106 +26,122 @@ from portal.services.releases import releases
 from portal.services.rollouts import notifications
 
 
-def begin_rollout(session: Session, rollout: Rollout) -> None:
-    """Let a scheduled rollout run; nothing happens to any other."""
+def begin_rollout(session: Session, rollout: Rollout, now: datetime) -> None:
+    """Start a scheduled rollout; do nothing in any other state."""
     if rollout.state is RolloutState.SCHEDULED:
-        move(session, rollout, RolloutState.SCHEDULED, RolloutState.RUNNING, started_at=utcnow())
+        move(session, rollout, RolloutState.SCHEDULED, RolloutState.RUNNING, started_at=now)
 
 
-def pause_rollout(session: Session, rollout: Rollout, reason: str, actor: User | None) -> None:
-    """Start no further bot; those in flight finish.
-
-    Raises:
-        ConflictError: when it has ended or is paused already.
-    """
-    begin_rollout(session, rollout)
-    if not move(session, rollout, RolloutState.RUNNING, RolloutState.PAUSED, reason=reason or None):
-        raise ConflictError(f"This rollout is {rollout.state} and cannot be paused.")
-    record_event(session, EventTag.ROLLOUT_PAUSED, rollout, actor, reason=reason)
-
-
-def resume_rollout(session: Session, rollout: Rollout, actor: User | None) -> None:
-    """Go on with a paused rollout.
-
-    Raises:
-        ConflictError: when it is not paused.
-    """
-    values = {"reason": None, "resumed_at": utcnow()}
-    if not move(session, rollout, RolloutState.PAUSED, RolloutState.RUNNING, **values):
-        raise ConflictError(f"This rollout is {rollout.state}; only a paused one can go on.")
-    record_event(session, EventTag.ROLLOUT_RESUMED, rollout, actor)
-
-
-def abort_rollout(
-    session: Session, rollout: Rollout, reason: str, actor: User | None, *, quarantine: bool = False
-) -> None:
-    """End a rollout for good: what has not begun is skipped, bots in flight finish.
+def pause_rollout(session: Session, rollout: Rollout, reason: str, now: datetime, *, actor: User | None) -> None:
+    """Pause a rollout: no further bot starts, and bots in flight finish.
 
     Args:
         session: the transaction.
         rollout: the rollout.
-        reason: why, in words.
-        actor: the operator; None where failures brought it about.
-        quarantine: make sure as well that nobody rolls this release out again.
+        reason: why, for operators.
+        now: the moment.
+        actor: the operator; None where the planner paused the rollout.
 
     Raises:
-        ConflictError: when it has ended already.
+        ConflictError: the rollout has ended or is paused already.
+    """
+    begin_rollout(session, rollout, now)
+    if not move(session, rollout, RolloutState.RUNNING, RolloutState.PAUSED, reason=reason or None):
+        raise ConflictError(f"This rollout is {rollout.state} and cannot be paused.")
+    record_event(session, EventTag.ROLLOUT_PAUSED, rollout, actor=actor, reason=reason)
+
+
+def resume_rollout(session: Session, rollout: Rollout, now: datetime, *, actor: User | None) -> None:
+    """Resume a paused rollout.
+
+    Raises:
+        ConflictError: the rollout is not paused.
+    """
+    if not move(session, rollout, RolloutState.PAUSED, RolloutState.RUNNING, reason=None, resumed_at=now):
+        raise ConflictError(f"This rollout is {rollout.state}. Only a paused rollout can be resumed.")
+    record_event(session, EventTag.ROLLOUT_RESUMED, rollout, actor=actor)
+
+
+def abort_rollout(
+    session: Session,
+    rollout: Rollout,
+    reason: str,
+    now: datetime,
+    *,
+    actor: User | None,
+    quarantine: bool = False,
+) -> None:
+    """Abort a rollout: pending updates are skipped, and bots in flight finish.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        reason: why, for operators.
+        now: the moment.
+        actor: the operator; None where failures caused the abort.
+        quarantine: quarantine the release too.
+
+    Raises:
+        ConflictError: the rollout has ended already.
     """
     if quarantine:
-        releases.quarantine(session, rollout.release, reason, actor)
-    skipped = SkipReason.QUARANTINED if rollout.release.quarantined_at else SkipReason.ABORTED
-    _end(session, rollout, RolloutState.ABORTED, skipped, reason)
-    record_event(session, EventTag.ROLLOUT_ABORTED, rollout, actor, reason=reason)
+        releases.quarantine(session, rollout.release, reason, now, actor=actor)
+    skip_reason = SkipReason.QUARANTINED if rollout.release.quarantined_at else SkipReason.ABORTED
+    _end_early(session, rollout, RolloutState.ABORTED, skip_reason, reason, now=now)
+    record_event(session, EventTag.ROLLOUT_ABORTED, rollout, actor=actor, reason=reason)
 
 
-def supersede_rollout(session: Session, rollout: Rollout, newer: Release) -> None:
-    """End a rollout because its image has moved on to a newer release.
+def supersede_rollout(session: Session, rollout: Rollout, newer: Release, now: datetime) -> None:
+    """End a rollout because its image points at a newer release.
 
     Raises:
-        ConflictError: when it has ended already.
+        ConflictError: the rollout has ended already.
     """
-    reason = f"{newer.version} came out"
-    _end(session, rollout, RolloutState.SUPERSEDED, SkipReason.SUPERSEDED, reason)
-    record_event(session, EventTag.ROLLOUT_SUPERSEDED, rollout, None, by=newer.digest, reason=reason)
+    reason = f"{newer.version} was released"
+    _end_early(session, rollout, RolloutState.SUPERSEDED, SkipReason.SUPERSEDED, reason, now=now)
+    record_event(session, EventTag.ROLLOUT_SUPERSEDED, rollout, actor=None, by=newer.digest, reason=reason)
 
 
-def complete_rollout(session: Session, rollout: Rollout) -> bool:
-    """End a rollout none of whose bots is left to update; False when it is not running."""
-    if not move(session, rollout, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=utcnow(), reason=None):
+def complete_rollout(session: Session, rollout: Rollout, now: datetime) -> bool:
+    """End a rollout that has no bot left to update. Return False when it is not running."""
+    if not move(session, rollout, RolloutState.RUNNING, RolloutState.COMPLETED, ended_at=now, reason=None):
         return False
     notifications.notify_outcome(session, rollout)
-    record_event(session, EventTag.ROLLOUT_COMPLETED, rollout, None)
+    record_event(session, EventTag.ROLLOUT_COMPLETED, rollout, actor=None)
     return True
 
 
-def may_start_update(session: Session, update: BotUpdate) -> bool:
-    """Whether the rollout lets this bot begin; the hour its organization chose is for the caller to look at.
+def may_start_update(session: Session, update: BotUpdate, now: datetime) -> bool:
+    """Return whether rollout and fleet allow an update to start. The caller checks the update window.
 
-    The message that named it may be old: the rollout or the fleet may have been paused since, or the wave undone.
+    A job may arrive late: since it was enqueued, the rollout or the fleet may have been paused, or the bot may have
+    been removed from its wave.
     """
     rollout = update.rollout
     return (
         update.state is UpdateState.PENDING
         and update.wave is not None
-        and (update.not_before is None or update.not_before <= utcnow())
+        and (update.not_before is None or update.not_before <= now)
         and rollout.state is RolloutState.RUNNING
         and fleet_settings.get_settings(session).mode is not FleetMode.PAUSED
     )
 
 
-def _end(session: Session, rollout: Rollout, new: RolloutState, skipped: SkipReason, reason: str) -> None:
+def record_event(session: Session, tag: EventTag, rollout: Rollout, *, actor: User | None, **data: Any) -> None:
+    """Record an event about a rollout, with its release."""
+    release = {"digest": rollout.release.digest, "version": rollout.release.version, "image": rollout.release.image}
+    events.record(session, tag, actor=actor, rollout_id=rollout.id, data={**release, **data})
+
+
+def _end_early(
+    session: Session, rollout: Rollout, new: RolloutState, skip_reason: SkipReason, reason: str, *, now: datetime
+) -> None:
     old = rollout.state
-    if old not in Rollout.OPEN or not move(session, rollout, old, new, reason=reason, ended_at=utcnow()):
+    if old not in Rollout.OPEN or not move(session, rollout, old, new, reason=reason, ended_at=now):
         raise ConflictError(f"This rollout is {rollout.state} already.")
     session.execute(
         sa.update(BotUpdate)
         .where(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING)
-        .values(state=UpdateState.SKIPPED, **BotUpdate.left_out(skipped, utcnow()))
+        .values(state=UpdateState.SKIPPED, **BotUpdate.skip_values(skip_reason, now))
     )
     notifications.notify_outcome(session, rollout)
-
-
-def record_event(session: Session, tag: EventTag, rollout: Rollout, actor: User | None, **data: Any) -> None:
-    """Write an event about a rollout, with its release."""
-    release = {"digest": rollout.release.digest, "version": rollout.release.version, "image": rollout.release.image}
-    events.record(session, tag, actor=actor, rollout_id=rollout.id, data={**release, **data})

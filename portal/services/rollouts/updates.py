@@ -1,6 +1,6 @@
-"""The journal of a bot's update: who may go on with it, the step it is in, and how it ended.
+"""The journal of an update: claim, steps, requeue, skip, cleanup. Used by the worker that updates a bot.
 
-Everything here is one short transaction of the worker that holds the bot's lease.
+Each function belongs to one short transaction of the worker that holds the lease of the bot.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from portal.models import (
     Step,
     UpdateState,
     move,
-    utcnow,
 )
 from portal.rules import windows
 from portal.services.rollouts import eligibility, transitions
 from portal.services.rollouts.eligibility import Candidate
 
-_ATTEMPTS_CUT_SHORT = 3
-"""After so many attempts that no worker survived, the update is not put back into the queue by itself."""
+_MAX_ATTEMPTS = 3
+"""An interrupted update is not requeued automatically after this many attempts."""
 
 
 class ClaimResult(StrEnum):
-    """What there is to do for the one who holds the bot."""
+    """What the worker that holds the bot has to do."""
 
     NOTHING = "nothing"
     START = "start"
@@ -39,13 +38,12 @@ class ClaimResult(StrEnum):
     CLEAN = "clean"
 
 
-def claim_update(session: Session, update_id: str) -> ClaimResult:
-    """Look at an update whose bot we hold, and make it ours.
+def claim_update(session: Session, update_id: str, now: datetime) -> ClaimResult:
+    """Claim an update for the worker that holds the bot, and return what the worker has to do.
 
-    A pending update that is due starts, unless its bot takes no part any more: then it is skipped. Outside the hour
-    its organization chose it waits, for nobody may have looked at the rollout since. A running one was left by a
-    worker that died. An ended one that is not cleaned up yet has its left-overs removed, unless its bot needs a
-    person.
+    - A pending update starts when it is due. It is skipped when the bot is no longer eligible.
+    - A running update was left by a worker that died, and has to be recovered.
+    - An ended update has to be cleaned up, unless its bot needs attention.
     """
     update = session.get(BotUpdate, update_id)
     if update is None:
@@ -53,32 +51,123 @@ def claim_update(session: Session, update_id: str) -> ClaimResult:
     if update.state is UpdateState.RUNNING:
         return ClaimResult.RECOVER
     if update.state in BotUpdate.LEAVES_TRACES:
-        # While a person looks at the bot nothing is touched: what a later update needs may be the same.
+        # An operator who repairs the bot may need what an earlier update left.
         return ClaimResult.NOTHING if update.cleaned_at or update.bot.needs_attention else ClaimResult.CLEAN
     (candidate,) = eligibility.load_candidates(session, Bot.id == update.bot_id)
-    if not _is_its_turn(session, update, candidate):
+    if not _is_due(session, update, candidate, now):
         return ClaimResult.NOTHING
-    if reason := _nothing_to_do(update, candidate):
-        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.left_out(reason, utcnow()))
+    if reason := _skip_reason(update, candidate):
+        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.skip_values(reason, now))
         return ClaimResult.NOTHING
-    return ClaimResult.START if _begin(session, update) else ClaimResult.NOTHING
+    return ClaimResult.START if _begin(session, update, now) else ClaimResult.NOTHING
 
 
-def _is_its_turn(session: Session, update: BotUpdate, candidate: Candidate) -> bool:
-    # The message may come late or twice, and the hour may have ended since it was sent.
-    in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, utcnow())
-    return in_window and transitions.may_start_update(session, update)
+def list_unfinished(session: Session, update: BotUpdate) -> list[str]:
+    """List ids of other updates of the same bot that a worker did not finish or clean up, oldest first."""
+    return list(
+        session.scalars(
+            sa.select(BotUpdate.id)
+            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, BotUpdate.is_unfinished())
+            .order_by(BotUpdate.created_at)
+        )
+    )
 
 
-def _nothing_to_do(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
+def list_abandoned(session: Session, now: datetime) -> list[tuple[str, str]]:
+    """List update id and node id of unfinished updates whose bot has no lease, oldest first.
+
+    Only these columns are read, because an unreadable `saved_container` must not block the other updates.
+
+    Args:
+        session: any session.
+        now: the moment by the clock of the database, which leases use.
+    """
+    query = (
+        sa.select(BotUpdate.id, Bot.node_id)
+        .join(BotUpdate.bot)
+        .where(BotUpdate.is_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= now))
+        .order_by(BotUpdate.created_at)
+    )
+    return [(update_id, node_id) for update_id, node_id in session.execute(query)]
+
+
+def enter_step(session: Session, update: BotUpdate, step: Step, now: datetime) -> None:
+    """Record that a step starts, before its first effect, and that the step before has ended."""
+    end_step_timing(update, now)
+    update.timings = update.timings | {step: [now.isoformat()]}
+    update.step = step
+    if step is Step.STOP:
+        update.stopped_at = now
+    session.flush()
+
+
+def end_step_timing(update: BotUpdate, now: datetime) -> None:
+    """Record that the current step ends now."""
+    update.timings = {step: [*times, now.isoformat()][:2] for step, times in update.timings.items()}
+
+
+def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
+    """Add small facts to the journal that a takeover needs."""
+    update.journal = update.journal | facts
+    session.flush()
+
+
+def requeue(session: Session, update: BotUpdate) -> bool:
+    """Make an update pending again that was interrupted before the bot was stopped.
+
+    Returns:
+        False when the update was interrupted too often, or when its rollout has ended and would never start it.
+    """
+    # The lock keeps the rollout from ending between this check and the commit, which would leave a pending update.
+    rollout = session.get_one(Rollout, update.rollout_id, with_for_update=True, populate_existing=True)
+    if update.attempt >= _MAX_ATTEMPTS or rollout.state not in Rollout.OPEN:
+        return False
+    return move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        UpdateState.PENDING,
+        step=None,
+        new_container_id=None,
+        saved_container=None,
+        journal={},
+        timings={},
+    )
+
+
+def skip_update(session: Session, update: BotUpdate, reason: SkipReason, now: datetime) -> None:
+    """Skip a running update that has nothing to do and has changed nothing."""
+    end_step_timing(update, now)
+    move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        UpdateState.SKIPPED,
+        cleaned_at=now,
+        **BotUpdate.skip_values(reason, now),
+    )
+
+
+def mark_cleaned(session: Session, update: BotUpdate, now: datetime) -> None:
+    """Record that the engine holds nothing of this update any more."""
+    update.cleaned_at = now
+    session.flush()
+
+
+def _is_due(session: Session, update: BotUpdate, candidate: Candidate, now: datetime) -> bool:
+    # The job may run late or twice, and the window may have closed since it was enqueued.
+    in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, now)
+    return in_window and transitions.may_start_update(session, update, now)
+
+
+def _skip_reason(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
     rollout = update.rollout
     if rollout.release.quarantined_at is not None:
         return SkipReason.QUARANTINED
     return eligibility.exclusion_reason(candidate, rollout.release, rollout.audience)
 
 
-def _begin(session: Session, update: BotUpdate) -> bool:
-    moment = utcnow()
+def _begin(session: Session, update: BotUpdate, now: datetime) -> bool:
     return move(
         session,
         update,
@@ -95,106 +184,10 @@ def _begin(session: Session, update: BotUpdate) -> bool:
         error=None,
         transient=False,
         log_tail=None,
-        timings={Step.CLAIM: [moment.isoformat()]},
-        started_at=moment,
+        timings={Step.CLAIM: [now.isoformat()]},
+        started_at=now,
         ended_at=None,
         stopped_at=None,
         answering_at=None,
         cleaned_at=None,
     )
-
-
-def list_unfinished(session: Session, update: BotUpdate) -> list[str]:
-    """Ids of other updates of the same bot that a worker left in the middle, or did not clean up after."""
-    return list(
-        session.scalars(
-            sa.select(BotUpdate.id)
-            .where(BotUpdate.bot_id == update.bot_id, BotUpdate.id != update.id, BotUpdate.is_unfinished())
-            .order_by(BotUpdate.created_at)
-        )
-    )
-
-
-def list_abandoned(session: Session, moment: datetime) -> list[tuple[str, str]]:
-    """Id and node of every update that a worker should look at again because nobody holds its bot.
-
-    They are running although the lease ran out, or ended without having been cleaned up. Only that is read: what they
-    saved of containers is secret, and none of it may stand in the way of the others.
-
-    Args:
-        session: any.
-        moment: now by the database's clock.
-    """
-    query = (
-        sa.select(BotUpdate.id, Bot.node_id)
-        .join(BotUpdate.bot)
-        .where(BotUpdate.is_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment))
-        .order_by(BotUpdate.created_at)
-    )
-    return [(update_id, node_id) for update_id, node_id in session.execute(query)]
-
-
-def enter_step(session: Session, update: BotUpdate, step: Step) -> None:
-    """Write down that the step begins, before its first effect; the step before it has ended."""
-    moment = utcnow().isoformat()
-    end_step_timing(update, moment)
-    update.timings = update.timings | {step: [moment]}
-    update.step = step
-    if step is Step.STOP:
-        update.stopped_at = utcnow()
-    session.flush()
-
-
-def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
-    """Add small facts to the journal which a takeover will need."""
-    update.journal = update.journal | facts
-    session.flush()
-
-
-def requeue(session: Session, update: BotUpdate) -> bool:
-    """Make an update that was cut off before anything was stopped due again.
-
-    Returns:
-        False when that happened so often that the update had better fail, or when its rollout has ended meanwhile:
-        nobody would ever come back to it.
-    """
-    # Locked, or the rollout could end right after this look and leave a pending update behind.
-    rollout = session.get_one(Rollout, update.rollout_id, with_for_update=True, populate_existing=True)
-    if update.attempt >= _ATTEMPTS_CUT_SHORT or rollout.state not in Rollout.OPEN:
-        return False
-    return move(
-        session,
-        update,
-        UpdateState.RUNNING,
-        UpdateState.PENDING,
-        step=None,
-        new_container_id=None,
-        saved_container=None,
-        journal={},
-        timings={},
-    )
-
-
-def skip_update(session: Session, update: BotUpdate, reason: SkipReason) -> None:
-    """End an update that turned out to have nothing to do; nothing was changed."""
-    moment = utcnow()
-    end_step_timing(update, moment.isoformat())
-    move(
-        session,
-        update,
-        UpdateState.RUNNING,
-        UpdateState.SKIPPED,
-        cleaned_at=moment,
-        **BotUpdate.left_out(reason, moment),
-    )
-
-
-def mark_cleaned(session: Session, update: BotUpdate) -> None:
-    """Nothing of this update is left behind on the engine."""
-    update.cleaned_at = utcnow()
-    session.flush()
-
-
-def end_step_timing(update: BotUpdate, moment: str) -> None:
-    """The step the update was in has ended at that moment (ISO 8601)."""
-    update.timings = {step: [*times, moment][:2] for step, times in update.timings.items()}
