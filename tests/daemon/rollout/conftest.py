@@ -1,4 +1,4 @@
-"""A fleet of rows for the orchestrator."""
+"""Fixtures of the orchestrator's tests."""
 
 import pytest
 
@@ -8,5 +8,5 @@ from tests.support.world import World
 
 @pytest.fixture
 def world(database: Database) -> World:
-    """One node and release 1.0.0; no bots yet."""
+    """Return a fleet with one node and release 1.0.0, without bots."""
     return World(database)

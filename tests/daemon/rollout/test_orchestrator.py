@@ -1,4 +1,4 @@
-"""The orchestrator over a real database, with workers that only write down outcomes."""
+"""The orchestrator on a real database, with workers that only record outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
-    StrategyName,
     TenantMode,
     TenantUpdateConfig,
     Trigger,
@@ -29,7 +28,7 @@ from portal.models import (
     utcnow,
 )
 from portal.models.encrypted import use_keys
-from portal.rules.strategies import HEALTH_CHECK_TIMEOUT
+from portal.rules.strategies import HEALTH_CHECK_TIMEOUT, StrategyName
 from portal.services.releases import releases
 from portal.services.rollouts import progress, rollouts, transitions
 from tests.support.world import ALLOWLIST, IMAGE, World, bad
@@ -44,12 +43,12 @@ def test_a_new_release_reaches_every_automatic_bot_in_waves(world: World) -> Non
     [rollout] = world.rollouts()
     assert (rollout.state, rollout.trigger) == (RolloutState.COMPLETED, Trigger.AUTO)
     assert world.count(rollout.id) == {"updated": 9}
-    assert world.on(new) == 9
-    assert _sizes(world, rollout.id) == [1, 2, 2, 2, 2]
+    assert world.count_running(new) == 9
+    assert count_wave_sizes(world, rollout.id) == [1, 2, 2, 2, 2]
     assert world.events() == ["rollout.started", "rollout.completed"]
 
 
-def test_nothing_happens_where_nothing_is_to_be_done(world: World) -> None:
+def test_without_a_new_release_no_rollout_opens(world: World) -> None:
     world.add_bots(3)
 
     assert world.tick() == []
@@ -72,7 +71,7 @@ def test_a_bad_release_stops_at_the_canary_and_is_quarantined(world: World) -> N
     assert world.events() == ["rollout.started", "release.quarantined", "rollout.aborted"]
 
 
-def test_a_canary_that_no_snapshot_could_be_taken_of_condemns_no_release(world: World) -> None:
+def test_a_canary_without_a_snapshot_aborts_the_rollout_without_quarantine(world: World) -> None:
     world.add_bots(4)
     new = world.push("2.0.0")
 
@@ -84,20 +83,22 @@ def test_a_canary_that_no_snapshot_could_be_taken_of_condemns_no_release(world: 
         assert session.get_one(Release, new).quarantined_at is None
 
 
-def test_a_lifted_quarantine_lets_automatic_updates_begin_again(world: World) -> None:
+def test_after_a_lifted_quarantine_automatic_updates_start_again(world: World) -> None:
     world.add_bots(2)
     new = world.push("2.0.0")
     world.run(bad)
 
     with world.database.transaction() as session:
-        releases.lift_quarantine(session, session.get_one(Release, new), "the registry was down", None)
+        releases.lift_quarantine(
+            session, session.get_one(Release, new), "the registry was down", world.now, actor=None
+        )
     world.run()
 
     assert [rollout.state for rollout in world.rollouts()] == [RolloutState.ABORTED, RolloutState.COMPLETED]
-    assert world.on(new) == 1, "the bot that went back is not tried again by itself"
+    assert world.count_running(new) == 1, "the bot that was rolled back is not retried automatically"
 
 
-def test_a_release_that_hurts_some_is_aborted_at_the_threshold(world: World) -> None:
+def test_failures_abort_the_rollout_at_the_threshold(world: World) -> None:
     bots = world.add_bots(20)
     world.push("2.0.0")
 
@@ -111,19 +112,19 @@ def test_a_release_that_hurts_some_is_aborted_at_the_threshold(world: World) -> 
     assert sum(counts.values()) == 20
 
 
-def test_looking_twice_changes_nothing(world: World) -> None:
+def test_a_second_tick_changes_nothing(world: World) -> None:
     world.add_bots(5)
     world.push("2.0.0")
 
     first = world.tick()
-    before = _rows(world)
+    before = list_rows(world)
 
     assert world.tick() == first
-    assert _rows(world) == before
+    assert list_rows(world) == before
     assert len(world.rollouts()) == 1
 
 
-def test_a_node_works_on_at_most_two_bots_at_once(world: World) -> None:
+def test_a_node_updates_at_most_two_bots_in_parallel(world: World) -> None:
     world.add_bots(6)
     world.start(world.push("2.0.0"), strategy=StrategyName.IMMEDIATE)
 
@@ -132,45 +133,45 @@ def test_a_node_works_on_at_most_two_bots_at_once(world: World) -> None:
         world.begin(update_id)
 
     assert len(first) == 2
-    assert _begun_or_due(world, world.tick()) == set(first)
+    assert list_running_or_due(world, world.tick()) == set(first)
 
 
-def test_bots_wait_for_the_hour_of_their_organization(world: World) -> None:
+def test_bots_wait_for_the_window_of_their_organization(world: World) -> None:
     world.add_bots(2)
     late = world.add_bots(3, hour=5)
     new = world.push("2.0.0")
 
     world.run()
     [rollout] = world.rollouts()
-    assert (rollout.state, world.on(new)) == (RolloutState.RUNNING, 2)
+    assert (rollout.state, world.count_running(new)) == (RolloutState.RUNNING, 2)
     with world.database.reading() as session:
         summary = progress.summarize(session, session.get_one(Rollout, rollout.id), world.now)
     assert summary.next_window is not None
     assert summary.next_window.hour == 5
-    assert summary.waits == ("3 bots waiting for the hour of day chosen for updates",)
+    assert summary.waits == ("3 bots waiting for the update hour of their organization",)
 
     world.now = world.now.replace(hour=5, minute=0)
     world.run()
-    assert world.on(new) == 2 + len(late)
+    assert world.count_running(new) == 2 + len(late)
     assert world.rollout(rollout.id).state is RolloutState.COMPLETED
 
 
-def test_a_bot_that_missed_the_end_of_its_hour_waits_for_the_next_day(world: World) -> None:
+def test_a_bot_that_missed_its_window_waits_for_the_next_day(world: World) -> None:
     world.add_bots(1)
     new = world.push("2.0.0")
     [due] = world.tick()
 
     world.now = world.now.replace(hour=4, minute=0)
     assert world.tick() == []
-    world.begin(due)  # the old message reaches a worker only now
+    world.begin(due)  # the job of the first tick runs late
 
-    assert world.on(new) == 0
-    assert _states(world) == {UpdateState.PENDING}
+    assert world.count_running(new) == 0
+    assert list_states(world) == {UpdateState.PENDING}
     world.now += timedelta(hours=23)
     assert world.tick() == [due]
 
 
-def test_manual_organizations_and_those_that_said_nothing_are_left_alone(world: World) -> None:
+def test_manual_organizations_and_those_without_preferences_are_not_updated(world: World) -> None:
     world.add_bots(2, mode=TenantMode.MANUAL)
     world.add_bots(1, mode=None)
     world.push("2.0.0")
@@ -179,12 +180,12 @@ def test_manual_organizations_and_those_that_said_nothing_are_left_alone(world: 
     assert world.rollouts() == []
 
 
-def test_an_organization_that_turns_automatic_joins_the_open_rollout(world: World) -> None:
+def test_an_organization_that_changes_to_automatic_joins_the_open_rollout(world: World) -> None:
     world.add_bots(2, hour=5)
-    [joins] = world.add_bots(1, mode=TenantMode.MANUAL, hour=5)
+    [joining] = world.add_bots(1, mode=TenantMode.MANUAL, hour=5)
     world.push("2.0.0")
     world.tick()
-    _set_tenant(world, joins, TenantMode.AUTO)
+    set_tenant_mode(world, joining, TenantMode.AUTO)
 
     world.tick()
 
@@ -192,23 +193,23 @@ def test_an_organization_that_turns_automatic_joins_the_open_rollout(world: Worl
     assert world.count(rollout.id) == {"pending": 3}
 
 
-def test_an_organization_that_turns_manual_leaves_and_may_come_back(world: World) -> None:
+def test_an_organization_that_changes_to_manual_leaves_and_can_join_again(world: World) -> None:
     world.add_bots(1, hour=5)
-    [leaves] = world.add_bots(1, hour=5)
+    [leaving] = world.add_bots(1, hour=5)
     world.push("2.0.0")
     world.tick()
     [rollout] = world.rollouts()
 
-    _set_tenant(world, leaves, TenantMode.MANUAL)
+    set_tenant_mode(world, leaving, TenantMode.MANUAL)
     world.tick()
     assert world.count(rollout.id) == {"pending": 1, "no longer eligible": 1}
 
-    _set_tenant(world, leaves, TenantMode.AUTO)
+    set_tenant_mode(world, leaving, TenantMode.AUTO)
     world.tick()
     assert world.count(rollout.id) == {"pending": 2}
 
 
-def test_a_paused_fleet_starts_nothing_and_goes_on_when_unpaused(world: World) -> None:
+def test_a_paused_fleet_starts_nothing_until_it_is_resumed(world: World) -> None:
     world.add_bots(3)
     new = world.push("2.0.0")
     world.set_mode(FleetMode.PAUSED)
@@ -225,10 +226,10 @@ def test_a_paused_fleet_starts_nothing_and_goes_on_when_unpaused(world: World) -
 
     world.set_mode(FleetMode.AUTO)
     world.run()
-    assert world.on(new) == 3
+    assert world.count_running(new) == 3
 
 
-def test_a_manual_fleet_opens_no_rollout_by_itself(world: World) -> None:
+def test_a_manual_fleet_opens_no_automatic_rollout(world: World) -> None:
     world.add_bots(3)
     world.set_mode(FleetMode.MANUAL)
     world.push("2.0.0")
@@ -238,7 +239,7 @@ def test_a_manual_fleet_opens_no_rollout_by_itself(world: World) -> None:
     assert world.rollouts() == []
 
 
-def test_a_newer_release_supersedes_what_has_not_begun(world: World) -> None:
+def test_a_newer_release_supersedes_pending_updates(world: World) -> None:
     world.add_bots(5)
     world.push("2.0.0")
     [canary] = world.tick()
@@ -253,20 +254,20 @@ def test_a_newer_release_supersedes_what_has_not_begun(world: World) -> None:
     assert old.state is RolloutState.SUPERSEDED
     assert world.count(old.id) == {"updated": 1, "superseded": 4}
     assert new.state is RolloutState.COMPLETED
-    assert world.on(newest) == 5
-    assert _sizes(world, new.id)[0] == 1
+    assert world.count_running(newest) == 5
+    assert count_wave_sizes(world, new.id)[0] == 1
 
 
-def test_a_bot_is_tried_again_only_after_what_the_last_attempt_left_is_gone(world: World) -> None:
+def test_a_bot_is_retried_only_after_the_last_attempt_is_cleaned_up(world: World) -> None:
     world.add_bots(1)
     world.push("2.0.0")
     [update_id] = world.tick()
     world.work([update_id], lambda _bot: "transient")
-    # The worker died before it had removed archives and containers.
+    # The worker died before it removed archives and containers.
     with world.database.transaction() as session:
         session.get_one(BotUpdate, update_id).cleaned_at = None
 
-    assert world.tick() == [update_id]  # for a worker to remove them
+    assert world.tick() == [update_id]  # for the cleanup by a worker
     [rollout] = world.rollouts()
     assert world.count(rollout.id) == {"failed": 1}
 
@@ -277,41 +278,41 @@ def test_a_bot_is_tried_again_only_after_what_the_last_attempt_left_is_gone(worl
     assert world.rollout(rollout.id).state is RolloutState.RUNNING
 
 
-def test_a_stopped_bot_is_left_out_and_due_again_once_it_is_seen_running(world: World) -> None:
+def test_a_stopped_bot_is_skipped_until_it_is_seen_running(world: World) -> None:
     world.add_bots(1, hour=5)
-    [sleeper] = world.add_bots(1, hour=5)
+    [stopped] = world.add_bots(1, hour=5)
     new = world.push("2.0.0")
     world.tick()
     [rollout] = world.rollouts()
 
-    world.change(Bot, sleeper, state=BotState.STOPPED, desired_state=DesiredState.STOPPED)
+    world.change(Bot, stopped, state=BotState.STOPPED, desired_state=DesiredState.STOPPED)
     world.tick()
     assert world.count(rollout.id) == {"pending": 1, "stopped": 1}
 
-    world.change(Bot, sleeper, state=BotState.RUNNING, desired_state=DesiredState.RUNNING)
+    world.change(Bot, stopped, state=BotState.RUNNING, desired_state=DesiredState.RUNNING)
     world.tick()
-    assert world.count(rollout.id) == {"pending": 1, "stopped": 1}, "nobody has seen it running yet"
+    assert world.count(rollout.id) == {"pending": 1, "stopped": 1}, "the bot was not seen running yet"
 
-    world.change(Bot, sleeper, checked_at=world.now + timedelta(seconds=15))
+    world.change(Bot, stopped, checked_at=world.now + timedelta(seconds=15))
     world.now = world.now.replace(hour=5)
     world.run()
-    assert world.on(new) == 2
+    assert world.count_running(new) == 2
 
 
-def test_bots_on_a_node_that_is_away_wait_for_it(world: World) -> None:
+def test_bots_on_a_draining_node_wait(world: World) -> None:
     world.add_bots(2)
     new = world.push("2.0.0")
     world.change(Node, world.node_id, state=NodeState.DRAINING)
     world.start(new)
     world.run()
-    assert world.on(new) == 0
+    assert world.count_running(new) == 0
 
     world.change(Node, world.node_id, state=NodeState.ACTIVE)
     world.run()
-    assert world.on(new) == 2
+    assert world.count_running(new) == 2
 
 
-def test_a_bot_that_failed_on_a_release_is_not_tried_again_by_itself(world: World) -> None:
+def test_a_bot_that_failed_on_a_release_is_not_retried_automatically(world: World) -> None:
     bots = world.add_bots(6)
     new = world.push("2.0.0")
 
@@ -320,10 +321,10 @@ def test_a_bot_that_failed_on_a_release_is_not_tried_again_by_itself(world: Worl
 
     [rollout] = world.rollouts()
     assert world.count(rollout.id) == {"updated": 5, "rolled_back": 1}
-    assert world.on(new) == 5
+    assert world.count_running(new) == 5
 
 
-def test_an_engine_that_was_away_is_tried_again_and_then_left_without_blaming_the_release(world: World) -> None:
+def test_transient_failures_are_retried_and_never_quarantine_the_release(world: World) -> None:
     world.add_bots(1)
     new = world.push("2.0.0")
 
@@ -339,7 +340,7 @@ def test_an_engine_that_was_away_is_tried_again_and_then_left_without_blaming_th
         assert session.get_one(Release, new).quarantined_at is None
 
 
-def test_bots_in_flight_without_progress_pause_the_rollout(world: World) -> None:
+def test_a_stalled_rollout_is_paused(world: World) -> None:
     world.add_bots(3)
     world.push("2.0.0")
     [canary] = world.tick()
@@ -354,22 +355,22 @@ def test_bots_in_flight_without_progress_pause_the_rollout(world: World) -> None
     assert world.events()[-1] == "rollout.paused"
 
 
-def falls_ill(world: World, bot: str) -> datetime:
-    """Let a bot be seen down a moment after its update; since when."""
+def make_unhealthy(world: World, bot: str) -> datetime:
+    """Make a bot unhealthy shortly after its update, and return the moment."""
     world.now += timedelta(seconds=15)
     world.change(Bot, bot, state=BotState.UNHEALTHY, state_since=world.now, checked_at=world.now)
     return world.now
 
 
-def test_a_canary_that_stays_down_after_its_update_ends_the_rollout(world: World) -> None:
+def test_a_canary_that_stays_down_after_its_update_aborts_the_rollout(world: World) -> None:
     first, *_ = world.add_bots(4)
     new = world.push("2.0.0")
     world.work(world.tick())
-    since = falls_ill(world, first)
+    since = make_unhealthy(world, first)
 
     while world.now < since + HEALTH_CHECK_TIMEOUT:
-        assert world.tick() == [], "nothing is built on a bot that is down"
-        assert world.rollouts()[0].state is RolloutState.RUNNING, "it may come back"
+        assert world.tick() == [], "no wave starts while the canary is down"
+        assert world.rollouts()[0].state is RolloutState.RUNNING, "the canary may recover"
         world.now += timedelta(seconds=15)
         world.change(Bot, first, checked_at=world.now)
     world.tick()
@@ -381,11 +382,11 @@ def test_a_canary_that_stays_down_after_its_update_ends_the_rollout(world: World
         assert session.get_one(Release, new).quarantined_at is not None
 
 
-def test_a_node_that_restarts_is_no_fault_of_the_release(world: World) -> None:
+def test_a_canary_that_recovers_does_not_abort_the_rollout(world: World) -> None:
     first, *_ = world.add_bots(4)
     new = world.push("2.0.0")
     world.work(world.tick())
-    since = falls_ill(world, first)
+    since = make_unhealthy(world, first)
     world.now += timedelta(seconds=90)
     world.change(Bot, first, checked_at=world.now)
     assert world.tick() == []
@@ -394,26 +395,26 @@ def test_a_node_that_restarts_is_no_fault_of_the_release(world: World) -> None:
     world.run()
 
     assert world.rollouts()[0].state is RolloutState.COMPLETED
-    assert world.on(new) == 4
+    assert world.count_running(new) == 4
 
 
-def test_a_bot_nobody_can_look_at_any_more_holds_nobody_up(world: World) -> None:
+def test_a_bot_that_is_no_longer_checked_does_not_block_the_next_wave(world: World) -> None:
     first, *_ = world.add_bots(4)
     world.push("2.0.0")
     world.work(world.tick())
-    falls_ill(world, first)
+    make_unhealthy(world, first)
 
     world.now += timedelta(minutes=5)
 
     assert len(world.tick()) == 1
 
 
-def test_a_quarantine_ends_open_rollouts_of_the_release(world: World) -> None:
+def test_a_quarantine_aborts_open_rollouts_of_the_release(world: World) -> None:
     world.add_bots(4, hour=5)
     new = world.push("2.0.0")
     world.tick()
     with world.database.transaction() as session:
-        releases.quarantine(session, session.get_one(Release, new), "loses notes", None)
+        releases.quarantine(session, session.get_one(Release, new), "loses notes", world.now, actor=None)
 
     world.run()
 
@@ -422,31 +423,31 @@ def test_a_quarantine_ends_open_rollouts_of_the_release(world: World) -> None:
     assert world.count(rollout.id) == {"quarantined": 4}
 
 
-def test_an_update_whose_worker_died_is_handed_to_another(world: World) -> None:
+def test_an_update_whose_worker_died_is_due_for_another_worker(world: World) -> None:
     [bot] = world.add_bots(1)
     world.push("2.0.0")
     [update_id] = world.tick()
     world.begin(update_id)
 
-    world.change(Bot, bot, lease_owner="somebody", lease_until=utcnow() + timedelta(minutes=5))
+    world.change(Bot, bot, lease_owner="a worker", lease_until=utcnow() + timedelta(minutes=5))
     assert world.tick() == []
     world.change(Bot, bot, lease_until=utcnow() - timedelta(seconds=1))
     assert world.tick() == [update_id]
 
 
-def test_an_aborted_rollout_still_has_its_dead_workers_replaced(world: World) -> None:
+def test_an_update_of_a_dead_worker_is_due_even_in_an_aborted_rollout(world: World) -> None:
     [bot] = world.add_bots(1)
     rollout_id = world.start(world.push("2.0.0"))
     [update_id] = world.tick()
     world.begin(update_id)
     with world.database.transaction() as session:
-        transitions.abort_rollout(session, session.get_one(Rollout, rollout_id), "enough", None)
+        transitions.abort_rollout(session, session.get_one(Rollout, rollout_id), "enough", world.now, actor=None)
     world.change(Bot, bot, lease_until=utcnow() - timedelta(seconds=1))
 
     assert world.tick() == [update_id]
 
 
-def test_rolling_back_is_not_undone_by_the_next_look(world: World) -> None:
+def test_the_next_tick_does_not_undo_a_fleet_rollback(world: World) -> None:
     world.add_bots(4)
     new = world.push("2.0.0")
     world.run()
@@ -454,6 +455,7 @@ def test_rolling_back_is_not_undone_by_the_next_look(world: World) -> None:
         rollouts.roll_back_fleet(
             session,
             ALLOWLIST,
+            world.now,
             release=session.get_one(Release, world.first),
             reason="2.0.0 is slow",
             actor=None,
@@ -461,11 +463,11 @@ def test_rolling_back_is_not_undone_by_the_next_look(world: World) -> None:
 
     world.run()
 
-    assert (world.on(new), world.on(world.first)) == (0, 4)
+    assert (world.count_running(new), world.count_running(world.first)) == (0, 4)
     assert world.rollouts()[-1].state is RolloutState.COMPLETED
 
 
-def test_an_operators_rollout_to_automatic_bots_leaves_the_others_alone(world: World) -> None:
+def test_an_operators_rollout_to_automatic_bots_does_not_update_manual_ones(world: World) -> None:
     world.set_mode(FleetMode.AUTO)
     world.add_bots(2, hour=5)
     world.add_bots(2, mode=TenantMode.MANUAL)
@@ -474,10 +476,10 @@ def test_an_operators_rollout_to_automatic_bots_leaves_the_others_alone(world: W
 
     world.run()
 
-    assert world.on(new) == 2
+    assert world.count_running(new) == 2
 
 
-def test_events_of_a_rollout_carry_release_and_rollout(world: World) -> None:
+def test_events_of_a_rollout_name_release_and_rollout(world: World) -> None:
     world.add_bots(1)
     world.push("2.0.0")
     world.run()
@@ -488,61 +490,61 @@ def test_events_of_a_rollout_carry_release_and_rollout(world: World) -> None:
         assert started.data["version"] == completed.data["version"] == "2.0.0"
 
 
-def _set_tenant(world: World, bot_id: str, mode: TenantMode) -> None:
+def set_tenant_mode(world: World, bot_id: str, mode: TenantMode) -> None:
     with world.database.reading() as session:
         org_id = session.get_one(Bot, bot_id).org_id
     world.change(TenantUpdateConfig, org_id, mode=mode)
 
 
-def _sizes(world: World, rollout_id: str) -> list[int]:
+def count_wave_sizes(world: World, rollout_id: str) -> list[int]:
     with world.database.reading() as session:
         summary = progress.summarize(session, session.get_one(Rollout, rollout_id), world.now)
         return [len(wave.updates) for wave in summary.waves]
 
 
-def _states(world: World) -> set[UpdateState]:
+def list_states(world: World) -> set[UpdateState]:
     with world.database.reading() as session:
         return set(session.scalars(sa.select(BotUpdate.state)))
 
 
-def _rows(world: World) -> list[tuple[str, UpdateState, int | None]]:
+def list_rows(world: World) -> list[tuple[str, UpdateState, int | None]]:
     with world.database.reading() as session:
         query = sa.select(BotUpdate.id, BotUpdate.state, BotUpdate.wave).order_by(BotUpdate.id)
         return [(key, state, wave) for key, state, wave in session.execute(query)]
 
 
-def _begun_or_due(world: World, due: list[str]) -> set[str]:
+def list_running_or_due(world: World, due: list[str]) -> set[str]:
     with world.database.reading() as session:
         running = session.scalars(sa.select(BotUpdate.id).where(BotUpdate.state == UpdateState.RUNNING))
         return {*running, *due}
 
 
-def test_one_rollout_that_cannot_go_on_stops_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_in_one_rollout_does_not_stop_the_others(world: World, caplog: pytest.LogCaptureFixture) -> None:
     other = IMAGE.replace("stable", "beta")
     world.add_bots(1)
     world.add_bots(1, image=other)
-    broken, well = world.push("2.0.0"), world.push("3.0.0", image=other)
+    broken, working = world.push("2.0.0"), world.push("3.0.0", image=other)
     rollout_id = world.start(broken)
-    _set_parameters(world, rollout_id, {"percentage": "many"})
+    set_parameters(world, rollout_id, {"percentage": "many"})
 
     world.run()
 
-    assert (world.on(broken), world.on(well)) == (0, 1)
-    (told,) = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert rollout_id in told.message
-    assert told.exc_info
+    assert (world.count_running(broken), world.count_running(working)) == (0, 1)
+    (logged,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert rollout_id in logged.message
+    assert logged.exc_info
 
-    _set_parameters(world, rollout_id, {})
+    set_parameters(world, rollout_id, {})
     world.run()
-    assert world.on(broken) == 1
+    assert world.count_running(broken) == 1
 
 
-def _set_parameters(world: World, rollout_id: str, parameters: dict[str, Any]) -> None:
+def set_parameters(world: World, rollout_id: str, parameters: dict[str, Any]) -> None:
     with world.database.transaction() as session:
         session.get_one(Rollout, rollout_id).parameters = parameters
 
 
-def test_what_was_written_under_a_lost_key_holds_nothing_up(world: World) -> None:
+def test_data_encrypted_with_a_lost_key_does_not_block_a_takeover(world: World) -> None:
     (bot_id,) = world.add_bots(1, provision_secret="secret")
     world.push("2.0.0")
     (update_id,) = world.tick()
@@ -551,6 +553,6 @@ def test_what_was_written_under_a_lost_key_holds_nothing_up(world: World) -> Non
         session.get_one(BotUpdate, update_id).saved_container = {"Id": "old"}
         session.get_one(Bot, bot_id).lease_until = None
 
-    use_keys("a key that came after the one which was lost")
+    use_keys("a new key after the old one was lost")
 
     assert world.tick() == [update_id]

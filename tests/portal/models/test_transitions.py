@@ -1,31 +1,26 @@
-"""Rows move through their state machines by compare-and-set."""
+"""State transitions by compare-and-set."""
 
 from __future__ import annotations
 
 import pytest
 
 from portal.database import Database
-from portal.models import Audience, Release, Rollout, RolloutState, StrategyName, Trigger, move
+from portal.models import Rollout, RolloutState, move
 from portal.models.transitions import ForbiddenTransition
+from tests import factories
 
 
-def _rollout(database: Database) -> str:
+def add_rollout(database: Database) -> str:
     with database.transaction() as session:
-        release = Release(repository="r/x", image="r/x:1", digest="sha256:" + "0" * 64)
-        rollout = Rollout(
-            release=release, strategy=StrategyName.IMMEDIATE, trigger=Trigger.OPERATOR, audience=Audience.ALL
-        )
-        session.add(rollout)
-        session.flush()
-        return rollout.id
+        return factories.rollout(session, factories.release(session)).id
 
 
-def test_of_two_movers_one_wins(database: Database) -> None:
-    key = _rollout(database)
+def test_of_two_concurrent_transitions_one_wins(database: Database) -> None:
+    rollout_id = add_rollout(database)
     with database.reading() as late:
-        stale = late.get_one(Rollout, key)
+        stale = late.get_one(Rollout, rollout_id)
     with database.transaction() as session:
-        assert move(session, session.get_one(Rollout, key), RolloutState.SCHEDULED, RolloutState.RUNNING)
+        assert move(session, session.get_one(Rollout, rollout_id), RolloutState.SCHEDULED, RolloutState.RUNNING)
     with database.transaction() as session:
         stale = session.merge(stale, load=False)
         assert not move(session, stale, RolloutState.SCHEDULED, RolloutState.ABORTED, reason="late")
@@ -33,7 +28,7 @@ def test_of_two_movers_one_wins(database: Database) -> None:
         assert stale.reason is None
 
 
-def test_a_move_without_an_arrow_is_a_program_error(database: Database) -> None:
-    key = _rollout(database)
+def test_a_transition_that_the_table_does_not_allow_raises_an_error(database: Database) -> None:
+    rollout_id = add_rollout(database)
     with database.transaction() as session, pytest.raises(ForbiddenTransition):
-        move(session, session.get_one(Rollout, key), RolloutState.SCHEDULED, RolloutState.COMPLETED)
+        move(session, session.get_one(Rollout, rollout_id), RolloutState.SCHEDULED, RolloutState.COMPLETED)

@@ -1,4 +1,4 @@
-"""Long lists, a page at a time."""
+"""Pages of long lists."""
 
 import pytest
 import sqlalchemy as sa
@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from portal.database import Database
 from portal.models import User
 from portal.services.paging import load_page
+from tests import factories
 
 
 @pytest.mark.parametrize(
@@ -22,12 +23,12 @@ from portal.services.paging import load_page
         (4, -3, (1, 2), [0, 1, 2]),
     ],
 )
-def test_a_page_of_three(database: Database, rows: int, wanted: int, page: tuple[int, int], lines: list[int]) -> None:
+def test_page_numbers_are_limited_to_existing_pages(
+    database: Database, rows: int, wanted: int, page: tuple[int, int], lines: list[int]
+) -> None:
     with database.transaction() as session:
         for number in range(rows):
-            address = f"{number}@example.com"
-            session.add(User(email=address, email_normalized=address, name=str(number)))
-        session.flush()
+            factories.user(session, str(number))
         query = sa.select(User).order_by(User.name)
-        listing = load_page(session, query, wanted, 3, lambda found: [int(user.name) for user in found])
-    assert (listing.lines, listing.total, (listing.page, listing.pages)) == (lines, rows, page)
+        loaded = load_page(session, query, wanted, 3, lambda found: [int(user.name) for user in found])
+    assert (loaded.lines, loaded.total, (loaded.page, loaded.pages)) == (lines, rows, page)

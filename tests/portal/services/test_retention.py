@@ -1,4 +1,4 @@
-"""What has had its time goes, and nothing else."""
+"""Deletion of expired rows."""
 
 from datetime import datetime, timedelta
 
@@ -9,38 +9,36 @@ from sqlalchemy.orm import InstrumentedAttribute
 from daemon import jobs
 from daemon.context import Context
 from portal.database import Database
-from portal.models import MailState, OneTimeToken, OutgoingMail, TokenPurpose, User, UserSession, utcnow
+from portal.models import MailState, OneTimeToken, OutgoingMail, TokenPurpose, UserSession, utcnow
 from portal.queue import connect
 from portal.services import retention
 from portal.settings import Settings
+from tests import factories
 
 NOW = utcnow()
 
 
 def ago(days: float) -> datetime:
-    """A moment so many days ago."""
+    """Return the moment `days` before now."""
     return NOW - timedelta(days=days)
 
 
 @pytest.fixture
 def olga(database: Database) -> str:
-    """Somebody who signs in now and then."""
+    """Create a user."""
     with database.transaction() as session:
-        user = User(email="olga@example.com", email_normalized="olga@example.com", name="Olga")
-        session.add(user)
-        session.flush()
-        return user.id
+        return factories.user(session, "olga").id
 
 
-def left(database: Database, column: InstrumentedAttribute[str]) -> set[str]:
-    """Tidy; what of a column is there afterwards."""
+def list_remaining(database: Database, column: InstrumentedAttribute[str]) -> set[str]:
+    """Delete expired rows, and return the remaining values of a column."""
     with database.transaction() as session:
         retention.delete_expired(session, NOW)
     with database.reading() as session:
         return set(session.scalars(sa.select(column)))
 
 
-def test_links_that_died_a_week_ago_go(database: Database) -> None:
+def test_links_are_deleted_a_week_after_they_expired(database: Database) -> None:
     with database.transaction() as session:
         for days, used in ((8, True), (8, False), (6, True), (6, False), (-1, False)):
             token = OneTimeToken(
@@ -48,25 +46,25 @@ def test_links_that_died_a_week_ago_go(database: Database) -> None:
             )
             token.used_at = ago(days) if used else None
             session.add(token)
-    assert left(database, OneTimeToken.email) == {"6True", "6False", "-1False"}
+    assert list_remaining(database, OneTimeToken.email) == {"6True", "6False", "-1False"}
 
 
-def test_sessions_that_ended_a_month_ago_go_but_for_the_one_that_tells_when_somebody_was_seen_last(
+def test_sessions_are_deleted_a_month_after_they_expired_except_the_latest_of_a_user(
     database: Database, olga: str
 ) -> None:
-    def signed_in(name: str, days: float) -> None:
+    def add_session(name: str, days: float) -> None:
         with database.transaction() as session:
             session.add(UserSession(id_hash=name, user_id=olga, last_seen_at=ago(days + 7), expires_at=ago(days)))
 
-    signed_in("very old", 60)
-    signed_in("old", 31)
-    assert left(database, UserSession.id_hash) == {"old"}
-    signed_in("ended", 29)
-    signed_in("alive", -7)
-    assert left(database, UserSession.id_hash) == {"ended", "alive"}
+    add_session("very old", 60)
+    add_session("old", 31)
+    assert list_remaining(database, UserSession.id_hash) == {"old"}
+    add_session("ended", 29)
+    add_session("alive", -7)
+    assert list_remaining(database, UserSession.id_hash) == {"ended", "alive"}
 
 
-def test_mails_of_long_ago_go_but_for_those_that_nobody_may_get_twice(database: Database) -> None:
+def test_old_mails_are_deleted_except_those_that_are_sent_only_once(database: Database) -> None:
     with database.transaction() as session:
         for days, template, state in (
             (91, "reset", MailState.SENT),
@@ -81,22 +79,22 @@ def test_mails_of_long_ago_go_but_for_those_that_nobody_may_get_twice(database: 
                 dedupe_key=template, to="x", template=template, state=state, next_attempt_at=ago(days)
             )
             session.add(mail)
-    once_for_ever = {"updated", "update_failed", "update_available"}
-    assert left(database, OutgoingMail.template) == {"signup", "member_removed", *once_for_ever}
+    sent_only_once = {"updated", "update_failed", "update_available"}
+    assert list_remaining(database, OutgoingMail.template) == {"signup", "member_removed", *sent_only_once}
 
 
-def test_little_by_little(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_AT_ONCE", 2)
+def test_rows_are_deleted_in_batches(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "_BATCH_SIZE", 2)
     with database.transaction() as session:
         for number in range(3):
             token = OneTimeToken(purpose=TokenPurpose.RESET, email=str(number), email_normalized="x")
             token.expires_at = ago(8)
             session.add(token)
-    assert len(left(database, OneTimeToken.email)) == 1
-    assert left(database, OneTimeToken.email) == set()
+    assert len(list_remaining(database, OneTimeToken.email)) == 1
+    assert list_remaining(database, OneTimeToken.email) == set()
 
 
-def test_a_worker_tidies(
+def test_the_job_deletes_expired_rows(
     database: Database, settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with database.transaction() as session:

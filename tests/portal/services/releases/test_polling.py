@@ -1,19 +1,19 @@
-"""Which images are due when."""
+"""Polling of images: due moments, claims, pasted digests, results."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, Channel, Node, Org, PolledImage, User
+from portal.models import Bot, Channel, PolledImage
 from portal.rules.references import parse_reference
 from portal.services.errors import InvalidError, NotFoundError
 from portal.services.releases import polling
+from tests import factories
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGE = "ghcr.io/acme/bot:managed"
@@ -24,36 +24,25 @@ AddBot = Callable[[str, Channel], None]
 
 @pytest.fixture
 def add_bot(database: Database) -> AddBot:
-    """Let another bot run an image."""
+    """Return a function that adds a bot of an image and a channel."""
     with database.transaction() as session:
-        session.add(Node(id="node", name="node", docker_url="unix:///x", snapshot_dir="/x"))
-        session.add(User(id="owner", email="a@b.example", email_normalized="a@b.example", name="A"))
-        session.flush()
-        session.add(Org(id="org", slug="org", name="Org", owner_id="owner"))
+        node = factories.node(session)
+        org = factories.org(session, factories.user(session))
 
     def add(image: str, channel: Channel) -> None:
         with database.transaction() as session:
-            session.add(
-                Bot(
-                    org_id="org",
-                    node_id="node",
-                    name="bot",
-                    subdomain=uuid4().hex,
-                    image=image,
-                    release_channel=channel,
-                )
-            )
+            factories.bot(session, org, node, image=image, release_channel=channel)
 
     return add
 
 
-def _due(database: Database, now: datetime) -> list[str]:
+def list_due(database: Database, now: datetime) -> list[str]:
     with database.transaction() as session:
         return polling.schedule_due(session, now)
 
 
-def _poll(database: Database, now: datetime, every: timedelta | None = None) -> timedelta | None:
-    """Claim the image as a poller does and tell in how long it is due again."""
+def poll(database: Database, now: datetime, every: timedelta | None = None) -> timedelta | None:
+    """Claim the image as a poller does, and return in how long it is due again."""
     with database.transaction() as session:
         polling.schedule_due(session, now)
         row = polling.claim_poll(session, IMAGE, now, every)
@@ -65,7 +54,7 @@ def test_an_image_of_many_bots_is_due_once(database: Database, add_bot: AddBot) 
     for channel in (Channel.STABLE, Channel.STABLE, Channel.CANARY):
         add_bot(IMAGE, channel)
 
-    assert _due(database, NOW) == [IMAGE]
+    assert list_due(database, NOW) == [IMAGE]
 
 
 @pytest.mark.parametrize(
@@ -82,64 +71,64 @@ def test_the_fastest_channel_sets_the_interval(
     for channel in channels:
         add_bot(IMAGE, channel)
 
-    wait = _poll(database, NOW)
+    wait = poll(database, NOW)
 
     assert wait is not None
     assert timedelta(minutes=minutes * 0.9) <= wait <= timedelta(minutes=minutes)
-    assert _due(database, NOW + timedelta(minutes=minutes * 0.89)) == []
-    assert _due(database, NOW + timedelta(minutes=minutes)) == [IMAGE]
+    assert list_due(database, NOW + timedelta(minutes=minutes * 0.89)) == []
+    assert list_due(database, NOW + timedelta(minutes=minutes)) == [IMAGE]
 
 
-def test_an_interval_of_the_settings_overrides_the_channels(database: Database, add_bot: AddBot) -> None:
+def test_the_interval_of_the_settings_replaces_that_of_the_channels(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
 
-    wait = _poll(database, NOW, timedelta(seconds=10))
+    wait = poll(database, NOW, timedelta(seconds=10))
 
     assert wait is not None
     assert wait <= timedelta(seconds=10)
 
 
-def test_pinned_bots_ask_for_nothing(database: Database, add_bot: AddBot) -> None:
+def test_an_image_of_only_pinned_bots_is_not_due(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.PINNED)
 
-    assert _due(database, NOW + timedelta(days=365)) == []
+    assert list_due(database, NOW + timedelta(days=365)) == []
 
 
 def test_an_image_whose_bots_were_all_pinned_stops_being_due(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
-    _due(database, NOW)
+    list_due(database, NOW)
     with database.transaction() as session:
         session.execute(sa.update(Bot).values(release_channel=Channel.PINNED))
 
-    assert _poll(database, NOW) is None
-    assert _due(database, NOW + timedelta(days=365)) == []
+    assert poll(database, NOW) is None
+    assert list_due(database, NOW + timedelta(days=365)) == []
 
 
-def test_a_faster_channel_brings_the_next_poll_forward(database: Database, add_bot: AddBot) -> None:
+def test_a_faster_channel_makes_the_next_poll_earlier(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
-    _poll(database, NOW)
+    poll(database, NOW)
     add_bot(IMAGE, Channel.CANARY)
 
-    assert _due(database, NOW) == []
-    assert _due(database, NOW + timedelta(minutes=5)) == [IMAGE]
+    assert list_due(database, NOW) == []
+    assert list_due(database, NOW + timedelta(minutes=5)) == [IMAGE]
 
 
 def test_an_image_is_claimed_by_one_poller(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
-    _poll(database, NOW)
+    poll(database, NOW)
 
     with database.transaction() as session:
         assert polling.claim_poll(session, IMAGE, NOW) is None
 
 
-def test_an_operator_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
+def test_check_now_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
-    _poll(database, NOW)
+    poll(database, NOW)
 
     with database.transaction() as session:
         polling.check_now(session, IMAGE, NOW)
 
-    assert _due(database, NOW) == [IMAGE]
+    assert list_due(database, NOW) == [IMAGE]
 
 
 def test_an_image_of_pinned_bots_can_be_checked_once(database: Database, add_bot: AddBot) -> None:
@@ -147,17 +136,17 @@ def test_an_image_of_pinned_bots_can_be_checked_once(database: Database, add_bot
     with database.transaction() as session:
         polling.check_now(session, IMAGE, NOW)
 
-    assert _poll(database, NOW) is None
-    assert _due(database, NOW + timedelta(days=1)) == []
+    assert poll(database, NOW) is None
+    assert list_due(database, NOW + timedelta(days=1)) == []
 
 
-def test_only_images_of_bots_can_be_checked(database: Database) -> None:
+def test_an_image_without_bots_cannot_be_checked(database: Database) -> None:
     with database.transaction() as session, pytest.raises(NotFoundError, match="no bot runs it"):
         polling.check_now(session, IMAGE, NOW)
 
 
-def test_checking_no_image_asks_for_one(database: Database) -> None:
-    with database.transaction() as session, pytest.raises(InvalidError, match="Name the image"):
+def test_a_check_without_an_image_is_refused(database: Database) -> None:
+    with database.transaction() as session, pytest.raises(InvalidError, match="Enter the image"):
         polling.check_now(session, "", NOW)
 
 
@@ -166,16 +155,16 @@ def test_a_pasted_digest_is_due_and_pasting_it_twice_changes_nothing(database: D
         with database.transaction() as session:
             polling.request_digest(session, f"{IMAGE}@{DIGEST}", NOW)
 
-    assert _due(database, NOW) == [f"ghcr.io/acme/bot@{DIGEST}"]
+    assert list_due(database, NOW) == [f"ghcr.io/acme/bot@{DIGEST}"]
 
 
 @pytest.mark.parametrize("text", ["", IMAGE, DIGEST, f"{IMAGE}@sha256:abc"])
-def test_a_paste_without_repository_and_digest_is_refused(database: Database, text: str) -> None:
+def test_a_pasted_text_without_repository_and_digest_is_refused(database: Database, text: str) -> None:
     with database.transaction() as session, pytest.raises(InvalidError):
         polling.request_digest(session, text, NOW)
 
 
-def test_an_answer_that_was_overtaken_is_dropped(database: Database) -> None:
+def test_a_result_older_than_the_recorded_one_is_dropped(database: Database) -> None:
     with database.transaction() as session:
         session.add(PolledImage(image=IMAGE))
         reference = parse_reference(IMAGE)
@@ -187,15 +176,15 @@ def test_an_answer_that_was_overtaken_is_dropped(database: Database) -> None:
         assert session.scalars(sa.select(PolledImage.release_id)).one() == new.id
 
 
-def test_a_registry_left_alone_stays_so_at_every_look(database: Database, add_bot: AddBot) -> None:
+def test_a_postponed_registry_stays_postponed(database: Database, add_bot: AddBot) -> None:
     sibling = "ghcr.io/acme/sibling:managed"
     for image in (IMAGE, sibling):
         add_bot(image, Channel.CANARY)
-    _poll(database, NOW)
+    poll(database, NOW)
     with database.transaction() as session:
         polling.postpone_registry(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
         polling.postpone_registry(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
 
     for minutes in (1, 60, 119):
-        assert _due(database, NOW + timedelta(minutes=minutes)) == []
-    assert set(_due(database, NOW + timedelta(hours=2))) == {IMAGE, sibling}
+        assert list_due(database, NOW + timedelta(minutes=minutes)) == []
+    assert set(list_due(database, NOW + timedelta(hours=2))) == {IMAGE, sibling}

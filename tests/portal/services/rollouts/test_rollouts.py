@@ -1,4 +1,4 @@
-"""Starting rollouts and what is refused; "Update now"; pausing, aborting, trying again."""
+"""Rollouts: start, refusals, "Update now", pause, abort, retry, progress and forecast."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
-    StrategyName,
     TenantMode,
     Trigger,
     UpdateState,
     User,
 )
 from portal.rules.allowlist import Allowlist
+from portal.rules.strategies import StrategyName
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.releases import releases
 from portal.services.rollouts import forecast, progress, rollouts, selection, transitions
@@ -39,28 +39,33 @@ from tests.support.world import ALLOWLIST, World, bad
 
 @pytest.fixture
 def world(database: Database) -> World:
-    """One node and release 1.0.0; no bots yet."""
+    """Return a fleet with one node and release 1.0.0, without bots."""
     return World(database)
 
 
 @contextmanager
-def loaded(world: World, bot_id: str) -> Iterator[tuple[Session, Bot, User]]:
+def open_transaction(world: World, bot_id: str) -> Iterator[tuple[Session, Bot, User]]:
+    """Open a transaction with a bot and the operator."""
     with world.database.transaction() as session:
         yield session, session.get_one(Bot, bot_id), session.get_one(User, world.root_id)
 
 
 def update_now(world: World, bot_id: str, release_id: str) -> str:
-    with loaded(world, bot_id) as (session, bot, root):
+    with open_transaction(world, bot_id) as (session, bot, root):
         digest = session.get_one(Release, release_id).digest
-        return rollouts.update_now(session, ALLOWLIST, bot=bot, digest=digest, actor=root, trigger=Trigger.TENANT).id
+        return rollouts.update_now(
+            session, ALLOWLIST, world.now, bot=bot, digest=digest, actor=root, trigger=Trigger.TENANT
+        ).id
 
 
-def act(world: World, verb: Any, rollout_id: str, *arguments: Any, **values: Any) -> Any:
+def call(world: World, function: Any, rollout_id: str, *arguments: Any, **values: Any) -> Any:
+    """Call a transition for a rollout, without an actor."""
     with world.database.transaction() as session:
-        return verb(session, session.get_one(Rollout, rollout_id), *arguments, **values)
+        rollout = session.get_one(Rollout, rollout_id)
+        return function(session, rollout, *arguments, world.now, actor=None, **values)
 
 
-def test_a_rollout_takes_every_bot_that_is_behind(world: World) -> None:
+def test_a_rollout_takes_all_outdated_bots(world: World) -> None:
     world.add_bots(3, mode=TenantMode.MANUAL)
     world.add_bots(1, release_channel=Channel.PINNED)
     world.add_bots(1, needs_attention="restore failed")
@@ -77,7 +82,7 @@ def test_a_rollout_takes_every_bot_that_is_behind(world: World) -> None:
         assert event.data["bots"] == 3
 
 
-def test_a_stopped_bot_is_shown_as_left_out(world: World) -> None:
+def test_a_stopped_bot_is_skipped(world: World) -> None:
     world.add_bots(2)
     world.add_bots(1, state=BotState.STOPPED)
     rollout = world.start(world.push("2.0.0"))
@@ -91,7 +96,7 @@ def test_a_stopped_bot_is_shown_as_left_out(world: World) -> None:
     ("values", "field"),
     [({"parameters": {"percentage": 500}}, "percentage"), ({"parameters": {"hurry": 1}}, "hurry")],
 )
-def test_parameters_that_make_no_sense_are_refused(world: World, values: dict[str, Any], field: str) -> None:
+def test_invalid_parameters_are_refused(world: World, values: dict[str, Any], field: str) -> None:
     world.add_bots(1)
     new = world.push("2.0.0")
 
@@ -102,19 +107,19 @@ def test_parameters_that_make_no_sense_are_refused(world: World, values: dict[st
     assert world.rollouts() == []
 
 
-def test_a_quarantined_release_is_refused_even_by_hand_until_that_is_lifted(world: World) -> None:
+def test_a_quarantined_release_is_refused_until_the_quarantine_is_lifted(world: World) -> None:
     [bot] = world.add_bots(1)
     new = world.push("2.0.0")
-    with loaded(world, bot) as (session, _, root):
-        releases.quarantine(session, session.get_one(Release, new), "loses notes", root)
+    with open_transaction(world, bot) as (session, _, root):
+        releases.quarantine(session, session.get_one(Release, new), "loses notes", world.now, actor=root)
 
     with pytest.raises(ConflictError, match=r"quarantined \(loses notes\)"):
         world.start(new)
     with pytest.raises(ConflictError):
         update_now(world, bot, new)
 
-    with loaded(world, bot) as (session, _, root):
-        releases.lift_quarantine(session, session.get_one(Release, new), "it was the proxy", root)
+    with open_transaction(world, bot) as (session, _, root):
+        releases.lift_quarantine(session, session.get_one(Release, new), "it was the proxy", world.now, actor=root)
     world.start(new)
 
 
@@ -122,7 +127,7 @@ def test_an_image_outside_the_allowlist_is_refused(world: World) -> None:
     [bot] = world.add_bots(1)
     new = world.push("2.0.0")
 
-    with loaded(world, bot) as (session, _, root):
+    with open_transaction(world, bot) as (session, _, root):
         rollout_request = selection.RolloutRequest(
             release=session.get_one(Release, new),
             strategy=StrategyName.IMMEDIATE,
@@ -130,10 +135,12 @@ def test_an_image_outside_the_allowlist_is_refused(world: World) -> None:
             ignore_windows=True,
         )
         with pytest.raises(InvalidError, match="FLEET_IMAGE_ALLOWLIST"):
-            rollouts.start_rollout(session, Allowlist.parse(["ghcr.io/acme-other"]), rollout_request, actor=root)
+            rollouts.start_rollout(
+                session, Allowlist.parse(["ghcr.io/acme-other"]), rollout_request, world.now, actor=root
+            )
 
 
-def test_nothing_starts_in_a_paused_fleet(world: World) -> None:
+def test_no_rollout_starts_in_a_paused_fleet(world: World) -> None:
     [bot] = world.add_bots(1)
     new = world.push("2.0.0")
     world.set_mode(FleetMode.PAUSED)
@@ -144,15 +151,15 @@ def test_nothing_starts_in_a_paused_fleet(world: World) -> None:
         update_now(world, bot, new)
 
 
-def test_nothing_to_do_is_said_so(world: World) -> None:
-    with pytest.raises(rollouts.NothingToDoError, match="no bot follows"):
+def test_a_rollout_that_changes_no_bot_is_refused_with_the_reason(world: World) -> None:
+    with pytest.raises(selection.NothingToDoError, match="no bot follows"):
         world.start(world.first)
     world.add_bots(2)
-    with pytest.raises(rollouts.NothingToDoError, match="2 already there"):
+    with pytest.raises(selection.NothingToDoError, match="2 already there"):
         world.start(world.first)
     world.set_mode(FleetMode.MANUAL)
     new = world.push("2.0.0")
-    with pytest.raises(rollouts.NothingToDoError, match="no organization in automatic mode"):
+    with pytest.raises(selection.NothingToDoError, match="no organization on automatic updates"):
         world.start(new, audience=Audience.AUTOMATIC)
     assert world.rollouts() == []
 
@@ -163,7 +170,7 @@ def test_nothing_to_do_is_said_so(world: World) -> None:
         ({"state": BotState.STOPPED}, "is stopped"),
         ({"state": BotState.MISSING}, "gone from node one"),
         ({"state": BotState.MISSING, "desired_state": DesiredState.STOPPED}, "gone from node one"),
-        ({"needs_attention": "restore failed"}, "needs a person first: restore failed"),
+        ({"needs_attention": "restore failed"}, "needs attention first: restore failed"),
         ({"image": "ghcr.io/acme/other:stable"}, "not an image of"),
     ],
 )
@@ -176,7 +183,7 @@ def test_a_named_bot_that_cannot_be_updated_is_refused_by_name(
         world.start(world.push("2.0.0"), [bot])
 
 
-def test_an_older_release_is_only_rolled_out_by_rolling_back(world: World) -> None:
+def test_an_older_release_is_only_rolled_out_by_rolling_the_fleet_back(world: World) -> None:
     world.add_bots(2)
     world.push("2.0.0")
     world.start(world.push("3.0.0"))
@@ -187,27 +194,29 @@ def test_an_older_release_is_only_rolled_out_by_rolling_back(world: World) -> No
 
     with world.database.transaction() as session:
         first = session.get_one(Release, world.first)
-        rollout = rollouts.roll_back_fleet(session, ALLOWLIST, release=first, reason="3.0.0 is slow", actor=None)
+        rollout = rollouts.roll_back_fleet(
+            session, ALLOWLIST, world.now, release=first, reason="3.0.0 is slow", actor=None
+        )
         quarantined = session.scalars(sa.select(Release).where(Release.quarantined_at.is_not(None))).all()
         assert {release.version for release in quarantined} == {"2.0.0", "3.0.0"}
         rollout_id = rollout.id
     assert world.count(rollout_id) == {"pending": 2}
 
 
-def test_a_refused_roll_back_quarantines_nothing(world: World) -> None:
+def test_a_refused_fleet_rollback_quarantines_nothing(world: World) -> None:
     world.add_bots(2)
     world.push("2.0.0")
 
-    with world.database.transaction() as session, pytest.raises(rollouts.NothingToDoError):
+    with world.database.transaction() as session, pytest.raises(selection.NothingToDoError):
         rollouts.roll_back_fleet(
-            session, ALLOWLIST, release=session.get_one(Release, world.first), reason="why not", actor=None
+            session, ALLOWLIST, world.now, release=session.get_one(Release, world.first), reason="slow", actor=None
         )
 
     with world.database.reading() as session:
         assert session.scalar(sa.select(Release).where(Release.quarantined_at.is_not(None))) is None
 
 
-def test_update_now_ignores_the_hour_and_pressing_twice_makes_one_rollout(world: World) -> None:
+def test_update_now_ignores_windows_and_two_clicks_make_one_rollout(world: World) -> None:
     [bot] = world.add_bots(1, mode=TenantMode.MANUAL, hour=5)
     new = world.push("2.0.0")
 
@@ -218,13 +227,13 @@ def test_update_now_ignores_the_hour_and_pressing_twice_makes_one_rollout(world:
     world.end(due[0])
 
     assert first == second == third
-    assert world.on(new) == 1
+    assert world.count_running(new) == 1
     assert world.rollout(first).trigger is Trigger.TENANT
-    with pytest.raises(rollouts.NothingToDoError, match=r"bot 0 runs 2\.0\.0 already"):
+    with pytest.raises(selection.NothingToDoError, match=r"bot 0 runs 2\.0\.0 already"):
         update_now(world, bot, new)
 
 
-def test_update_now_takes_the_bot_out_of_a_wave_that_has_not_begun(world: World) -> None:
+def test_update_now_skips_the_pending_update_of_the_bot_in_another_rollout(world: World) -> None:
     bot, _ = world.add_bots(2, hour=5)
     new = world.push("2.0.0")
     world.tick()
@@ -237,21 +246,23 @@ def test_update_now_takes_the_bot_out_of_a_wave_that_has_not_begun(world: World)
     assert world.count(by_hand) == {"updated": 1}
 
 
-def test_update_now_to_what_is_no_longer_the_newest_shows_the_newer_one(world: World) -> None:
+def test_update_now_to_an_outdated_release_is_refused_with_the_newer_release(world: World) -> None:
     [bot] = world.add_bots(1)
     shown = world.push("2.0.0")
     newer = world.push("3.0.0")
 
-    with loaded(world, bot) as (session, row, root):
+    with open_transaction(world, bot) as (session, row, root):
         digest = session.get_one(Release, shown).digest
         with pytest.raises(rollouts.NewerReleaseError) as refused:
-            rollouts.update_now(session, ALLOWLIST, bot=row, digest=digest, actor=root, trigger=Trigger.TENANT)
+            rollouts.update_now(
+                session, ALLOWLIST, world.now, bot=row, digest=digest, actor=root, trigger=Trigger.TENANT
+            )
         assert refused.value.release.id == newer
 
     assert world.rollouts() == []
 
 
-def test_a_failed_update_now_condemns_nobody_else(world: World) -> None:
+def test_a_failed_update_now_does_not_quarantine_the_release(world: World) -> None:
     [bot] = world.add_bots(1, mode=TenantMode.MANUAL)
     new = world.push("2.0.0")
     rollout = update_now(world, bot, new)
@@ -268,28 +279,28 @@ def test_a_paused_rollout_lets_bots_in_flight_finish_and_starts_no_other(world: 
     world.add_bots(4)
     new = world.push("2.0.0")
     rollout = world.start(new, strategy=StrategyName.IMMEDIATE)
-    flying, late = world.tick()
-    world.begin(flying)
-    act(world, transitions.pause_rollout, rollout, "lunch", None)
+    in_flight, late = world.tick()
+    world.begin(in_flight)
+    call(world, transitions.pause_rollout, rollout, "lunch")
 
     world.work([late])
     assert world.tick() == []
-    world.end(flying)
-    assert (world.on(new), world.rollout(rollout).reason) == (1, "lunch")
+    world.end(in_flight)
+    assert (world.count_running(new), world.rollout(rollout).reason) == (1, "lunch")
 
-    act(world, transitions.resume_rollout, rollout, None)
+    call(world, transitions.resume_rollout, rollout)
     world.run()
-    assert world.on(new) == 4
+    assert world.count_running(new) == 4
     assert world.events() == ["rollout.started", "rollout.paused", "rollout.resumed", "rollout.completed"]
 
 
-def test_aborting_skips_what_has_not_begun(world: World) -> None:
+def test_aborting_skips_pending_updates(world: World) -> None:
     world.add_bots(4)
     rollout = world.start(world.push("2.0.0"))
     [canary] = world.tick()
     world.begin(canary)
 
-    act(world, transitions.abort_rollout, rollout, "wrong day", None)
+    call(world, transitions.abort_rollout, rollout, "wrong day")
     world.end(canary)
 
     assert world.rollout(rollout).state is RolloutState.ABORTED
@@ -299,7 +310,7 @@ def test_aborting_skips_what_has_not_begun(world: World) -> None:
 
 
 @pytest.mark.parametrize("by", ["aborting", "update now", "another mode"])
-def test_a_bot_left_out_between_two_attempts_shows_no_error(world: World, by: str) -> None:
+def test_an_update_skipped_between_two_attempts_has_no_error(world: World, by: str) -> None:
     [bot] = world.add_bots(1)
     new = world.push("2.0.0")
     rollout_id = world.start(new)
@@ -310,7 +321,7 @@ def test_a_bot_left_out_between_two_attempts_shows_no_error(world: World, by: st
             update.bot.desired_state = DesiredState.STOPPED
 
     if by == "aborting":
-        act(world, transitions.abort_rollout, rollout_id, "enough", None)
+        call(world, transitions.abort_rollout, rollout_id, "enough")
     elif by == "update now":
         update_now(world, bot, new)
     else:
@@ -321,40 +332,40 @@ def test_a_bot_left_out_between_two_attempts_shows_no_error(world: World, by: st
     assert (skipped.state, skipped.error, skipped.transient) == (UpdateState.SKIPPED, None, False)
 
 
-def test_what_has_ended_can_neither_be_paused_nor_resumed_nor_aborted(world: World) -> None:
+def test_an_ended_rollout_cannot_be_paused_resumed_or_aborted(world: World) -> None:
     world.add_bots(1)
     rollout = world.start(world.push("2.0.0"))
-    with pytest.raises(ConflictError, match="only a paused one"):
-        act(world, transitions.resume_rollout, rollout, None)
-    act(world, transitions.abort_rollout, rollout, "wrong day", None, quarantine=True)
+    with pytest.raises(ConflictError, match="Only a paused rollout"):
+        call(world, transitions.resume_rollout, rollout)
+    call(world, transitions.abort_rollout, rollout, "wrong day", quarantine=True)
 
-    for verb, arguments in (
-        (transitions.pause_rollout, ["x", None]),
-        (transitions.resume_rollout, [None]),
-        (transitions.abort_rollout, ["x", None]),
+    for function, arguments in (
+        (transitions.pause_rollout, ["x"]),
+        (transitions.resume_rollout, []),
+        (transitions.abort_rollout, ["x"]),
     ):
         with pytest.raises(ConflictError, match="aborted"):
-            act(world, verb, rollout, *arguments)
+            call(world, function, rollout, *arguments)
     assert world.count(rollout) == {"quarantined": 1}
 
 
-def test_trying_again_is_a_rollout_of_the_failed_bots_alone(world: World) -> None:
+def test_a_retry_is_a_new_rollout_of_only_the_failed_bots(world: World) -> None:
     bots = world.add_bots(6)
     new = world.push("2.0.0")
     rollout = world.start(new)
     world.run(lambda bot: "bad" if bot.id in bots[4:] else "good")
 
     with world.database.transaction() as session:
-        again = rollouts.retry_failed(session, ALLOWLIST, session.get_one(Rollout, rollout), None).id
+        again = rollouts.retry_failed(session, ALLOWLIST, session.get_one(Rollout, rollout), world.now, actor=None).id
     world.run()
 
     assert world.count(again) == {"updated": 2}
-    assert world.on(new) == 6
-    with world.database.transaction() as session, pytest.raises(rollouts.NothingToDoError):
-        rollouts.retry_failed(session, ALLOWLIST, session.get_one(Rollout, rollout), None)
+    assert world.count_running(new) == 6
+    with world.database.transaction() as session, pytest.raises(selection.NothingToDoError):
+        rollouts.retry_failed(session, ALLOWLIST, session.get_one(Rollout, rollout), world.now, actor=None)
 
 
-def test_the_summary_adds_up_and_speaks(world: World) -> None:
+def test_the_counts_of_the_summary_add_up(world: World) -> None:
     bots = world.add_bots(8)
     rollout = world.start(world.push("2.0.0"))
     world.work(world.tick())
@@ -371,7 +382,7 @@ def test_the_summary_adds_up_and_speaks(world: World) -> None:
     assert (summary.updated, summary.failed) == (2, 1)
 
 
-def test_the_forecast_says_what_then_happens(world: World) -> None:
+def test_the_forecast_matches_the_rollout(world: World) -> None:
     world.add_bots(9)
     new = world.push("2.0.0")
     with world.database.reading() as session:
@@ -381,13 +392,13 @@ def test_the_forecast_says_what_then_happens(world: World) -> None:
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        told = forecast.forecast_rollout(session, ALLOWLIST, rollout_request, world.now)
+        expected = forecast.forecast_rollout(session, ALLOWLIST, rollout_request, world.now)
     rollout = world.start(new)
     world.run()
 
     with world.database.reading() as session:
         waves = progress.summarize(session, session.get_one(Rollout, rollout), world.now).waves
-    assert [wave.bots for wave in told.waves] == [len(wave.updates) for wave in waves]
+    assert [wave.bots for wave in expected.waves] == [len(wave.updates) for wave in waves]
 
 
 def test_an_unknown_rollout_is_not_found(world: World) -> None:

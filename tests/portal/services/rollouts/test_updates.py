@@ -1,4 +1,4 @@
-"""Who may work on an update, and what it is worth looking at again."""
+"""The journal of an update: claim, unfinished updates, requeue, steps."""
 
 from __future__ import annotations
 
@@ -9,86 +9,50 @@ import pytest
 
 from portal.database import Database, database_now
 from portal.models import (
-    Audience,
     Bot,
     BotUpdate,
     DesiredState,
     FleetSettings,
-    Node,
-    Org,
-    Release,
     Rollout,
     RolloutState,
     SkipReason,
     Step,
-    StrategyName,
-    Trigger,
     UpdateState,
-    User,
     utcnow,
 )
 from portal.services.bots import leases
 from portal.services.rollouts import updates
 from portal.services.rollouts.updates import ClaimResult
+from tests import factories
 
 OLD, NEW, PLATFORM = (f"sha256:{character * 64}" for character in "abc")
-LATER = utcnow() + timedelta(days=1)
+NOW = utcnow()
+LATER = NOW + timedelta(days=1)
 
 
 @pytest.fixture
 def bot_id(database: Database) -> str:
-    """A bot on an old release."""
+    """Create a running bot on an old release."""
     with database.transaction() as session:
-        owner = User(email="alice@example.com", email_normalized="alice@example.com", name="Alice")
-        node = Node(name="one", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
-        session.add_all([owner, node])
-        session.flush()
-        org = Org(slug="acme", name="Acme", owner_id=owner.id)
-        session.add(org)
-        session.flush()
-        bot = Bot(
-            org_id=org.id,
-            node_id=node.id,
-            name="bot",
-            subdomain="bot",
-            image="ghcr.io/acme/bot:stable",
-            current_digest=OLD,
-        )
-        session.add(bot)
-        session.flush()
-        return bot.id
+        org = factories.org(session, factories.user(session))
+        return factories.bot(session, org, factories.node(session), current_digest=OLD).id
 
 
 def add_update(database: Database, bot_id: str, digest: str = NEW, **values: Any) -> str:
-    """An update of the bot in a running rollout of a release of its own, due unless `values` say otherwise."""
+    """Add a due update of the bot in a running rollout of a new release; `values` change the update."""
     with database.transaction() as session:
-        release = Release(repository="ghcr.io/acme/bot", image="ghcr.io/acme/bot:stable", digest=digest)
-        session.add(release)
-        session.flush()
-        rollout = Rollout(
-            release_id=release.id,
-            strategy=StrategyName.ROLLING_WAVE,
-            state=RolloutState.RUNNING,
-            trigger=Trigger.OPERATOR,
-            audience=Audience.ALL,
-            ignore_windows=True,
-        )
-        session.add(rollout)
-        session.flush()
-        update = BotUpdate(rollout_id=rollout.id, bot_id=bot_id, **{"wave": 1, **values})
-        session.add(update)
-        session.flush()
-        return update.id
+        rollout = factories.rollout(session, factories.release(session, digest=digest), state=RolloutState.RUNNING)
+        return factories.update(session, rollout, session.get_one(Bot, bot_id), **{"wave": 1, **values}).id
 
 
 def claim(database: Database, update_id: str) -> ClaimResult:
-    """What there is to do."""
+    """Claim an update as a worker does."""
     with database.transaction() as session:
-        return updates.claim_update(session, update_id)
+        return updates.claim_update(session, update_id, NOW)
 
 
 def read(database: Database, update_id: str) -> BotUpdate:
-    """The row as it is now."""
+    """Load the current row."""
     with database.reading() as session:
         return session.get_one(BotUpdate, update_id)
 
@@ -99,7 +63,6 @@ def test_a_due_update_starts_once(database: Database, bot_id: str) -> None:
     update = read(database, update_id)
     assert (update.state, update.step, update.attempt) == (UpdateState.RUNNING, Step.CLAIM, 1)
     assert update.previous_digest == OLD
-    # Whoever comes next, after the lease ran out, has to find out how far it got.
     assert claim(database, update_id) is ClaimResult.RECOVER
 
 
@@ -111,16 +74,16 @@ def test_a_due_update_starts_once(database: Database, bot_id: str) -> None:
         {"state": UpdateState.FAILED, "cleaned_at": LATER},
         {"state": UpdateState.SKIPPED},
     ],
-    ids=["wave not cut", "waits", "failed", "skipped"],
+    ids=["no wave", "retry wait", "failed", "skipped"],
 )
-def test_an_update_that_is_not_due_stays_as_it_is(database: Database, bot_id: str, values: dict[str, Any]) -> None:
+def test_an_update_that_is_not_due_does_not_change(database: Database, bot_id: str, values: dict[str, Any]) -> None:
     update_id = add_update(database, bot_id, **values)
     assert claim(database, update_id) is ClaimResult.NOTHING
     assert read(database, update_id).state is values.get("state", UpdateState.PENDING)
 
 
 @pytest.mark.parametrize("state", set(RolloutState) - {RolloutState.RUNNING})
-def test_no_update_starts_unless_its_rollout_runs(database: Database, bot_id: str, state: RolloutState) -> None:
+def test_an_update_starts_only_in_a_running_rollout(database: Database, bot_id: str, state: RolloutState) -> None:
     update_id = add_update(database, bot_id)
     with database.transaction() as session:
         session.get_one(BotUpdate, update_id).rollout.state = state
@@ -137,9 +100,9 @@ def test_no_update_starts_unless_its_rollout_runs(database: Database, bot_id: st
         ({}, {"desired_state": DesiredState.STOPPED}, SkipReason.STOPPED),
         ({}, {"needs_attention": "docker start 1234"}, SkipReason.NOT_ELIGIBLE),
     ],
-    ids=["quarantined", "there", "there by platform", "stopped", "needs a person"],
+    ids=["quarantined", "already there", "already there by platform", "stopped", "needs attention"],
 )
-def test_an_update_without_anything_to_do_is_skipped(
+def test_an_update_of_an_ineligible_bot_is_skipped(
     database: Database, bot_id: str, release: dict[str, Any], bot: dict[str, Any], reason: SkipReason
 ) -> None:
     update_id = add_update(database, bot_id)
@@ -153,7 +116,7 @@ def test_an_update_without_anything_to_do_is_skipped(
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, reason)
 
 
-def test_a_bot_left_out_after_a_failed_attempt_shows_no_error(database: Database, bot_id: str) -> None:
+def test_an_update_skipped_after_a_failed_attempt_has_no_error(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id, error="the registry is away", transient=True)
     with database.transaction() as session:
         session.get_one(BotUpdate, update_id).bot.desired_state = DesiredState.STOPPED
@@ -162,12 +125,11 @@ def test_a_bot_left_out_after_a_failed_attempt_shows_no_error(database: Database
     assert (update.state, update.error, update.transient) == (UpdateState.SKIPPED, None, False)
 
 
-def test_a_message_that_comes_after_the_hour_starts_nothing(database: Database, bot_id: str) -> None:
+def test_a_claim_after_the_window_has_closed_starts_nothing(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
     with database.transaction() as session:
         session.get_one(BotUpdate, update_id).rollout.ignore_windows = False
-        # Twelve hours from now, whenever this runs.
-        session.get_one(FleetSettings, 1).tenant_hour_utc = (utcnow().hour + 12) % 24
+        session.get_one(FleetSettings, 1).tenant_hour_utc = (NOW.hour + 12) % 24
     assert claim(database, update_id) is ClaimResult.NOTHING
     assert read(database, update_id).state is UpdateState.PENDING
 
@@ -177,46 +139,46 @@ def test_an_ended_update_is_cleaned_up_once(database: Database, bot_id: str, sta
     update_id = add_update(database, bot_id, state=state)
     assert claim(database, update_id) is ClaimResult.CLEAN
     with database.transaction() as session:
-        updates.mark_cleaned(session, session.get_one(BotUpdate, update_id))
+        updates.mark_cleaned(session, session.get_one(BotUpdate, update_id), NOW)
     assert claim(database, update_id) is ClaimResult.NOTHING
 
 
-def test_unfinished_work_is_found_while_nobody_holds_the_bot(database: Database, bot_id: str) -> None:
+def test_unfinished_updates_are_listed_while_no_worker_holds_the_bot(database: Database, bot_id: str) -> None:
     running = add_update(database, bot_id, state=UpdateState.RUNNING)
     uncleaned = add_update(database, bot_id, digest=OLD, state=UpdateState.ROLLED_BACK)
     add_update(database, bot_id, digest=PLATFORM, state=UpdateState.NEEDS_ATTENTION)
 
-    def abandoned() -> set[str]:
+    def list_abandoned() -> set[str]:
         with database.reading() as session:
             return {update_id for update_id, _ in updates.list_abandoned(session, database_now(session))}
 
-    assert abandoned() == {running, uncleaned}
+    assert list_abandoned() == {running, uncleaned}
     with database.transaction() as session:
         leases.acquire(session, bot_id, "a worker")
-    assert abandoned() == set()
+    assert list_abandoned() == set()
 
 
-def test_what_another_update_left_comes_first(database: Database, bot_id: str) -> None:
-    left = add_update(database, bot_id, state=UpdateState.RUNNING)
+def test_unfinished_updates_of_the_same_bot_are_listed(database: Database, bot_id: str) -> None:
+    unfinished = add_update(database, bot_id, state=UpdateState.RUNNING)
     add_update(database, bot_id, digest=OLD, state=UpdateState.UPDATED, cleaned_at=LATER)
     waiting = add_update(database, bot_id, digest=PLATFORM)
     with database.reading() as session:
-        assert updates.list_unfinished(session, session.get_one(BotUpdate, waiting)) == [left]
+        assert updates.list_unfinished(session, session.get_one(BotUpdate, waiting)) == [unfinished]
 
 
-def test_an_update_that_no_worker_survives_is_not_tried_for_ever(database: Database, bot_id: str) -> None:
+def test_an_interrupted_update_is_requeued_at_most_twice(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
-    tries = 0
+    attempts = 0
     while claim(database, update_id) is ClaimResult.START:
-        tries += 1
+        attempts += 1
         with database.transaction() as session:
             updates.requeue(session, session.get_one(BotUpdate, update_id))
-    assert tries == 3
+    assert attempts == 3
     assert read(database, update_id).state is UpdateState.RUNNING
 
 
 @pytest.mark.parametrize("state", set(RolloutState) - Rollout.OPEN)
-def test_an_update_cut_off_is_not_left_pending_in_a_rollout_that_has_ended(
+def test_an_interrupted_update_is_not_requeued_in_an_ended_rollout(
     database: Database, bot_id: str, state: RolloutState
 ) -> None:
     update_id = add_update(database, bot_id)
@@ -228,13 +190,13 @@ def test_an_update_cut_off_is_not_left_pending_in_a_rollout_that_has_ended(
     assert read(database, update_id).state is UpdateState.RUNNING
 
 
-def test_every_step_has_a_beginning_and_an_end(database: Database, bot_id: str) -> None:
+def test_every_step_has_a_start_and_an_end(database: Database, bot_id: str) -> None:
     update_id = add_update(database, bot_id)
     claim(database, update_id)
     with database.transaction() as session:
         update = session.get_one(BotUpdate, update_id)
-        updates.enter_step(session, update, Step.PREFLIGHT)
-        updates.enter_step(session, update, Step.PULL)
+        updates.enter_step(session, update, Step.PREFLIGHT, NOW)
+        updates.enter_step(session, update, Step.PULL, NOW)
         updates.add_to_journal(session, update, size=1)
         updates.add_to_journal(session, update, helper="x")
     update = read(database, update_id)
