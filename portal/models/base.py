@@ -1,4 +1,4 @@
-"""What all tables share: the base class, ids, times in UTC, states."""
+"""Parts that all models share: the base class, ids, moments in UTC, enum columns. Used by every model."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 def new_id() -> str:
-    """An opaque id of 80 random bits: safe in URLs, container names and labels, tells nothing of order or number."""
+    """Return an opaque id of 80 random bits that is safe in URLs, container names and labels."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(16))
 
 
 def utcnow() -> datetime:
-    """The present, aware of its zone."""
+    """Return the current moment in UTC, aware of its zone."""
     return datetime.now(UTC)
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite, which knows no zones, gets it without one and gives it back with one."""
+    """A column for moments in UTC. SQLite has no time zones, so its values are stored without a zone."""
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a moment without a zone, for nobody could say what it means."""
+        """Convert a moment to UTC. A moment without a zone is ambiguous and raises ValueError."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -41,14 +41,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give the moment back in UTC."""
+        """Return the stored moment in UTC."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """Base of all mapped classes; every constraint has a name, so migrations can drop it on any database."""
+    """Base of all mapped classes. Every constraint has a name, so that migrations can drop it on any database."""
 
     metadata = MetaData(
         naming_convention={
@@ -67,7 +67,7 @@ class Base(DeclarativeBase):
 
 
 def choice(kind: type[StrEnum]) -> sa.Enum:
-    """A column of one of `kind`'s values, stored as plain text so that a new value needs no migration."""
+    """Return the column type for an enum, stored as plain text so that a new value needs no migration."""
     return sa.Enum(
         kind,
         native_enum=False,

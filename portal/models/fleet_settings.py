@@ -1,4 +1,4 @@
-"""How the fleet as a whole and each organization wants its updates."""
+"""Settings of the whole fleet, and update preferences of organizations. Used by rollouts and settings pages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
-from portal.models.rollout import StrategyName
+from portal.rules.strategies import StrategyName
 
 
 class FleetMode(StrEnum):
-    """`paused`: nothing starts. `manual`: every organization is treated as manual."""
+    """Mode of the fleet. `PAUSED`: no update starts. `MANUAL`: every organization counts as manual."""
 
     AUTO = "auto"
     MANUAL = "manual"
@@ -22,26 +22,27 @@ class FleetMode(StrEnum):
 
 
 class TenantMode(StrEnum):
-    """Whether an organization's bots are updated by themselves, inside its hour."""
+    """Update mode of an organization. `AUTO`: its bots are updated automatically, inside its update window."""
 
     AUTO = "auto"
     MANUAL = "manual"
 
 
 class FleetSettings(Base):
-    """The one row of settings that operators change while everything runs."""
+    """Settings that operators change at run time. The table has one row, which a migration creates."""
 
     __tablename__ = "fleet_settings"
 
     id: Mapped[int] = mapped_column(primary_key=True, default=1)
     install_id: Mapped[str] = mapped_column(sa.String(16), default=new_id)
-    """Marks what this installation made on an engine (label `flotilla.install`); nothing else is ever collected."""
+    """Value of the label `flotilla.install` on everything that this installation creates on an engine. The collector
+    removes nothing without this label."""
     mode: Mapped[FleetMode] = mapped_column(choice(FleetMode), default=FleetMode.AUTO)
     strategy: Mapped[StrategyName] = mapped_column(choice(StrategyName), default=StrategyName.ROLLING_WAVE)
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Overrides of the strategy's own defaults."""
+    """Parameters of `strategy`; missing ones have their defaults."""
     max_parallel: Mapped[int] = mapped_column(default=2)
-    """Updates side by side on one node."""
+    """Updates that may run in parallel on one node."""
     tenant_mode: Mapped[TenantMode] = mapped_column(choice(TenantMode), default=TenantMode.MANUAL)
     tenant_hour_utc: Mapped[int] = mapped_column(default=3)
     bot_template: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -50,7 +51,7 @@ class FleetSettings(Base):
 
 
 class TenantUpdateConfig(Base):
-    """An organization's update preferences; no row means the fleet's defaults."""
+    """Update preferences of an organization. Without a row the defaults of the fleet apply."""
 
     __tablename__ = "tenant_update_configs"
     __table_args__ = (sa.CheckConstraint("preferred_hour_utc BETWEEN 0 AND 23", name="hour"),)

@@ -1,4 +1,4 @@
-"""What was seen in registries: the images that are polled, the releases found, and who pulled them to be read."""
+"""Releases found in registries, polled images, and pulls for reading changelogs. Used by polling and rollouts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.models.base import Base, new_id, utcnow
 
 
 class Release(Base):
-    """One digest seen in a repository. It belongs to the repository, so a quarantine holds for every tag."""
+    """One digest of a repository. A quarantine applies to every tag of the repository."""
 
     __tablename__ = "releases"
     __table_args__ = (sa.UniqueConstraint("repository", "digest"),)
@@ -22,63 +22,63 @@ class Release(Base):
     repository: Mapped[str] = mapped_column(sa.String(300))
     """`registry/repository`, as `Reference.name` writes it."""
     image: Mapped[str] = mapped_column(sa.String(300), index=True)
-    """The reference it was first seen under."""
+    """The reference under which the release was first seen."""
     digest: Mapped[str] = mapped_column(sa.String(71))
-    """The digest that is pinned: of the index where there is one."""
+    """The digest that updates pin: the digest of the index, where there is one."""
     platform_digests: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """`{"linux/amd64": "sha256:…"}`; empty for an image without an index."""
     alias_digests: Mapped[list[str]] = mapped_column(default=list)
-    """Indexes pushed later that name the same platform manifests: the same release in a new wrapping."""
+    """Digests of later indexes with the same platform manifests, which are the same release."""
     changelog: Mapped[dict[str, Any] | None]
-    """`{"version", "date", "sections"}` as read from the image; None before reading and where it has none."""
+    """`{"version", "date", "sections"}` as read from the image; None before reading or without a changelog."""
     changelog_read_at: Mapped[datetime | None]
     changelog_error: Mapped[str | None] = mapped_column(sa.Text)
     changelog_attempts: Mapped[int] = mapped_column(default=0)
     changelog_next_at: Mapped[datetime | None]
-    """Reading it is tried again then; also the moment until which somebody is at it."""
+    """When reading the changelog is tried again. A worker that reads it sets a moment in the future."""
     first_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
     quarantined_at: Mapped[datetime | None]
     quarantine_reason: Mapped[str | None] = mapped_column(sa.Text)
     quarantine_lifted_at: Mapped[datetime | None]
-    """When an operator lifted its last quarantine."""
+    """When an operator lifted the last quarantine."""
 
     @property
     def digests(self) -> frozenset[str]:
-        """Every digest under which an engine may know this release."""
+        """Every digest by which an engine may name this release."""
         return frozenset({self.digest, *self.platform_digests.values(), *self.alias_digests})
 
     @property
     def version(self) -> str:
-        """What people call it: the changelog's version, else the shortened digest."""
+        """The version of the changelog, or the shortened digest."""
         if self.changelog:
             return str(self.changelog["version"])
         return self.digest.removeprefix("sha256:")[:12]
 
 
 class PolledImage(Base):
-    """A distinct image that bots run, or one digest an operator pasted: asked for once, then never due again."""
+    """A distinct image that bots run, or a digest that an operator pasted, which is polled once."""
 
     __tablename__ = "polled_images"
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     image: Mapped[str] = mapped_column(sa.String(300), unique=True)
     next_poll_at: Mapped[datetime | None] = mapped_column(index=True)
-    """None: not due by itself (pinned, or a pasted digest that was looked up)."""
+    """None: not due automatically (only pinned bots, or a pasted digest that was polled)."""
     last_digest: Mapped[str | None] = mapped_column(sa.String(71))
     release_id: Mapped[str | None] = mapped_column(sa.ForeignKey("releases.id"))
-    """What the image's tag points at now: the last good answer."""
+    """The release at which the tag points, by the last successful poll."""
     last_checked_at: Mapped[datetime | None]
-    """When the registry last gave a good answer."""
+    """When the last successful poll started."""
     last_error: Mapped[str | None] = mapped_column(sa.Text)
     last_error_at: Mapped[datetime | None]
     errors: Mapped[int] = mapped_column(default=0)
-    """Failed polls since the last good one."""
+    """Failed polls since the last successful one."""
 
     release: Mapped[Release | None] = relationship()
 
     @hybrid_property
     def asked_once(self) -> bool:
-        """Whether it is a digest an operator pasted. Bots follow tags, so no bot waits for the answer."""
+        """Whether an operator pasted this digest. Bots follow tags, so no bot depends on it."""
         return "@" in self.image
 
     @asked_once.inplace.expression
@@ -88,7 +88,7 @@ class PolledImage(Base):
 
 
 class ReadingPull(Base):
-    """A node was made to pull the image of a release, which it did not have, only for the changelog to be read."""
+    """A pull by a node only to read a changelog. The collector may remove the image when no bot needs it."""
 
     __tablename__ = "reading_pulls"
 

@@ -1,4 +1,4 @@
-"""Rollouts: bringing a set of bots to one release, by a strategy."""
+"""Rollouts: the update of a set of bots to one release, by a strategy. Used by rollout services and pages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,11 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from portal.models.base import Base, choice, new_id, utcnow
 from portal.models.release import Release
 from portal.models.user import User
-
-
-class StrategyName(StrEnum):
-    """How a rollout walks through its bots."""
-
-    ROLLING_WAVE = "rolling_wave"
-    SINGLE_BOT = "single_bot"
-    IMMEDIATE = "immediate"
+from portal.rules.strategies import StrategyName
 
 
 class Trigger(StrEnum):
-    """Who wanted it."""
+    """Who started a rollout: Flotilla, an operator, or a member of the organization."""
 
     AUTO = "auto"
     OPERATOR = "operator"
@@ -31,7 +24,7 @@ class Trigger(StrEnum):
 
 
 class Audience(StrEnum):
-    """Whom it takes: organizations in automatic mode, every bot behind, or the bots named when it was started."""
+    """Which bots a rollout takes: those of organizations in automatic mode, all outdated bots, or named bots."""
 
     AUTOMATIC = "automatic"
     ALL = "all"
@@ -39,7 +32,7 @@ class Audience(StrEnum):
 
 
 class RolloutState(StrEnum):
-    """Life of a rollout."""
+    """State of a rollout."""
 
     SCHEDULED = "scheduled"
     RUNNING = "running"
@@ -53,7 +46,7 @@ _ENDS = frozenset({RolloutState.ABORTED, RolloutState.SUPERSEDED})
 
 
 class Rollout(Base):
-    """One rollout. What happened to each bot stands in its `bot_updates`."""
+    """One rollout. Its `bot_updates` hold the outcome of each bot."""
 
     __tablename__ = "rollouts"
     __table_args__ = (
@@ -81,7 +74,7 @@ class Rollout(Base):
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[RolloutState] = mapped_column(choice(RolloutState), default=RolloutState.SCHEDULED, index=True)
     reason: Mapped[str | None] = mapped_column(sa.Text)
-    """Why it is paused, was aborted or superseded, in words."""
+    """Why the rollout was paused, aborted or superseded, for operators."""
     trigger: Mapped[Trigger] = mapped_column(choice(Trigger))
     audience: Mapped[Audience] = mapped_column(choice(Audience))
     ignore_windows: Mapped[bool] = mapped_column(default=False)
@@ -89,7 +82,7 @@ class Rollout(Base):
     created_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
     started_at: Mapped[datetime | None]
     resumed_at: Mapped[datetime | None]
-    """When it last went on after a pause, so that an old standstill does not pause it again at once."""
+    """When the rollout was last resumed. The planner does not count a stall before this moment again."""
     ended_at: Mapped[datetime | None]
 
     release: Mapped[Release] = relationship()

@@ -1,4 +1,4 @@
-"""Snapshots: verified archives of one named volume each, taken before a risky step."""
+"""Snapshots: verified archives of one volume each, taken during an update. Used by the update engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.models.base import Base, choice, new_id, utcnow
 
 
 class SnapshotState(StrEnum):
-    """Only a `verified` archive may ever be the reason to empty a volume."""
+    """State of a snapshot. A volume is emptied only when its snapshot is `verified`."""
 
     TAKING = "taking"
     VERIFIED = "verified"
@@ -38,11 +38,11 @@ class Snapshot(Base):
     node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"))
     volume: Mapped[str] = mapped_column(sa.String(255))
     archive: Mapped[str] = mapped_column(sa.String(500))
-    """Path on the node's disk."""
+    """Path on the disk of the node."""
     size: Mapped[int | None] = mapped_column(sa.BigInteger)
     entries: Mapped[int | None] = mapped_column(sa.BigInteger)
     sha256: Mapped[str | None] = mapped_column(sa.String(64))
     helper_digest: Mapped[str | None] = mapped_column(sa.String(71))
-    """The helper image that wrote it, for the same tar has to read it."""
+    """The helper image that wrote the archive; the same version of tar has to read it."""
     state: Mapped[SnapshotState] = mapped_column(choice(SnapshotState), default=SnapshotState.TAKING)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)

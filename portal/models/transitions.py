@@ -1,4 +1,4 @@
-"""Moving a row through its state machine by compare-and-set, so that of two movers exactly one wins."""
+"""State transitions by compare-and-set: of two processes that move a row, one wins. Used by services and jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.models.base import Base
 
 
 class HasState(Protocol):
-    """A mapped class with an id, a state, and the table of moves its state allows."""
+    """A mapped class with an id, a state, and the table of transitions that each state allows."""
 
     TRANSITIONS: ClassVar[dict[Any, frozenset[Any]]]
     id: Any
@@ -24,17 +24,17 @@ Row = TypeVar("Row", bound=HasState)
 
 
 class ForbiddenTransition(Exception):
-    """A program error: the state machine has no such arrow."""
+    """A program error: `TRANSITIONS` does not allow this transition."""
 
 
 def move(session: Session, row: Row, old: StrEnum, new: StrEnum, **values: Any) -> bool:
-    """Set `row.state` from `old` to `new` together with `values`, unless somebody else moved it first.
+    """Change `row.state` from `old` to `new` and set `values`, unless another process moved the row first.
 
     Returns:
-        True when this call moved the row; False when its state was no longer `old`. The row is read again either way.
+        True when this call moved the row; False when its state was no longer `old`. The row is refreshed either way.
 
     Raises:
-        ForbiddenMove: when `TRANSITIONS` has no arrow from `old` to `new`.
+        ForbiddenTransition: `TRANSITIONS` does not allow the transition from `old` to `new`.
     """
     kind = type(row)
     if new not in kind.TRANSITIONS[old]:
@@ -48,12 +48,12 @@ def move(session: Session, row: Row, old: StrEnum, new: StrEnum, **values: Any) 
 
 
 def update_where(session: Session, table: type[Base], *conditions: sa.ColumnElement[bool], **values: Any) -> int:
-    """Update the rows of `table` for which all `conditions` hold, by one statement (compare-and-set).
+    """Update the rows of `table` for which all `conditions` hold, in one statement (compare-and-set).
 
-    Rows that are already loaded in `session` keep their old values; refresh them where they are read afterwards.
+    Rows that are already loaded in `session` keep their old values. Refresh them before you read them.
 
     Returns:
-        The number of rows that changed; 0 means that another process was faster.
+        The number of changed rows; 0 means that another process was faster.
     """
     statement = sa.update(table).where(*conditions).values(**values)
     result = session.execute(statement.execution_options(synchronize_session=False))

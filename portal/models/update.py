@@ -1,4 +1,4 @@
-"""Updates: one bot's part in a rollout, with the journal that lets any worker take over after a crash."""
+"""Updates: one bot in a rollout, with the journal from which any worker can take over. Used by the update engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portal.models.rollout import Rollout
 
 
 class UpdateState(StrEnum):
-    """Life of an update. `failed` means nothing was changed: the old container kept running, or runs again."""
+    """State of an update. `FAILED`: nothing was changed, and the old container still runs or runs again."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -28,7 +28,7 @@ class UpdateState(StrEnum):
 
 
 class SkipReason(StrEnum):
-    """Why a pending bot was left out."""
+    """Why a pending update was skipped."""
 
     STOPPED = "stopped"
     ALREADY_THERE = "already there"
@@ -37,11 +37,11 @@ class SkipReason(StrEnum):
     QUARANTINED = "quarantined"
     ABORTED = "aborted"
     NOT_ELIGIBLE = "no longer eligible"
-    """Its organization left the automatic mode or is being deleted, or the bot was pinned or needs a person."""
+    """The organization left automatic mode or is being deleted, or the bot was pinned or needs attention."""
 
 
 class Step(StrEnum):
-    """The journal: a step is written down before its first effect, so a takeover knows what may have happened."""
+    """Step of an update. A step is recorded before its first effect, so that a takeover knows what may have begun."""
 
     CLAIM = "claim"
     PREFLIGHT = "preflight"
@@ -58,7 +58,7 @@ class Step(StrEnum):
 
 
 class Verdict(StrEnum):
-    """Decided once, in one transaction, before anything irreversible follows from it."""
+    """Verdict on the new container. It is recorded in one transaction, before anything irreversible follows."""
 
     HEALTHY = "healthy"
     FAILED = "failed"
@@ -68,7 +68,7 @@ _RUNNING = UpdateState.RUNNING
 
 
 class BotUpdate(Base):
-    """One bot's part in a rollout."""
+    """The update of one bot in a rollout."""
 
     __tablename__ = "bot_updates"
     __table_args__ = (
@@ -83,7 +83,7 @@ class BotUpdate(Base):
     )
     TRANSITIONS: ClassVar = {
         UpdateState.PENDING: frozenset({UpdateState.RUNNING, UpdateState.SKIPPED}),
-        # Back to pending: a dead worker or engine before the stop is nobody's failure.
+        # Pending again: a dead worker or engine before the stop is not a failure of the update.
         UpdateState.RUNNING: frozenset(
             {
                 UpdateState.PENDING,
@@ -97,63 +97,64 @@ class BotUpdate(Base):
         UpdateState.UPDATED: frozenset(),
         UpdateState.ROLLED_BACK: frozenset(),
         UpdateState.FAILED: frozenset({UpdateState.PENDING}),
-        # A person puts the bot right; what became of the update stays in the log as it was.
+        # An operator repairs the bot; the outcome of the update stays.
         UpdateState.NEEDS_ATTENTION: frozenset(),
         UpdateState.SKIPPED: frozenset({UpdateState.PENDING}),
     }
 
     LEAVES_TRACES: ClassVar = frozenset({UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED})
-    """Final states after which archives, a tag or a container may be left on the engine."""
+    """Final states that may leave archives, a tag or a container on the engine."""
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     rollout_id: Mapped[str] = mapped_column(sa.ForeignKey("rollouts.id"))
     bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id"), index=True)
     wave: Mapped[int | None]
-    """1 is the canary's wave; None until the wave it belongs to was cut."""
+    """Number of the wave, 1 for the first; None until a wave takes the bot."""
     state: Mapped[UpdateState] = mapped_column(choice(UpdateState), default=UpdateState.PENDING, index=True)
     skip_reason: Mapped[SkipReason | None] = mapped_column(choice(SkipReason))
     step: Mapped[Step | None] = mapped_column(choice(Step))
     verdict: Mapped[Verdict | None] = mapped_column(choice(Verdict))
     attempt: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
-    """A retry waits until then."""
+    """Earliest moment of a retry."""
     previous_digest: Mapped[str | None] = mapped_column(sa.String(71))
     old_container_id: Mapped[str | None] = mapped_column(sa.String(64))
     new_container_id: Mapped[str | None] = mapped_column(sa.String(64))
     saved_container: Mapped[Any] = mapped_column(EncryptedJSON, nullable=True)
-    """Full description of the old container: from it, it could be created again."""
+    """Full description of the old container, from which it can be created again."""
     journal: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Small facts a takeover needs: the old restart policy, the new container's StartedAt …"""
+    """Small facts that a takeover needs, such as the old restart policy or `StartedAt` of the new container."""
     error: Mapped[str | None] = mapped_column(sa.Text)
     transient: Mapped[bool] = mapped_column(default=False)
-    """It failed for a reason that cannot be the release's fault (engine or registry unreachable, disk full
-    before the stop …), so it may be tried again."""
+    """The release cannot be the cause of the failure (engine or registry unreachable, disk full before the stop),
+    so the update may be retried."""
     log_tail: Mapped[str | None] = mapped_column(sa.Text)
-    """The last log lines of a new container that did not become healthy."""
+    """Last log lines of a new container that did not become healthy."""
     timings: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """`{step: [started, ended]}`, ISO 8601; the last entry is open while the step runs."""
+    """`{step: [started, ended]}` in ISO 8601; a running step has no end."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     stopped_at: Mapped[datetime | None]
-    """When the bot stopped answering, for the downtime."""
+    """When the bot was stopped: start of the downtime."""
     answering_at: Mapped[datetime | None]
-    """When it answered again: the new version, or the old one after going back."""
+    """When the bot answered again, on the new release or after a rollback: end of the downtime."""
     cleaned_at: Mapped[datetime | None]
 
     bot: Mapped[Bot] = relationship()
     rollout: Mapped[Rollout] = relationship(backref="updates")
 
     @staticmethod
-    def left_out(reason: SkipReason, moment: datetime) -> dict[str, Any]:
-        """What is written when a bot is skipped; the error of an earlier attempt is no longer how it ended."""
-        return {"skip_reason": reason, "error": None, "transient": False, "ended_at": moment}
+    def skip_values(reason: SkipReason, now: datetime) -> dict[str, Any]:
+        """Return the column values of a skipped update. They clear the error of an earlier attempt."""
+        return {"skip_reason": reason, "error": None, "transient": False, "ended_at": now}
 
     @classmethod
     def is_unfinished(cls) -> sa.ColumnElement[bool]:
         """Return the condition for updates with work left on the engine: running, or ended but not cleaned up.
 
-        Until then the bot's container may have the wrong restart policy, and the old container its volumes.
+        Before the cleanup, the bot's container may have the wrong restart policy, and the old container may still
+        hold its volumes.
         """
         ended = cls.state.in_(cls.LEAVES_TRACES)
         return sa.or_(cls.state == UpdateState.RUNNING, sa.and_(ended, cls.cleaned_at.is_(None)))

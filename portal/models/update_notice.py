@@ -1,4 +1,4 @@
-"""What a person answered to the offer of an update."""
+"""Snoozed update offers. Used by the offer of an update on the pages of a bot."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portal.models.base import Base
 
 
 class UpdateNotice(Base):
-    """The answer "Later": this person does not want to be asked about this release for this bot until then."""
+    """The answer "Later": the update of a bot to a release is not offered to this user until `snoozed_until`."""
 
     __tablename__ = "update_notices"
 

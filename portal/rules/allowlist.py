@@ -1,4 +1,4 @@
-"""Which images the platform may run at all: the rule behind ``FLEET_IMAGE_ALLOWLIST``."""
+"""The image allowlist, setting `FLEET_IMAGE_ALLOWLIST`. Used wherever an image enters: bots, releases, pulls."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,39 +8,39 @@ from portal.rules.references import InvalidReference, Reference, parse_reference
 
 
 class ImageNotAllowed(Exception):
-    """An image outside the allowlist; the message names the setting that would admit it."""
+    """The allowlist does not admit an image. The message names the setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowlist:
     """The repositories and registries whose images may run.
 
-    An entry admits the repository it names and everything below it, compared at a ``/`` boundary on the
-    normalized name: ``ghcr.io/acme`` admits ``ghcr.io/acme/bot`` but not ``ghcr.io/acme-evil/bot``. A bare
-    registry admits all it holds. No entries admit nothing.
+    An entry admits its repository and every repository below it. Normalized names are compared at a `/` boundary:
+    `ghcr.io/acme` admits `ghcr.io/acme/bot` but not `ghcr.io/acme-evil/bot`. A registry admits all its repositories.
+    An empty allowlist admits no image.
     """
 
     entries: tuple[str, ...]
 
     @classmethod
     def parse(cls, entries: Iterable[str]) -> Self:
-        """Read the entries of the setting; blank ones and a trailing ``/`` are ignored.
+        """Parse the entries of the setting. Blank entries and a trailing `/` are ignored.
 
         Raises:
-            InvalidReference: for an entry that is neither a registry nor a repository.
+            InvalidReference: an entry is neither a registry nor a repository.
         """
         stripped = (entry.strip().rstrip("/") for entry in entries)
         return cls(tuple(_normalized(entry) for entry in stripped if entry))
 
     def admits(self, reference: Reference) -> bool:
-        """Whether images of that repository may run, whatever their tag or digest."""
+        """Return whether images of this repository may run. Tag and digest do not matter."""
         return any(f"{reference.name}/".startswith(f"{entry}/") for entry in self.entries)
 
     def require(self, reference: Reference) -> None:
-        """Do nothing if the image is admitted.
+        """Check that images of this repository may run.
 
         Raises:
-            ImageNotAllowed: if it is not.
+            ImageNotAllowed: the allowlist does not admit them.
         """
         if not self.admits(reference):
             raise ImageNotAllowed(
@@ -55,5 +55,5 @@ def _normalized(entry: str) -> str:
         return registry
     reference = parse_reference(entry)
     if reference.tag or reference.digest:
-        raise InvalidReference(f"{entry!r} in the allowlist has a tag or digest; name only the repository.")
+        raise InvalidReference(f"{entry!r} in the allowlist has a tag or digest. Enter the repository alone.")
     return reference.name

@@ -1,4 +1,4 @@
-"""Forecast: what a rollout would do, told before anybody starts it."""
+"""Forecast of a rollout: its waves, its waiting bots and its likely end. Used by the forecast service."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from datetime import datetime, timedelta
 
 from portal.rules import windows
 from portal.rules.strategies import Facts, RolloutStrategy
+from portal.rules.waves import list_eligible, select_wave
 
 NO_CANARY = (
-    "No bot may go first: it has to be healthy, with all its data protected by snapshots. "
-    "Choose another strategy, or put such a bot right first."
+    "No bot can be the canary. A canary must be healthy, and snapshots must protect all its data. "
+    "Choose another strategy, or repair such a bot first."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastBot:
-    """A bot that would be updated."""
+    """A bot that the rollout would update."""
 
     node_id: str
     hour_utc: int
@@ -29,7 +30,7 @@ class ForecastBot:
 
 @dataclass(frozen=True, slots=True)
 class ForecastWave:
-    """A wave as it would begin if all goes well."""
+    """A wave and the moment at which it would start."""
 
     number: int
     starts_at: datetime
@@ -38,66 +39,65 @@ class ForecastWave:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What would happen if nothing fails and nothing changes meanwhile."""
+    """What a rollout would do if no bot fails and nothing else changes."""
 
     bots: int
     waves: tuple[ForecastWave, ...]
     waiting: dict[int, int]
-    """Bots that cannot start before their hour of day (UTC) has come, by that hour."""
+    """Number of bots that have to wait for their window, by its hour of the day (UTC)."""
     ends_at: datetime | None
-    """The likely end; None where it cannot end."""
+    """The likely end; None where the rollout would have nothing to do or could not end."""
     obstacle: str | None = None
-    """Why it would not get to its end."""
+    """Why the rollout could not end."""
 
 
 def forecast(
     strategy: RolloutStrategy,
-    entrants: Sequence[ForecastBot],
+    bots: Sequence[ForecastBot],
     *,
     ignore_windows: bool,
     max_parallel: int,
     per_bot: timedelta,
     now: datetime,
 ) -> Forecast:
-    """Play a rollout through, with the strategy that would really decide.
+    """Simulate a rollout, with the strategy and the wave selection that the planner uses.
 
     Args:
         strategy: the strategy with its parameters.
-        entrants: the bots, in the order in which they would be taken.
-        ignore_windows: bots do not wait for their hour.
-        max_parallel: updates side by side on one node.
-        per_bot: how long one update takes.
-        now: the moment it would start.
+        bots: the bots of the rollout, oldest first.
+        ignore_windows: bots do not wait for their window.
+        max_parallel: updates that run in parallel on one node.
+        per_bot: duration of one update.
+        now: start of the rollout.
     """
-    left, waves, clock, ends_at = list(entrants), list[ForecastWave](), now, None
-    while left:
-        due = [one for one in left if ignore_windows or windows.is_open(one.hour_utc, clock)]
-        batch = strategy.next_batch(_facts(len(entrants), len(left), len(due), len(waves), clock))
-        able = [one for one in left if one.may_be_canary] if batch.canary else left
-        if not able:
-            return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), None, NO_CANARY)
-        if batch.canary:
-            due = sorted((one for one in due if one.may_be_canary), key=lambda one: not one.canary_channel)
-        if not due:
-            clock = min(windows.next_window(one.hour_utc, clock).opens for one in able)
+    waiting = _count_waiting(bots, now, ignore_windows)
+    remaining, waves, clock, ends_at = list(bots), list[ForecastWave](), now, None
+    while remaining:
+        due = [bot for bot in remaining if ignore_windows or windows.is_open(bot.hour_utc, clock)]
+        batch = strategy.next_batch(_facts(len(bots), len(remaining), len(due), len(waves), clock))
+        eligible = list_eligible(batch, remaining)
+        if not eligible:
+            return Forecast(len(bots), tuple(waves), waiting, None, NO_CANARY)
+        wave = select_wave(batch, due)
+        if not wave:
+            clock = min(windows.next_window(bot.hour_utc, clock).opens for bot in eligible)
             continue
-        chosen = due[: batch.size]
         if not ignore_windows:
-            chosen = _before_the_hour_ends(chosen, max_parallel, per_bot, clock)
-        waves.append(ForecastWave(len(waves) + 1, clock, len(chosen)))
-        left = _without(left, chosen)
-        ends_at = clock + _rounds(chosen, max_parallel) * per_bot
+            wave = _select_startable(wave, max_parallel, per_bot, clock)
+        waves.append(ForecastWave(len(waves) + 1, clock, len(wave)))
+        remaining = _remove(remaining, wave)
+        ends_at = clock + _count_rounds(wave, max_parallel) * per_bot
         clock = ends_at + strategy.pause_duration()
-    return Forecast(len(entrants), tuple(waves), _waiting(entrants, now, ignore_windows), ends_at)
+    return Forecast(len(bots), tuple(waves), waiting, ends_at)
 
 
-def _facts(total: int, left: int, due: int, wave: int, now: datetime) -> Facts:
+def _facts(total: int, remaining: int, due: int, wave: int, now: datetime) -> Facts:
     return Facts(
         total=total,
         wave=wave,
         due=due,
         in_flight=0,
-        updated=total - left,
+        updated=total - remaining,
         failed=0,
         proven=wave > 0,
         wave_ended_at=None,
@@ -105,39 +105,40 @@ def _facts(total: int, left: int, due: int, wave: int, now: datetime) -> Facts:
     )
 
 
-def _before_the_hour_ends(
-    chosen: Sequence[ForecastBot], max_parallel: int, per_bot: timedelta, now: datetime
+def _select_startable(
+    wave: Sequence[ForecastBot], max_parallel: int, per_bot: timedelta, now: datetime
 ) -> list[ForecastBot]:
-    """Keep those whose turn comes before the hour is over; the others wait for their next one."""
-    rest = windows.next_window(chosen[0].hour_utc, now).closes - now
-    room = max(1, math.ceil(rest / per_bot)) * max_parallel
-    taken: Counter[str] = Counter()
-    kept = []
-    for one in chosen:
-        taken[one.node_id] += 1
-        if taken[one.node_id] <= room:
-            kept.append(one)
-    return kept
+    """Select the bots of a wave that can start before the window closes; the others wait for their next window."""
+    left = windows.next_window(wave[0].hour_utc, now).closes - now
+    capacity = max(1, math.ceil(left / per_bot)) * max_parallel
+    per_node: Counter[str] = Counter()
+    selected = []
+    for bot in wave:
+        per_node[bot.node_id] += 1
+        if per_node[bot.node_id] <= capacity:
+            selected.append(bot)
+    return selected
 
 
-def _without(left: Sequence[ForecastBot], chosen: Sequence[ForecastBot]) -> list[ForecastBot]:
-    gone = Counter(chosen)
+def _remove(bots: Sequence[ForecastBot], wave: Sequence[ForecastBot]) -> list[ForecastBot]:
+    # Equal bots cannot be told apart, so they are counted.
+    to_remove = Counter(wave)
     rest = []
-    for one in left:
-        if gone[one]:
-            gone[one] -= 1
+    for bot in bots:
+        if to_remove[bot]:
+            to_remove[bot] -= 1
         else:
-            rest.append(one)
+            rest.append(bot)
     return rest
 
 
-def _rounds(chosen: Sequence[ForecastBot], max_parallel: int) -> int:
-    per_node = Counter(one.node_id for one in chosen)
+def _count_rounds(wave: Sequence[ForecastBot], max_parallel: int) -> int:
+    per_node = Counter(bot.node_id for bot in wave)
     return max(math.ceil(number / max_parallel) for number in per_node.values())
 
 
-def _waiting(entrants: Sequence[ForecastBot], now: datetime, ignore_windows: bool) -> dict[int, int]:
+def _count_waiting(bots: Sequence[ForecastBot], now: datetime, ignore_windows: bool) -> dict[int, int]:
     if ignore_windows:
         return {}
-    hours = Counter(one.hour_utc for one in entrants if not windows.is_open(one.hour_utc, now))
+    hours = Counter(bot.hour_utc for bot in bots if not windows.is_open(bot.hour_utc, now))
     return dict(sorted(hours.items()))

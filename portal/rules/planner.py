@@ -1,7 +1,7 @@
-"""The planner: from what the database shows of one rollout to what should happen next.
+"""The planner: a pure function from the state of one rollout to the decisions about it. Used by the orchestrator.
 
-`plan` is pure and level-triggered. It looks at the whole picture each time and never at what it said before, so that
-any process can ask it at any moment: once its decisions are carried out, asking again changes nothing.
+`plan` is level-triggered. It reads the whole state each time and never its earlier decisions, so any process can call
+it at any moment. Once its decisions are applied, planning again changes nothing.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from portal.rules.strategies import Facts, Failure, OnFailure, RolloutStrategy
+from portal.rules.waves import select_wave
 
 STALL_AFTER = timedelta(minutes=10)
-"""Bots in flight and no step finished for so long: pause, and tell operators."""
+"""A rollout with bots in flight is paused when no step has finished for this long."""
 
 RETRY_AFTER = timedelta(minutes=1)
-"""Wait before the first retry; each further one waits that much longer."""
+"""Wait before the first retry. The wait before the second is twice as long, and so on."""
 
 
 class Stage(StrEnum):
-    """Where a bot is within the rollout. `failed` covers rolled back, nothing changed, and in need of a person."""
+    """Stage of a bot within the rollout. `FAILED` covers rolled back, unchanged, and in need of attention."""
 
     WAITING = "waiting"
     IN_FLIGHT = "in flight"
     UPDATED = "updated"
     FAILED = "failed"
-    LEFT_OUT = "left out"
+    SKIPPED = "skipped"
 
 
 class BlockReason(StrEnum):
-    """Why a waiting bot cannot start now, although it takes part."""
+    """Why a waiting bot of the rollout cannot start now."""
 
-    WINDOW = "outside its hour"
-    NODE = "its node takes no updates"
-    BUSY = "another update of it is running"
-    RETRY = "waits before the next attempt"
+    WINDOW = "outside its update window"
+    NODE = "its node accepts no updates"
+    BUSY = "another update of the bot is running"
+    RETRY = "waiting before a retry"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """One bot's part in the rollout."""
+    """One bot of the rollout."""
 
     update_id: str
     bot_id: str
@@ -51,47 +52,48 @@ class Target:
     wave: int | None = None
     block_reason: BlockReason | None = None
     may_be_canary: bool = False
-    """Healthy, and all its data is protected by snapshots."""
+    """The bot is healthy and snapshots protect all its data."""
     canary_channel: bool = False
-    """Its channel asks to go first."""
+    """The bot follows the canary channel, which asks to go first."""
     attempt: int = 0
     error: str = ""
     transient: bool = False
     never_ran: bool = False
-    """It failed before the release's code ran on it (no snapshot could be taken …): that condemns no release."""
+    """The update failed before the release's code ran, so the failure does not quarantine the release."""
     turned_unhealthy: bool = False
-    """It was updated, and has been down since for longer than a start may take."""
+    """The bot was updated and has been down since for longer than the health check may take."""
     in_doubt: bool = False
-    """It was updated and is down just now, as when its node restarts: no wave is cut until that is settled."""
+    """The bot was updated and has been down for a short time, as when its node restarts. No wave starts until the
+    bot is healthy again or counts as unhealthy."""
     progress_at: datetime | None = None
-    """When it last began or finished a step."""
+    """When the update last started or finished a step."""
     ended_at: datetime | None = None
 
     @property
-    def at_fault(self) -> bool:
-        """Whether this counts against the release."""
+    def counts_against_release(self) -> bool:
+        """Whether the release may have caused the failure of this bot."""
         return self.turned_unhealthy or (self.stage is Stage.FAILED and not self.transient)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutSnapshot:
-    """Everything that is to be known of one rollout."""
+    """The state of one rollout, as far as the planner needs it."""
 
     strategy: RolloutStrategy
     targets: Sequence[Target]
-    """In the order in which bots should be taken."""
+    """The bots, oldest first."""
     paused: bool = False
-    """The rollout is paused, or the whole fleet: nothing may start."""
+    """The rollout or the whole fleet is paused."""
     resumed_at: datetime | None = None
     max_parallel: int = 2
-    """Updates side by side on one node."""
+    """Updates that may run in parallel on one node."""
     running: Mapping[str, int] = field(default_factory=dict)
-    """Updates running or handed to workers already, per node, in all rollouts."""
+    """Updates per node that run or were handed to workers, in all rollouts."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartWave:
-    """Make these bots the next wave."""
+    """Assign these bots to a new wave."""
 
     wave: int
     update_ids: tuple[str, ...]
@@ -99,14 +101,14 @@ class StartWave:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Take these bots, which have not begun, out of their wave: they cannot start any more and wait for another."""
+    """Remove these bots from their wave, because they can no longer start; a later wave takes them."""
 
     update_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Try this bot again, not before that moment."""
+    """Try this bot again at `not_before` or later."""
 
     update_id: str
     not_before: datetime
@@ -121,14 +123,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stop starting bots and tell operators why."""
+    """Pause the rollout and tell operators why."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """End the rollout, and quarantine the release if the bots on which its code ran were reason enough."""
+    """End the rollout because of failures. Quarantine the release if its code ran on enough of the failed bots."""
 
     reason: str
     quarantine: bool
@@ -136,7 +138,7 @@ class Abort:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """No bot is left to update."""
+    """End the rollout because no bot is left to update."""
 
 
 OPEN_STAGES = frozenset({Stage.WAITING, Stage.IN_FLIGHT})
@@ -145,51 +147,58 @@ Decision = StartWave | Requeue | Retry | Start | Pause | Abort | Complete
 
 
 def plan(snapshot: RolloutSnapshot, now: datetime) -> list[Decision]:
-    """Decide what should happen to a rollout now.
+    """Decide what happens to a rollout now.
 
-    1. A failure that the strategy will not accept ends everything.
-    2. Failures that cannot be the release's fault are tried again after a wait.
-    3. While it is paused nothing starts; a standstill pauses it.
-    4. Bots of the wave that cannot start any more go back to the waiting ones.
-    5. When nothing is left, it is complete; when the wave has ended, the next one is cut.
-    6. Bots of the wave start, as many side by side as a node may bear.
+    1. Abort when the strategy does not accept the failures.
+    2. Retry bots whose failure is not the release's fault, after a wait.
+    3. Start nothing while the rollout is paused; pause it when it has stalled.
+    4. Requeue bots of the current wave that can no longer start.
+    5. Complete the rollout when no bot is left.
+    6. Start the next wave when the current one has ended.
+    7. Start the bots of the wave, as many per node as may run in parallel.
     """
-    failures = _failures(snapshot, now)
-    if isinstance(failures, Abort):
-        return [failures]
-    snapshot = _with(snapshot, {retry.update_id: BlockReason.RETRY for retry in failures})
+    verdict = _judge_failures(snapshot, now)
+    if isinstance(verdict, Abort):
+        return [verdict]
+
+    decisions: list[Decision] = [*verdict]
+    snapshot = _requeued(snapshot, {retry.update_id: BlockReason.RETRY for retry in verdict})
+
     if snapshot.paused:
-        return [*failures]
-    if _stands_still(snapshot, now):
-        return [*failures, Pause(f"no step finished for {STALL_AFTER // timedelta(minutes=1)} minutes")]
-    decisions: list[Decision] = [*failures]
-    stranded = {target.update_id: target.block_reason for target in _unbegun(snapshot) if target.block_reason}
-    if stranded:
-        decisions.append(Requeue(tuple(stranded)))
-        snapshot = _with(snapshot, stranded)
+        return decisions
+    if _has_stalled(snapshot, now):
+        return [*decisions, Pause(f"no step finished for {STALL_AFTER // timedelta(minutes=1)} minutes")]
+
+    blocked = {target.update_id: target.block_reason for target in _unstarted(snapshot) if target.block_reason}
+    if blocked:
+        decisions.append(Requeue(tuple(blocked)))
+        snapshot = _requeued(snapshot, blocked)
+
     if not any(target.stage in OPEN_STAGES for target in snapshot.targets):
         return [*decisions, Complete()]
-    wave = _unbegun(snapshot)
-    if not wave and not any(target.stage is Stage.IN_FLIGHT or target.in_doubt for target in snapshot.targets):
-        wave = _next_wave(snapshot, now)
+
+    wave = _unstarted(snapshot)
+    if not wave and _may_start_wave(snapshot):
+        wave = _select_next_wave(snapshot, now)
         if wave:
             decisions.append(StartWave(last_wave(snapshot) + 1, _ids(wave)))
-    starting = _as_many_as_nodes_bear(snapshot, wave)
+
+    starting = _limit_per_node(snapshot, wave)
     if starting:
         decisions.append(Start(_ids(starting)))
     return decisions
 
 
 def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = None) -> Facts:
-    """Count what a strategy may know.
+    """Collect the facts that a strategy decides by.
 
     Args:
-        view: the rollout.
+        snapshot: the rollout.
         now: the moment.
-        wave: look at the rollout as a bot of this wave sees it: proven by earlier waves only. By default as the
-            next wave would.
+        wave: the wave of a failed bot, for which only earlier waves can have proven the release. By default the
+            facts are those for the next wave.
     """
-    targets = [target for target in snapshot.targets if target.stage is not Stage.LEFT_OUT]
+    targets = [target for target in snapshot.targets if target.stage is not Stage.SKIPPED]
     last = last_wave(snapshot)
     before = last + 1 if wave is None else wave
     in_last = [target for target in targets if target.wave == last]
@@ -200,104 +209,107 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
         due=sum(1 for target in targets if is_due(target)),
         in_flight=sum(1 for target in in_last if target.stage in OPEN_STAGES),
         updated=sum(1 for target in targets if target.stage is Stage.UPDATED),
-        failed=sum(1 for target in targets if target.at_fault),
-        proven=any(_proves(target) and target.wave < before for target in targets if target.wave is not None),
+        failed=sum(1 for target in targets if target.counts_against_release),
+        proven=any(_proves_release(target) and target.wave < before for target in targets if target.wave is not None),
         wave_ended_at=max(ended, default=None),
         now=now,
     )
 
 
-def _failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Retry]:
+def is_due(target: Target) -> bool:
+    """Return whether the next wave may take this bot."""
+    return target.stage is Stage.WAITING and target.wave is None and target.block_reason is None
+
+
+def last_wave(snapshot: RolloutSnapshot) -> int:
+    """Return the number of the last wave; 0 before the first."""
+    return max(
+        (target.wave for target in snapshot.targets if target.wave is not None and target.stage is not Stage.SKIPPED),
+        default=0,
+    )
+
+
+def _judge_failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Retry]:
+    """Ask the strategy about each failed bot: one answer may abort the rollout, others ask for a retry."""
     retries = []
     for target in snapshot.targets:
         if target.stage is not Stage.FAILED and not target.turned_unhealthy:
             continue
         failure = Failure(target.error, target.transient and not target.turned_unhealthy)
-        # After its update a bot is judged beside all others that were updated, not only those before it.
+        # A bot that turned unhealthy after its update is judged by all waves, not only by the waves before its own.
         facts = collect_facts(snapshot, now, None if target.turned_unhealthy else target.wave)
         answer = snapshot.strategy.on_bot_failure(facts, target.bot_id, failure, target.attempt)
         if answer is OnFailure.ABORT:
-            return Abort(_why_aborted(facts, target), quarantine=_condemned(snapshot, now))
+            return Abort(_describe_abort(facts, target), quarantine=_must_quarantine(snapshot, now))
         if answer is OnFailure.RETRY:
             retries.append(Retry(target.update_id, now + RETRY_AFTER * max(1, target.attempt)))
     return retries
 
 
-def _condemned(snapshot: RolloutSnapshot, now: datetime) -> bool:
-    """Whether the failures of bots on which the release ran would have ended the rollout by themselves."""
+def _must_quarantine(snapshot: RolloutSnapshot, now: datetime) -> bool:
+    """Return whether the bots on which the release ran would abort the rollout without the other failed bots."""
     ran = [target for target in snapshot.targets if not (target.stage is Stage.FAILED and target.never_ran)]
-    return len(ran) == len(snapshot.targets) or isinstance(_failures(replace(snapshot, targets=ran), now), Abort)
+    if len(ran) == len(snapshot.targets):
+        return True
+    return isinstance(_judge_failures(replace(snapshot, targets=ran), now), Abort)
 
 
-def _with(snapshot: RolloutSnapshot, waiting: Mapping[str, BlockReason | None]) -> RolloutSnapshot:
-    """Look at the rollout as it will be when these bots wait, in no wave."""
+def _describe_abort(facts: Facts, target: Target) -> str:
+    error = "turned unhealthy after its update" if target.turned_unhealthy else target.error or "could not be updated"
+    if not facts.proven and target.never_ran:
+        return f"the release could not be tried on the first bot: {error}"
+    if not facts.proven:
+        return f"the first bot to try this release failed: {error}"
+    return f"{facts.failed} bots failed; the last: {error}"
+
+
+def _requeued(snapshot: RolloutSnapshot, block_reasons: Mapping[str, BlockReason | None]) -> RolloutSnapshot:
+    """Return the rollout as it will be when these bots wait outside any wave."""
     targets = [
-        replace(target, stage=Stage.WAITING, wave=None, block_reason=waiting[target.update_id])
-        if target.update_id in waiting
+        replace(target, stage=Stage.WAITING, wave=None, block_reason=block_reasons[target.update_id])
+        if target.update_id in block_reasons
         else target
         for target in snapshot.targets
     ]
     return replace(snapshot, targets=targets)
 
 
-def _why_aborted(facts: Facts, target: Target) -> str:
-    what = "turned unhealthy after its update" if target.turned_unhealthy else target.error or "could not be updated"
-    if not facts.proven and target.never_ran:
-        return f"the release could not be tried on the first bot: {what}"
-    if not facts.proven:
-        return f"the first bot to try this release failed: {what}"
-    return f"{facts.failed} bots failed; the last: {what}"
-
-
-def _stands_still(snapshot: RolloutSnapshot, now: datetime) -> bool:
-    flying = [target for target in snapshot.targets if target.stage is Stage.IN_FLIGHT]
-    signs = [target.progress_at for target in flying if target.progress_at is not None]
+def _has_stalled(snapshot: RolloutSnapshot, now: datetime) -> bool:
+    in_flight = [target for target in snapshot.targets if target.stage is Stage.IN_FLIGHT]
+    progress = [target.progress_at for target in in_flight if target.progress_at is not None]
     if snapshot.resumed_at is not None:
-        signs.append(snapshot.resumed_at)
-    return bool(flying) and bool(signs) and max(signs) + STALL_AFTER <= now
+        progress.append(snapshot.resumed_at)
+    return bool(in_flight) and bool(progress) and max(progress) + STALL_AFTER <= now
 
 
-def _next_wave(snapshot: RolloutSnapshot, now: datetime) -> list[Target]:
+def _unstarted(snapshot: RolloutSnapshot) -> list[Target]:
+    """List the bots of the current wave that have not started."""
+    return [target for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is not None]
+
+
+def _may_start_wave(snapshot: RolloutSnapshot) -> bool:
+    return not any(target.stage is Stage.IN_FLIGHT or target.in_doubt for target in snapshot.targets)
+
+
+def _select_next_wave(snapshot: RolloutSnapshot, now: datetime) -> list[Target]:
     due = [target for target in snapshot.targets if is_due(target)]
     if not due:
         return []
-    batch = snapshot.strategy.next_batch(collect_facts(snapshot, now))
-    if batch.canary:
-        due = sorted((target for target in due if target.may_be_canary), key=lambda target: not target.canary_channel)
-    return due[: batch.size]
+    return select_wave(snapshot.strategy.next_batch(collect_facts(snapshot, now)), due)
 
 
-def _as_many_as_nodes_bear(snapshot: RolloutSnapshot, wave: Sequence[Target]) -> list[Target]:
-    load = Counter(snapshot.running)
+def _limit_per_node(snapshot: RolloutSnapshot, wave: Sequence[Target]) -> list[Target]:
+    running = Counter(snapshot.running)
     starting = []
     for target in wave:
-        if load[target.node_id] < snapshot.max_parallel:
-            load[target.node_id] += 1
+        if running[target.node_id] < snapshot.max_parallel:
+            running[target.node_id] += 1
             starting.append(target)
     return starting
 
 
-def _unbegun(snapshot: RolloutSnapshot) -> list[Target]:
-    return [target for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is not None]
-
-
-def is_due(target: Target) -> bool:
-    return target.stage is Stage.WAITING and target.wave is None and target.block_reason is None
-
-
-def _proves(target: Target) -> bool:
+def _proves_release(target: Target) -> bool:
     return target.stage is Stage.UPDATED and not target.turned_unhealthy
-
-
-def last_wave(snapshot: RolloutSnapshot) -> int:
-    return max(
-        (
-            target.wave
-            for target in snapshot.targets
-            if target.wave is not None and target.stage is not Stage.LEFT_OUT
-        ),
-        default=0,
-    )
 
 
 def _ids(targets: Sequence[Target]) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
-"""The one parser of image references, such as ``ghcr.io/acme/paperclip:managed``.
+"""Image references, such as `ghcr.io/acme/paperclip:managed`: parse, normalize, pin. Used wherever an image enters.
 
-Splitting a reference by hand breaks on ``localhost:5000/bot:1`` and on digests, and two spellings of one
-image (``nginx`` and ``docker.io/library/nginx``) must compare equal. So every reference that enters Flotilla
-is parsed here and compared in its normalized form.
+Splitting a reference by hand breaks on `localhost:5000/bot:1` and on digests, and two spellings of one image (`nginx`
+and `docker.io/library/nginx`) must compare equal. References are therefore compared in their normalized form.
 """
 
 import re
@@ -24,7 +23,7 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class InvalidReference(ValueError):
-    """A text that names no image; the message says which part is wrong."""
+    """A text that is not an image reference. The message says which part is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +31,10 @@ class Reference:
     """A normalized image reference.
 
     Attributes:
-        registry: Host and optional port in lower case, ``docker.io`` where none was given.
-        repository: Path within the registry, with ``library/`` for Docker Hub's official images.
-        tag: The tag as written, or None.
-        digest: ``sha256:`` and 64 hex digits, or None. With a digest the tag is only a comment.
+        registry: host and optional port in lower case; `docker.io` by default.
+        repository: path within the registry, with `library/` for official images of Docker Hub.
+        tag: the tag as written, or None.
+        digest: `sha256:` and 64 hex digits, or None. With a digest the tag has no effect.
     """
 
     registry: str
@@ -45,31 +44,31 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """Registry and repository: what two references to the same image share."""
+        """Registry and repository, without tag and digest."""
         return f"{self.registry}/{self.repository}"
 
     def __str__(self) -> str:
-        """The full normalized form; ``:latest`` is spelled out where neither tag nor digest is given."""
+        """Return the full normalized form, with `:latest` where neither tag nor digest is given."""
         tag = self.tag or (None if self.digest else DEFAULT_TAG)
         return self.name + (f":{tag}" if tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def pinned(self, digest: str) -> str:
-        """Spell ``registry/repository@digest``, the form in which an engine is asked for an image.
+        """Return `registry/repository@digest`, the form in which an engine pulls an image.
 
         Raises:
-            InvalidReference: if ``digest`` is not a SHA-256 digest.
+            InvalidReference: `digest` is not a SHA-256 digest.
         """
         return str(replace(self, tag=None, digest=_checked_digest(digest)))
 
 
 def parse_reference(text: str) -> Reference:
-    """Parse a reference the way a Docker engine reads it.
+    """Parse an image reference by the rules of a Docker engine.
 
-    The first component is a registry when it contains a dot or a colon or is ``localhost``; anything else
-    lives on Docker Hub, official images below ``library/``.
+    The first component is a registry when it contains a dot or a colon or is `localhost`. Every other image belongs
+    to Docker Hub, official images to `library/`.
 
     Raises:
-        InvalidReference: with a message that says what is wrong.
+        InvalidReference: the text is not an image reference.
     """
     name, at, digest = text.partition("@")
     name, tag = _split_tag(name)
@@ -82,22 +81,22 @@ def parse_reference(text: str) -> Reference:
 
 
 def parse_registry(text: str) -> str | None:
-    """Return the normalized registry if ``text`` is a bare one (``ghcr.io``, ``localhost:5000``), else None.
+    """Return the normalized registry if `text` is a registry alone (`ghcr.io`, `localhost:5000`), else None.
 
     Raises:
-        InvalidReference: if it looks like a registry and is none.
+        InvalidReference: the text has the form of a registry but is not a valid one.
     """
     return _checked_registry(text) if "/" not in text and _looks_like_registry(text) else None
 
 
 def is_digest(text: str) -> bool:
-    """Whether ``text`` is a SHA-256 digest as registries spell it."""
+    """Return whether `text` is a SHA-256 digest, `sha256:` and 64 lower-case hex digits."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def _split_tag(name: str) -> tuple[str, str | None]:
     head, colon, tail = name.rpartition(":")
-    if not colon or "/" in tail:  # a colon before a slash belongs to the port of the registry
+    if not colon or "/" in tail:  # a colon before a slash precedes the port of the registry
         return name, None
     return head, tail
 
@@ -106,7 +105,7 @@ def _parse_name(name: str) -> Reference:
     if not name:
         raise InvalidReference("An image reference needs a repository, such as ghcr.io/acme/bot:stable.")
     if "://" in name:
-        raise InvalidReference(f"Leave out the scheme: {name!r} should begin with the registry's host.")
+        raise InvalidReference(f"Leave out the scheme: {name!r} must begin with the host of the registry.")
     first, slash, rest = name.partition("/")
     if slash and _looks_like_registry(first):
         registry, repository = _checked_registry(first), rest
@@ -118,7 +117,7 @@ def _parse_name(name: str) -> Reference:
     if len(registry) + 1 + len(repository) > _MAX_NAME:
         raise InvalidReference(f"The name of an image may have at most {_MAX_NAME} characters.")
     if registry == DEFAULT_REGISTRY and _IMAGE_ID.fullmatch(name):
-        raise InvalidReference("64 hex digits are the id of a local image; name a repository of a registry.")
+        raise InvalidReference("64 hex digits are the id of a local image. Enter a repository of a registry instead.")
     return Reference(registry, repository)
 
 
@@ -127,7 +126,7 @@ def _looks_like_registry(component: str) -> bool:
 
 
 def _checked_registry(text: str) -> str:
-    registry = text.lower()  # host names have no case; repositories do
+    registry = text.lower()  # host names are case-insensitive, repositories are not
     match = _REGISTRY.fullmatch(registry)
     if match is None:
         raise InvalidReference(f"{text!r} is not a registry: expected a host name and an optional :port.")

@@ -1,72 +1,35 @@
-"""Strategies: how a rollout walks through its bots.
+"""Rollout strategies: names, parameters and decisions. Used by the planner, the forecast, forms and the command line.
 
-A strategy holds no state. It is asked with the facts of the moment and answers what should happen, so that any
-process can take over at any time and comes to the same answer.
+Forms and the command line derive their fields from `PARAMETERS` and `STRATEGIES`. A new strategy needs a name in
+`StrategyName`, a class below and an entry in `STRATEGIES`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar
 
 HEALTH_CHECK_TIMEOUT = timedelta(seconds=120)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
-    """What a strategy may know of a rollout."""
+class StrategyName(StrEnum):
+    """Name of a strategy, as it is stored with a rollout."""
 
-    total: int
-    """Bots that take part; those left out are not counted."""
-    wave: int
-    """Number of the wave that was cut last; 0 before the first."""
-    due: int
-    """Bots that could start now."""
-    in_flight: int
-    """Bots of the wave that have not ended."""
-    updated: int
-    failed: int
-    """Failures that may be the release's fault, and updated bots that turned unhealthy afterwards."""
-    proven: bool
-    """An earlier wave has shown a bot healthy on this release."""
-    wave_ended_at: datetime | None
-    now: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The next wave: at most `size` bots; a canary's wave takes only healthy bots whose data is fully protected."""
-
-    size: int
-    canary: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a bot was not updated; `transient` when it cannot be the release's fault (engine unreachable …)."""
-
-    text: str
-    transient: bool = False
-
-
-class OnFailure(StrEnum):
-    """What follows from the failure of one bot."""
-
-    ABORT = "abort"
-    SKIP = "skip"
-    RETRY = "retry"
+    ROLLING_WAVE = "rolling_wave"
+    SINGLE_BOT = "single_bot"
+    IMMEDIATE = "immediate"
 
 
 class ParameterError(ValueError):
-    """A parameter that makes no sense.
+    """A value that a strategy parameter does not accept.
 
     Args:
-        field: the parameter's name.
-        message: what is wrong with it.
+        field: name of the parameter.
+        message: what is wrong with the value.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -74,180 +37,293 @@ class ParameterError(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameters:
-    """What an operator can set; each strategy uses those that concern it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """A whole number that an operator can set for a strategy."""
 
-    canary: int = 1
-    """Bots of the first wave, which has to prove the release."""
-    percentage: int = 25
-    """Size of each later wave, in percent of all bots of the rollout; at least one bot."""
-    pause_seconds: int = 60
-    """Time between the end of a wave and the next, during which updated bots are watched."""
-    failure_threshold: int = 3
-    """Failed bots at which the rollout is aborted."""
-    max_retries: int = 2
-    """How often a bot is tried again after a failure that cannot be the release's fault."""
+    name: str
+    label: str
+    hint: str
+    """Explains the value below its field on a form."""
+    help: str
+    """Describes the parameter at the command line."""
+    default: int
+    minimum: int
+    maximum: int
 
-    @classmethod
-    def parse(cls, values: Mapping[str, Any]) -> Self:
-        """Read parameters from a form, the command line or a database row; those not given have their defaults.
+    def parse(self, value: Any) -> int:
+        """Convert a value from a form, the command line or a database row.
 
         Raises:
-            ParameterError: naming the first field that is unknown, no whole number, or out of its range.
+            ParameterError: the value is not a whole number in the range of the parameter.
         """
-        unknown = sorted(set(values) - _LIMITS.keys())
-        if unknown:
-            raise ParameterError(unknown[0], f"is no parameter of a strategy; use {', '.join(_LIMITS)}")
-        return cls(**{field: _whole_number(field, value) for field, value in values.items()})
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            number = None
+        if number is None or isinstance(value, bool | float) or not self.minimum <= number <= self.maximum:
+            raise ParameterError(
+                self.name, f"must be a whole number from {self.minimum} to {self.maximum}, not {value!r}"
+            )
+        return number
 
 
-_LIMITS = {
-    "canary": (1, 100),
-    "percentage": (1, 100),
-    "pause_seconds": (0, 86_400),
-    "failure_threshold": (1, 1000),
-    "max_retries": (0, 10),
+PARAMETERS: dict[str, Parameter] = {
+    parameter.name: parameter
+    for parameter in (
+        Parameter(
+            name="canary",
+            label="Canary bots",
+            hint="updated first",
+            help="Bots in the first wave, which has to prove the release.",
+            default=1,
+            minimum=1,
+            maximum=100,
+        ),
+        Parameter(
+            name="percentage",
+            label="Wave size (%)",
+            hint="of all bots",
+            help="Size of each later wave, in percent of all bots; at least one bot.",
+            default=25,
+            minimum=1,
+            maximum=100,
+        ),
+        Parameter(
+            name="pause_seconds",
+            label="Pause (seconds)",
+            hint="between waves",
+            help="Seconds between the end of a wave and the next one.",
+            default=60,
+            minimum=0,
+            maximum=86_400,
+        ),
+        Parameter(
+            name="failure_threshold",
+            label="Stop after N failures",
+            hint="in all waves",
+            help="Number of failed bots that aborts the rollout.",
+            default=3,
+            minimum=1,
+            maximum=1000,
+        ),
+        Parameter(
+            name="max_retries",
+            label="Retries",
+            hint="for infrastructure errors",
+            help="Retries of a bot after an infrastructure error, such as an unreachable engine.",
+            default=2,
+            minimum=0,
+            maximum=10,
+        ),
+    )
 }
+"""Every parameter by its name, in the order in which forms and the command line show them."""
+
+DEFAULTS: dict[str, int] = {name: parameter.default for name, parameter in PARAMETERS.items()}
 
 
-def _whole_number(field: str, value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = None
-    least, most = _LIMITS[field]
-    if number is None or isinstance(value, bool | float) or not least <= number <= most:
-        raise ParameterError(field, f"must be a whole number from {least} to {most}, not {value!r}")
-    return number
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """The facts of a rollout that a strategy decides by."""
+
+    total: int
+    """Bots of the rollout, without skipped ones."""
+    wave: int
+    """Number of the last wave; 0 before the first."""
+    due: int
+    """Bots that could start now."""
+    in_flight: int
+    """Bots of the last wave whose update has not ended."""
+    updated: int
+    failed: int
+    """Failures that count against the release, including updated bots that turned unhealthy."""
+    proven: bool
+    """An earlier wave has a healthy bot on this release."""
+    wave_ended_at: datetime | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The next wave: at most `size` bots. A canary batch takes only healthy bots whose data is fully protected."""
+
+    size: int
+    canary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The reason why a bot was not updated.
+
+    Attributes:
+        text: the reason, for operators.
+        transient: the release cannot be the cause, as when the engine is unreachable.
+    """
+
+    text: str
+    transient: bool = False
+
+
+class OnFailure(StrEnum):
+    """The consequence of a failed bot: end the rollout, leave the bot out, or try the bot again."""
+
+    ABORT = "abort"
+    SKIP = "skip"
+    RETRY = "retry"
 
 
 class RolloutStrategy(ABC):
-    """The interface that rollouts use; a rollout does not know which strategy it follows."""
+    """Interface of all strategies.
 
-    uses: tuple[str, ...] = ()
-    """Names of the parameters that matter to this strategy."""
+    A strategy is stateless: each method receives the facts of the moment and returns a decision, so that any process
+    can take over at any time and reaches the same decision.
 
-    def __init__(self, parameters: Parameters) -> None:
+    A strategy decides:
+        - how many bots the next wave has, and whether it is a canary wave (`next_batch`),
+        - how long the pause between two waves is (`pause_duration`),
+        - whether a failed bot is retried or skipped, or aborts the rollout (`on_bot_failure`, `max_retries`),
+        - how long a new container may take to become healthy (`health_check_timeout`).
+
+    A strategy does not decide:
+        - which bots belong to the rollout (`portal.services.rollouts.eligibility`),
+        - which of the due bots a wave takes (`portal.rules.waves`),
+        - when a bot is due: update windows, node states, the wait before a retry,
+        - how many bots a node updates in parallel, when a stalled rollout is paused, and whether an aborted rollout
+          quarantines its release (`portal.rules.planner`),
+        - how one bot is updated and rolled back.
+    """
+
+    name: ClassVar[StrategyName]
+    label: ClassVar[str]
+    """The strategy in a list of choices: name, colon, what it does."""
+    uses: ClassVar[tuple[str, ...]] = ()
+    """Names of the parameters that this strategy uses; forms hide all others."""
+
+    def __init__(self, parameters: Mapping[str, int]) -> None:
         self.parameters = parameters
 
     @abstractmethod
     def next_batch(self, facts: Facts) -> Batch:
-        """Say how many of the due bots make the next wave; asked only when no bot of the last wave is in flight."""
+        """Return size and kind of the next wave. The planner asks only when no bot of the last wave is in flight."""
 
     @abstractmethod
     def pause_duration(self) -> timedelta:
-        """Say how long to wait between the end of a wave and the next."""
+        """Return the pause between the end of a wave and the next one."""
 
-    def on_bot_failure(self, facts: Facts, bot_id: str, error: Failure, attempt: int) -> OnFailure:
-        """Say what follows from a failure: another attempt, nothing for the other bots, or the end of the rollout.
+    def on_bot_failure(self, facts: Facts, bot_id: str, failure: Failure, attempt: int) -> OnFailure:
+        """Return the consequence of a failed bot.
 
-        A failure that cannot be the release's fault is retried up to `max_retries()` times and never aborts. An
-        unhealthy new container is not tried again: that would be a second outage.
+        A transient failure is retried up to `max_retries()` times and never aborts the rollout. An unhealthy new
+        container is not retried, because a retry would be a second outage.
 
         Args:
-            facts: with `failed` counting this failure, and `wave` being that of the bot.
+            facts: facts in which `failed` includes this failure and `wave` is the wave of the bot.
             bot_id: the bot.
-            error: what happened.
-            attempt: attempts made so far, 1 after the first.
+            failure: why the bot was not updated.
+            attempt: number of attempts so far, 1 after the first.
         """
-        if error.transient:
+        if failure.transient:
             return OnFailure.RETRY if attempt <= self.max_retries() else OnFailure.SKIP
-        return self._on_fault(facts)
+        return self._on_release_failure(facts)
 
     def max_retries(self) -> int:
-        """Say how often a bot may be tried again."""
-        return self.parameters.max_retries
+        """Return how often a bot may be retried."""
+        return self.parameters["max_retries"]
 
     def health_check_timeout(self) -> timedelta:
-        """Say how long a new container may take to become healthy."""
+        """Return how long a new container may take to become healthy."""
         return HEALTH_CHECK_TIMEOUT
 
-    def _on_fault(self, facts: Facts) -> OnFailure:
+    def _on_release_failure(self, facts: Facts) -> OnFailure:
         return OnFailure.SKIP
 
 
 class RollingWave(RolloutStrategy):
-    """A canary first and alone, then waves of a percentage of the whole. For automatic updates."""
+    """A canary wave, then waves of a percentage of all bots. Used by automatic updates."""
 
+    name = StrategyName.ROLLING_WAVE
+    label = "Rolling: canary bots first, then the rest in waves"
     uses = ("canary", "percentage", "pause_seconds", "failure_threshold", "max_retries")
 
     def next_batch(self, facts: Facts) -> Batch:
-        """Take canaries until one has proven the release, then a share of the whole after each pause."""
+        """Return a canary wave until one has proven the release, then a percentage of all bots after each pause."""
         if not facts.proven:
-            return Batch(self.parameters.canary, canary=True)
+            return Batch(self.parameters["canary"], canary=True)
         if facts.wave_ended_at is not None and facts.now < facts.wave_ended_at + self.pause_duration():
             return Batch(0)
-        return Batch(max(1, facts.total * self.parameters.percentage // 100))
+        return Batch(max(1, facts.total * self.parameters["percentage"] // 100))
 
     def pause_duration(self) -> timedelta:
-        """Wait as long as the operator set."""
-        return timedelta(seconds=self.parameters.pause_seconds)
+        """Return the pause that the operator set."""
+        return timedelta(seconds=self.parameters["pause_seconds"])
 
-    def _on_fault(self, facts: Facts) -> OnFailure:
-        if not facts.proven or facts.failed >= self.parameters.failure_threshold:
+    def _on_release_failure(self, facts: Facts) -> OnFailure:
+        if not facts.proven or facts.failed >= self.parameters["failure_threshold"]:
             return OnFailure.ABORT
         return OnFailure.SKIP
 
 
 class SingleBot(RolloutStrategy):
-    """One bot after another without pause; failures are reported and stop nobody else. For "Update now"."""
+    """One bot after another without a pause; a failure does not stop the other bots. Used by "Update now"."""
 
+    name = StrategyName.SINGLE_BOT
+    label = "One by one: a single bot at a time, without pauses"
     uses = ("max_retries",)
 
     def next_batch(self, facts: Facts) -> Batch:
-        """Take the next one."""
+        """Return a wave of one bot."""
         return Batch(1)
 
     def pause_duration(self) -> timedelta:
-        """Go on at once."""
+        """Return no pause."""
         return timedelta()
 
 
 class Immediate(RolloutStrategy):
-    """Every due bot at once, whatever happens to the others. For emergency fixes."""
+    """Every due bot at once; a failure does not stop the other bots. Used for emergency fixes."""
 
+    name = StrategyName.IMMEDIATE
+    label = "Immediate: all bots at once, for emergency fixes"
     uses = ("max_retries",)
 
     def next_batch(self, facts: Facts) -> Batch:
-        """Take all that are due."""
+        """Return a wave of all due bots."""
         return Batch(facts.due)
 
     def pause_duration(self) -> timedelta:
-        """Go on at once."""
+        """Return no pause."""
         return timedelta()
 
 
 STRATEGIES: dict[str, type[RolloutStrategy]] = {
-    "rolling_wave": RollingWave,
-    "single_bot": SingleBot,
-    "immediate": Immediate,
+    strategy.name: strategy for strategy in (RollingWave, SingleBot, Immediate)
 }
+"""Every strategy by its name, in the order in which forms show them."""
 
 
 def parse_parameters(name: str, values: Mapping[str, Any]) -> dict[str, int]:
-    """Check what was entered for a strategy and complete it with the defaults.
+    """Validate parameters from a form, the command line or a database row, and add the defaults.
 
     Returns:
-        the parameters that matter to this strategy, as they are stored with a rollout.
+        The parameters that the strategy uses, as they are stored with a rollout.
 
     Raises:
-        ParameterError: (a ValueError) naming the field that is wrong.
+        ParameterError: the strategy or a parameter does not exist, or a value is outside its range.
     """
     if name not in STRATEGIES:
         raise ParameterError("strategy", f"{name!r} does not exist; use one of {', '.join(STRATEGIES)}")
-    complete = asdict(Parameters.parse(values))
+    unknown = sorted(set(values) - PARAMETERS.keys())
+    if unknown:
+        raise ParameterError(unknown[0], f"is not a strategy parameter; use {', '.join(PARAMETERS)}")
+    complete = DEFAULTS | {field: PARAMETERS[field].parse(value) for field, value in values.items()}
     return {field: complete[field] for field in STRATEGIES[name].uses}
 
 
 def strategy_for(name: str, values: Mapping[str, Any]) -> RolloutStrategy:
-    """Make the strategy of that name.
+    """Create a strategy by its name.
 
     Raises:
-        ParameterError: naming the field that is wrong.
+        ParameterError: see `parse_parameters`.
     """
-    return STRATEGIES[name](Parameters.parse(parse_parameters(name, values)))
-
-
-DEFAULTS: dict[str, int] = asdict(Parameters())
-"""Every parameter with its default, for forms."""
+    return STRATEGIES[name](DEFAULTS | parse_parameters(name, values))

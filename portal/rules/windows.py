@@ -1,6 +1,7 @@
-"""Update windows: the hour of the day, in UTC, in which an organization's bots may be updated by themselves.
+"""Update windows: the hour of the day, in UTC, in which bots of an organization are updated automatically.
 
-The window of hour 3 is [03:00, 04:00): an update starts inside it; one that started in its last minute may end after.
+The window of hour 3 is [03:00, 04:00). An update starts inside the window and may end after it. Used by the planner's
+input, the forecast, the claim of an update, and pages that show the next window.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ _DAY = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One opening: updates may start at `opens` or later, but before `closes`."""
+    """One update window: updates may start from `opens` until just before `closes`."""
 
     opens: datetime
     closes: datetime
 
 
 def is_open(hour: int, now: datetime) -> bool:
-    """Whether an update may start now, for an organization that prefers `hour` (0 to 23, UTC)."""
+    """Return whether the window of `hour` (0 to 23, UTC) is open now."""
     return now.astimezone(UTC).hour == hour
 
 
 def next_window(hour: int, now: datetime) -> Window:
-    """Find the window that is open now, else the next one, for an organization that prefers `hour` (0 to 23, UTC)."""
+    """Return the window of `hour` (0 to 23, UTC) that is open now, or else the next one."""
     utc = now.astimezone(UTC)
     opens = utc.replace(hour=hour, minute=0, second=0, microsecond=0)
     if opens + _LENGTH <= utc:

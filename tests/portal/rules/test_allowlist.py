@@ -1,3 +1,5 @@
+"""Image allowlist: admitted and refused images, and invalid entries."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,16 +36,16 @@ def test_images_are_admitted_by_registry_and_repository(entries: list[str], imag
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9.-]{0,10}", fullmatch=True))
-def test_no_neighbour_is_admitted_by_a_common_beginning(tail: str) -> None:
+def test_a_repository_with_the_same_prefix_is_not_admitted(tail: str) -> None:
     try:
-        neighbour = parse_reference(f"ghcr.io/acme{tail}/bot")
+        other = parse_reference(f"ghcr.io/acme{tail}/bot")
     except InvalidReference:
         return
 
-    assert not Allowlist.parse(["ghcr.io/acme"]).admits(neighbour)
+    assert not Allowlist.parse(["ghcr.io/acme"]).admits(other)
 
 
-def test_the_refusal_names_image_setting_and_entries() -> None:
+def test_the_error_names_image_setting_and_entries() -> None:
     allowlist = Allowlist.parse(["ghcr.io/acme"])
 
     allowlist.require(parse_reference("ghcr.io/acme/bot"))
@@ -52,6 +54,6 @@ def test_the_refusal_names_image_setting_and_entries() -> None:
 
 
 @pytest.mark.parametrize("entry", ["ghcr.io/acme:1", "https://ghcr.io", "ghcr.io/acme/*", "*", "GHCR.io/Acme"])
-def test_entries_that_are_no_repository_are_refused(entry: str) -> None:
+def test_an_entry_that_is_not_a_repository_is_refused(entry: str) -> None:
     with pytest.raises(InvalidReference):
         Allowlist.parse([entry])

@@ -1,3 +1,5 @@
+"""Forecast: waves, windows, the likely end, and obstacles."""
+
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -10,7 +12,7 @@ from portal.rules.windows import is_open
 NOW = datetime(2026, 5, 4, 3, 10, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
-ENTRANTS = st.lists(
+FLEETS = st.lists(
     st.builds(
         ForecastBot, st.sampled_from(["one", "two"]), st.integers(0, 23), st.booleans(), canary_channel=st.booleans()
     ),
@@ -18,14 +20,14 @@ ENTRANTS = st.lists(
 )
 
 
-def bots(number: int, hour: int = 3, *, may_be_canary: bool = True) -> list[ForecastBot]:
+def make_bots(number: int, hour: int = 3, *, may_be_canary: bool = True) -> list[ForecastBot]:
     return [ForecastBot("node", hour, may_be_canary)] * number
 
 
-def told(entrants: list[ForecastBot], strategy: str = "rolling_wave", *, ignore_windows: bool = True) -> Forecast:
+def run_forecast(bots: list[ForecastBot], strategy: str = "rolling_wave", *, ignore_windows: bool = True) -> Forecast:
     return forecast(
         strategy_for(strategy, {}),
-        entrants,
+        bots,
         ignore_windows=ignore_windows,
         max_parallel=2,
         per_bot=MINUTE,
@@ -34,52 +36,52 @@ def told(entrants: list[ForecastBot], strategy: str = "rolling_wave", *, ignore_
 
 
 def test_waves_and_the_likely_end_follow_the_strategy() -> None:
-    result = told(bots(9))
+    result = run_forecast(make_bots(9))
 
     assert [wave.bots for wave in result.waves] == [1, 2, 2, 2, 2]
-    assert result.ends_at == NOW + 5 * MINUTE + 4 * MINUTE, "five updates one after another, four pauses"
+    assert result.ends_at == NOW + 5 * MINUTE + 4 * MINUTE, "five updates in sequence and four pauses"
 
 
-def test_bots_wait_for_their_hour() -> None:
-    result = told([*bots(2), *bots(3, hour=5)], ignore_windows=False)
+def test_bots_wait_for_their_window() -> None:
+    result = run_forecast([*make_bots(2), *make_bots(3, hour=5)], ignore_windows=False)
 
     assert result.waiting == {5: 3}
     assert result.waves[2].starts_at == NOW.replace(hour=5, minute=0)
 
 
-def test_those_whose_turn_comes_after_the_hour_wait_for_the_next_day() -> None:
-    result = told(bots(150), "immediate", ignore_windows=False)
+def test_bots_that_cannot_start_before_the_window_closes_wait_for_the_next_day() -> None:
+    result = run_forecast(make_bots(150), "immediate", ignore_windows=False)
 
     assert [wave.bots for wave in result.waves] == [100, 50]
     assert result.waves[1].starts_at == NOW.replace(day=5, minute=0)
 
 
-def test_it_is_told_when_nobody_may_go_first() -> None:
-    result = told(bots(3, may_be_canary=False))
+def test_a_rollout_without_a_possible_canary_has_an_obstacle() -> None:
+    result = run_forecast(make_bots(3, may_be_canary=False))
 
     assert (result.waves, result.ends_at, result.obstacle) == ((), None, NO_CANARY)
 
 
-def test_no_bots_no_waves() -> None:
-    assert told([]) == Forecast(0, (), {}, None)
+def test_without_bots_there_are_no_waves() -> None:
+    assert run_forecast([]) == Forecast(0, (), {}, None)
 
 
 @given(
-    entrants=ENTRANTS,
+    bots=FLEETS,
     strategy=st.sampled_from(["rolling_wave", "single_bot", "immediate"]),
     ignore_windows=st.booleans(),
 )
-def test_every_bot_has_its_turn_inside_its_hour(
-    entrants: list[ForecastBot], strategy: str, ignore_windows: bool
+def test_every_bot_is_in_a_wave_that_starts_inside_a_window(
+    bots: list[ForecastBot], strategy: str, ignore_windows: bool
 ) -> None:
-    result = told(entrants, strategy, ignore_windows=ignore_windows)
+    result = run_forecast(bots, strategy, ignore_windows=ignore_windows)
 
     if result.obstacle:
         assert strategy == "rolling_wave"
-        assert not any(entrant.may_be_canary for entrant in entrants)
+        assert not any(bot.may_be_canary for bot in bots)
         return
-    assert sum(wave.bots for wave in result.waves) == len(entrants)
+    assert sum(wave.bots for wave in result.waves) == len(bots)
     starts = [wave.starts_at for wave in result.waves]
     assert starts == sorted(starts)
     if not ignore_windows:
-        assert all(any(is_open(entrant.hour_utc, start) for entrant in entrants) for start in starts)
+        assert all(any(is_open(bot.hour_utc, start) for bot in bots) for start in starts)

@@ -1,3 +1,5 @@
+"""Image references: parse, normalize and pin."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ _repositories = st.lists(_components, min_size=2, max_size=4).map("/".join)
 
 
 @given(registry=_registries, repository=_repositories, tag=_tags, digest=_digests)
-def test_a_reference_is_what_it_was_put_together_from(
+def test_parsing_returns_the_parts_of_a_reference(
     registry: str, repository: str, tag: str | None, digest: str | None
 ) -> None:
     text = f"{registry}/{repository}" + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
@@ -29,7 +31,7 @@ def test_a_reference_is_what_it_was_put_together_from(
 
 
 @given(registry=_registries, repository=_repositories, tag=_tags, digest=_digests)
-def test_the_normalized_form_reads_back_as_itself(
+def test_the_normalized_form_parses_to_itself(
     registry: str, repository: str, tag: str | None, digest: str | None
 ) -> None:
     normalized = str(Reference(registry, repository, tag, digest))
@@ -38,7 +40,7 @@ def test_the_normalized_form_reads_back_as_itself(
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[a-zA-Z0-9./:@_-]{0,60}", fullmatch=True))
-def test_any_text_is_either_refused_or_normalized_for_good(text: str) -> None:
+def test_any_text_is_refused_or_has_a_stable_normalized_form(text: str) -> None:
     try:
         reference = parse_reference(text)
     except InvalidReference:
@@ -64,12 +66,12 @@ def test_any_text_is_either_refused_or_normalized_for_good(text: str) -> None:
         (f"ghcr.io/acme/paperclip:1@{DIGEST}", f"ghcr.io/acme/paperclip:1@{DIGEST}"),
     ],
 )
-def test_spellings_are_normalized(text: str, normalized: str) -> None:
+def test_different_spellings_are_normalized(text: str, normalized: str) -> None:
     assert str(parse_reference(text)) == normalized
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "reason"),
     [
         ("", "needs a repository"),
         ("ghcr.io/", "cannot be part of the repository"),
@@ -98,8 +100,8 @@ def test_spellings_are_normalized(text: str, normalized: str) -> None:
         ("ghcr.io/" + "a" * 250, "at most 255"),
     ],
 )
-def test_what_names_no_image_is_refused_with_the_reason(text: str, complaint: str) -> None:
-    with pytest.raises(InvalidReference, match=complaint):
+def test_an_invalid_reference_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(InvalidReference, match=reason):
         parse_reference(text)
 
 
@@ -116,7 +118,7 @@ def test_pinning_replaces_tag_and_digest() -> None:
     assert parse_reference(f"localhost:5000/x@{other}").pinned(DIGEST) == f"localhost:5000/x@{DIGEST}"
 
 
-def test_pinning_refuses_what_is_no_digest() -> None:
+def test_pinning_refuses_an_invalid_digest() -> None:
     with pytest.raises(InvalidReference, match="is not a digest"):
         parse_reference("nginx").pinned("latest")
 
@@ -133,7 +135,7 @@ def test_pinning_refuses_what_is_no_digest() -> None:
         ("ghcr.io/acme", None),
     ],
 )
-def test_bare_registries_are_told_from_repositories(text: str, registry: str | None) -> None:
+def test_registries_are_distinguished_from_repositories(text: str, registry: str | None) -> None:
     assert parse_registry(text) == registry
 
 
