@@ -1,4 +1,4 @@
-"""Mails about updates: one is available, bots were updated or not, a bot or a rollout needs a person."""
+"""Emails about updates: available, done, failed, bot needs attention, rollout stopped. Used by the composers."""
 
 from __future__ import annotations
 
@@ -9,51 +9,49 @@ import sqlalchemy as sa
 
 from daemon.mail.emails import Composer, Email, EmailContext, Obsolete
 from portal.models import Bot, BotUpdate, Org, OrgState, Release, Rollout, RolloutState, UpdateState
+from portal.rules.roles import ROLES, Role
 from portal.services.rollouts import notifications, progress
 
 
-def _update_available(context: EmailContext) -> Email:
-    org, release = _org(context), context.row(Release, "release_id")
+def _compose_update_available(context: EmailContext) -> Email:
+    org, release = _load_active_org(context), context.row(Release, "release_id")
     waiting = notifications.list_waiting_bots(context.session, release, org.id)
     if not waiting:
         raise Obsolete("No bot of the organization waits for this release any more.")
-    product = context.settings.product_name
-    names = {"org": org.name, "bots": _listed([bot.name for bot in waiting])}
-    facts = {**_release(release), "link": context.link(f"/o/{org.slug}/"), "many": len(waiting) > 1}
-    return Email("update_available", f"A new update is available for your {product}", names, facts)
+    subject = f"A new update is available for your {context.settings.product_name}"
+    names = {"org": org.name, "bots": _join_names([bot.name for bot in waiting])}
+    return Email("update_available", subject, names, _collect_facts(context, org, release))
 
 
-def _outcome(context: EmailContext) -> Email:
-    org, rollout = _org(context), context.row(Rollout, "rollout_id")
-    updates = _updates(context, org, rollout)
-    updated = [update for update in updates if update.state is UpdateState.UPDATED]
-    back = [update for update in updates if update.state in {UpdateState.FAILED, UpdateState.ROLLED_BACK}]
-    stuck = [update for update in updates if update.state is UpdateState.NEEDS_ATTENTION]
+def _compose_outcome(context: EmailContext) -> Email:
+    org, rollout = _load_active_org(context), context.row(Rollout, "rollout_id")
+    updates = _load_updates(context, org, rollout)
+    updated = _names_in_state(updates, UpdateState.UPDATED)
     product = context.settings.product_name
-    subject = f"Your {product} was updated. Here's what's new" if updated else f"Your {product} could not be updated"
+    subject = f"Your {product} was updated. Here's what's new" if updated else f"The update of your {product} failed"
     names = {
         "org": org.name,
-        "updated": _names(updated),
-        "back": _names(back),
-        "stuck": _names(stuck),
+        "updated": _join_names(updated),
+        "unchanged": _join_names(_names_in_state(updates, UpdateState.FAILED, UpdateState.ROLLED_BACK)),
+        "stuck": _join_names(_names_in_state(updates, UpdateState.NEEDS_ATTENTION)),
     }
-    facts = {**_release(rollout.release), "link": context.link(f"/o/{org.slug}/")}
+    facts = {**_collect_facts(context, org, rollout.release), "updated_count": len(updated)}
     return Email(context.mail.template, subject, names, facts)
 
 
-def _rollback_failed(context: EmailContext) -> Email:
+def _compose_rollback_failed(context: EmailContext) -> Email:
     bot: Bot = context.row(BotUpdate, "update_id").bot
     if bot.needs_attention is None:
-        raise Obsolete("Somebody has looked after the bot before the mail could be sent.")
+        raise Obsolete("An operator repaired the bot before the email could be sent.")
     facts = {"instructions": bot.needs_attention, "link": context.link(f"/o/{bot.org.slug}/bots/{bot.id}")}
     names = {"bot": bot.name, "org": bot.org.name, "node": bot.node.name}
-    return Email("rollback_failed", f"{bot.name} of {bot.org.name} needs a person", names, facts)
+    return Email("rollback_failed", f"{bot.name} of {bot.org.name} needs attention", names, facts)
 
 
-def _rollout_stopped(context: EmailContext) -> Email:
+def _compose_rollout_stopped(context: EmailContext) -> Email:
     rollout = context.row(Rollout, "rollout_id")
     if rollout.state not in {RolloutState.PAUSED, RolloutState.ABORTED}:
-        raise Obsolete("The rollout went on before the mail could be sent.")
+        raise Obsolete("The rollout was resumed before the email could be sent.")
     names = {
         "reason": rollout.reason or "",
         "progress": progress.summarize(context.session, rollout, context.now).words,
@@ -68,35 +66,44 @@ def _rollout_stopped(context: EmailContext) -> Email:
 
 
 COMPOSERS: dict[str, Composer] = {
-    "update_available": _update_available,
-    "updated": _outcome,
-    "update_failed": _outcome,
-    "rollback_failed": _rollback_failed,
-    "rollout_stopped": _rollout_stopped,
+    "update_available": _compose_update_available,
+    "updated": _compose_outcome,
+    "update_failed": _compose_outcome,
+    "rollback_failed": _compose_rollback_failed,
+    "rollout_stopped": _compose_rollout_stopped,
 }
-"""Context: `org_id` with `release_id` or `rollout_id`; for the last two `update_id` and `rollout_id` alone."""
+"""Composers by template.
+
+The context of the outbox row holds `org_id` and `user_id` with `release_id` (update_available) or `rollout_id`
+(updated, update_failed); or only `update_id` (rollback_failed) or `rollout_id` (rollout_stopped).
+"""
 
 
-def _org(context: EmailContext) -> Org:
+def _load_active_org(context: EmailContext) -> Org:
     org = context.row(Org, "org_id")
     if org.state is not OrgState.ACTIVE:
         raise Obsolete("The organization is being deleted.")
     return org
 
 
-def _updates(context: EmailContext, org: Org, rollout: Rollout) -> Sequence[BotUpdate]:
+def _load_updates(context: EmailContext, org: Org, rollout: Rollout) -> Sequence[BotUpdate]:
     query = sa.select(BotUpdate).join(BotUpdate.bot).where(BotUpdate.rollout_id == rollout.id, Bot.org_id == org.id)
     return context.session.scalars(query.order_by(Bot.name)).all()
 
 
-def _release(release: Release) -> dict[str, Any]:
-    sections = release.changelog["sections"] if release.changelog else []
-    return {"version": release.version, "sections": sections}
+def _collect_facts(context: EmailContext, org: Org, release: Release) -> dict[str, Any]:
+    is_owner = org.owner_id == context.mail.context["user_id"]
+    return {
+        "version": release.version,
+        "sections": release.changelog["sections"] if release.changelog else [],
+        "role": ROLES[Role.OWNER if is_owner else Role.ADMIN].noun,
+        "link": context.link(f"/o/{org.slug}/"),
+    }
 
 
-def _names(updates: Sequence[BotUpdate]) -> str:
-    return _listed([update.bot.name for update in updates])
+def _names_in_state(updates: Sequence[BotUpdate], *states: UpdateState) -> list[str]:
+    return [update.bot.name for update in updates if update.state in states]
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)
