@@ -1,6 +1,7 @@
-"""The jobs that workers run. Each takes one id, reads the clock once and calls the module that does the work.
+"""The jobs that workers run, named as in `portal.queue.JobName`. Each calls the module that does the work.
 
-The names are those of `portal.queue.JobName`.
+A job takes one id and reads the clock once. Work that waits for an engine or a mail server records its later results
+with the moments at which they are known.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def apply_desired_state(context: Context, bot_id: str) -> None:
 @_job
 def purge_bot(context: Context, bot_id: str) -> None:
     """Remove a bot of a deleted organization together with its data."""
-    purge.purge(context.database, context.settings, bot_id)
+    purge.purge(context.database, context.settings, bot_id, utcnow())
 
 
 @_job
@@ -102,7 +103,7 @@ def probe_node(context: Context, node_id: str) -> None:
 @_job
 def collect_node(context: Context, node_id: str) -> None:
     """Remove leftovers of updates from a node."""
-    collector.collect_node(context.database, node_id)
+    collector.collect_node(context.database, node_id, utcnow())
 
 
 @_job

@@ -1,12 +1,11 @@
-"""Clears what died workers and old releases left on an engine, and nothing else.
+"""The job that removes leftover containers and images of updates from a node.
 
-A container is removed only when all of this holds: this installation made it (its label), it is no bot's container,
-it bears a temporary or helper name, and the update of that name is finished, cleaned up and needs nobody's
-attention; or it was made to read a changelog, long ago. So nothing that an update, a rollback or a person may still
-need is ever taken.
+A container is removed only when all of this holds: this installation created it (label), it is not the container of a
+bot, it has a temporary or helper name, and the update in that name is finished, cleaned, and does not need attention.
+A container that was created to read a changelog is removed after an hour.
 
-An image goes when this installation pulled it, for an update or to read its changelog, a week has passed since, and
-no bot of the node needs it (see `leftovers.images_over`). One that has a tag was given it by somebody, and stays.
+An image is removed when this installation pulled it for an update or to read its changelog, a week has passed since,
+no bot of the node needs it (see `leftovers.list_unneeded_images`), and it has no tag.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from typing import Any
 import docker
 from docker.errors import APIError, ImageNotFound
 
-from daemon.engine.client import connect
+from daemon.engine.client import open_engine
 from daemon.engine.labels import CHANGELOG_PREFIX, INSTALL_LABEL, is_helper, update_id_of
 from portal.database import Database
-from portal.models import Node, utcnow
+from portal.models import Node
 from portal.services.bots import leftovers
 
 logger = logging.getLogger(__name__)
 
-_READING_IS_OVER_AFTER = timedelta(hours=1)
-_IMAGES_STAY = timedelta(days=7)
+_CHANGELOG_CONTAINER_AGE = timedelta(hours=1)
+_IMAGE_RETENTION = timedelta(days=7)
 
 
-def collect_node(database: Database, node_id: str) -> list[str]:
-    """Remove what is left over on a node.
+def collect_node(database: Database, node_id: str, now: datetime) -> list[str]:
+    """Remove leftover containers and images from a node.
 
-    Volumes stay, whatever container they belonged to: only helpers take along what their own image declares.
+    Volumes stay, except anonymous volumes that the image of a helper declares.
 
     Returns:
-        The names of the containers and images removed.
+        The names of the removed containers and images.
 
     Raises:
         EngineUnreachable: the node does not answer.
@@ -47,35 +46,39 @@ def collect_node(database: Database, node_id: str) -> list[str]:
         install = leftovers.find_install_id(session)
     if node is None or install is None:
         return []
-    engine = connect(node)
-    try:
-        containers = _leftovers(engine, database, node_id, install)
-        removed = [name for name, container in containers if _remove(engine, name, container)]
+    with open_engine(node) as engine:
+        candidates = _find_leftovers(engine, database, node_id, install, now)
+        removed = [name for name, container_id in candidates if _remove_container(engine, name, container_id)]
         with database.reading() as session:
-            images = leftovers.list_unneeded_images(session, node_id, utcnow() - _IMAGES_STAY)
+            images = leftovers.list_unneeded_images(session, node_id, now - _IMAGE_RETENTION)
         return removed + [image for image in images if _remove_image(engine, image)]
-    finally:
-        engine.close()
 
 
-def _leftovers(engine: docker.APIClient, database: Database, node_id: str, install: str) -> list[tuple[str, str]]:
-    """Names and ids. The engine is asked first: what is made after that belongs to something that is not over."""
-    made_by_us = engine.containers(all=True, filters={"label": f"{INSTALL_LABEL}={install}"})
-    candidates = [(name, str(container["Id"])) for container in made_by_us for name in _temporary_names(container)]
+def _find_leftovers(
+    engine: docker.APIClient, database: Database, node_id: str, install: str, now: datetime
+) -> list[tuple[str, str]]:
+    """Return names and ids of leftover containers.
+
+    The engine is queried before the database, so that a container created in between cannot count as a leftover.
+    """
+    created_here = engine.containers(all=True, filters={"label": f"{INSTALL_LABEL}={install}"})
+    candidates = [(name, str(container["Id"])) for container in created_here for name in _temporary_names(container)]
     with database.reading() as session:
-        over = leftovers.list_cleaned_updates(session, {str(update_id_of(name)) for name, _ in candidates})
-        of_bots = leftovers.list_bot_containers(session, node_id)
-    found = [
-        (name, container) for name, container in candidates if update_id_of(name) in over and container not in of_bots
+        cleaned = leftovers.list_cleaned_updates(session, {str(update_id_of(name)) for name, _ in candidates})
+        bot_containers = leftovers.list_bot_containers(session, node_id)
+    of_updates = [
+        (name, container_id)
+        for name, container_id in candidates
+        if update_id_of(name) in cleaned and container_id not in bot_containers
     ]
-    return [*found, *_of_readings(made_by_us)]
+    return [*of_updates, *_old_changelog_containers(created_here, now)]
 
 
-def _of_readings(made_by_us: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    for container in made_by_us:
-        age = utcnow() - datetime.fromtimestamp(container["Created"], UTC)
+def _old_changelog_containers(created_here: list[dict[str, Any]], now: datetime) -> Iterator[tuple[str, str]]:
+    for container in created_here:
+        age = now - datetime.fromtimestamp(container["Created"], UTC)
         for name in container["Names"]:
-            if name.removeprefix("/").startswith(CHANGELOG_PREFIX) and age > _READING_IS_OVER_AFTER:
+            if name.removeprefix("/").startswith(CHANGELOG_PREFIX) and age > _CHANGELOG_CONTAINER_AGE:
                 yield name.removeprefix("/"), str(container["Id"])
 
 
@@ -84,14 +87,15 @@ def _temporary_names(container: dict[str, Any]) -> list[str]:
     return [name for name in names if update_id_of(name)]
 
 
-def _remove(engine: docker.APIClient, name: str, container: str) -> bool:
+def _remove_container(engine: docker.APIClient, name: str, container_id: str) -> bool:
+    with_volumes = is_helper(name) or name.startswith(CHANGELOG_PREFIX)
     try:
-        engine.remove_container(container, force=True, v=is_helper(name) or name.startswith(CHANGELOG_PREFIX))
+        engine.remove_container(container_id, force=True, v=with_volumes)
     except APIError as error:
-        if error.status_code not in {404, 409}:  # gone, or somebody is removing it
-            logger.warning("could not remove %s: %s", name, error.explanation)
+        if error.status_code not in {404, 409}:  # it is gone, or its removal is in progress
+            logger.warning("could not remove container %s: %s", name, error.explanation)
         return False
-    logger.info("removed %s, which was left over", name)
+    logger.info("removed leftover container %s", name)
     return True
 
 
@@ -103,8 +107,8 @@ def _remove_image(engine: docker.APIClient, image: str) -> bool:
     except ImageNotFound:
         return False
     except APIError as error:
-        if error.status_code != 409:  # a container was made of it
-            logger.warning("could not remove %s: %s", image, error.explanation)
+        if error.status_code != 409:  # a container uses it
+            logger.warning("could not remove image %s: %s", image, error.explanation)
         return False
-    logger.info("removed %s, which no bot of the node needs", image)
+    logger.info("removed image %s, which no bot of the node needs", image)
     return True

@@ -1,20 +1,21 @@
-"""Removing a bot for good, with its data: the last step of an organization's deletion."""
+"""The job that removes a bot with its data, the last step in the deletion of an organization."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from datetime import datetime
 
 import docker
 from docker.errors import APIError, NotFound
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers
-from daemon.engine.client import connect
+from daemon.engine.client import open_engine
 from daemon.engine.recreate.mounts import writable_volumes
 from daemon.snapshots import deletion
 from portal.database import Database
-from portal.models import Bot, utcnow
+from portal.models import Bot
 from portal.services.bots import purging, snapshots
 from portal.services.bots.leases import BotBusy
 from portal.settings import Settings
@@ -22,48 +23,45 @@ from portal.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-def purge(database: Database, settings: Settings, bot_id: str) -> None:
-    """Remove a bot's container, archives, and the volumes that it could write to unless another container uses them.
+def purge(database: Database, settings: Settings, bot_id: str, now: datetime) -> None:
+    """Remove a bot's container, its archives, and its writable volumes unless another container uses them.
 
-    The container is addressed by its id and tells itself which volumes are its own; they are written down before
-    it goes, so a worker that dies leaves nothing behind that the next one would not find.
+    The volumes are read from the container and recorded before the container is removed, so that another worker can
+    finish an interrupted purge.
 
     Raises:
-        EngineUnreachable: the node does not answer; what was not removed yet will be asked for again.
-        HelperFailed: an archive could not be deleted; the same holds.
+        EngineUnreachable: the node does not answer; the scheduler enqueues the job again.
+        HelperFailed: an archive could not be deleted; the scheduler enqueues the job again.
     """
     try:
         with BotLease(database, bot_id) as lease:
-            _purge(database, settings, lease, bot_id)
+            _purge(database, settings, lease, bot_id, now)
     except BotBusy:
-        logger.info("bot %s is being worked on, it is removed later", bot_id)
+        logger.info("bot %s is busy; it is purged later", bot_id)
 
 
-def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str) -> None:
+def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str, now: datetime) -> None:
     with database.reading() as session:
-        if not purging.is_purgeable(session, bot_id, utcnow()):
+        if not purging.is_purgeable(session, bot_id, now):
             return
         bot = session.get_one(Bot, bot_id)
         node = bot.node
-        left = [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
-    engine = connect(node)
-    engine.timeout = CALL_SECONDS
-    try:
+        archives = [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
+    with open_engine(node, CALL_SECONDS) as engine:
         volumes = _remove_container(engine, lease, bot)
         kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
-        for snapshot in left:
-            deletion.remove_archive(engine, settings, lease, snapshot, bot)
-    finally:
-        engine.close()
+        for snapshot in archives:
+            deletion.delete_archive(engine, settings, lease, snapshot, bot)
     with lease.transaction() as session:
         purging.mark_purged(session, bot_id, kept)
 
 
 def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> Iterable[str]:
+    """Remove the container and return the names of its writable volumes."""
     found = containers.inspect(engine, bot.container_id)
     if found is None:
         return bot.volumes_to_remove or []
-    # Somebody may have started it by hand.
+    # An operator may have started the container by hand.
     containers.stop(engine, found["Id"], lease.renew_or_raise)
     volumes = [volume.name for volume in writable_volumes(found)]
     with lease.transaction() as session:
@@ -74,7 +72,7 @@ def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> It
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
-    """Whether the volume is gone; the engine itself refuses while another container uses it."""
+    """Remove a volume. Return False when another container uses it and it stays."""
     lease.renew_or_raise()
     try:
         engine.remove_volume(name)

@@ -1,4 +1,4 @@
-"""The collector takes what a finished update left, and nothing that anybody could still need."""
+"""The collector removes leftovers of finished updates and nothing that may still be needed."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,16 +19,16 @@ from tests.support.site import Site
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
 
-def make(site: Site, name: str, *, install: str | None = None) -> str:
-    """Create a container that bears the label of an installation, ours unless said otherwise."""
+def create(site: Site, name: str, *, install: str | None = None) -> str:
+    """Create a container with the label of an installation, by default this one."""
     with site.database.reading() as session:
-        ours = session.get_one(FleetSettings, 1).install_id
-    labels = {**site.labels, INSTALL_LABEL: install or ours}
+        this_install = session.get_one(FleetSettings, 1).install_id
+    labels = {**site.labels, INSTALL_LABEL: install or this_install}
     return str(site.engine.create_container(site.settings.snapshot_image, ["true"], name=name, labels=labels)["Id"])
 
 
-def update_in(site: Site, state: UpdateState, *, cleaned: bool) -> str:
-    """An update of the bot that stands as given."""
+def add_update(site: Site, state: UpdateState, *, cleaned: bool) -> str:
+    """Add an update of the bot in this state."""
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         update = session.get_one(BotUpdate, update_id)
@@ -37,8 +37,8 @@ def update_in(site: Site, state: UpdateState, *, cleaned: bool) -> str:
 
 
 def collect(site: Site) -> list[str]:
-    """What the collector removed from the bot's node."""
-    return sorted(collect_node(site.database, site.bot().node_id))
+    """Run the collector and return the names of what it removed."""
+    return sorted(collect_node(site.database, site.bot().node_id, utcnow()))
 
 
 ROLES = ["delete", "new", "old", "probe", "restore-2", "snap-1"]
@@ -47,14 +47,14 @@ ROLES = ["delete", "new", "old", "probe", "restore-2", "snap-1"]
 @pytest.mark.parametrize(
     "state", [UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED]
 )
-def test_what_a_finished_update_left_is_removed(site: Site, state: UpdateState) -> None:
-    update_id = update_in(site, state, cleaned=True)
+def test_leftovers_of_a_finished_update_are_removed(site: Site, state: UpdateState) -> None:
+    update_id = add_update(site, state, cleaned=True)
     names = [f"flotilla-{update_id}-{role}" for role in ROLES]
     for name in names:
-        make(site, name)
+        create(site, name)
 
     assert collect(site) == names
-    assert site.left_behind() == []
+    assert site.leftovers() == []
     assert collect(site) == []
     assert site.inspect()["State"]["Running"]
 
@@ -71,45 +71,45 @@ def test_what_a_finished_update_left_is_removed(site: Site, state: UpdateState) 
         (UpdateState.NEEDS_ATTENTION, True),
     ],
 )
-def test_what_an_update_may_still_need_stays(site: Site, state: UpdateState, cleaned: bool) -> None:
-    update_id = update_in(site, state, cleaned=cleaned)
+def test_containers_of_an_unfinished_update_are_kept(site: Site, state: UpdateState, cleaned: bool) -> None:
+    update_id = add_update(site, state, cleaned=cleaned)
     for role in ROLES:
-        make(site, f"flotilla-{update_id}-{role}")
+        create(site, f"flotilla-{update_id}-{role}")
 
     assert collect(site) == []
-    assert len(site.left_behind()) == len(ROLES)
+    assert len(site.leftovers()) == len(ROLES)
 
 
-def others(update_id: str) -> dict[str, Callable[[Site], str]]:
-    """Containers that are none of the collector's business, and how they come to be."""
+def unrelated_containers(update_id: str) -> dict[str, Callable[[Site], str]]:
+    """Return functions that create containers which the collector must keep."""
     return {
-        "another installation's": lambda site: make(site, f"flotilla-{update_id}-new", install=new_id()),
-        "a name of its own": lambda site: make(site, f"customer-{update_id}"),
-        "a name that only begins alike": lambda site: make(site, f"flotilla-{update_id}-new-database"),
-        "an unknown update's": lambda site: make(site, f"flotilla-{new_id()}-old"),
+        "of another installation": lambda site: create(site, f"flotilla-{update_id}-new", install=new_id()),
+        "with a permanent name": lambda site: create(site, f"customer-{update_id}"),
+        "with a longer name": lambda site: create(site, f"flotilla-{update_id}-new-database"),
+        "of an unknown update": lambda site: create(site, f"flotilla-{new_id()}-old"),
     }
 
 
-@pytest.mark.parametrize("kind", others(""))
-def test_what_is_none_of_its_business_stays(site: Site, kind: str) -> None:
-    container = others(update_in(site, UpdateState.UPDATED, cleaned=True))[kind](site)
+@pytest.mark.parametrize("kind", unrelated_containers(""))
+def test_unrelated_containers_are_kept(site: Site, kind: str) -> None:
+    container = unrelated_containers(add_update(site, UpdateState.UPDATED, cleaned=True))[kind](site)
 
     assert collect(site) == []
     site.engine.inspect_container(container)
     site.engine.remove_container(container)
 
 
-def test_a_bots_container_stays_even_under_a_temporary_name(site: Site) -> None:
-    update_id = update_in(site, UpdateState.UPDATED, cleaned=True)
-    container = make(site, f"flotilla-{update_id}-old")
+def test_container_of_a_bot_is_kept_even_under_a_temporary_name(site: Site) -> None:
+    update_id = add_update(site, UpdateState.UPDATED, cleaned=True)
+    container = create(site, f"flotilla-{update_id}-old")
     with site.database.transaction() as session:
         session.get_one(BotUpdate, update_id).bot.container_id = container
 
     assert collect(site) == []
 
 
-def test_the_data_of_a_removed_container_stays(site: Site) -> None:
-    update_id = update_in(site, UpdateState.UPDATED, cleaned=True)
+def test_volumes_of_a_removed_container_are_kept(site: Site) -> None:
+    update_id = add_update(site, UpdateState.UPDATED, cleaned=True)
     with site.database.reading() as session:
         install = session.get_one(FleetSettings, 1).install_id
     container = site.engine.create_container(
@@ -126,23 +126,21 @@ def test_the_data_of_a_removed_container_stays(site: Site) -> None:
     site.engine.remove_volume(mount["Name"])
 
 
-def test_a_container_left_by_a_reader_of_changelogs_is_removed_when_that_is_long_ago(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changelog_container_is_removed_when_it_is_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"flotilla-changelog-{new_id()}"
-    make(site, name)
-    make(site, f"flotilla-changelog-{new_id()}", install=new_id())
+    create(site, name)
+    create(site, f"flotilla-changelog-{new_id()}", install=new_id())
 
     assert collect(site) == []
-    monkeypatch.setattr(collector, "_READING_IS_OVER_AFTER", timedelta(0))
+    monkeypatch.setattr(collector, "_CHANGELOG_CONTAINER_AGE", timedelta(0))
     assert collect(site) == [name]
 
 
-def pulled(site: Site, *, days_ago: int) -> str:
-    """The image of a release that an update tried in vain so many days ago, as a pull by digest leaves it."""
+def add_pulled_image(site: Site, *, days_ago: int) -> str:
+    """Pull the image of a release whose update was rolled back some days ago, and return it."""
     version = replace(SECOND, version=f"9.9.{days_ago}")
     digest = site.images.digest(version)
-    with suppress(ImageNotFound):  # another test of this run may have had it already
+    with suppress(ImageNotFound):  # another test of this run may have pulled it
         site.engine.remove_image(f"{site.images.repository}:{version.version}")
     pull(site.engine, site.images.reference(version), None)
     update_id = site.update_to(version)
@@ -154,8 +152,8 @@ def pulled(site: Site, *, days_ago: int) -> str:
     return f"{site.images.repository}@{digest}"
 
 
-def test_an_image_nobody_needs_goes_after_a_week(site: Site) -> None:
-    old, young = pulled(site, days_ago=8), pulled(site, days_ago=6)
+def test_unneeded_image_is_removed_after_a_week(site: Site) -> None:
+    old, young = add_pulled_image(site, days_ago=8), add_pulled_image(site, days_ago=6)
 
     assert collect(site) == [old]
     with pytest.raises(ImageNotFound):
@@ -164,9 +162,9 @@ def test_an_image_nobody_needs_goes_after_a_week(site: Site) -> None:
     site.engine.remove_image(young)
 
 
-def test_an_image_that_somebody_else_uses_stays(site: Site) -> None:
-    tagged, used = pulled(site, days_ago=9), pulled(site, days_ago=10)
-    site.engine.tag(tagged, "somebodys", "own")
+def test_tagged_or_used_image_is_kept(site: Site) -> None:
+    tagged, used = add_pulled_image(site, days_ago=9), add_pulled_image(site, days_ago=10)
+    site.engine.tag(tagged, "other", "tag")
     container = site.engine.create_container(used, labels=dict(site.labels))["Id"]
 
     assert collect(site) == []
@@ -174,5 +172,5 @@ def test_an_image_that_somebody_else_uses_stays(site: Site) -> None:
     site.engine.inspect_image(used)  # type: ignore[no-untyped-call]
 
     site.engine.remove_container(container, v=True)
-    site.engine.remove_image("somebodys:own")
+    site.engine.remove_image("other:tag")
     assert collect(site) == sorted([tagged, used])

@@ -1,4 +1,4 @@
-"""A bot goes for good, with its data, only when its organization's time to be restored is over."""
+"""The job that removes a bot with its data after the grace period of its organization."""
 
 from datetime import timedelta
 from typing import Any
@@ -16,11 +16,12 @@ from tests.support.site import Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
-OVER = -purging.MARGIN - timedelta(seconds=1)
+EXPIRED = -purging.MARGIN - timedelta(seconds=1)
+"""Remaining grace period of an organization whose bots may be purged."""
 
 
 def delete_org(site: Site, grace: timedelta, **bot_values: Any) -> None:
-    """Have the organization's deletion asked for, with so much time left, and its bot stopped."""
+    """Delete the organization, with this remaining grace period, and stop its bot."""
     with site.database.transaction() as session:
         bot = session.get_one(Bot, site.bot_id)
         bot.org.state, bot.org.delete_after = OrgState.DELETING, utcnow() + grace
@@ -33,13 +34,13 @@ def delete_org(site: Site, grace: timedelta, **bot_values: Any) -> None:
 
 
 def due(site: Site) -> list[str]:
-    """The bots for which the scheduler asks a worker."""
+    """Return the bots for which the scheduler enqueues a job."""
     with site.database.reading() as session:
         return [bot_id for bot_id, _ in purging.list_due(session, utcnow())]
 
 
-def org_of(site: Site) -> Org:
-    """The bot's organization after the scheduler's next turn."""
+def close_and_load_org(site: Site) -> Org:
+    """Close deleted organizations, as the scheduler does, and return the organization of the bot."""
     with site.database.transaction() as session:
         purging.close_deleted_orgs(session, utcnow())
     with site.database.reading() as session:
@@ -47,7 +48,7 @@ def org_of(site: Site) -> Org:
 
 
 def has_volume(site: Site, name: str) -> bool:
-    """Whether the engine still has it."""
+    """Return whether the engine has this volume."""
     try:
         site.engine.inspect_volume(name)
     except NotFound:
@@ -56,7 +57,7 @@ def has_volume(site: Site, name: str) -> bool:
 
 
 def has_container(site: Site, container: str) -> bool:
-    """Whether the engine still has it."""
+    """Return whether the engine has this container."""
     try:
         site.engine.inspect_container(container)
     except NotFound:
@@ -64,18 +65,18 @@ def has_container(site: Site, container: str) -> bool:
     return True
 
 
-def test_container_and_volumes_go_when_the_grace_is_over(site: Site) -> None:
+def test_container_volumes_and_archives_are_removed_after_the_grace_period(site: Site) -> None:
     container, volumes = str(site.bot().container_id), site.volumes()
     archive = site.leave_archive()
-    delete_org(site, OVER)
+    delete_org(site, EXPIRED)
     assert due(site) == [site.bot_id]
-    assert org_of(site).state is OrgState.DELETING
+    assert close_and_load_org(site).state is OrgState.DELETING
 
-    purge(site.database, site.settings, site.bot_id)
+    purge(site.database, site.settings, site.bot_id, utcnow())
     bot = site.bot()
     assert not has_container(site, container)
     assert [name for name in volumes if has_volume(site, name)] == []
-    assert not archive.exists(), "an update that could not be taken back had left it for people"
+    assert not archive.exists()
     assert (bot.container_id, bot.spec, bot.release_channel, bot.state) == (
         None,
         {},
@@ -86,7 +87,7 @@ def test_container_and_volumes_go_when_the_grace_is_over(site: Site) -> None:
         event = session.query(Event).filter_by(tag="bot.removed").one()
         assert sorted(event.data["volumes"]) == sorted(volumes)
     assert due(site) == []
-    closed = org_of(site)
+    closed = close_and_load_org(site)
     assert closed.state is OrgState.DELETED
     assert closed.deleted_at is not None
 
@@ -95,74 +96,74 @@ def test_container_and_volumes_go_when_the_grace_is_over(site: Site) -> None:
     ("grace", "values"),
     [
         (timedelta(days=7), {}),
-        # Another machine's clock may be a little ahead.
+        # The clock of another machine may be ahead.
         (timedelta(seconds=-1), {}),
-        (OVER, {"needs_attention": "a person must look"}),
-        (OVER, {"applied_state": DesiredState.RUNNING}),
+        (EXPIRED, {"needs_attention": "docker start 1234"}),
+        (EXPIRED, {"applied_state": DesiredState.RUNNING}),
     ],
 )
-def test_nothing_goes_before_its_time(site: Site, grace: timedelta, values: dict[str, Any]) -> None:
+def test_bot_that_is_not_purgeable_is_kept(site: Site, grace: timedelta, values: dict[str, Any]) -> None:
     container, volumes = str(site.bot().container_id), site.volumes()
     delete_org(site, grace, **values)
     assert due(site) == []
-    purge(site.database, site.settings, site.bot_id)
+    purge(site.database, site.settings, site.bot_id, utcnow())
     assert has_container(site, container)
     assert all(has_volume(site, name) for name in volumes)
-    assert org_of(site).state is OrgState.DELETING
+    assert close_and_load_org(site).state is OrgState.DELETING
 
 
 @pytest.mark.parametrize("state", [UpdateState.RUNNING, UpdateState.UPDATED])
-def test_an_unfinished_update_comes_first(site: Site, state: UpdateState) -> None:
+def test_purge_waits_for_an_unfinished_update(site: Site, state: UpdateState) -> None:
     container, update_id = str(site.bot().container_id), site.update_to(SECOND)
-    delete_org(site, OVER)
+    delete_org(site, EXPIRED)
     with site.database.transaction() as session:
-        # It ended, but the container before this one is still there with the volumes of both.
+        # An update that ended is unfinished until the old container, which has the same volumes, is removed.
         session.get_one(BotUpdate, update_id).state = state
     assert due(site) == []
-    purge(site.database, site.settings, site.bot_id)
+    purge(site.database, site.settings, site.bot_id, utcnow())
     assert has_container(site, container)
 
 
-def test_a_restored_organization_keeps_everything_though_a_job_is_on_its_way(site: Site) -> None:
+def test_bot_of_a_restored_organization_is_kept_even_if_a_job_is_queued(site: Site) -> None:
     container = str(site.bot().container_id)
-    delete_org(site, OVER)
+    delete_org(site, EXPIRED)
     with site.database.transaction() as session:
         session.get_one(Bot, site.bot_id).org.state = OrgState.ACTIVE
-    purge(site.database, site.settings, site.bot_id)
+    purge(site.database, site.settings, site.bot_id, utcnow())
     assert has_container(site, container)
 
 
-def test_whoever_works_on_the_bot_is_not_disturbed(site: Site) -> None:
+def test_purge_waits_for_the_lease(site: Site) -> None:
     container = str(site.bot().container_id)
-    delete_org(site, OVER)
+    delete_org(site, EXPIRED)
     with BotLease(site.database, site.bot_id):
         assert due(site) == []
-        purge(site.database, site.settings, site.bot_id)
+        purge(site.database, site.settings, site.bot_id, utcnow())
     assert has_container(site, container)
 
 
-def test_a_volume_that_another_container_uses_stays(site: Site) -> None:
-    mine, shared = site.volumes()[1], site.volumes()[0]
+def test_volume_that_another_container_uses_is_kept(site: Site) -> None:
+    own, shared = site.volumes()[1], site.volumes()[0]
     image = site.inspect()["Image"]
     other = site.engine.create_container(
         image, host_config=site.engine.create_host_config(binds=[f"{shared}:/data"]), labels=dict(site.labels)
     )
     try:
-        delete_org(site, OVER)
-        purge(site.database, site.settings, site.bot_id)
-        assert (has_volume(site, shared), has_volume(site, mine)) == (True, False)
+        delete_org(site, EXPIRED)
+        purge(site.database, site.settings, site.bot_id, utcnow())
+        assert (has_volume(site, shared), has_volume(site, own)) == (True, False)
         with site.database.reading() as session:
             event = session.query(Event).filter_by(tag="bot.removed").one()
-        assert (event.data["kept"], event.data["volumes"]) == ([shared], [mine])
+        assert (event.data["kept"], event.data["volumes"]) == ([shared], [own])
     finally:
         site.engine.remove_container(other["Id"], force=True, v=True)
         site.engine.remove_volume(shared)
 
 
-def test_a_worker_that_died_after_the_container_went_is_followed_by_one_that_removes_the_volumes(site: Site) -> None:
+def test_interrupted_purge_is_completed_by_the_next_job(site: Site) -> None:
     container, volumes = str(site.bot().container_id), site.volumes()
-    delete_org(site, OVER, volumes_to_remove=volumes)
+    delete_org(site, EXPIRED, volumes_to_remove=volumes)
     site.engine.remove_container(container, force=True)
-    purge(site.database, site.settings, site.bot_id)
+    purge(site.database, site.settings, site.bot_id, utcnow())
     assert [name for name in volumes if has_volume(site, name)] == []
     assert site.bot().container_id is None
