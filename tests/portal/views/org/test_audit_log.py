@@ -7,7 +7,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from portal.database import Database
-from portal.models import Event, EventTag, Membership, Org, User, utcnow
+from portal.models import Event, EventTag, Membership, User, utcnow
 from portal.password_hashing import hash_password
 from portal.services import events
 from portal.services.account_changes import deletion
@@ -15,6 +15,7 @@ from portal.services.accounts import administration
 from portal.services.accounts.accounts import Credentials
 from portal.services.audit import log as event_log
 from portal.services.audit import sentences
+from tests import factories
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
@@ -77,9 +78,7 @@ def test_values_are_escaped_and_not_formatted(signed_in: SignedIn, database: Dat
 
 def test_organization_reads_only_its_own_events(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
-        other = Org(slug="other", name="Other", owner_id=cast.people["mallory"])
-        session.add(other)
-        session.flush()
+        other = factories.org(session, session.get_one(User, cast.people["mallory"]), "other")
         events.record(session, EventTag.ORG_RENAMED, actor=cast.people["mallory"], org_id=other.id, data={})
         events.record(session, EventTag.USER_SIGNED_IN, actor=cast.people["bob"])
     add_event(database, cast, "org.created", "alice", name="Acme")

@@ -13,6 +13,7 @@ from portal.database import Database
 from portal.models import Invite, InviteState, InviteToken, MailState, Org, OutgoingMail, User, utcnow
 from portal.tokens import fingerprint
 from portal.web.extensions import db
+from tests import factories
 from tests.portal.views.inviting import HTMX, NEW, Inviting, follow, join, submit
 from tests.support.cast import SignedIn
 from tests.support.mail import Mailbox
@@ -166,7 +167,7 @@ def test_invite_of_another_organization_is_not_found(
 ) -> None:
     inviting.post_form(signed_in("alice"))
     with database.transaction() as session:
-        session.add(Org(slug="other", name="Other", owner_id=inviting.cast.people["mallory"]))
+        factories.org(session, session.get_one(User, inviting.cast.people["mallory"]), "other")
     for verb in ("resend", "revoke", "link"):
         foreign = signed_in("mallory").post(f"/o/other/team/invites/{inviting.latest_invite().id}/{verb}")
         assert foreign.status_code == 404
@@ -315,7 +316,7 @@ def test_recipient_gets_five_invites_a_day_at_most_from_all_organizations(
     alice = signed_in("alice")
     with database.transaction() as session:
         for number in range(5):
-            session.add(Org(slug=f"org-{number}", name=f"Org {number}", owner_id=inviting.cast.people["alice"]))
+            factories.org(session, session.get_one(User, inviting.cast.people["alice"]), f"org-{number}")
     for number in range(5):
         sent = alice.post(f"/o/org-{number}/team/invites", data={"email": NEW, "role": "member"})
         assert sent.status_code == 303

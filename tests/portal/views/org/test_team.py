@@ -25,6 +25,7 @@ from portal.models import (
     utcnow,
 )
 from portal.services.orgs import memberships, orgs
+from tests import factories
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
@@ -133,10 +134,8 @@ def test_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Da
         org = orgs.lock_org(session, session.get_one(Org, cast.org_id))
         alice = session.get_one(User, cast.people["alice"])
         for number in range(57):
-            address = f"p{number}@example.com"
-            person = User(email=address, email_normalized=address, name=f"Same {number % 3}")
-            session.add(person)
-            session.flush()
+            person = factories.user(session, f"p{number}")
+            person.name = f"Same {number % 3}"
             memberships.add_member(session, org, person, MembershipRole.MEMBER, actor=alice, now=utcnow())
     bob = signed_in("bob")
     seen = [
@@ -337,21 +336,13 @@ def test_removal_revokes_pending_invites_to_and_from_the_member(
     signed_in: SignedIn, team: Team, database: Database
 ) -> None:
     with database.transaction() as session:
+        acme = session.get_one(Org, team.cast.org_id)
         for address, inviter in (
             ("bob@example.com", "alice"),
             ("a@example.com", "carol"),
             ("b@example.com", "alice"),
         ):
-            session.add(
-                Invite(
-                    org_id=team.cast.org_id,
-                    email=address,
-                    email_normalized=address,
-                    role=MembershipRole.MEMBER,
-                    invited_by=team.cast.people[inviter],
-                    expires_at=utcnow(),
-                )
-            )
+            factories.invite(session, acme, session.get_one(User, team.cast.people[inviter]), address)
     alice = signed_in("alice")
     team.post(alice, "bob", "remove")
     team.post(alice, "carol", "remove")
@@ -367,13 +358,8 @@ def test_removal_revokes_pending_invites_to_and_from_the_member(
 
 def test_member_of_another_organization_is_not_found(signed_in: SignedIn, team: Team, database: Database) -> None:
     with database.transaction() as session:
-        other = Org(slug="beta", name="Beta", owner_id=team.cast.people["alice"])
-        session.add(other)
-        session.flush()
-        foreign = Membership(org_id=other.id, user_id=team.cast.people["mallory"])
-        session.add(foreign)
-        session.flush()
-        foreign_id = foreign.id
+        beta = factories.org(session, session.get_one(User, team.cast.people["alice"]), "beta")
+        foreign_id = factories.membership(session, beta, session.get_one(User, team.cast.people["mallory"])).id
     alice = signed_in("alice")
     for verb, data in (("role", {"role": "admin"}), ("remove", {})):
         assert alice.post(f"/o/acme/team/{foreign_id}/{verb}", data={"version": 1, **data}).status_code == 404
