@@ -1,4 +1,4 @@
-"""Holding a bot: its lease is kept alive by a thread, and every write of the holder is fenced."""
+"""Lease on a bot, renewed by a thread, with fenced transactions. Used by jobs and commands that touch containers."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from portal.services.bots.leases import LEASE_DURATION, LeaseLost
 
 logger = logging.getLogger(__name__)
 
-RENEWED_EVERY = LEASE_DURATION / 3
+RENEWAL_INTERVAL = LEASE_DURATION / 3
 CALL_SECONDS = 20
-"""Time limit of one call to the engine while holding a bot, well below the time a lease lasts."""
+"""Time limit in seconds of one engine call by the holder of a lease, well below the duration of the lease."""
 _RETRY_SECONDS = 1.0
 _MARGIN_SECONDS = 5.0
 
 
 class BotLease:
-    """The exclusive right to touch one bot's container for the time of a `with` block.
+    """The exclusive right to touch one bot's container for the duration of a `with` block.
 
-    A thread renews the lease. When that fails, the process ends on the spot, whatever it is doing: going on
-    without the lease would mean two processes working on one container.
+    A thread renews the lease. If that fails, the whole process exits at once, because two processes must never work
+    on one container.
 
     Args:
-        database: where the bot stands.
+        database: database with the bot.
         bot_id: the bot.
 
     Raises:
-        BotBusy: on entering, when somebody else holds the bot.
+        BotBusy: on entering, when another process holds the lease.
     """
 
     def __init__(self, database: Database, bot_id: str) -> None:
         self._database = database
         self._bot_id = bot_id
         self._fence = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=f"lease of bot {bot_id}", daemon=True)
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._renew_until_released, name=f"lease of bot {bot_id}", daemon=True)
 
     def __enter__(self) -> Self:
         with self._database.transaction() as session:
@@ -58,40 +58,40 @@ class BotLease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
+        self._released.set()
         self._thread.join()
         with self._database.transaction() as session:
             leases.release(session, self._bot_id, self._fence)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A write that only the holder can make: the bot's row is locked under our fence until it is committed.
+        """Open a transaction that renews the lease and locks the bot's row under its fence.
 
         Raises:
-            LeaseLost: when the bot is no longer ours; nothing is written.
+            LeaseLost: the lease was lost; nothing is written.
         """
         with self._database.transaction() as session:
             leases.renew(session, self._bot_id, self._fence)
             yield session
 
     def renew_or_raise(self, seconds: float = CALL_SECONDS) -> None:
-        """Make sure, right before something is done to the container, that nobody takes the bot over meanwhile.
+        """Renew the lease right before an effect on the container, so that it outlives the effect.
 
         Args:
-            seconds: time limit of what is about to be done.
+            seconds: time limit of the effect in seconds.
 
         Raises:
-            LeaseLost: when the bot is no longer ours.
+            LeaseLost: the lease was lost.
         """
         if seconds >= LEASE_DURATION.total_seconds():
-            raise ValueError(f"{seconds} s is longer than a lease lasts; start it detached and poll")
+            raise ValueError(f"{seconds} s exceeds the duration of a lease; start the work detached and poll it")
         with self.transaction():
             pass
 
-    def _keep(self) -> None:
+    def _renew_until_released(self) -> None:
         renewed = time.monotonic()
-        pause = RENEWED_EVERY.total_seconds()
-        while not self._ended.wait(pause):
+        pause = RENEWAL_INTERVAL.total_seconds()
+        while not self._released.wait(pause):
             try:
                 self.renew_or_raise(0)
             except LeaseLost:
@@ -101,10 +101,10 @@ class BotLease:
                     _end_process(f"the lease on bot {self._bot_id} could not be renewed: {type(error).__name__}")
                 pause = _RETRY_SECONDS
             else:
-                renewed, pause = time.monotonic(), RENEWED_EVERY.total_seconds()
+                renewed, pause = time.monotonic(), RENEWAL_INTERVAL.total_seconds()
 
 
 def _end_process(reason: str) -> None:
-    logger.critical("%s; ending at once, so that nobody else is disturbed", reason)
-    # Not an exception: another thread may be waiting for the engine, and must not wake up and go on.
+    logger.critical("%s; this process exits at once", reason)
+    # Not an exception: another thread may wait for the engine and must not continue.
     os._exit(70)

@@ -1,14 +1,14 @@
-"""How an update of a bot can fail."""
+"""Base class of errors in updates, snapshots and engine calls. Used by the whole daemon package."""
 
 from __future__ import annotations
 
 
 class OperationFailed(Exception):
-    """A step of an update went wrong; the text is for the operator and says what to do.
+    """An operation on a bot or its node failed. The message tells an operator what happened and what to do.
 
     Attributes:
-        transient: True when the cause cannot lie in the release or the bot (engine unreachable, disk full …), so
-            that the same update may simply be tried again later.
+        transient: True when neither the release nor the bot can be the cause (engine unreachable, disk full), so
+            that the same update may be tried again later.
     """
 
     transient = False

@@ -1,1 +1,1 @@
-"""Jobs on single bots and nodes: adopt, desired state, purge, probe, collect leftovers."""
+"""Jobs and commands on single bots and nodes: adopt, attach, desired state, purge, probe, collect leftovers."""

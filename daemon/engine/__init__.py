@@ -1,1 +1,4 @@
-"""Access to Docker engines: client, containers, labels, health probe, faithful recreation."""
+"""Access to Docker engines: client, containers, labels, health probe, recreation of containers.
+
+Used by jobs and commands.
+"""

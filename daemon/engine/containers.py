@@ -1,6 +1,6 @@
-"""What an update does to a bot's containers. Each verb may be repeated: what is done already is fine.
+"""Operations on containers: find, inspect, start, stop, rename, remove. Used by updates and bot jobs.
 
-Containers are addressed by id, so that a name that moved on never leads to the wrong one.
+Every operation is idempotent. Containers are addressed by id, because a name may move to another container.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from docker.errors import APIError, NotFound
 from daemon.engine.labels import UPDATE_LABEL
 from daemon.errors import OperationFailed
 
-# Its own policy could start a container that only waits to take over, whenever the engine restarts.
 NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
+"""Restart policy of a container that must stay down even when the engine restarts."""
 
 _DEFAULT_GRACE_SECONDS = 10
 _KILL_SECONDS = 15
@@ -26,17 +26,17 @@ _LOG_CHARACTERS = 8000
 
 
 def find(engine: docker.APIClient, name: str, update_id: str) -> str | None:
-    """The id of the container of that name, if this very update made it."""
+    """Return the id of the container with this name, or None when no such container was created by this update."""
     try:
         found: dict[str, Any] = engine.inspect_container(name)
     except NotFound:
         return None
-    ours = (found["Config"]["Labels"] or {}).get(UPDATE_LABEL) == update_id
-    return str(found["Id"]) if ours else None
+    created_by_update = (found["Config"]["Labels"] or {}).get(UPDATE_LABEL) == update_id
+    return str(found["Id"]) if created_by_update else None
 
 
 def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any] | None:
-    """What the engine knows of a container, or None when it is gone."""
+    """Return the engine's description of a container, or None when the container does not exist."""
     if container_id is None:
         return None
     try:
@@ -47,28 +47,28 @@ def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any
 
 
 def name_of_container(inspect: dict[str, Any]) -> str:
-    """The name of a container, from the engine's description of it."""
+    """Return the name of a container, given the engine's description of it."""
     return str(inspect["Name"]).removeprefix("/")
 
 
 def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict[str, Any]) -> None:
-    """Say what the engine does when the container ends by itself; with none it stays down."""
+    """Set the restart policy of a container. An empty policy means that the engine never restarts it."""
     engine.update_container(container_id, restart_policy=cast("Any", policy or NO_RESTART))
 
 
 def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[], object]) -> None:
-    """Stop a container by its own signal and grace, then by force.
+    """Stop a container with its own signal and grace period, then kill it.
 
-    The signal is sent and the end awaited by looking, so no call to the engine lasts long, and whoever takes over
-    may send it again.
+    The signal is sent and the state is polled, so that no single call is long and a worker that takes over can
+    repeat it. A container that is not running or does not exist is left alone.
 
     Args:
         engine: the node's engine.
-        container_id: the container; one that is not running, or gone, is fine.
-        renew_or_raise: called before each effect and while waiting; raises when this worker may not go on.
+        container_id: the container.
+        renew_or_raise: called before each effect and while waiting; raises when the bot's lease was lost.
 
     Raises:
-        UpdateFailed: it is still running after it was killed.
+        OperationFailed: the container still runs after it was killed.
     """
     found = inspect(engine, container_id)
     if found is None:
@@ -80,85 +80,92 @@ def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[
         ("SIGKILL", _KILL_SECONDS),
     ):
         renew_or_raise()
-        _signal(engine, container_id, sent)
-        if _ends_within(engine, container_id, seconds, renew_or_raise):
+        _send_signal(engine, container_id, sent)
+        if _wait_until_stopped(engine, container_id, seconds, renew_or_raise):
             return
     raise OperationFailed(
-        f"the container {container_id[:12]} does not stop, not even when killed; look at the engine"
+        f"Container {container_id[:12]} still runs after it was killed; check the Docker engine of its node"
     )
 
 
 def start(engine: docker.APIClient, container_id: str) -> None:
-    """Start a container; one that is running is left alone."""
+    """Start a container unless it runs already."""
     engine.start(container_id)
 
 
 def rename(engine: docker.APIClient, container_id: str, name: str) -> None:
-    """Give the container this name."""
+    """Rename a container unless it has this name already."""
     found: dict[str, Any] = engine.inspect_container(container_id)
     if name_of_container(found) != name:
         engine.rename(container_id, name)
 
 
 def remove(engine: docker.APIClient, container_id: str, *, with_fresh_volumes: bool, force: bool = False) -> None:
-    """Remove a container. When this returns it is gone, and so its name is free.
+    """Remove a container and wait until its name is free. A container that does not exist is left alone.
 
     Args:
         engine: the node's engine.
-        container_id: the container; one that is gone is fine.
-        with_fresh_volumes: also the anonymous volumes the engine made for it; volumes attached by name stay.
-        force: even while it runs, which is for containers without data of their own.
+        container_id: the container.
+        with_fresh_volumes: also remove anonymous volumes that the engine created for it; volumes that were attached
+            by name stay.
+        force: also remove a running container; only for containers without data.
     """
     try:
         engine.remove_container(container_id, v=with_fresh_volumes, force=force)
     except NotFound:
         return
     except APIError as error:
-        # Its removal may be under way already, as a dead worker asked for it.
-        if error.status_code != 409 or not _gone_within(engine, container_id, _KILL_SECONDS, though_running=force):
+        # 409: a worker that died may have requested the removal, which is still in progress.
+        if error.status_code != 409 or not _wait_until_removed(
+            engine, container_id, _KILL_SECONDS, even_if_running=force
+        ):
             raise
 
 
 def log_tail(engine: docker.APIClient, container_id: str | None) -> str | None:
-    """The container's last lines, for the person who asks why it failed; None when they cannot be had."""
+    """Return the last lines of a container's log, or None when the log cannot be read."""
     if container_id is None:
         return None
     try:
         content: bytes = engine.logs(container_id, tail=_LOG_LINES)
-    except APIError:  # it is gone, or its log driver keeps no lines one could read
+    except APIError:  # the container does not exist, or its log driver does not support reading
         return None
     return content.decode(errors="replace")[-_LOG_CHARACTERS:]
 
 
-def _gone_within(engine: docker.APIClient, container_id: str, seconds: float, *, though_running: bool) -> bool:
+def _wait_until_removed(
+    engine: docker.APIClient, container_id: str, seconds: float, *, even_if_running: bool
+) -> bool:
+    """Wait for a removal in progress. Return False when the container still exists."""
     deadline = time.monotonic() + seconds
-    while (found := inspect(engine, container_id)) is not None and (though_running or not found["State"]["Running"]):
+    while (found := inspect(engine, container_id)) is not None and (even_if_running or not found["State"]["Running"]):
         if time.monotonic() >= deadline:
             break
         time.sleep(_POLL_SECONDS)
     return found is None
 
 
-def _signal(engine: docker.APIClient, container_id: str, signal: str) -> None:
+def _send_signal(engine: docker.APIClient, container_id: str, signal: str) -> None:
     try:
         engine.kill(container_id, signal)
     except APIError as error:
-        if error.status_code not in {404, 409}:  # gone, or not running: what was wanted
+        if error.status_code not in {404, 409}:  # the container does not exist or does not run
             raise
 
 
-def _ends_within(
+def _wait_until_stopped(
     engine: docker.APIClient, container_id: str, seconds: float, renew_or_raise: Callable[[], object]
 ) -> bool:
+    """Wait until a container has stopped. Return False when it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
-    checked = time.monotonic()
+    renewed = time.monotonic()
     while True:
         found = inspect(engine, container_id)
         if found is None or not found["State"]["Running"]:
             return True
         if time.monotonic() >= deadline:
             return False
-        if time.monotonic() - checked > 1:
+        if time.monotonic() - renewed > 1:
             renew_or_raise()
-            checked = time.monotonic()
+            renewed = time.monotonic()
         time.sleep(_POLL_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether a bot is well: where it listens, one probe over HTTP, and the wait for a container just started."""
+"""Health checks of bots: read the address, probe once, wait until healthy. Used by updates, node probe, adoption."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ from docker.errors import NotFound
 from portal.models import Node
 
 _PROBE_SECONDS = 5.0
-_MOST_BYTES = 64 * 1024
-_FIRST_PAUSE = 0.25
-_SECOND_TRY_AFTER = 1.0
-_NEEDED_IN_A_ROW = 2
+_MAX_BYTES = 64 * 1024
+_FIRST_PAUSE_SECONDS = 0.25
+_RETRY_PAUSE_SECONDS = 1.0
+_REQUIRED_SUCCESSES = 2
+"""Consecutive successful probes after which a container counts as healthy."""
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One question and its answer.
+    """Result of one probe.
 
     Attributes:
-        ok: 200 and JSON whose `status` is `"ok"`.
-        detail: what was answered, in words for people.
+        ok: HTTP 200 and JSON whose `status` is `"ok"`.
+        detail: the answer or the error, for display.
     """
 
     ok: bool
@@ -40,12 +41,12 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class HealthResult:
-    """What became of a container that was to become healthy.
+    """Result of waiting for a container to become healthy.
 
     Attributes:
-        healthy: it answered well, twice running, from the container that was started.
-        reason: in words for people; the last answer where it never became healthy.
-        address: `host:port` where it answers, where one was found.
+        healthy: two consecutive probes succeeded, answered by the container that was started.
+        reason: for display; the last answer when the container did not become healthy.
+        address: `host:port` of the container, or None when it has none.
     """
 
     healthy: bool
@@ -54,40 +55,41 @@ class HealthResult:
 
 
 def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> ProbeResult:
-    """Ask a bot how it is: one GET that follows no redirect, uses no proxy and reads at most 64 KB.
+    """Probe a bot with one GET that follows no redirect, uses no proxy and reads at most 64 KB.
 
     Args:
         address: `host:port`.
         path: such as `/health`.
-        seconds: for the whole answer, however slowly it trickles.
+        seconds: time limit of the complete answer.
     """
     started = time.monotonic()
-    answer = _ask(address, path, seconds)
-    if not answer.ok and time.monotonic() - started >= seconds:
-        return ProbeResult(ok=False, detail=f"no whole answer within {seconds:g} seconds")
-    return answer
+    result = _request(address, path, seconds)
+    if not result.ok and time.monotonic() - started >= seconds:
+        return ProbeResult(ok=False, detail=f"timed out ({seconds:g} s)")
+    return result
 
 
 def probe_with_retry(address: str, path: str) -> ProbeResult:
-    """Ask a bot at work how it is, and once more if it does not answer well.
+    """Probe a running bot, and probe it again if the first probe fails.
 
-    One lost answer is no illness, and being called ill has consequences during a rollout.
+    A single failed probe does not mark a bot unhealthy, because an unhealthy bot counts as a failure of a rollout.
     """
-    answer = probe(address, path)
-    if answer.ok:
-        return answer
-    time.sleep(_SECOND_TRY_AFTER)
+    result = probe(address, path)
+    if result.ok:
+        return result
+    time.sleep(_RETRY_PAUSE_SECONDS)
     return probe(address, path)
 
 
 def read_address(inspect: dict[str, Any], node: Node, port: int) -> str | None:
-    """Where a running container is reached; to be read after every start, for free ports and addresses change.
+    """Return the address at which this machine reaches a running container.
 
-    The published port at the node's `bot_host`; for a container in the network of its host the port itself; else,
-    where the engine runs on this machine, the container's address in its primary network.
+    This is the published port at the node's `bot_host`; for a container in the host's network the port itself; else,
+    when the engine runs on this machine, the container's address in its primary network. Read it again after every
+    start, because automatically assigned ports and addresses change.
 
     Returns:
-        `host:port`, or None where there is no way.
+        `host:port`, or None when the port cannot be reached.
     """
     host = f"[{node.bot_host}]" if ":" in node.bot_host else node.bot_host
     published = (inspect["NetworkSettings"].get("Ports") or {}).get(f"{port}/tcp")
@@ -100,8 +102,8 @@ def read_address(inspect: dict[str, Any], node: Node, port: int) -> str | None:
         return None
     networks = inspect["NetworkSettings"].get("Networks") or {}
     network = networks.get("bridge" if primary == "default" else primary) or {}
-    own = network.get("IPAddress")
-    return f"{own}:{port}" if own else None
+    ip_address = network.get("IPAddress")
+    return f"{ip_address}:{port}" if ip_address else None
 
 
 def wait_until_healthy(
@@ -115,62 +117,62 @@ def wait_until_healthy(
     interval: float,
     renew_or_raise: Callable[[], object],
 ) -> HealthResult:
-    """Wait until a container that was just started answers well twice running.
+    """Wait until two consecutive probes of a container that was just started succeed.
 
-    Probes come quickly at first, then at the interval. A container that exits, restarts or is started by somebody
-    else meanwhile has failed at once.
+    Pauses between probes double from 0.25 s up to `interval`. The wait ends at once when the container exits,
+    restarts, is removed, or is started again by another process.
 
     Args:
         engine: the node's engine.
         container_id: the container, started.
-        node: for the address.
+        node: the node, for the address.
         port: the bot's port in the container.
-        path: of the health check.
-        timeout: seconds until it is given up.
-        interval: seconds between two probes.
-        renew_or_raise: called before each probe; raises when this worker may not go on.
+        path: path of the health check.
+        timeout: time limit in seconds.
+        interval: longest pause between two probes in seconds.
+        renew_or_raise: called before each probe; raises when the bot's lease was lost.
     """
     deadline = time.monotonic() + timeout
-    first = _Start.of(engine, container_id)
-    last = ProbeResult(ok=False, detail="it was never asked")
+    first = _ContainerRun.read(engine, container_id)
+    last = ProbeResult(ok=False, detail="no probe was made")
     address = None
-    in_a_row = 0
+    successes = 0
     pauses = _pauses(interval)
     while time.monotonic() < deadline:
         renew_or_raise()
-        current = _Start.of(engine, container_id)
-        if trouble := first.trouble(current):
-            return HealthResult(healthy=False, reason=trouble, address=address)
-        if in_a_row == _NEEDED_IN_A_ROW:
+        current = _ContainerRun.read(engine, container_id)
+        if problem := first.describe_problem(current):
+            return HealthResult(healthy=False, reason=problem, address=address)
+        if successes == _REQUIRED_SUCCESSES:
             return HealthResult(healthy=True, reason=last.detail, address=address)
         address = read_address(current.inspect, node, port)
         last = (
             probe(address, path)
             if address
-            else ProbeResult(ok=False, detail=f"port {port} cannot be reached from here")
+            else ProbeResult(ok=False, detail=f"port {port} cannot be reached from this machine")
         )
-        in_a_row = in_a_row + 1 if last.ok else 0
-        if in_a_row < _NEEDED_IN_A_ROW:  # else only look once more whether it is still the same container
+        successes = successes + 1 if last.ok else 0
+        # After the last success the loop runs once more, only to check that the same container still runs.
+        if successes < _REQUIRED_SUCCESSES:
             time.sleep(min(next(pauses), max(0.0, deadline - time.monotonic())))
-    return HealthResult(
-        healthy=False, reason=f"not healthy within {timeout:g} seconds: {last.detail}", address=address
-    )
+    return HealthResult(healthy=False, reason=f"{last.detail} after {timeout:g} s of probing", address=address)
 
 
 @dataclass(frozen=True)
-class _Start:
-    """One start of a container: what tells it from another."""
+class _ContainerRun:
+    """The engine's description of a container during one run; empty when the container does not exist."""
 
     inspect: dict[str, Any]
 
     @classmethod
-    def of(cls, engine: docker.APIClient, container_id: str) -> _Start:
+    def read(cls, engine: docker.APIClient, container_id: str) -> _ContainerRun:
         try:
             return cls(engine.inspect_container(container_id))
         except NotFound:
             return cls({})
 
-    def trouble(self, current: _Start) -> str | None:
+    def describe_problem(self, current: _ContainerRun) -> str | None:
+        """Say why `current` is no longer this run; None when it is."""
         if not current.inspect:
             return "the container was removed"
         state = current.inspect["State"]
@@ -179,52 +181,52 @@ class _Start:
         if state["Status"] in {"exited", "dead", "created"}:
             return f"the container exited with status {state['ExitCode']}"
         if current.inspect["RestartCount"] or state["Status"] == "restarting":
-            return f"the container restarted; its last status was {state['ExitCode']}"
+            return f"the container restarted after exit status {state['ExitCode']}"
         if state["StartedAt"] != self.inspect["State"]["StartedAt"]:
-            return "the container was stopped and started meanwhile"
+            return "the container was stopped and started during the health check"
         return None
 
 
 def _pauses(interval: float) -> Iterator[float]:
-    pause = _FIRST_PAUSE
+    pause = _FIRST_PAUSE_SECONDS
     while True:
         yield min(pause, interval)
         pause *= 2
 
 
-def _ask(address: str, path: str, seconds: float) -> ProbeResult:
+def _request(address: str, path: str, seconds: float) -> ProbeResult:
     parts = urlsplit(f"//{address}")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
         connection.connect()
-        with _cut_off(connection.sock, seconds):
+        with _close_after(connection.sock, seconds):
             connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
             response = connection.getresponse()
-            return _judge(response.status, response.read(_MOST_BYTES + 1))
+            return _evaluate(response.status, response.read(_MAX_BYTES + 1))
     except (OSError, http.client.HTTPException) as error:
-        return ProbeResult(ok=False, detail=f"no answer: {_words(error)}")
+        return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
     finally:
         connection.close()
 
 
-def _judge(status: int, body: bytes) -> ProbeResult:
+def _evaluate(status: int, body: bytes) -> ProbeResult:
     if status != http.HTTPStatus.OK:
-        return ProbeResult(ok=False, detail=f"answered {status}")
-    if len(body) > _MOST_BYTES:
-        return ProbeResult(ok=False, detail="answered more than 64 KB")
+        return ProbeResult(ok=False, detail=f"HTTP {status}")
+    if len(body) > _MAX_BYTES:
+        return ProbeResult(ok=False, detail="answer larger than 64 KB")
     try:
         answer = json.loads(body)
     except ValueError:
-        return ProbeResult(ok=False, detail="answered 200, but not with JSON")
-    said = answer.get("status") if isinstance(answer, dict) else None
-    if said == "ok":
+        return ProbeResult(ok=False, detail="HTTP 200, but the answer is not JSON")
+    reported = answer.get("status") if isinstance(answer, dict) else None
+    if reported == "ok":
         return ProbeResult(ok=True, detail="ok")
-    return ProbeResult(ok=False, detail=f"answered 200 with status {str(said)[:100]!r} instead of 'ok'")
+    return ProbeResult(ok=False, detail=f"HTTP 200 with status {str(reported)[:100]!r} instead of 'ok'")
 
 
 @contextmanager
-def _cut_off(connected: socket.socket, seconds: float) -> Iterator[None]:
-    # A socket's own timeout starts anew with each byte.
+def _close_after(connected: socket.socket, seconds: float) -> Iterator[None]:
+    # A socket's own timeout starts again with each byte received.
     timer = threading.Timer(seconds, _shut_down, [connected])
     timer.daemon = True
     timer.start()
@@ -238,8 +240,8 @@ def _shut_down(connected: socket.socket) -> None:
     try:
         connected.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # it was closed just before
+        return  # already closed
 
 
-def _words(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return str(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__

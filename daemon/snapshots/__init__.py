@@ -1,1 +1,1 @@
-"""Archives of volumes: helper containers, archive, verify, restore, delete."""
+"""Snapshots of volumes: helper containers that archive, verify, restore and delete. Used by updates and purge."""

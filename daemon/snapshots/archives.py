@@ -1,8 +1,8 @@
-"""Snapshots: whole and verified archives of volumes, and the way back from them.
+"""Archives of volumes: measure, archive, verify, restore, delete. Used by updates, purge and `flotilla snapshots`.
 
-A helper container on the bot's own node does the work, so volumes and archives never leave that machine. It has
-no network and GNU tar, because busybox loses times of folders, nanoseconds, large user ids, extended attributes and
-sparseness. Nothing here decides when a volume may be emptied: callers do that only for a verified archive.
+A helper container on the bot's node does the work, so that volumes and archives stay on that machine. The helper has
+no network. It uses GNU tar, because busybox loses times of folders, nanoseconds, large user ids, extended attributes
+and sparseness. Callers restore a volume only from a verified archive.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from daemon.engine.labels import UPDATE_LABEL, container_name, is_helper
 from daemon.snapshots import helper_containers, scripts
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 
-# A disk slower than this is taken for hanging. Every byte is read and written up to three times.
+# The deadline assumes at least this speed. Every byte is read and written up to three times.
 _BYTES_PER_SECOND = 4_000_000
-_LEAST_SECONDS = 120
-# Nobody knows yet how much there is to look at, and the bot serves meanwhile.
-_MEASURING_SECONDS = 1800
+_MIN_SECONDS = 120
+# The size is not known yet, and the bot keeps running while it is measured.
+_MEASURE_SECONDS = 1800
 
 
 class SnapshotFailed(HelperFailed):
-    """There is no archive one could rely on, so there must be no update."""
+    """There is no verified archive, so the update must not continue."""
 
 
 class RestoreFailed(HelperFailed):
-    """A volume is not as it was; its archive still is, and restoring may be tried again from the beginning."""
+    """A volume was not restored. Its archive is unchanged, and the restore may be repeated from the beginning."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class ArchiveInfo:
     """A verified archive.
 
     Attributes:
-        path: where it is on the node's disk.
-        size: of the archive, in bytes.
-        entries: files, folders and so on in it, the root folder included, sockets excepted.
-        sha256: of the archive, in hex.
+        path: path on the node's disk.
+        size: size of the archive in bytes.
+        entries: number of entries, including the root folder, without sockets.
+        sha256: SHA-256 of the archive in hex.
     """
 
     path: str
@@ -58,10 +58,10 @@ class SnapshotHelper:
 
     Args:
         engine: the node's engine.
-        image: reference or id of the image they run; see `require_image`.
-        labels: put on every container; `flotilla.update` is added.
-        update_id: the update whose name they bear.
-        renew_or_raise: called before each helper starts; raises when this worker may not go on.
+        image: reference or id of the helper image; see `require_image`.
+        labels: labels of every helper; `flotilla.update` is added.
+        update_id: the update, which is part of the names of its helpers.
+        renew_or_raise: called before each helper starts; raises when the bot's lease was lost.
     """
 
     def __init__(
@@ -75,27 +75,26 @@ class SnapshotHelper:
         self._engine = engine
         self._image = image
         self._labels = {**labels, UPDATE_LABEL: update_id}
-        self._still_mine = renew_or_raise
+        self._renew_or_raise = renew_or_raise
         self.update_id = update_id
 
     def require_image(self) -> str:
-        """Pull the image if the node lacks it, check its programs, and return its id, which is used from now on.
+        """Pull the helper image if the node lacks it, check its programs, use its id from now on, and return the id.
 
-        To be done before a bot is stopped. The allowlist does not concern this image, which the operator's own
-        setting names.
+        Call this before a bot is stopped. The allowlist does not apply to this image, which the operator configures.
 
         Raises:
             HelperFailed: the image lacks a program or does not run.
-            PullFailed: it cannot be had.
+            PullFailed: the image cannot be pulled.
         """
-        if not self.is_there():
+        if not self.has_image():
             pull(self._engine, self._image, None)
         self._image = str(self._engine.inspect_image(self._image)["Id"])  # type: ignore[no-untyped-call]
         self._run("probe", scripts.CHECK)
         return self._image
 
-    def is_there(self) -> bool:
-        """Whether the node has the image."""
+    def has_image(self) -> bool:
+        """Return whether the node has the helper image."""
         try:
             self._engine.inspect_image(self._image)  # type: ignore[no-untyped-call]
         except ImageNotFound:
@@ -103,9 +102,9 @@ class SnapshotHelper:
         return True
 
     def measure(self, volumes: Sequence[str]) -> int:
-        """How many bytes archives of these volumes may take together; a little more than they will.
+        """Return an upper estimate, in bytes, of the total size of archives of these volumes.
 
-        They may be in use: what comes or goes meanwhile does no harm.
+        The volumes may be in use: files that appear or vanish during the measurement do not make it fail.
 
         Raises:
             HelperFailed: a volume does not exist, or the helper failed.
@@ -116,10 +115,10 @@ class SnapshotHelper:
         ]
         if not mounts:
             return 0
-        return int(self._run("probe", scripts.MEASURE, mounts=mounts, seconds=_MEASURING_SECONDS)["size"])
+        return int(self._run("probe", scripts.MEASURE, mounts=mounts, seconds=_MEASURE_SECONDS)["size"])
 
     def free_space(self, folder: str) -> int:
-        """How many bytes are free on the node's disk where `folder` is; the folder is made if it is missing.
+        """Return the free bytes on the node's disk that holds `folder`. The engine creates a missing folder.
 
         Raises:
             HelperFailed: the helper failed.
@@ -127,20 +126,20 @@ class SnapshotHelper:
         return int(self._run("probe", scripts.FREE_SPACE, folder=folder)["free"])
 
     def archive(self, n: int, volume: str, folder: str, file: str, size: int = 0) -> ArchiveInfo:
-        """Write a volume into `folder`/`file` on the node's disk, and check that everything is in it.
+        """Archive a volume into `folder`/`file` on the node's disk and verify the archive.
 
-        The writer of the volume must have been stopped. An archive of that name is replaced, once the new one is
-        whole.
+        The container that writes to the volume must be stopped. An existing archive of this name is replaced only by
+        a complete one.
 
         Args:
-            n: number of the volume within the update, which names the helper.
+            n: number of the volume within the update; part of the helper's name.
             volume: name of the volume, mounted read-only.
             folder: absolute path on the node.
-            file: name of the archive in it.
-            size: bytes that `measure` told, for the deadline grows with them.
+            file: name of the archive in `folder`.
+            size: size in bytes as returned by `measure`; the deadline grows with it.
 
         Raises:
-            SnapshotFailed: no archive was made.
+            SnapshotFailed: no archive was written.
         """
         try:
             mount = helper_containers.volume_mount(self._engine, volume, "/volume", read_only=True)
@@ -148,24 +147,24 @@ class SnapshotHelper:
                 f"snap-{n}", scripts.ARCHIVE, [file], mounts=[mount], folder=folder, seconds=_deadline(size)
             )
         except HelperFailed as error:
-            raise SnapshotFailed(f"no snapshot of volume {volume}: {error}") from error
+            raise SnapshotFailed(f"Snapshot of volume {volume} failed: {error}") from error
         return ArchiveInfo(f"{folder.rstrip('/')}/{file}", result["size"], result["entries"], result["sha256"])
 
     def restore(self, n: int, volume: str, path: str, sha256: str, size: int = 0) -> None:
-        """Bring a volume back to what its archive says: emptied, extracted, compared.
+        """Restore a volume from its archive: empty it, extract the archive, compare both.
 
-        The archive's checksum is compared first; on a mismatch the volume is left as it is. Nothing may use the
-        volume meanwhile.
+        The checksum of the archive is verified first; if it differs, the volume is not changed. No container may use
+        the volume during the restore.
 
         Args:
-            n: number of the volume within the update, which names the helper.
+            n: number of the volume within the update; part of the helper's name.
             volume: name of the volume.
-            path: the archive on the node's disk.
-            sha256: checksum from when it was written.
-            size: bytes of the archive, for the deadline grows with them.
+            path: path of the archive on the node's disk.
+            sha256: checksum recorded when the archive was written.
+            size: size of the archive in bytes; the deadline grows with it.
 
         Raises:
-            RestoreFailed: with the reason; unless it says so, the volume may be half empty.
+            RestoreFailed: with the reason. Unless the reason says otherwise, the volume may be incomplete.
         """
         archive = PurePosixPath(path)
         try:
@@ -180,10 +179,10 @@ class SnapshotHelper:
                 seconds=_deadline(size),
             )
         except HelperFailed as error:
-            raise RestoreFailed(f"volume {volume} was not restored from {path}: {error}") from error
+            raise RestoreFailed(f"Restore of volume {volume} from {path} failed: {error}") from error
 
     def delete(self, paths: Iterable[str]) -> None:
-        """Delete archives, and what a broken attempt to write them left; missing ones are fine.
+        """Delete archives, including partially written ones. Missing archives are ignored.
 
         Raises:
             HelperFailed: the helper failed.
@@ -195,10 +194,10 @@ class SnapshotHelper:
             self._run("delete", scripts.DELETE, files, folder=folder)
 
     def end_all(self) -> None:
-        """End and remove every helper of this update that a dead worker left at work."""
+        """Remove every helper of this update that a worker which died left running."""
         label = f"{UPDATE_LABEL}={self.update_id}"
         for container in self._engine.containers(all=True, filters={"label": label}):
-            # The bot itself bears that label too.
+            # The bot's own container has the same label.
             if any(is_helper(name.lstrip("/")) for name in container["Names"]):
                 helper_containers.remove_helper(self._engine, container["Id"])
 
@@ -211,11 +210,11 @@ class SnapshotHelper:
         mounts: Sequence[docker.types.Mount] = (),
         folder: str | None = None,
         read_only: bool = False,
-        seconds: float = _LEAST_SECONDS,
+        seconds: float = _MIN_SECONDS,
     ) -> dict[str, Any]:
         task = HelperTask(container_name(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
-        return helper_containers.run_helper(self._engine, self._image, self._labels, task, self._still_mine)
+        return helper_containers.run_helper(self._engine, self._image, self._labels, task, self._renew_or_raise)
 
 
 def _deadline(size: int) -> float:
-    return _LEAST_SECONDS + size / _BYTES_PER_SECOND
+    return _MIN_SECONDS + size / _BYTES_PER_SECOND

@@ -1,13 +1,11 @@
-"""Deleting archives that outlived their update: a person has put the bot right, or it goes for good."""
+"""Deletion of archives that were kept after their update. Used by `flotilla snapshots delete` and by purge."""
 
 from __future__ import annotations
-
-from contextlib import closing
 
 import docker
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
-from daemon.engine.client import connect
+from daemon.engine.client import open_engine
 from daemon.engine.labels import INSTALL_LABEL
 from daemon.snapshots.archives import SnapshotHelper
 from portal.database import Database
@@ -18,13 +16,13 @@ from portal.settings import Settings
 
 
 def delete_snapshot(database: Database, settings: Settings, snapshot_id: str) -> Snapshot:
-    """Delete an archive that nobody needs any more, and return its row.
+    """Delete an archive that is no longer needed and return its row.
 
     Raises:
-        NotFoundError: there is no such archive any more.
-        ConflictError: somebody needs it, or is at work on the bot.
+        NotFoundError: there is no such archive.
+        ConflictError: the archive is still needed, or another worker holds the bot's lease.
         EngineUnreachable: the node does not answer.
-        HelperFailed: it could not be deleted.
+        HelperFailed: the archive could not be deleted.
     """
     with database.reading() as session:
         snapshot, bot = snapshots.get_with_bot(session, snapshot_id)
@@ -32,20 +30,26 @@ def delete_snapshot(database: Database, settings: Settings, snapshot_id: str) ->
     with BotLease(database, bot.id) as lease:
         with lease.transaction() as session:
             snapshots.require_unneeded(session, *snapshots.get_with_bot(session, snapshot_id))
-        with closing(connect(node)) as engine:
-            engine.timeout = CALL_SECONDS
-            remove_archive(engine, settings, lease, snapshot, bot)
+        with open_engine(node, CALL_SECONDS) as engine:
+            delete_archive(engine, settings, lease, snapshot, bot)
     return snapshot
 
 
-def remove_archive(
+def delete_archive(
     engine: docker.APIClient, settings: Settings, lease: BotLease, snapshot: Snapshot, bot: Bot
 ) -> None:
-    """Remove one archive of the bot that is held from its node's disk; one that is gone already is fine.
+    """Delete an archive from its node's disk and record it. A missing archive is only recorded.
+
+    Args:
+        engine: the node's engine.
+        settings: settings of this installation, for the helper image.
+        lease: lease on the bot.
+        snapshot: the archive.
+        bot: the bot.
 
     Raises:
-        HelperFailed: it could not be deleted.
-        LeaseLost: somebody else holds the bot.
+        HelperFailed: the archive could not be deleted.
+        LeaseLost: another worker holds the bot's lease.
     """
     with lease.transaction() as session:
         labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}

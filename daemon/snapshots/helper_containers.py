@@ -1,4 +1,4 @@
-"""Short-lived containers that work on a node's volumes and disk, where the worker itself cannot reach."""
+"""Short-lived containers that read and write volumes and disks of a node. Used by snapshots and the preflight."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from docker.types import LogConfig, Mount
 from daemon.engine import containers
 from daemon.errors import OperationFailed
 
-# What reading, writing and giving away other people's files takes; everything else is dropped.
+# Needed to read, write and change the owner of files of any user; all other capabilities are dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
-_LONGEST_PAUSE = 1.0
+_MAX_PAUSE_SECONDS = 1.0
 
 
 class HelperFailed(OperationFailed):
-    """A helper could not do its work; the text has its own last words."""
+    """A helper failed; the message contains the end of its error output."""
 
 
 @dataclass(frozen=True)
 class HelperTask:
-    """What a helper is to do.
+    """The task of one helper.
 
     Attributes:
-        name: the fixed name of its container, so that whoever takes an update over finds it.
+        name: fixed name of the container, under which a worker that takes over the update finds it.
         script: program for `sh`.
+        seconds: time limit in seconds, after which the helper is removed.
         arguments: `$1`, `$2` … of the script.
-        mounts: volumes it works on.
-        folder: folder on the node's disk, mounted at `/archives`; the engine makes it where it is missing.
-        read_only: whether that folder is only read.
-        seconds: when it is given up and ended.
+        mounts: volumes to mount.
+        folder: folder on the node's disk, mounted at `/archives`; the engine creates a missing folder.
+        read_only: whether `folder` is mounted read-only.
     """
 
     name: str
@@ -48,7 +48,7 @@ class HelperTask:
 
 
 def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_only: bool) -> Mount:
-    """A mount of a volume that is known to exist, for the engine would make a missing one, empty, and say nothing.
+    """Return a mount of an existing volume. The engine would silently create a missing one.
 
     Raises:
         HelperFailed: there is no such volume.
@@ -56,8 +56,8 @@ def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_onl
     try:
         engine.inspect_volume(volume)
     except NotFound:
-        raise HelperFailed(f"the volume {volume} does not exist on this node") from None
-    # Without `no_copy` an empty volume would be filled with what the image has at that path.
+        raise HelperFailed(f"Volume {volume} does not exist on this node") from None
+    # Without `no_copy` the engine copies files of the image at this path into an empty volume.
     return Mount(target=target, source=volume, type="volume", read_only=read_only, no_copy=True)
 
 
@@ -68,51 +68,58 @@ def run_helper(
     task: HelperTask,
     renew_or_raise: Callable[[], object],
 ) -> dict[str, Any]:
-    """Carry out a task and return the JSON object its script printed last.
+    """Run a helper and return the JSON object that its script printed last.
 
-    `renew_or_raise` is asked right before the helper starts, and raises when this worker may not go on: one that slept
-    through its lease must not empty a volume that somebody else has put to use again.
+    The container runs detached and is polled. It continues when its worker dies, and the next worker finds it under
+    its fixed name. A helper left under this name is removed first.
 
-    The container runs detached and is polled: what a client asked of an engine goes on when the client dies, and
-    under its fixed name it can be found and ended. One that a dead worker left under this name is ended first.
+    Args:
+        engine: the node's engine.
+        image: the helper image.
+        labels: labels of the container.
+        task: the task.
+        renew_or_raise: called right before the helper starts; raises when the bot's lease was lost. A worker that
+            was suspended must not empty a volume that another worker has restored since.
 
     Raises:
-        HelperFailed: it could not be started, took too long, or failed.
+        HelperFailed: the helper could not be started, exceeded its time limit, or failed.
     """
     try:
         remove_helper(engine, task.name)
-        config = _config(engine, image, labels, task)
+        config = _build_config(engine, image, labels, task)
         created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
     except ImageNotFound:
-        raise HelperFailed(f"the helper image {image} is not on this node any more") from None
+        raise HelperFailed(f"Helper image {image} is no longer on this node") from None
     except APIError as error:
-        raise HelperFailed(f"the engine refused the helper: {_explain(error)}") from error
+        raise HelperFailed(f"The engine refused the helper container: {_explain(error)}") from error
     try:
         renew_or_raise()
         _start(engine, created["Id"])
-        status = _await_end(engine, created["Id"], task.seconds)
-        return _result(engine, created["Id"], status)
+        status = _wait_for_exit(engine, created["Id"], task.seconds)
+        return _read_result(engine, created["Id"], status)
     finally:
         remove_helper(engine, created["Id"])
 
 
 def remove_helper(engine: docker.APIClient, container: str) -> None:
-    """End and remove a helper, with the volumes its image may declare; one that is gone already is fine."""
+    """Remove a helper, running or not, with volumes that its image declares. A missing helper is ignored."""
     containers.remove(engine, container, with_fresh_volumes=True, force=True)
 
 
-def _config(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> dict[str, Any]:
+def _build_config(
+    engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask
+) -> dict[str, Any]:
     bind = f"{task.folder}:/archives:{'ro' if task.read_only else 'rw'}"
     host = engine.create_host_config(
         network_mode="none",
         mounts=list(task.mounts),
-        # As a bind and not as a mount, because then the engine makes a missing folder.
+        # A bind, because the engine creates the missing folder of a bind but not that of a mount.
         binds=[bind] if task.folder else [],
         cap_drop=["ALL"],
         cap_add=_CAPABILITIES,
         security_opt=["no-new-privileges"],
         read_only=True,
-        # The result is read from the log, whatever driver the engine has as its default.
+        # The result is read from the log, and not every log driver supports reading.
         log_config=LogConfig(type=LogConfig.types.JSON),
     )
     config: dict[str, Any] = engine.create_container_config(
@@ -132,37 +139,37 @@ def _start(engine: docker.APIClient, container: str) -> None:
     try:
         engine.start(container)
     except APIError as error:
-        raise HelperFailed(f"the helper did not start: {_explain(error)}") from error
+        raise HelperFailed(f"The helper container did not start: {_explain(error)}") from error
 
 
-def _await_end(engine: docker.APIClient, container: str, seconds: float) -> int:
+def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> int:
     deadline = time.monotonic() + seconds
     pause = 0.05
     while time.monotonic() < deadline:
         try:
             state = engine.inspect_container(container)["State"]
         except NotFound:
-            raise HelperFailed("somebody removed the helper while it was at work") from None
+            raise HelperFailed("The helper container was removed while it ran") from None
         if state["Status"] in {"exited", "dead"}:
             return int(state["ExitCode"])
         time.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
-    raise HelperFailed(f"the helper was not done within {seconds:.0f} seconds")
+        pause = min(pause * 2, _MAX_PAUSE_SECONDS)
+    raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
 
-def _result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
+def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
     if status != 0:
-        words = _log(engine, container, "stderr")[-2000:].strip()
-        raise HelperFailed(words or f"the helper ended with status {status} and said nothing")
-    lines = _log(engine, container, "stdout").splitlines()
+        errors = _read_log(engine, container, "stderr")[-2000:].strip()
+        raise HelperFailed(errors or f"The helper exited with status {status} without an error message")
+    lines = _read_log(engine, container, "stdout").splitlines()
     try:
         result: dict[str, Any] = json.loads(lines[-1])
     except (IndexError, ValueError):
-        raise HelperFailed("the helper ended well but reported no result") from None
+        raise HelperFailed("The helper exited with status 0 but reported no result") from None
     return result
 
 
-def _log(engine: docker.APIClient, container: str, stream: str) -> str:
+def _read_log(engine: docker.APIClient, container: str, stream: str) -> str:
     content: bytes = engine.logs(container, stdout=stream == "stdout", stderr=stream == "stderr", tail=30)
     return content.decode(errors="replace")
 

@@ -1,7 +1,8 @@
-"""What runs inside the helper container. Each script gets its arguments as `$1`, `$2` … and reports on stdout.
+"""Shell scripts of the helper containers: check, measure, archive, restore, delete. Used by `archives`.
 
-Volumes are mounted at `/volume` (or below `/volumes`), the folder of the archives at `/archives`. Names in
-volumes are arbitrary bytes, so everything runs in the C locale and nothing is ever split at line ends.
+Each script gets its arguments as `$1`, `$2` … and prints a JSON object as its last line. Volumes are mounted at
+`/volume` (or below `/volumes`), the folder of the archives at `/archives`. File names in volumes are arbitrary bytes,
+so the scripts run in the C locale and never split output at line ends.
 """
 
 from __future__ import annotations
@@ -20,21 +21,27 @@ require() {
 require tar tar
 require find findutils
 for program in sync du df stat sha256sum wc tail head mv rm chmod ls; do require "$program" coreutils; done
-# tar tells how much it could not write, but not that the disk is full.
+# tar does not report that the disk is full, so error messages include the free bytes.
 free_on() { df --block-size=1 --output=avail "$1" | tail -n 1; }
 sum_of() { sum=$(sha256sum < "$1"); printf '%s' "${sum%% *}"; }
-# One option each: what must hold for writing, extracting and comparing alike.
+# The same options for writing, extracting and comparing.
 tar() { command tar --numeric-owner --xattrs '--xattrs-include=*' --acls --force-local "$@"; }
 """
 
 CHECK = _PRELUDE + "echo '{}'\n"
 
-# Every entry costs headers besides its content; sparse files count with what they really take. The bot is at work
-# meanwhile, so files vanish under `du`, which then complains but still tells the sum of all others.
+# Each entry adds headers to its content; sparse files count with the blocks they use. The bot keeps running, so files
+# vanish while `du` reads them: it then reports an error but still prints the sum of all others. It prints no sum when
+# the folder it is in vanishes, and is then repeated.
 MEASURE = (
     _PRELUDE
     + """
-used=$(du --summarize --block-size=1 /volumes) || [ -n "$used" ]
+used= attempt=1
+while [ -z "$used" ]; do
+  [ "$attempt" -le 20 ] || refuse "the volumes change too fast to be measured"
+  used=$(du --summarize --block-size=1 /volumes) || true
+  attempt=$((attempt + 1))
+done
 entries=$(find /volumes -printf x | wc -c)
 printf '{"size": %s}\\n' $((${used%%[!0-9]*} + entries * 2048))
 """
@@ -47,8 +54,8 @@ printf '{"free": %s}\\n' $(free_on /archives)
 """
 )
 
-# A folder the engine has just made for the mount is empty and open to all; one with contents keeps its mode.
-# The archive gets its name only when it is whole, counted and on the disk. tar leaves sockets out.
+# A folder that the engine has just created is empty and readable by all users; a folder with contents keeps its mode.
+# The archive gets its name only after it was completed, counted and flushed. tar leaves sockets out.
 ARCHIVE = (
     _PRELUDE
     + """
@@ -58,7 +65,7 @@ trap 'rm -f -- "$partial"' EXIT
 [ -n "$(ls -A /archives)" ] || chmod 0700 /archives
 cd /volume
 tar --create --format=posix --sparse --file="$partial" . ||
-  refuse "the archive was not written; bytes left on that disk:" $(free_on /archives)
+  refuse "the archive was not written; free bytes on that disk:" $(free_on /archives)
 expected=$(find . ! -type s -printf x | wc -c)
 entries=$(tar --list --quoting-style=escape --file="$partial" | wc -l)
 [ "$entries" -eq "$expected" ] || refuse "the archive has $entries entries, the volume $expected"
@@ -71,20 +78,20 @@ printf '{"size": %s, "entries": %s, "sha256": "%s"}\\n' "$size" "$entries" "$sum
 """
 )
 
-# A setgid bit of the root folder could pass on to what is extracted into it, so the folder gives up its mode until
-# tar sets the one it had. What tar compares it tells in words, so silence is the proof.
+# Extracted entries could inherit the setgid bit of the root folder, so its mode is 0700 until tar sets the original.
+# tar prints every difference it finds, so empty output means that volume and archive agree.
 RESTORE = (
     _PRELUDE
     + """
 archive="/archives/$1"
 [ -f "$archive" ] || refuse "the archive is missing; the volume was not touched"
 [ "$(sum_of "$archive")" = "$2" ] ||
-  refuse "the archive is not the one that was written: its SHA-256 differs; the volume was not touched"
+  refuse "the SHA-256 of the archive differs from the recorded one; the volume was not touched"
 cd /volume
 find . -mindepth 1 -delete
 chmod 00700 .
 tar --extract --same-owner --same-permissions --file="$archive" ||
-  refuse "the archive was not extracted; bytes left on the disk of the volume:" $(free_on .)
+  refuse "the archive was not extracted; free bytes on the disk of the volume:" $(free_on .)
 differences=$(tar --compare --file="$archive" 2>&1) && [ -z "$differences" ] ||
   refuse "the restored volume differs from its archive: $(printf '%s' "$differences" | head -n 20)"
 sync --file-system .

@@ -1,4 +1,4 @@
-"""What an operator is told when a bot could not be brought back: where everything is, and what to type."""
+"""Instructions for an operator after a failed rollback: where the data is and which commands to run."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ _RESTORE = (
 )
 
 
-def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], why: str, problem: str) -> str:
-    """Say what happened, where the archives are, and which commands bring the bot back by hand.
+def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], *, reason: str, problem: str) -> str:
+    """Describe what happened, where the archives are, and which commands restore the bot by hand.
 
     Args:
-        run: the update.
-        snapshots: its archives that were not deleted.
-        why: why the update was to be taken back.
-        problem: why that failed.
+        context: context of the update.
+        snapshots: archives of the update that were not deleted.
+        reason: why the update failed.
+        problem: why the rollback failed.
     """
     old = containers.inspect(context.engine, context.update.old_container_id)
     return "\n".join(
         [
-            f"The update failed: {why}",
-            f"Taking it back failed too: {problem}",
+            f"The update failed: {reason}",
+            f"The rollback failed too: {problem}",
             "",
-            f"No data was deleted. On node {context.node.name} there are:",
-            f"- the old container {context.old[:12]}" if old else "- no old container any more: somebody removed it",
-            *(f"- volume {row.volume}: archive {row.archive} ({_state(row)})" for row in snapshots),
+            f"No archive was deleted. Node {context.node.name} has:",
+            f"- the old container {context.old_container[:12]}" if old else "- no old container: it was removed",
+            *(f"- volume {row.volume}: archive {row.archive} ({_describe_state(row)})" for row in snapshots),
             "",
-            "To bring the bot back by hand, on that node, after looking at what went wrong:",
+            "Solve the problem, then restore the bot by hand on that node:",
             *_commands(context, snapshots, old),
         ]
     )
 
 
-def _state(snapshot: Snapshot) -> str:
+def _describe_state(snapshot: Snapshot) -> str:
     if snapshot.state is SnapshotState.RESTORED:
         return "already restored"
-    return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified, do not restore it"
+    return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified; do not restore it"
 
 
 def _commands(context: UpdateContext, snapshots: Sequence[Snapshot], old: dict[str, Any] | None) -> Iterator[str]:
     if containers.inspect(context.engine, context.update.new_container_id):
-        yield f"docker rm --force {context.new[:12]}"
-    if context.update.verdict is Verdict.FAILED:  # before that no new code has touched the volumes
-        yield from (_restoring(row) for row in snapshots if row.state is SnapshotState.VERIFIED)
+        yield f"docker rm --force {context.new_container[:12]}"
+    if context.update.verdict is Verdict.FAILED:  # without a verdict the volumes are untouched
+        yield from (_restore_command(row) for row in snapshots if row.state is SnapshotState.VERIFIED)
     if old is None:
-        yield "Then start a container like it, with these volumes, and make it known:"
-        yield f"flotilla bots attach {context.bot.subdomain} {shlex.quote(context.name)}"
+        yield "Then start a container with the same settings and volumes, and attach it to the bot:"
+        yield f"flotilla bots attach {context.bot.subdomain} {shlex.quote(context.bot_name)}"
         return
-    if containers.name_of_container(old) != context.name:
-        yield f"docker rename {context.old[:12]} {shlex.quote(context.name)}"
-    yield f"docker update --restart {_restart_policy(context)} {context.old[:12]}"
-    yield f"docker start {context.old[:12]}"
+    if containers.name_of_container(old) != context.bot_name:
+        yield f"docker rename {context.old_container[:12]} {shlex.quote(context.bot_name)}"
+    yield f"docker update --restart {_restart_policy(context)} {context.old_container[:12]}"
+    yield f"docker start {context.old_container[:12]}"
 
 
-def _restoring(snapshot: Snapshot) -> str:
+def _restore_command(snapshot: Snapshot) -> str:
     archive = PurePosixPath(snapshot.archive)
     script = _RESTORE.format(sha256=snapshot.sha256, file=shlex.quote(archive.name))
     volume, folder = shlex.quote(f"{snapshot.volume}:/volume"), shlex.quote(f"{archive.parent}:/archives:ro")

@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong before a bot is stopped."""
+"""Preflight: every obstacle to an update that can be found before the bot is stopped. Used by `sequence`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from portal.models import SkipReason
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 
-_ROOM = 1.2
-"""Free space for each byte of the volumes, since an archive is a little larger than what it holds."""
+_SPACE_FACTOR = 1.2
+"""Required free bytes per byte of the volumes, because an archive is a little larger than its contents."""
 
 
 class PreflightFailed(OperationFailed):
-    """The update was not begun; the text says what stands in its way."""
+    """The update cannot start; the message names the obstacle."""
 
 
 class NoUpdateNeeded(Exception):
-    """The bot is to be left as it is."""
+    """The bot needs no update now."""
 
     def __init__(self, reason: SkipReason) -> None:
         super().__init__(str(reason))
@@ -36,29 +36,29 @@ class NoUpdateNeeded(Exception):
 
 
 def preflight(context: UpdateContext) -> None:
-    """Check that the update can be carried out and taken back, and keep the old image from being pruned.
+    """Check that the update and a rollback are possible, and protect the old image from pruning.
 
     Raises:
-        NothingToDo: the bot is stopped.
-        PreflightFailed: with the reason; nothing was changed.
+        NoUpdateNeeded: the bot is stopped.
+        PreflightFailed: there is an obstacle; nothing was changed.
         EngineUnreachable: the node does not answer.
     """
     _require_allowed(context)
     old = _require_running(context)
-    _require_name_of_its_own(old)
+    _require_permanent_name(old)
     _require_volumes(context, old)
     try:
-        context.note(helper_image=context.helper.require_image())
+        context.add_to_journal(helper_image=context.helper.require_image())
         _require_bind_sources(context, old)
         _require_space(context, old)
     except (HelperFailed, PullFailed) as error:
-        # Helpers have an image of their own, and the bot still serves: whatever ails them, it is not the release.
+        # Transient: helpers have their own image, so the release cannot be the cause.
         raise PreflightFailed(str(error), transient=True) from error
-    _keep_image(context, old)
+    _tag_old_image(context, old)
 
 
 def list_snapshot_volumes(container: dict[str, Any]) -> list[str]:
-    """Names of the volumes an update must be able to bring back, each once, in a fixed order."""
+    """Return the names of the volumes that an update archives, each once, in a fixed order."""
     return sorted({volume.name for volume in writable_volumes(container)})
 
 
@@ -73,25 +73,25 @@ def _require_running(context: UpdateContext) -> dict[str, Any]:
     old = containers.inspect(context.engine, context.update.old_container_id)
     if old is None:
         raise PreflightFailed(
-            "the bot's container is gone; start the one that takes its place and make it known with"
+            "The bot's container is gone. Start another one and attach it:"
             f" flotilla bots attach {context.bot.subdomain} CONTAINER"
         )
     if old["HostConfig"].get("AutoRemove"):
-        raise PreflightFailed("the container was started with --rm: stopping it would delete it; create it without")
+        raise PreflightFailed("The container was started with --rm: a stop deletes it. Create it again without --rm")
     if old["State"]["Paused"]:
-        raise PreflightFailed("the container is paused; unpause it first")
+        raise PreflightFailed("The container is paused. Unpause it first")
     if not old["State"]["Running"]:
         raise NoUpdateNeeded(SkipReason.STOPPED)
     return old
 
 
-def _require_name_of_its_own(old: dict[str, Any]) -> None:
-    # One that was set aside bears a temporary name, until it gets its own back.
+def _require_permanent_name(old: dict[str, Any]) -> None:
+    # An earlier rollback keeps the temporary name when another container has taken the name of the bot.
     name = containers.name_of_container(old)
     if update_id_of(name):
         raise PreflightFailed(
-            f"the container is still called {name}, for its own name was taken when an earlier update went back;"
-            " give it a name with docker rename"
+            f"The container still has the temporary name {name}, because another container had its name when an"
+            " earlier update was rolled back. Rename it with docker rename"
         )
 
 
@@ -100,19 +100,19 @@ def _require_volumes(context: UpdateContext, old: dict[str, Any]) -> None:
         try:
             context.engine.inspect_volume(name)
         except NotFound:
-            raise PreflightFailed(f"the volume {name} does not exist on this node") from None
+            raise PreflightFailed(f"Volume {name} does not exist on this node") from None
     for name in list_snapshot_volumes(old):
         for other in context.engine.containers(all=True, filters={"volume": name}):
             mounted = {mount.get("Name") for mount in other["Mounts"]}
             if other["Id"] != old["Id"] and name in mounted:
                 raise PreflightFailed(
-                    f"the volume {name} is also mounted by the container {other['Names'][0].lstrip('/')}:"
-                    " its data cannot be taken back while others write to it; remove that container"
+                    f"Volume {name} is also mounted by the container {other['Names'][0].lstrip('/')}, which could"
+                    " write to it during a rollback. Remove that container first"
                 )
 
 
 def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
-    # Only the node sees its own folders, and its engine checks the sources of a mount when a container is created.
+    # Only the engine can see folders of the node. It checks the sources of mounts when a container is created.
     sources = sorted({mount["Source"] for mount in old["Mounts"] if mount["Type"] == "bind"})
     if not sources:
         return
@@ -128,7 +128,7 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
             host_config=engine.create_host_config(mounts=mounts),
         )
     except APIError as error:
-        raise PreflightFailed(f"a folder the container mounts is missing: {error.explanation}") from error
+        raise PreflightFailed(f"A folder that the container mounts is missing: {error.explanation}") from error
     finally:
         helper_containers.remove_helper(engine, name)
 
@@ -136,20 +136,20 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
 def _require_space(context: UpdateContext, old: dict[str, Any]) -> None:
     size = context.helper.measure(list_snapshot_volumes(old))
     free = context.helper.free_space(context.node.snapshot_dir)
-    context.note(volumes_size=size)
-    if free < size * _ROOM:
+    context.add_to_journal(volumes_size=size)
+    if free < size * _SPACE_FACTOR:
         raise PreflightFailed(
-            f"{context.node.snapshot_dir} on node {context.node.name} has {free // 1_000_000} MB free, but the snapshots may"
-            f" take {int(size * _ROOM) // 1_000_000 + 1} MB; make room there",
+            f"{context.node.snapshot_dir} on node {context.node.name} has {free // 1_000_000} MB free, but the"
+            f" snapshots may need {int(size * _SPACE_FACTOR) // 1_000_000 + 1} MB. Free some space there",
             transient=True,
         )
 
 
-def _keep_image(context: UpdateContext, old: dict[str, Any]) -> None:
+def _tag_old_image(context: UpdateContext, old: dict[str, Any]) -> None:
     repository, tag = context.keep_tag
     try:
         context.guarded_engine().tag(old["Image"], repository, tag, force=True)
     except ImageNotFound:
         raise PreflightFailed(
-            "the image the container was made from is gone, so it could not be brought back; pull or load it again"
+            "The image of the container is gone, so a rollback would be impossible. Pull or load it again"
         ) from None

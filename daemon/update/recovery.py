@@ -1,4 +1,15 @@
-"""Going on where a worker died: first the engine is brought to rest, then the last journaled intent decides."""
+"""Recovery of an update whose worker or engine stopped in the middle. Used by `sequence` after a takeover.
+
+Recovery first brings the engine to rest. Then the last journaled intent decides:
+
+| Last intent              | Action                                                                          |
+|--------------------------|---------------------------------------------------------------------------------|
+| before stop              | remove the precreated container; the update is pending again                    |
+| stop, snapshot, swap     | volumes are untouched: start the old container again, without restore or epoch  |
+| start or health, no verdict | start the new container and run the whole health check again (`sequence`)    |
+| verdict failed           | continue the rollback                                                           |
+| verdict healthy          | finish the cleanup (`sequence`: `ClaimResult.CLEAN`)                            |
+"""
 
 from __future__ import annotations
 
@@ -8,39 +19,46 @@ from daemon.update.update_context import UpdateContext
 from portal.models import Step, Verdict
 from portal.services.rollouts import updates
 
-_BEFORE_STOP = {Step.CLAIM, Step.PREFLIGHT, Step.PULL, Step.CAPTURE, Step.PRECREATE}
-_BEFORE_START = {Step.STOP, Step.SNAPSHOT, Step.SWAP}
-
 
 class UpdateInterrupted(OperationFailed):
-    """The worker or the engine went away in the middle. That is never the release's fault."""
+    """The worker or the engine stopped during the update. The release is never the cause."""
 
     transient = True
 
 
 def recover(context: UpdateContext) -> bool:
-    """Bring an update that was cut off to a good end, as far as the old container is concerned.
-
-    Before the stop nothing had changed, so the update is due again. From the stop to the swap the volumes are
-    untouched, and the old container simply starts again. After a verdict against the new container, the rollback
-    goes on.
+    """Resume an interrupted update according to its last journaled intent.
 
     Returns:
-        True when the new container had been told to start but was not judged: it deserves its trial.
+        True when the new container may have been started but has no verdict, so that it has to be verified.
     """
-    context.lease.renew_or_raise()
-    context.helper.end_all()
-    cut_off = UpdateInterrupted(f"the worker or the engine went away during the step {context.update.step!s}")
+    _remove_helpers(context)
     if context.update.verdict is Verdict.FAILED:
         run_rollback(context)
-    elif context.update.step in _BEFORE_STOP:
-        discard_preparations(context)
-        with context.write() as (session, update):
-            given_back = updates.requeue(session, update)
-        if not given_back:
-            abandon(context, cut_off)
-    elif context.update.step in _BEFORE_START:
-        undo_before_start(context, cut_off)
-    else:
-        return True
+        return False
+    match context.update.step:
+        case Step.CLAIM | Step.PREFLIGHT | Step.PULL | Step.CAPTURE | Step.PRECREATE:
+            _requeue(context)
+        case Step.STOP | Step.SNAPSHOT | Step.SWAP:
+            undo_before_start(context, _interruption(context))
+        case _:
+            return True
     return False
+
+
+def _remove_helpers(context: UpdateContext) -> None:
+    context.lease.renew_or_raise()
+    context.helper.end_all()
+
+
+def _requeue(context: UpdateContext) -> None:
+    interruption = _interruption(context)
+    discard_preparations(context)
+    with context.transaction() as (session, update):
+        requeued = updates.requeue(session, update)
+    if not requeued:
+        abandon(context, interruption)
+
+
+def _interruption(context: UpdateContext) -> UpdateInterrupted:
+    return UpdateInterrupted(f"The worker or the engine stopped during the step {context.update.step!s}")

@@ -1,4 +1,7 @@
-"""The ways back: leaving the old container alone, starting it again, or taking data and container back together."""
+"""How a failed update is undone: abandon it, start the old container again, or restore data and container.
+
+Used by `sequence` when a phase fails and by `recovery`.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from daemon.engine import containers, health_probe
 from daemon.engine.client import EngineUnreachable
 from daemon.engine.recreate import creation
 from daemon.errors import OperationFailed
-from daemon.update.finish import clean, drop_keep_tag
+from daemon.update.cleanup import clean, remove_keep_tag
 from daemon.update.manual_recovery import write_instructions
-from daemon.update.update_context import UNDECIDABLE, UpdateContext, describe_error
-from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move
+from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext, describe_error
+from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
 from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
 from portal.services.rollouts import outcomes, updates
@@ -26,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 class RollbackFailed(OperationFailed):
-    """The bot could not be brought back to where it was; a person has to look."""
+    """The bot could not be restored to its old state, so it needs attention."""
 
 
 @dataclass(frozen=True)
-class _Back:
-    """The old container, serving again."""
+class _RestoredContainer:
+    """The old container after it was started again."""
 
     container_id: str
     address: str | None
@@ -39,84 +42,95 @@ class _Back:
 
 
 def abandon(context: UpdateContext, error: Exception) -> None:
-    """Give up before anything was stopped: the old container never noticed."""
+    """Fail an update before the stop. The old container kept running."""
     if context.update.step is Step.PRECREATE:
         discard_preparations(context)
     else:
-        with suppress(EngineUnreachable):  # it may be the very reason, and nothing was created yet
+        with suppress(EngineUnreachable):  # may be the cause of the failure, and nothing was created yet
             discard_preparations(context)
-    with context.write() as (session, update):
-        outcomes.end_failed(session, update, _failed(error))
-        updates.mark_cleaned(session, update)
+    with context.transaction() as (session, update):
+        now = utcnow()
+        outcomes.end_failed(session, update, _failed(error), now)
+        updates.mark_cleaned(session, update, now)
 
 
 def discard_preparations(context: UpdateContext) -> None:
-    """Remove the new container, which never ran, and let the old image be pruned again."""
-    _remove_new(context)
-    drop_keep_tag(context)
+    """Remove the new container, which never ran, and the tag that protects the old image from pruning."""
+    _remove_new_container(context)
+    remove_keep_tag(context)
 
 
 def undo_before_start(context: UpdateContext, error: Exception) -> None:
-    """Start the old container again as it was. The new one never ran, so the volumes are untouched."""
+    """Start the old container again. The new one never ran, so the volumes are untouched."""
 
     def start_again() -> None:
         context.helper.end_all()
-        _remove_new(context)
-        back = _bring_old_back(context)
-        with context.write() as (session, update):
+        _remove_new_container(context)
+        restored = _start_old_container(context)
+        with context.transaction() as (session, update):
             outcomes.mark_rolled_back(
-                session, update, _failed(error), back.container_id, back.address, answers=back.healthy
+                session,
+                update,
+                _failed(error),
+                restored.container_id,
+                restored.address,
+                answers=restored.healthy,
+                now=utcnow(),
             )
 
-    if _or_call_for_help(context, start_again, describe_error(error)):
+    if _run_or_flag_bot(context, start_again, describe_error(error)):
         clean(context)
 
 
 def start_rollback(context: UpdateContext, error: Exception) -> None:
-    """Decide against the new container, then bring volumes and old container back together."""
+    """Record the verdict against the new container, then restore volumes and old container."""
     context.require_engine()
-    tail = containers.log_tail(context.engine, context.update.new_container_id)
-    with context.write() as (session, update):
-        updates.enter_step(session, update, Step.ROLLBACK)
-        outcomes.mark_failed(session, update, describe_error(error), tail)
+    log_tail = containers.log_tail(context.engine, context.update.new_container_id)
+    with context.transaction() as (session, update):
+        updates.enter_step(session, update, Step.ROLLBACK, utcnow())
+        outcomes.mark_failed(session, update, describe_error(error), log_tail)
     run_rollback(context)
 
 
 def run_rollback(context: UpdateContext) -> None:
-    """Carry out, or go on with, a rollback that was decided."""
+    """Run or continue a rollback after the verdict failed."""
 
     def restore() -> None:
-        _remove_new(context)
+        _remove_new_container(context)
         _restore_volumes(context)
-        back = _bring_old_back(context)
-        _point_tag_at(context, back.container_id)
-        with context.write() as (session, update):
+        restored = _start_old_container(context)
+        _tag_running_image(context, restored.container_id)
+        with context.transaction() as (session, update):
             outcomes.mark_rolled_back(
                 session,
                 update,
                 Outcome(state=UpdateState.ROLLED_BACK),
-                back.container_id,
-                back.address,
-                answers=back.healthy,
+                restored.container_id,
+                restored.address,
+                answers=restored.healthy,
+                now=utcnow(),
             )
 
-    if _or_call_for_help(context, restore, context.update.error or ""):
+    if _run_or_flag_bot(context, restore, context.update.error or ""):
         clean(context)
 
 
-def _or_call_for_help(context: UpdateContext, go: Callable[[], None], why: str) -> bool:
+def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: str) -> bool:
+    """Undo an update. If that fails, mark the bot as needing attention and return False."""
     try:
-        go()
-    except UNDECIDABLE:
+        undo()
+    except INFRASTRUCTURE_ERRORS:
         raise
     except Exception as error:
         context.require_engine()
-        logger.exception("update %s could not be taken back", context.update.id)
-        with context.write() as (session, update):
+        logger.exception("rollback of update %s failed", context.update.id)
+        with context.transaction() as (session, update):
             archives = snapshots.list_for_update(session, update.id)
-        text = write_instructions(context, archives, why, describe_error(error))
-        with context.write() as (session, update):
-            outcomes.mark_needs_attention(session, update, f"{why}; taking it back failed too", text)
+        instructions = write_instructions(context, archives, reason=reason, problem=describe_error(error))
+        with context.transaction() as (session, update):
+            outcomes.mark_needs_attention(
+                session, update, f"{reason}. The rollback failed too", instructions, utcnow()
+            )
         return False
     return True
 
@@ -129,9 +143,11 @@ def _failed(error: Exception) -> Outcome:
     )
 
 
-def _remove_new(context: UpdateContext) -> None:
-    # Before its id was written down, or after it took the bot's name, only one of the two finds it.
-    new = context.update.new_container_id or containers.find(context.engine, context.name_of_new, context.update.id)
+def _remove_new_container(context: UpdateContext) -> None:
+    # The id is missing until it is recorded after the creation; the temporary name is gone after the swap.
+    new = context.update.new_container_id or containers.find(
+        context.engine, context.temporary_name, context.update.id
+    )
     if new is None or containers.inspect(context.engine, new) is None:
         return
     containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
@@ -140,17 +156,19 @@ def _remove_new(context: UpdateContext) -> None:
 
 
 def _restore_volumes(context: UpdateContext) -> None:
-    with context.write() as (session, update):
+    with context.transaction() as (session, update):
         taken = snapshots.list_for_update(session, update.id)
-    helper = context.helper_again()
+    helper = context.require_helper()
     for number, snapshot in enumerate(taken, start=1):
         if snapshot.state is SnapshotState.RESTORED:
             continue
         if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
-            raise RollbackFailed(f"the archive of volume {snapshot.volume} was never verified; nothing was emptied")
+            raise RollbackFailed(
+                f"The archive of volume {snapshot.volume} was never verified, so the volume was not emptied"
+            )
         context.lease.renew_or_raise()
         helper.restore(number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0)
-        with context.write() as (session, update):
+        with context.transaction() as (session, update):
             move(
                 session,
                 session.get_one(Snapshot, snapshot.id),
@@ -159,53 +177,54 @@ def _restore_volumes(context: UpdateContext) -> None:
             )
 
 
-def _bring_old_back(context: UpdateContext) -> _Back:
-    old = _old_container(context)
+def _start_old_container(context: UpdateContext) -> _RestoredContainer:
+    old = _require_old_container(context)
     if context.update.step is Step.STOP and context.update.verdict is None:
-        # A signal may still be on its way to it; started now, it would be stopped a moment later.
+        # A stop signal may still be pending. A container started now would stop a moment later.
         containers.stop(context.engine, old, context.lease.renew_or_raise)
-    _give_name_back(context, old)
+    _restore_name(context, old)
     containers.set_restart_policy(
         context.guarded_engine(), old, context.saved["container"]["HostConfig"]["RestartPolicy"]
     )
     containers.start(context.guarded_engine(), old)
-    found = context.engine.inspect_container(old)
-    if found["Image"] != context.saved["container"]["Image"]:
-        raise RollbackFailed("the old container does not run the old image")
+    started = context.engine.inspect_container(old)
+    if started["Image"] != context.saved["container"]["Image"]:
+        raise RollbackFailed("The old container does not run the old image")
     if not context.update.journal.get("healthy_before"):
-        return _Back(old, health_probe.read_address(found, context.node, context.bot.port), healthy=False)
-    back = context.wait_until_healthy(old)
-    if not back.healthy:
-        raise RollbackFailed(f"the old container was started again but is not healthy: {back.reason}")
-    return _Back(old, back.address, healthy=True)
+        address = health_probe.read_address(started, context.node, context.bot.port)
+        return _RestoredContainer(old, address, healthy=False)
+    result = context.wait_until_healthy(old)
+    if not result.healthy:
+        raise RollbackFailed(f"The old container was started again, but its health check failed: {result.reason}")
+    return _RestoredContainer(old, result.address, healthy=True)
 
 
-def _give_name_back(context: UpdateContext, old: str) -> None:
+def _restore_name(context: UpdateContext, old: str) -> None:
     try:
-        containers.rename(context.guarded_engine(), old, context.name)
+        containers.rename(context.guarded_engine(), old, context.bot_name)
     except APIError as error:
-        # Somebody has taken it. A name is no reason to stay down; the next preflight says what to do about it.
+        # Another container has taken the name. The bot starts anyway; the next preflight says what to do.
         logger.warning(
-            "the old container of update %s keeps a temporary name: %s", context.update.id, error.explanation
+            "the old container of update %s keeps its temporary name: %s", context.update.id, error.explanation
         )
 
 
-def _old_container(context: UpdateContext) -> str:
-    """The old container, or what it was made anew as, should somebody have pruned it."""
+def _require_old_container(context: UpdateContext) -> str:
+    """Return the old container. If it was removed, create it again from its captured description."""
     if context.update.old_container_id and containers.inspect(context.engine, context.update.old_container_id):
         return context.update.old_container_id
-    again = containers.find(context.engine, context.name_of_old, context.update.id)
-    if again is None:
+    recreated = containers.find(context.engine, context.set_aside_name, context.update.id)
+    if recreated is None:
         plan = creation.plan_original(context.saved, ":".join(context.keep_tag))
         plan.config["Labels"] = {**(plan.config.get("Labels") or {}), **context.labels}
-        again = creation.create(context.guarded_engine(), plan, context.name_of_old)
-    with context.write() as (_, update):
-        update.old_container_id = again
-    return again
+        recreated = creation.create(context.guarded_engine(), plan, context.set_aside_name)
+    with context.transaction() as (_, update):
+        update.old_container_id = recreated
+    return recreated
 
 
-def _point_tag_at(context: UpdateContext, container_id: str) -> None:
-    """Let the local tag name what runs, for those who start containers by hand."""
+def _tag_running_image(context: UpdateContext, container_id: str) -> None:
+    """Move the local tag to the image that runs, for operators who start containers by hand."""
     reference = parse_reference(context.bot.image)
     if context.update.verdict is Verdict.FAILED and reference.tag:
         image = context.engine.inspect_container(container_id)["Image"]

@@ -1,7 +1,23 @@
-"""The update of one bot: its steps in order, and the way back for each phase of it.
+"""The update of one bot as a sequence of steps, with a failure action for each phase. Used by the job `update_bot`.
 
-Every step is written down before its first effect. A snapshot of a running database would be torn, so the bot is
-stopped first; pulling and creating come before that, so the bot is down only for archive and start.
+     1 claim       the bot's lease and fence
+     2 preflight   find every obstacle that can be found in advance
+     3 pull        the image, by digest
+     4 capture     the full description of the old container
+     5 precreate   the new container, not started, and compare it with the old one
+     6 stop        the old container
+     7 snapshot    every writable volume
+     8 swap        the names of both containers
+     9 start       the new container
+    10 health      wait until the new container is healthy
+    11 commit      the new container becomes the bot's container; clean up
+
+If steps 2 to 5 fail, the old container was never stopped (`abandon`). If steps 6 to 8 fail, the volumes are untouched
+and the old container starts again (`undo_before_start`). If steps 9 or 10 fail, volumes and old container are
+restored together (`start_rollback`).
+
+Every step is recorded before its first effect. The bot is stopped before the snapshot, because a snapshot of a
+running database is torn. Pull and creation come before the stop, so that the downtime is only archive and start.
 """
 
 from __future__ import annotations
@@ -15,13 +31,13 @@ from daemon.bot_lease import BotLease
 from daemon.engine.client import EngineUnreachable
 from daemon.errors import OperationFailed
 from daemon.update import steps
-from daemon.update.finish import clean, commit
+from daemon.update.cleanup import clean
 from daemon.update.preflight import NoUpdateNeeded, preflight
 from daemon.update.recovery import recover
 from daemon.update.rollback import abandon, start_rollback, undo_before_start
-from daemon.update.update_context import UNDECIDABLE, UpdateContext, describe_error
+from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext, describe_error
 from portal.database import Database
-from portal.models import BotUpdate, Step
+from portal.models import BotUpdate, Step, utcnow
 from portal.services.bots.leases import BotBusy, LeaseLost
 from portal.services.rollouts import updates
 from portal.services.rollouts.updates import ClaimResult
@@ -32,72 +48,68 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Phase:
-    """Steps that share one way back."""
+    """Steps that share a failure action."""
 
     steps: Sequence[tuple[Step, Callable[[UpdateContext], None]]]
     on_failure: Callable[[UpdateContext, Exception], None]
 
 
-# The claim comes before: step 1. Until the stop, giving up changes nothing.
 _BEFORE_STOP = _Phase(
-    (
+    steps=(
         (Step.PREFLIGHT, preflight),
         (Step.PULL, steps.pull),
         (Step.CAPTURE, steps.capture),
         (Step.PRECREATE, steps.precreate),
     ),
-    abandon,
+    on_failure=abandon,
 )
-# Until the start no new code has touched the data: the old container simply starts again.
 _DOWNTIME = _Phase(
-    (
+    steps=(
         (Step.STOP, steps.stop),
         (Step.SNAPSHOT, steps.snapshot),
         (Step.SWAP, steps.swap),
     ),
-    undo_before_start,
+    on_failure=undo_before_start,
 )
-# From the start on, volumes and container go back together. The commit comes after: step 11.
 _VERIFICATION = _Phase(
-    (
+    steps=(
         (Step.START, steps.start),
-        (Step.HEALTH, steps.await_health),
+        (Step.HEALTH, steps.wait_until_healthy),
     ),
-    start_rollback,
+    on_failure=start_rollback,
 )
 
 
 def update_bot(database: Database, settings: Settings, update_id: str) -> None:
-    """Bring a bot to the release of its update, or back; go on with what a worker that died left unfinished.
+    """Update a bot to the release of its update, or roll it back. Resume updates that a dead worker left unfinished.
 
-    How it ended stands in the update's row. Calling it twice, or on two workers at once, is harmless: one holds the
-    bot, the other returns. When the engine or the database does not answer, the row stays as it is, and the call
-    is to be repeated.
+    The outcome is recorded in the row of the update. Two simultaneous calls are harmless: one gets the bot's lease,
+    the other returns. When the engine or the database does not answer, the row stays as it is and the scheduler
+    enqueues the job again.
 
     Args:
-        database: where the update stands.
-        settings: of this installation.
+        database: database with the update.
+        settings: settings of this installation.
         update_id: the update.
     """
     with database.reading() as session:
         update = session.get(BotUpdate, update_id)
         if update is None:
             return
-        earlier = updates.list_unfinished(session, update)
+        unfinished = updates.list_unfinished(session, update)
     try:
         with BotLease(database, update.bot_id) as lease:
-            for each in (*earlier, update_id):
-                _continue_update(settings, lease, each)
-    except (BotBusy, LeaseLost) as reason:
-        logger.info("update %s is left to another worker: %s", update_id, reason)
+            for each in (*unfinished, update_id):
+                _run_update(settings, lease, each)
+    except (BotBusy, LeaseLost) as error:
+        logger.info("update %s is handled by another worker: %s", update_id, error)
     except OperationFailed as error:
-        # The engine does not answer, or something could not be removed; whoever looks next goes on from here.
-        logger.warning("update %s waits: %s", update_id, error)
+        logger.warning("update %s is resumed later: %s", update_id, error)
 
 
-def _continue_update(settings: Settings, lease: BotLease, update_id: str) -> None:
+def _run_update(settings: Settings, lease: BotLease, update_id: str) -> None:
     with lease.transaction() as session:
-        claim = updates.claim_update(session, update_id)
+        claim = updates.claim_update(session, update_id, utcnow())
     if claim is ClaimResult.NOTHING:
         return
     with closing(UpdateContext(settings, lease, update_id)) as context:
@@ -107,44 +119,44 @@ def _continue_update(settings: Settings, lease: BotLease, update_id: str) -> Non
             case ClaimResult.RECOVER if recover(context):
                 _run_phases(context, _VERIFICATION)
             case ClaimResult.CLEAN:
-                _clean_if_possible(context)
-
-
-def _clean_if_possible(context: UpdateContext) -> None:
-    # It is tried again until it works. The next update of the bot need not wait for that: whatever of this one is
-    # really in its way, its own preflight finds and tells.
-    try:
-        clean(context)
-    except UNDECIDABLE:
-        raise
-    except Exception as error:
-        logger.warning(
-            "what update %s left could not be removed: %s", context.update.id, describe_error(error), exc_info=error
-        )
+                _try_to_clean(context)
 
 
 def _run_phases(context: UpdateContext, *phases: _Phase) -> None:
     for phase in phases:
         if not _run_phase(context, phase):
             return
-    commit(context)
+    steps.commit(context)
 
 
 def _run_phase(context: UpdateContext, phase: _Phase) -> bool:
+    """Run the steps of a phase. Return False when the update has ended, by failure or because it is not needed."""
     try:
-        for step, act in phase.steps:
-            context.enter(step)
-            act(context)
-    except NoUpdateNeeded as nothing:
-        with context.write() as (session, update):
-            updates.skip_update(session, update, nothing.reason)
-    except UNDECIDABLE as error:
+        for step, run_step in phase.steps:
+            context.enter_step(step)
+            run_step(context)
+    except NoUpdateNeeded as skipped:
+        with context.transaction() as (session, update):
+            updates.skip_update(session, update, skipped.reason, utcnow())
+    except INFRASTRUCTURE_ERRORS as error:
+        # Before the stop nothing has to be undone, so an unreachable engine simply fails the update.
         if phase is not _BEFORE_STOP or not isinstance(error, EngineUnreachable):
             raise
         abandon(context, error)
-    except Exception as error:  # whatever it was, the bot comes first
+    except Exception as error:  # for any cause the bot has to run again
         logger.warning("update %s failed in step %s", context.update.id, context.update.step, exc_info=error)
         phase.on_failure(context, error)
     else:
         return True
     return False
+
+
+def _try_to_clean(context: UpdateContext) -> None:
+    # The scheduler repeats a failed cleanup. It does not block the next update of the bot, whose preflight reports
+    # any leftover that is an obstacle.
+    try:
+        clean(context)
+    except INFRASTRUCTURE_ERRORS:
+        raise
+    except Exception as error:
+        logger.warning("cleanup of update %s failed: %s", context.update.id, describe_error(error), exc_info=error)

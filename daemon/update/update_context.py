@@ -1,9 +1,9 @@
-"""One worker's hold on one update: its rows, the engine, and a pen that only the holder of the bot can write with."""
+"""Context of one update: rows, engine, names, fenced transactions. Used by all steps, rollback and recovery."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers, health_probe
-from daemon.engine.client import EngineUnreachable, connect
+from daemon.engine.client import EngineUnreachable, open_engine
 from daemon.engine.health_probe import HealthResult
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name
 from daemon.errors import OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
-from portal.models import Bot, BotUpdate, Node, Release, Step
+from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
 from portal.rules.references import parse_reference
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
@@ -28,17 +28,17 @@ from portal.services.bots.leases import LeaseLost
 from portal.services.rollouts import updates
 from portal.settings import Settings
 
-UNDECIDABLE = (EngineUnreachable, LeaseLost, OperationalError)
-"""Without engine, lease or database nothing can be decided: the row stays as it is, for whoever takes it over."""
+INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, OperationalError)
+"""Errors of engine, lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
 
 
 class UpdateContext:
-    """Everything the steps of one update share.
+    """What the steps of one update share. The caller closes it.
 
     Args:
-        settings: of this installation.
-        lease: held on the update's bot.
-        update_id: the update, running.
+        settings: settings of this installation.
+        lease: lease on the bot of the update.
+        update_id: the update, in state running or in need of cleanup.
     """
 
     def __init__(self, settings: Settings, lease: BotLease, update_id: str) -> None:
@@ -52,63 +52,66 @@ class UpdateContext:
             self.release: Release = rollout.release
             install = fleet_settings.get_settings(session).install_id
         self._strategy = strategy_for(rollout.strategy, rollout.parameters)
+        self._connections = ExitStack()
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
     @cached_property
     def engine(self) -> docker.APIClient:
-        """The node's engine, connected to when first needed.
+        """The node's engine, connected on first use.
 
         Raises:
-            EngineUnreachable: it does not answer.
+            EngineUnreachable: the engine does not answer.
         """
-        engine = connect(self.node)
-        engine.timeout = CALL_SECONDS
-        return engine
+        return self._connections.enter_context(open_engine(self.node, CALL_SECONDS))
 
     def require_engine(self) -> None:
-        """Make sure that the engine is not just shutting down, before a container that ended is blamed for it.
+        """Verify that the engine accepts connections, before a container that exited is blamed.
 
-        An engine that shuts down ends its containers, and goes on answering on the connections it has.
+        An engine that shuts down stops its containers but still answers on existing connections.
 
         Raises:
-            EngineUnreachable: it takes no new connection.
+            EngineUnreachable: the engine accepts no new connection.
         """
-        connect(self.node).close()
+        with open_engine(self.node):
+            pass
 
     def close(self) -> None:
-        """Close the connection to the engine, if there is one."""
-        if "engine" in vars(self):
-            self.engine.close()
+        """Close the connection to the engine."""
+        self._connections.close()
 
     @contextmanager
-    def write(self) -> Iterator[tuple[Session, BotUpdate]]:
-        """One fenced transaction on the update.
+    def transaction(self) -> Iterator[tuple[Session, BotUpdate]]:
+        """Open a fenced transaction and load the update in it.
 
         Raises:
-            LeaseLost: when the bot is no longer ours; nothing is written.
+            LeaseLost: the bot's lease was lost; nothing is written.
         """
         with self.lease.transaction() as session:
             update = session.get_one(BotUpdate, self.update.id)
             yield session, update
         self.update = update
 
-    def enter(self, step: Step) -> None:
-        """Write down that a step begins, before its first effect."""
-        with self.write() as (session, update):
-            updates.enter_step(session, update, step)
+    def enter_step(self, step: Step) -> None:
+        """Record that a step begins, before its first effect."""
+        with self.transaction() as (session, update):
+            updates.enter_step(session, update, step, utcnow())
 
-    def note(self, **facts: Any) -> None:
-        """Write down small facts that a takeover needs."""
-        with self.write() as (session, update):
+    def add_to_journal(self, **facts: Any) -> None:
+        """Add small facts to the journal, for a worker that takes over."""
+        with self.transaction() as (session, update):
             updates.add_to_journal(session, update, **facts)
 
     def guarded_engine(self) -> docker.APIClient:
-        """The engine, for one effect: asked for anew before each, so that each is made under a valid lease."""
+        """Renew the lease and return the engine. Call this before each effect, so that the lease is valid for it.
+
+        Raises:
+            LeaseLost: the bot's lease was lost.
+        """
         self.lease.renew_or_raise()
         return self.engine
 
     def wait_until_healthy(self, container_id: str) -> HealthResult:
-        """Wait until a container of this bot that was just started answers well."""
+        """Wait until a container of this bot that was just started is healthy."""
         return health_probe.wait_until_healthy(
             self.engine,
             container_id,
@@ -122,7 +125,7 @@ class UpdateContext:
 
     @property
     def health_timeout(self) -> timedelta:
-        """How long a container may take to become healthy: what the strategy says, unless the setting is given."""
+        """Time limit of the health check: the setting if given, otherwise that of the strategy."""
         return self.settings.health_timeout or self._strategy.health_check_timeout()
 
     @property
@@ -132,72 +135,72 @@ class UpdateContext:
 
     @property
     def keep_tag(self) -> tuple[str, str]:
-        """Repository and tag that keep the old image from being pruned while it may be needed."""
+        """Repository and tag that protect the old image from pruning while the update may need it."""
         return "flotilla/keep", self.bot.id
 
     @property
     def saved(self) -> dict[str, Any]:
-        """Description of the old container and its image, as captured."""
+        """Captured description of the old container and its image."""
         saved: dict[str, Any] = self.update.saved_container
         return saved
 
     @property
-    def old(self) -> str:
+    def old_container(self) -> str:
         """Id of the old container."""
-        return _known(self.update.old_container_id)
+        return _require_id(self.update.old_container_id)
 
     @property
-    def new(self) -> str:
+    def new_container(self) -> str:
         """Id of the new container."""
-        return _known(self.update.new_container_id)
+        return _require_id(self.update.new_container_id)
 
     @property
-    def name(self) -> str:
-        """Name that the new container takes over: the old one's of now, should somebody have renamed it since."""
+    def bot_name(self) -> str:
+        """Name of the bot's container: that of the old container when it was captured."""
         return containers.name_of_container(self.saved["container"])
 
     @property
-    def name_of_new(self) -> str:
-        """Temporary name of the new container."""
+    def temporary_name(self) -> str:
+        """Name of the new container before the swap."""
         return container_name(self.update.id, "new")
 
     @property
-    def name_of_old(self) -> str:
-        """Name of the old container while it is set aside."""
+    def set_aside_name(self) -> str:
+        """Name of the old container after the swap."""
         return container_name(self.update.id, "old")
 
     @property
     def helper(self) -> SnapshotHelper:
-        """Helper containers of the image that was checked in the preflight."""
-        return self._helper_of(self.update.journal.get("helper_image", self.settings.snapshot_image))
+        """Helper containers of the image that the preflight checked."""
+        return self._build_helper(self.update.journal.get("helper_image", self.settings.snapshot_image))
 
-    def helper_again(self) -> SnapshotHelper:
-        """The same, or should somebody have pruned that image meanwhile, helpers of the one the setting names.
+    def require_helper(self) -> SnapshotHelper:
+        """Return helper containers of the checked image, or of the configured image if that one was pruned.
 
         Raises:
-            HelperFailed: that one does not do.
-            PullFailed: it cannot be had.
+            HelperFailed: the configured image lacks a program or does not run.
+            PullFailed: the configured image cannot be pulled.
         """
         helper = self.helper
-        if not helper.is_there():
-            helper = self._helper_of(self.settings.snapshot_image)
+        if not helper.has_image():
+            helper = self._build_helper(self.settings.snapshot_image)
             helper.require_image()
         return helper
 
-    def _helper_of(self, image: str) -> SnapshotHelper:
+    def _build_helper(self, image: str) -> SnapshotHelper:
         return SnapshotHelper(self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise)
 
 
-def _known(container_id: str | None) -> str:
+def _require_id(container_id: str | None) -> str:
     if container_id is None:
-        raise OperationFailed("the journal names no container; this is an error in Flotilla itself")
+        raise OperationFailed("The journal names no container; this is an error in Flotilla")
     return container_id
 
 
 def describe_error(error: Exception) -> str:
-    """What went wrong, for the operator. Texts of unknown errors might hold anything, so only their kind is told."""
+    """Describe an error for an operator. Of unknown errors only the type is shown: their text may contain secrets."""
     if isinstance(error, OperationFailed):
         return str(error)
     if isinstance(error, DockerException):
-        return f"the engine refused: {getattr(error, 'explanation', None) or error}"
-    return f"an error in Flotilla itself ({type(error).__name__}); the worker's log has the details"
+        return f"The engine refused: {getattr(error, 'explanation', None) or error}"
+    return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"

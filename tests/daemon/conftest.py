@@ -15,15 +15,15 @@ from daemon import cli, context
 from portal.database import Database
 from portal.settings import Settings
 from tests.support.images import ReferenceImages
-from tests.support.site import NOTE, Site, wait_for
-from tests.support.volumes import fill_with_oddities
+from tests.support.site import NOTE, Site, wait_until_answering
+from tests.support.volumes import fill_with_every_kind_of_entry
 
 Flotilla = Callable[..., Result]
 
 
 @pytest.fixture
 def fresh_context() -> Iterator[None]:
-    """Let this process read its settings anew, and forget them afterwards."""
+    """Let this process read its settings again, and drop them afterwards."""
     context.current_context.cache_clear()
     yield
     if context.current_context.cache_info().currsize:
@@ -77,11 +77,11 @@ def empty_site(  # noqa: PLR0917 - fixtures come by name
 
 @pytest.fixture
 def site(empty_site: Site, docker_url: str, tmp_path: Path) -> Site:
-    """A node with a running bot that keeps a note, and files of every kind in both of its volumes."""
+    """A node with a running bot that has a note, and files of every kind in both of its volumes."""
     empty_site.add_bot(docker_url=docker_url, folder=tmp_path)
     for root in empty_site.roots():
-        (root / "odd").mkdir()
-        fill_with_oddities(root / "odd")
-    wait_for(empty_site)
+        (root / "entries").mkdir()
+        fill_with_every_kind_of_entry(root / "entries")
+    wait_until_answering(empty_site)
     empty_site.add_note(NOTE)
     return empty_site

@@ -1,4 +1,4 @@
-"""Of two processes that want one bot exactly one works on it, and one that lost it can change nothing."""
+"""Leases on bots: one holder at a time, and a former holder can write nothing."""
 
 from __future__ import annotations
 
@@ -13,60 +13,52 @@ import sqlalchemy as sa
 from daemon import bot_lease
 from daemon.bot_lease import BotLease
 from portal.database import Database, database_now
-from portal.models import Bot, Node, Org, User
+from portal.models import Bot
 from portal.services.bots import leases
 from portal.services.bots.leases import LEASE_DURATION, BotBusy, LeaseLost
 from portal.settings import Settings
+from tests import factories
 
 
 @pytest.fixture
 def bot_id(database: Database) -> str:
-    """A bot that nobody holds."""
+    """Id of a bot whose lease is free."""
     with database.transaction() as session:
-        owner = User(email="alice@example.com", email_normalized="alice@example.com", name="Alice")
-        node = Node(name="one", docker_url="unix:///nowhere", snapshot_dir="/nowhere")
-        session.add_all([owner, node])
-        session.flush()
-        org = Org(slug="acme", name="Acme", owner_id=owner.id)
-        session.add(org)
-        session.flush()
-        bot = Bot(org_id=org.id, node_id=node.id, name="bot", subdomain="bot", image="ghcr.io/acme/bot:stable")
-        session.add(bot)
-        session.flush()
-        return bot.id
+        org = factories.org(session, factories.user(session))
+        return factories.bot(session, org, factories.node(session)).id
 
 
 def expire(database: Database) -> None:
-    """Let a lease's time pass."""
+    """Let every lease expire."""
     with database.transaction() as session:
         session.execute(sa.update(Bot).values(lease_until=database_now(session)))
 
 
 def rename(lease: BotLease, bot_id: str, name: str) -> None:
-    """Change something as the holder."""
+    """Change the bot as the holder of the lease."""
     with lease.transaction() as session:
         session.get_one(Bot, bot_id).name = name
 
 
-def test_one_holder_at_a_time(database: Database, bot_id: str) -> None:
+def test_lease_has_one_holder_at_a_time(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id), pytest.raises(BotBusy), BotLease(database, bot_id):
         pass
     with BotLease(database, bot_id):
         pass
 
 
-def test_of_many_that_ask_at_once_one_gets_it(database: Database, bot_id: str) -> None:
+def test_one_of_several_simultaneous_requests_gets_the_lease(database: Database, bot_id: str) -> None:
     start, won, lost = threading.Barrier(8), [], []
 
-    def ask() -> None:
+    def acquire() -> None:
         start.wait()
         try:
             with database.transaction() as session:
-                won.append(leases.acquire(session, bot_id, "one of many"))
+                won.append(leases.acquire(session, bot_id, "one of several"))
         except BotBusy as busy:
             lost.append(busy)
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=acquire) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -78,28 +70,28 @@ def test_each_holder_has_a_higher_fence(database: Database, bot_id: str) -> None
     fences = []
     for _ in range(3):
         with database.transaction() as session:
-            fences.append(leases.acquire(session, bot_id, "somebody"))
+            fences.append(leases.acquire(session, bot_id, "another process"))
         expire(database)
     assert fences == [1, 2, 3]
 
 
-def test_a_holder_that_was_replaced_can_write_nothing(database: Database, bot_id: str) -> None:
-    with BotLease(database, bot_id) as slow:
+def test_former_holder_can_write_nothing(database: Database, bot_id: str) -> None:
+    with BotLease(database, bot_id) as former:
         expire(database)
-        with BotLease(database, bot_id) as quick:
+        with BotLease(database, bot_id) as current:
             with pytest.raises(LeaseLost):
-                rename(slow, bot_id, "written by the slow one")
+                rename(former, bot_id, "written by the former holder")
             with pytest.raises(LeaseLost):
-                slow.renew_or_raise(1)
-            rename(quick, bot_id, "written by the quick one")
-            # Giving back what is no longer one's own takes it from nobody.
-            slow.__exit__(None, None, None)
-            quick.renew_or_raise(1)
+                former.renew_or_raise(1)
+            rename(current, bot_id, "written by the current holder")
+            # A release by the former holder does not affect the current one.
+            former.__exit__(None, None, None)
+            current.renew_or_raise(1)
     with database.reading() as session:
-        assert session.get_one(Bot, bot_id).name == "written by the quick one"
+        assert session.get_one(Bot, bot_id).name == "written by the current holder"
 
 
-def test_a_lease_that_ran_out_is_lost_though_nobody_took_it(database: Database, bot_id: str) -> None:
+def test_expired_lease_is_lost_even_without_a_new_holder(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as lease:
         lease.renew_or_raise()
         expire(database)
@@ -107,13 +99,13 @@ def test_a_lease_that_ran_out_is_lost_though_nobody_took_it(database: Database, 
             lease.renew_or_raise()
 
 
-def test_a_call_longer_than_the_lease_is_a_mistake(database: Database, bot_id: str) -> None:
+def test_call_longer_than_the_lease_is_refused(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as lease, pytest.raises(ValueError, match="detached"):
         lease.renew_or_raise(LEASE_DURATION.total_seconds())
 
 
-def test_the_lease_is_kept_alive(database: Database, bot_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bot_lease, "RENEWED_EVERY", timedelta(seconds=0.02))
+def test_lease_is_renewed_in_the_background(database: Database, bot_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bot_lease, "RENEWAL_INTERVAL", timedelta(seconds=0.02))
     with BotLease(database, bot_id):
         first = lease_until(database, bot_id)
         for _ in range(500):
@@ -121,32 +113,32 @@ def test_the_lease_is_kept_alive(database: Database, bot_id: str, monkeypatch: p
                 break
             threading.Event().wait(0.01)
         else:
-            raise AssertionError("nobody renewed the lease")
+            raise AssertionError("the lease was not renewed")
 
 
-def test_a_process_whose_lease_was_taken_over_ends_at_once(settings: Settings, bot_id: str) -> None:
+def test_process_whose_lease_was_taken_over_exits_at_once(settings: Settings, bot_id: str) -> None:
     program = f"""
 import datetime, time
 import sqlalchemy as sa
 from daemon import bot_lease
 from portal.database import Database
 from portal.models import Bot
-bot_lease.RENEWED_EVERY = datetime.timedelta(seconds=0.05)
+bot_lease.RENEWAL_INTERVAL = datetime.timedelta(seconds=0.05)
 database = Database({settings.database_url!r})
 with bot_lease.BotLease(database, {bot_id!r}):
     with database.transaction() as session:
         session.execute(sa.update(Bot).values(fence=Bot.fence + 1))
     time.sleep(60)
-    print("went on")
+    print("continued")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
     assert ended.returncode == 70
-    assert "went on" not in ended.stdout
+    assert "continued" not in ended.stdout
     assert "was taken over" in ended.stderr
 
 
 def lease_until(database: Database, bot_id: str) -> float:
-    """When the lease ends, in seconds."""
+    """Return the end of the lease as a timestamp in seconds."""
     with database.reading() as session:
         until = session.get_one(Bot, bot_id).lease_until
     assert until is not None

@@ -1,4 +1,4 @@
-"""Bots to update: a real container of the reference bot with data of its own, and the rows that speak of it."""
+"""A real container of the reference bot with data, and its rows. Used by tests of updates and bot jobs."""
 
 from __future__ import annotations
 
@@ -18,23 +18,21 @@ from portal.database import Database
 from portal.models import (
     Audience,
     Bot,
+    BotState,
     BotUpdate,
     FleetSettings,
     Node,
     Org,
-    Release,
-    Rollout,
     RolloutState,
     Snapshot,
     SnapshotState,
-    StrategyName,
-    Trigger,
     UpdateState,
-    User,
     new_id,
 )
 from portal.models.base import utcnow
+from portal.rules.strategies import StrategyName
 from portal.settings import Settings
+from tests import factories
 from tests.support import volumes
 from tests.support.images import ReferenceImages
 from tests.support.volumes import Entry
@@ -44,14 +42,14 @@ NOTE = "a customer's note"
 
 @dataclass
 class Site:
-    """One node, one bot, and the means to look at both from outside."""
+    """One node with one bot, and access to both without the code under test."""
 
     engine: docker.APIClient
     database: Database
     settings: Settings
     images: ReferenceImages
     labels: Mapping[str, str]
-    ARCHIVED: ClassVar = b"all there is"
+    ARCHIVED: ClassVar = b"archived data"
 
     bot_id: str = ""
     container: str = ""
@@ -63,7 +61,7 @@ class Site:
         return f"bot-{self.volume}"
 
     def add_bot(self, version: BotVersion = FIRST, docker_url: str = "", folder: Path | None = None) -> None:
-        """Start a bot with a named and an anonymous volume, a note and odd files in both, and write its rows."""
+        """Start a bot with a named and an anonymous volume, and write its rows."""
         self.volume = new_id()
         self.engine.create_volume(self.volume, labels=dict(self.labels))
         self.container = str(
@@ -84,56 +82,45 @@ class Site:
 
     def _write_rows(self, version: BotVersion, docker_url: str, folder: Path) -> None:
         with self.database.transaction() as session:
-            owner = User(email=f"{self.volume}@example.com", email_normalized=f"{self.volume}@example.com", name="A")
-            session.add(owner)
-            session.flush()
-            org = Org(slug=self.volume, name="Acme", owner_id=owner.id)
-            node = Node(name=self.volume, docker_url=docker_url, snapshot_dir=str(folder / "snapshots"))
-            session.add_all([org, node])
-            session.flush()
-            bot = Bot(
-                org_id=org.id,
-                node_id=node.id,
+            owner = factories.user(session, self.volume)
+            org = factories.add(session, Org(slug=self.volume, name="Acme", owner_id=owner.id))
+            node = factories.node(session, self.volume, docker_url=docker_url, snapshot_dir=str(folder / "snapshots"))
+            bot = factories.bot(
+                session,
+                org,
+                node,
                 name="Paperclip",
                 subdomain=self.volume,
                 image=f"{self.images.repository}:managed",
+                state=BotState.UNKNOWN,
                 container_id=self.container,
                 container_name=self.name,
                 current_digest=self.images.digest(version),
             )
-            session.add(bot)
-            session.flush()
             self.bot_id = bot.id
 
     def update_to(self, version: BotVersion, **release: Any) -> str:
-        """Put an update of the bot to this release into a running rollout and return its id."""
+        """Add a running rollout of this release with an update of the bot, and return the id of the update."""
         with self.database.transaction() as session:
-            found = Release(
+            row = factories.release(
+                session,
                 repository=self.images.repository,
                 image=f"{self.images.repository}:managed",
                 digest=self.images.digest(version),
                 changelog=version.changelog(),
                 **release,
             )
-            session.add(found)
-            session.flush()
-            rollout = Rollout(
-                release_id=found.id,
+            rollout = factories.rollout(
+                session,
+                row,
                 strategy=StrategyName.SINGLE_BOT,
                 state=RolloutState.RUNNING,
-                trigger=Trigger.OPERATOR,
                 audience=Audience.NAMED,
-                ignore_windows=True,
             )
-            session.add(rollout)
-            session.flush()
-            update = BotUpdate(rollout_id=rollout.id, bot_id=self.bot_id, wave=1)
-            session.add(update)
-            session.flush()
-            return update.id
+            return factories.update(session, rollout, session.get_one(Bot, self.bot_id), wave=1).id
 
     def leave_archive(self) -> Path:
-        """Leave what an update that could not be taken back leaves on the node's disk, once a person has helped."""
+        """Leave the archive of an update whose rollback failed, and return its path."""
         update_id = self.update_to(SECOND)
         with self.database.transaction() as session:
             session.get_one(BotUpdate, update_id).state = UpdateState.NEEDS_ATTENTION
@@ -147,56 +134,56 @@ class Site:
         return archive
 
     def update(self, update_id: str) -> BotUpdate:
-        """The update's row as it is now."""
+        """Return the current row of an update."""
         with self.database.reading() as session:
             return session.get_one(BotUpdate, update_id)
 
     def bot(self) -> Bot:
-        """The bot's row as it is now."""
+        """Return the current row of the bot."""
         with self.database.reading() as session:
             return session.get_one(Bot, self.bot_id)
 
-    def let_lease_expire(self) -> None:
-        """Let the time pass that a dead worker's lease lasts."""
+    def expire_lease(self) -> None:
+        """Let the lease of a dead worker expire."""
         with self.database.transaction() as session:
             session.execute(
                 sa.update(Bot).where(Bot.id == self.bot_id).values(lease_until=utcnow().replace(year=2000))
             )
 
     def inspect(self) -> dict[str, Any]:
-        """The container that bears the bot's name."""
+        """Return the description of the container that has the bot's name."""
         found: dict[str, Any] = self.engine.inspect_container(self.name)
         return found
 
     def address(self) -> str:
-        """Where the bot answers on this machine."""
+        """Return the URL of the bot on this machine."""
         port = self.inspect()["NetworkSettings"]["Ports"]["3100/tcp"][0]["HostPort"]
         return f"http://127.0.0.1:{port}"
 
     def notes(self) -> list[str]:
-        """What the bot itself says it keeps."""
+        """Return the notes that the bot has stored."""
         found: list[str] = requests.get(f"{self.address()}/notes", timeout=10).json()["notes"]
         return found
 
     def add_note(self, text: str = NOTE) -> None:
-        """Have the bot keep a note."""
+        """Store a note in the bot."""
         requests.post(f"{self.address()}/notes", data={"text": text}, timeout=10).raise_for_status()
 
     def volumes(self) -> list[str]:
-        """Names of the bot's volumes: the named one, then the anonymous one."""
+        """Return the names of the bot's volumes: the named one, then the anonymous one."""
         mounts = {mount["Destination"]: mount["Name"] for mount in self.inspect()["Mounts"]}
         return [mounts["/data"], mounts["/paperclip"]]
 
     def roots(self) -> list[Path]:
-        """The folders of the bot's volumes on this machine."""
+        """Return the folders of the bot's volumes on this machine."""
         return [volumes.root_of(self.engine, volume) for volume in self.volumes()]
 
     def contents(self) -> list[dict[str, Entry]]:
-        """Everything in the bot's volumes, byte for byte."""
+        """Return all entries of the bot's volumes."""
         return [volumes.walk(root) for root in self.roots()]
 
-    def left_behind(self) -> list[str]:
-        """Names of containers, archives and tags an update made and did not remove."""
+    def leftovers(self) -> list[str]:
+        """Return the names of containers, archives and tags that updates created and did not remove."""
         names = [name.lstrip("/") for found in self.engine.containers(all=True) for name in found["Names"]]
         with self.database.reading() as session:
             folder = Path(session.scalars(sa.select(Node.snapshot_dir).where(Node.name == self.volume)).one())
@@ -209,11 +196,11 @@ class Site:
         ]
 
     def with_settings(self, **changes: Any) -> Settings:
-        """The settings with changes."""
+        """Return the settings with changes."""
         return replace(self.settings, **changes)
 
     def remove(self) -> None:
-        """Remove the bot, its volumes, and whatever updates left behind."""
+        """Remove the bot, its volumes, and everything that updates left on the engine."""
         with self.database.reading() as session:
             install = session.scalars(sa.select(FleetSettings.install_id)).first()
         label = f"{INSTALL_LABEL}={install}"
@@ -229,8 +216,8 @@ class Site:
                     raise
 
 
-def wait_for(site: Site) -> None:
-    """Wait until the bot answers."""
+def wait_until_answering(site: Site) -> None:
+    """Wait until the bot answers requests."""
     for _ in range(100):
         try:
             site.notes()

@@ -1,4 +1,4 @@
-"""Volumes with everything a file system can hold, seen from the host, without any of the code under test."""
+"""Volumes with every kind of file system entry, read and written from the host without the code under test."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ _LONG_AGO = 1_600_000_000_123_456_789
 
 @dataclass(frozen=True)
 class Entry:
-    """All that must come back of one entry; `links` names the other names of the same file."""
+    """Everything that a restore must bring back of one entry; `links` lists all names of the same file."""
 
     kind: int
     mode: int
@@ -32,12 +32,12 @@ class Entry:
 
 
 def root_of(engine: docker.APIClient, volume: str) -> Path:
-    """The folder of a volume on the host."""
+    """Return the folder of a volume on the host."""
     return Path(engine.inspect_volume(volume)["Mountpoint"])
 
 
 def walk(root: Path) -> dict[str, Entry]:
-    """Everything in a folder, itself included as `.`, sockets excepted."""
+    """Return all entries of a folder by name, including the folder itself as `.`, without sockets."""
     paths = [path for path in _paths(root) if not path.is_socket()]
     names: dict[int, set[str]] = {}
     for path in paths:
@@ -45,8 +45,8 @@ def walk(root: Path) -> dict[str, Entry]:
     return {str(path.relative_to(root)): _entry(path, names) for path in paths}
 
 
-def fill_with_oddities(root: Path) -> None:
-    """Make one of everything that careless archiving loses."""
+def fill_with_every_kind_of_entry(root: Path) -> None:
+    """Create one entry of every kind that incomplete archiving loses."""
     _fill_with_names(root)
     _fill_with_owners_and_modes(root)
     _fill_with_attributes(root)
@@ -54,11 +54,11 @@ def fill_with_oddities(root: Path) -> None:
     os.chown(root, 1000, 1000)
     root.chmod(0o2750)
     os.setxattr(root, "user.root", b"1")
-    _give_each_a_time_of_its_own(root)
+    _set_distinct_times(root)
 
 
-def wreck(root: Path) -> None:
-    """Change, remove and add as a bad release might, the root folder included."""
+def damage(root: Path) -> None:
+    """Change, remove and add entries as a bad release might, including the root folder."""
     _write(root, ".dot", b"overwritten")
     _write(root, "large", b"")
     (root / "link").unlink()
@@ -115,12 +115,12 @@ def _fill_with_special_files(root: Path) -> None:
     os.mkfifo(root / "fifo")
     os.mknod(root / "device", stat.S_IFCHR | 0o666, os.makedev(1, 3))
     folder = os.open(root, os.O_RDONLY)
-    with socket.socket(socket.AF_UNIX) as listener:  # a path of its own, for a socket's may have only 107 bytes
+    with socket.socket(socket.AF_UNIX) as listener:  # a short path, because that of a socket is limited to 107 bytes
         listener.bind(f"/proc/self/fd/{folder}/socket")
     os.close(folder)
 
 
-def _give_each_a_time_of_its_own(root: Path) -> None:
+def _set_distinct_times(root: Path) -> None:
     for number, path in enumerate(_paths(root)):
         moment = _LONG_AGO + number * 1_000_000_007
         os.utime(path, ns=(moment, moment), follow_symlinks=False)

@@ -1,1 +1,1 @@
-"""Capture a container and create it again on another image."""
+"""Faithful recreation: capture a container, create it again on another image, compare both. Used by updates."""

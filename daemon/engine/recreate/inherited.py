@@ -1,53 +1,53 @@
-"""Tells what a container inherited from its image from what was set by hand.
+"""Separation of settings made by hand from settings inherited from the image. Used to plan and compare replacements.
 
-The engine shows both mixed. A replacement must keep what was set and take the rest from its own image, or it
-would drag the old image's defaults along for ever.
+The engine shows both together. A replacement keeps the settings made by hand and takes all others from its new image.
 """
 
 from typing import Any
 
-# Settings that are the image's as a whole unless they were set.
-_WHOLE = ("User", "WorkingDir", "StopSignal", "Shell", "OnBuild", "ArgsEscaped")
-_KEYED = ("Labels", "ExposedPorts", "Volumes")
+# Settings that are inherited as a whole.
+_WHOLE_SETTINGS = ("User", "WorkingDir", "StopSignal", "Shell", "OnBuild", "ArgsEscaped")
+# Settings that are inherited key by key.
+_KEYED_SETTINGS = ("Labels", "ExposedPorts", "Volumes")
 
 
 def subtract_image_config(config: dict[str, Any], image_config: dict[str, Any] | None) -> dict[str, Any]:
-    """Return a container's configuration without what came from its image.
+    """Return the configuration of a container without the settings inherited from its image.
 
-    A value that was set by hand to exactly what the image says cannot be told from an inherited one.
+    A value set by hand to exactly the value of the image counts as inherited.
 
     Args:
         config: `Config` of the container.
-        image_config: `Config` of the very image it was created from.
+        image_config: `Config` of the image it was created from.
     """
     image = image_config or {}
-    own = {key: value for key, value in config.items() if key not in _WHOLE or value != image.get(key)}
+    own = {key: value for key, value in config.items() if key not in _WHOLE_SETTINGS or value != image.get(key)}
     own["Env"] = [variable for variable in config.get("Env") or [] if variable not in (image.get("Env") or [])]
-    for key in _KEYED:
+    for key in _KEYED_SETTINGS:
         own[key] = changed_values(config.get(key), image.get(key))
     own["Healthcheck"] = changed_values(config.get("Healthcheck"), image.get("Healthcheck")) or None
-    return own | _own_command(config, image)
+    return own | _subtract_command(config, image)
 
 
 def changed_values(values: dict[str, Any] | None, inherited: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the entries that are not the same in `inherited`."""
+    """Return the entries whose values differ from those in `inherited`."""
     inherited = inherited or {}
     return {key: value for key, value in (values or {}).items() if key not in inherited or inherited[key] != value}
 
 
-def _own_command(config: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    """Decide on entrypoint and command together: an engine ignores the image's command beside a set entrypoint."""
+def _subtract_command(config: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """Subtract entrypoint and command together: an engine ignores the image's command when an entrypoint is set."""
     command, entrypoint = config.get("Cmd"), config.get("Entrypoint")
     if not inherits_entrypoint(config, image):
-        # An entrypoint that was taken away is asked for as one empty word.
+        # One empty string removes the entrypoint of the image.
         return {"Entrypoint": entrypoint or [""], "Cmd": command}
     return {"Entrypoint": None, "Cmd": None if command == image.get("Cmd") else command}
 
 
 def inherits_entrypoint(config: dict[str, Any], image: dict[str, Any]) -> bool:
-    """Say whether a container's entrypoint is its image's.
+    """Return whether a container inherits the entrypoint of its image.
 
-    Where the image's command is missing, the same entrypoint was set by hand.
+    If the image has a command and the container has none, the same entrypoint was set by hand.
     """
     command_dropped = bool(image.get("Cmd")) and not config.get("Cmd")
     return (config.get("Entrypoint") or []) == (image.get("Entrypoint") or []) and not command_dropped

@@ -1,11 +1,11 @@
-"""Where a container keeps data, and how a replacement gets the same volumes."""
+"""Volumes and mounts of a container, and how a replacement gets the same. Used by updates, adoption and purge."""
 
 import posixpath
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-# Creating a container copies the image's files into an empty volume at once, while the old container still runs.
+# Without it, creating a container copies files of the image into an empty volume that the old container still uses.
 _NO_COPY = "nocopy"
 
 
@@ -14,9 +14,9 @@ class Volume:
     """A volume of a container.
 
     Attributes:
-        name: on its engine.
+        name: name on its engine.
         destination: path in the container.
-        anonymous: the engine made the name up; only the description of the mount knows it.
+        anonymous: the engine generated the name, which only the list of mounts shows.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Volume:
 
 
 def writable_volumes(inspect: dict[str, Any]) -> list[Volume]:
-    """List the volumes, named and anonymous, that the container can write to; each once, ordered by name."""
+    """Return the volumes, named and anonymous, that a container can write to; each once, ordered by name."""
     named = _destinations_by_name(inspect["HostConfig"])
     found = {
         mount["Name"]: Volume(mount["Name"], mount["Destination"], mount["Destination"] not in named)
@@ -36,7 +36,7 @@ def writable_volumes(inspect: dict[str, Any]) -> list[Volume]:
 
 
 def unprotected_paths(inspect: dict[str, Any]) -> list[str]:
-    """List the paths in the container that it can write to and no snapshot protects: folders of the node."""
+    """Return the writable paths in a container that no snapshot protects: folders of the node."""
     return sorted(
         mount["Destination"]
         for mount in inspect["Mounts"]
@@ -47,27 +47,27 @@ def unprotected_paths(inspect: dict[str, Any]) -> list[str]:
 def reattach_volumes(inspect: dict[str, Any]) -> dict[str, Any]:
     """Return the `Binds` and `Mounts` that give a replacement the same mounts.
 
-    Named volumes and folders stay as they were written. Anonymous volumes, which the description of the
-    host's side does not name, are mounted by the name the engine gave them. Nothing is copied into volumes that
-    exist: they are the old container's until it has stopped.
+    Named volumes and folders keep their configuration. Anonymous volumes, which the host configuration does not name,
+    are mounted by their generated names. Nothing is copied into existing volumes, because the old container still
+    uses them.
     """
     host_config = inspect["HostConfig"]
     actual = {mount["Destination"]: mount for mount in inspect["Mounts"] if mount["Type"] == "volume"}
     mounts = [_with_source(mount, actual) for mount in host_config.get("Mounts") or []]
     written = _destinations_by_name(host_config) | {clean_path(mount["Target"]) for mount in mounts}
-    mounts += [_mount(volume) for path, volume in sorted(actual.items()) if path not in written]
+    mounts += [_build_mount(volume) for path, volume in sorted(actual.items()) if path not in written]
     return {"Binds": [strip_nocopy(bind) for bind in host_config.get("Binds") or []], "Mounts": mounts}
 
 
 def clean_path(path: str) -> str:
-    """Spell a path in a container as the engine does in its list of mounts."""
+    """Normalize a path in a container to the spelling of the engine's list of mounts."""
     return posixpath.normpath(path)
 
 
 def strip_nocopy(bind: str) -> str:
-    """Return a bind such as `volume:/path:ro` that copies nothing of the image into the volume."""
+    """Return a bind such as `volume:/path:ro` with the option `nocopy` instead of a copy from the image."""
     source, path, *mode = bind.split(":", 2)
-    if source.startswith("/"):  # folders of the node are never filled from an image
+    if source.startswith("/"):  # the engine never copies into folders of the node
         return bind
     options = [option for option in ",".join(mode).split(",") if option and option != _NO_COPY]
     return ":".join([source, path, ",".join([*options, _NO_COPY])])
@@ -93,7 +93,7 @@ def _with_source(mount: dict[str, Any], actual: dict[str, dict[str, Any]]) -> di
     return mount
 
 
-def _mount(volume: dict[str, Any]) -> dict[str, Any]:
+def _build_mount(volume: dict[str, Any]) -> dict[str, Any]:
     return {
         "Type": "volume",
         "Source": volume["Name"],

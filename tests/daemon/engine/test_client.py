@@ -1,4 +1,4 @@
-"""Engines that answer, refuse, fall silent or are not there."""
+"""Connections to engines that answer, refuse, stop answering or do not exist."""
 
 import socket
 import threading
@@ -11,19 +11,19 @@ import pytest
 from docker.errors import NotFound
 
 from daemon.engine import client as engine_module
-from daemon.engine.client import NEWEST_API, EngineUnreachable, PullFailed, connect, pull, status_of
+from daemon.engine.client import NEWEST_API, EngineUnreachable, PullFailed, open_engine, pull, status_of
 from portal.models.node import Node
 
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
 
 
 def node_at(url: str, tls: dict[str, str] | None = None) -> Node:
-    """Describe a node."""
+    """Return a node whose engine is at this URL."""
     return Node(name="one", docker_url=url, tls=tls, snapshot_dir="/srv")
 
 
 class ScriptedEngine(BaseHTTPRequestHandler):
-    """Says that it is an engine, and breaks off in the middle of a pull."""
+    """An engine that answers `/version` and closes the connection in the middle of a pull."""
 
     api_version = "1.41"
 
@@ -32,7 +32,7 @@ class ScriptedEngine(BaseHTTPRequestHandler):
         self._answer(b'{"ApiVersion": "%s"}' % self.api_version.encode())
 
     def do_POST(self) -> None:
-        """Start the stream of a pull and hang up."""
+        """Start the stream of a pull and close the connection."""
         self.protocol_version = "HTTP/1.1"
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
@@ -49,20 +49,20 @@ class ScriptedEngine(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """Stay silent."""
+        """Write no log."""
 
 
 class FutureEngine(ScriptedEngine):
-    """Speaks a version of the API that nobody has seen yet."""
+    """An engine with an API version newer than every supported one."""
 
     api_version = "1.99"
 
 
 class RedirectingEngine(ScriptedEngine):
-    """Answers at another path than was asked for."""
+    """An engine that redirects `/version` to another path."""
 
     def do_GET(self) -> None:
-        """Send whoever asks for `/version` on."""
+        """Redirect `/version`."""
         if self.path != "/version":
             super().do_GET()
             return
@@ -74,7 +74,7 @@ class RedirectingEngine(ScriptedEngine):
 
 @contextmanager
 def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
-    """Run a scripted engine and give its address."""
+    """Run a scripted engine and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -86,106 +86,94 @@ def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
 
 
 @pytest.mark.docker
-def test_a_connected_client_reaches_the_engine(docker_url: str) -> None:
-    """Its refusals keep their status."""
-    client = connect(node_at(docker_url))
-
-    with pytest.raises(NotFound) as refusal:
+def test_refusal_of_an_engine_keeps_its_status(docker_url: str) -> None:
+    with open_engine(node_at(docker_url)) as client, pytest.raises(NotFound) as refusal:
         client.inspect_container("no-such-container")
 
     assert status_of(refusal.value) == 404
-    client.close()
 
 
-def test_an_engine_that_is_not_there_is_unreachable() -> None:
-    """The message names the node and its address, and the update may be tried again."""
+def test_unreachable_engine_is_a_transient_error_that_names_node_and_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
 
-    with pytest.raises(EngineUnreachable, match=f"node one at {address}") as failure:
-        connect(node_at(address))
+    with pytest.raises(EngineUnreachable, match=f"node one at {address}") as failure, open_engine(node_at(address)):
+        pass
 
     assert failure.value.transient
 
 
-def test_missing_certificates_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Instead of a connection without them."""
-    with pytest.raises(EngineUnreachable, match="certificate"):
-        connect(node_at("tcp://127.0.0.1:1", tls={"ca": "/none", "cert": "/none", "key": "/none"}))
+def test_missing_certificates_are_an_error() -> None:
+    node = node_at("tcp://127.0.0.1:1", tls={"ca": "/none", "cert": "/none", "key": "/none"})
+    with pytest.raises(EngineUnreachable, match="certificate"), open_engine(node):
+        pass
 
 
-def test_an_engine_that_falls_silent_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is accepted and never answered must not hold a worker for ever."""
+def test_engine_that_accepts_a_connection_but_never_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "CALL_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
 
-        with pytest.raises(EngineUnreachable):
-            connect(node_at(address))
+        with pytest.raises(EngineUnreachable), open_engine(node_at(address)):
+            pass
 
 
 @contextmanager
-def swallowing() -> Iterator[str]:
-    """Give an address that takes no connection and does not say so either, as a machine that is switched off."""
+def dropping_connections() -> Iterator[str]:
+    """Yield a URL where connection attempts are silently dropped, as at a machine that is switched off."""
     with ExitStack() as sockets, socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         address = full.getsockname()
-        for _ in range(4):  # more than wait to be accepted; the kernel then drops whoever knocks
-            knocking = sockets.enter_context(socket.socket())
-            knocking.setblocking(False)
-            knocking.connect_ex(address)
+        for _ in range(4):  # more than the backlog holds, so that the kernel drops further attempts
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
         yield f"tcp://127.0.0.1:{address[1]}"
 
 
-def test_an_engine_that_swallows_connections_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long its answers may take, being connected takes no time."""
+def test_connecting_has_a_short_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "CONNECT_SECONDS", 0.2)
-    with swallowing() as url, pytest.raises(EngineUnreachable, match=r"connect timeout=0\.2"):
-        connect(node_at(url))
+    error = pytest.raises(EngineUnreachable, match=r"connect timeout=0\.2")
+    with dropping_connections() as url, error, open_engine(node_at(url)):
+        pass
 
 
-def test_a_redirect_keeps_the_time_limits() -> None:
-    """Engines redirect what has a path they would write differently."""
-    with scripted(RedirectingEngine) as url, connect(node_at(url)) as client:
+def test_redirect_is_followed_with_the_same_time_limits() -> None:
+    with scripted(RedirectingEngine) as url, open_engine(node_at(url)) as client:
         assert client.api_version == ScriptedEngine.api_version
 
 
-def test_calls_without_a_limit_of_their_own_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library asks for none where it pulls or waits."""
-    with scripted(ScriptedEngine) as url:
-        client = connect(node_at(url))
-        with socket.create_server(("127.0.0.1", 0)) as silent, client:
-            monkeypatch.setattr(engine_module, "STREAM_SECONDS", 0.2)
-            client.base_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+def test_call_without_a_time_limit_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent_server = socket.create_server(("127.0.0.1", 0))
+    with scripted(ScriptedEngine) as url, open_engine(node_at(url)) as client, silent_server as silent:
+        monkeypatch.setattr(engine_module, "STREAM_SECONDS", 0.2)
+        client.base_url = f"http://127.0.0.1:{silent.getsockname()[1]}"
 
-            with pytest.raises(EngineUnreachable):
-                client.wait("container", timeout=None)
+        with pytest.raises(EngineUnreachable):
+            client.wait("container", timeout=None)
 
 
-def test_an_engine_that_dies_later_is_unreachable() -> None:
-    """Every call of a connected client has that one error for it."""
-    with scripted(ScriptedEngine) as url:
-        client = connect(node_at(url))
+def test_engine_that_stops_after_the_connection_is_unreachable() -> None:
+    with ExitStack() as connection:
+        with scripted(ScriptedEngine) as url:
+            client = connection.enter_context(open_engine(node_at(url)))
 
-    with client, pytest.raises(EngineUnreachable):
-        client.inspect_container("container")
+        with pytest.raises(EngineUnreachable):
+            client.inspect_container("container")
 
 
-def test_engines_newer_than_we_know_are_spoken_to_in_an_older_version() -> None:
-    """Newer versions leave out what faithful recreation needs."""
-    with scripted(FutureEngine) as url, connect(node_at(url)) as client:
+def test_newer_engine_is_used_with_the_newest_supported_api_version() -> None:
+    with scripted(FutureEngine) as url, open_engine(node_at(url)) as client:
         assert client.api_version == NEWEST_API
 
 
-def test_a_pull_that_breaks_off_is_no_success() -> None:
-    """A stream that ends early is not the end of the pull."""
-    with scripted(ScriptedEngine) as url, connect(node_at(url)) as client, pytest.raises(EngineUnreachable):
+def test_pull_whose_stream_ends_early_fails() -> None:
+    with scripted(ScriptedEngine) as url, open_engine(node_at(url)) as client, pytest.raises(EngineUnreachable):
         pull(client, f"127.0.0.1:1/bot@{UNKNOWN_DIGEST}", auth=None)
 
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_an_image_is_pulled_by_digest(engine: docker.APIClient, snapshot_image: str) -> None:
-    """Afterwards it is there."""
+def test_image_is_pulled_by_digest(engine: docker.APIClient, snapshot_image: str) -> None:
     digests = engine.inspect_image(snapshot_image)["RepoDigests"]  # type: ignore[no-untyped-call]
     image = next(digest for digest in digests if digest.startswith(snapshot_image.rpartition(":")[0]))
 
@@ -196,8 +184,7 @@ def test_an_image_is_pulled_by_digest(engine: docker.APIClient, snapshot_image: 
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_an_image_the_registry_does_not_have_is_not_asked_for_again(engine: docker.APIClient, registry: str) -> None:
-    """Trying again would change nothing."""
+def test_pull_of_an_unknown_image_is_not_transient(engine: docker.APIClient, registry: str) -> None:
     with pytest.raises(PullFailed, match="flotilla/nothing") as failure:
         pull(engine, f"{registry}/flotilla/nothing@{UNKNOWN_DIGEST}", auth=None)
 
@@ -205,8 +192,7 @@ def test_an_image_the_registry_does_not_have_is_not_asked_for_again(engine: dock
 
 
 @pytest.mark.docker
-def test_a_registry_that_does_not_answer_may_be_asked_again(engine: docker.APIClient) -> None:
-    """It is nobody's release that failed."""
+def test_pull_from_a_registry_that_does_not_answer_is_transient(engine: docker.APIClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
 

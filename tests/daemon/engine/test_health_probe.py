@@ -1,4 +1,4 @@
-"""A bot is well when it says so itself, twice running, from the very container that was started."""
+"""Health checks: one probe, the address of a container, and the wait for two consecutive successes."""
 
 import socket
 import threading
@@ -21,37 +21,37 @@ REMOTE = Node(name="far", docker_url="tcp://far:2376", bot_host="far", snapshot_
 
 
 @contextmanager
-def answering(*pieces: bytes, pause: float = 0) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that sends these pieces, with pauses between, to whoever connects; and what it was asked."""
-    asked: list[bytes] = []
-    over = threading.Event()
+def running_server(*pieces: bytes, pause: float = 0) -> Iterator[tuple[str, list[bytes]]]:
+    """Run a server that sends these pieces, with pauses in between. Yield its address and the requests received."""
+    requests: list[bytes] = []
+    stopped = threading.Event()
 
     def serve() -> None:
-        while not over.is_set():
+        while not stopped.is_set():
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
             with connection:
-                asked.append(connection.recv(4096))
+                requests.append(connection.recv(4096))
                 try:
                     for piece in pieces:
                         connection.sendall(piece)
-                        over.wait(pause)
+                        stopped.wait(pause)
                 except OSError:
                     continue
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}", asked
-        over.set()
+        yield f"127.0.0.1:{listener.getsockname()[1]}", requests
+        stopped.set()
         listener.shutdown(socket.SHUT_RDWR)
         thread.join()
 
 
 def response(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
-    """An HTTP response."""
+    """Build an HTTP response."""
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
@@ -59,54 +59,54 @@ def response(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
     ("answer", "ok", "detail"),
     [
         (response(b'{"status": "ok", "more": [1]}'), True, "ok"),
-        (response(b'{"status": "ok"}', "503 Service Unavailable"), False, "answered 503"),
-        (response(b'{"status": "ok"}', "204 No Content"), False, "answered 204"),
-        (response(b'{"status": "degraded"}'), False, "answered 200 with status 'degraded' instead of 'ok'"),
-        (response(b'{"state": "ok"}'), False, "answered 200 with status 'None' instead of 'ok'"),
-        (response(b'["ok"]'), False, "answered 200 with status 'None' instead of 'ok'"),
-        (response(b"<h1>ok</h1>"), False, "answered 200, but not with JSON"),
-        (response(b'{"status": "ok"}' + b" " * (64 << 10)), False, "answered more than 64 KB"),
+        (response(b'{"status": "ok"}', "503 Service Unavailable"), False, "HTTP 503"),
+        (response(b'{"status": "ok"}', "204 No Content"), False, "HTTP 204"),
+        (response(b'{"status": "degraded"}'), False, "HTTP 200 with status 'degraded' instead of 'ok'"),
+        (response(b'{"state": "ok"}'), False, "HTTP 200 with status 'None' instead of 'ok'"),
+        (response(b'["ok"]'), False, "HTTP 200 with status 'None' instead of 'ok'"),
+        (response(b"<h1>ok</h1>"), False, "HTTP 200, but the answer is not JSON"),
+        (response(b'{"status": "ok"}' + b" " * (64 << 10)), False, "answer larger than 64 KB"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", False, "no answer: SSH-2.0-OpenSSH_9.2"),
     ],
 )
-def test_only_200_with_status_ok_is_well(answer: bytes, ok: bool, detail: str) -> None:
-    with answering(answer) as (address, asked):
+def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail: str) -> None:
+    with running_server(answer) as (address, requests):
         found = probe(address, "/health")
 
     assert (found.ok, found.detail.strip()) == (ok, detail)
-    assert asked[0].startswith(b"GET /health HTTP/1.1\r\n")
+    assert requests[0].startswith(b"GET /health HTTP/1.1\r\n")
 
 
-def test_a_redirect_is_not_followed() -> None:
-    with answering(response(b'{"status": "ok"}')) as (target, asked):
+def test_redirect_is_not_followed() -> None:
+    with running_server(response(b'{"status": "ok"}')) as (target, requests):
         redirect = response(b"", "302 Found", f"Location: http://{target}/health\r\n")
-        with answering(redirect) as (address, _):
-            assert probe(address, "/health").detail == "answered 302"
-        assert asked == []
+        with running_server(redirect) as (address, _):
+            assert probe(address, "/health").detail == "HTTP 302"
+        assert requests == []
 
 
-def test_no_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(response(b'{"status": "ok"}')) as (proxy, asked):
+def test_proxy_settings_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_server(response(b'{"status": "ok"}')) as (proxy, requests):
         monkeypatch.setenv("http_proxy", f"http://{proxy}")
-        with answering(response(b"{}")) as (address, _):
+        with running_server(response(b"{}")) as (address, _):
             assert not probe(address, "/health").ok
-        assert asked == []
+        assert requests == []
 
 
-def test_an_answer_that_trickles_is_cut_off() -> None:
+def test_slow_answer_times_out() -> None:
     endless = [b"HTTP/1.1 200 OK\r\n\r\n", *(b" " for _ in range(1000))]
-    with answering(*endless, pause=0.1) as (address, _):
-        assert probe(address, "/health", seconds=0.5).detail == "no whole answer within 0.5 seconds"
+    with running_server(*endless, pause=0.1) as (address, _):
+        assert probe(address, "/health", seconds=0.5).detail == "timed out (0.5 s)"
 
 
-def test_nobody_listens() -> None:
+def test_closed_port_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     assert probe(address, "/health").detail == "no answer: Connection refused"
 
 
-def inspected(mode: str = "bridge", ports: dict[str, Any] | None = None, **networks: str) -> dict[str, Any]:
-    """What an engine tells of a running container."""
+def description(mode: str = "bridge", ports: dict[str, Any] | None = None, **networks: str) -> dict[str, Any]:
+    """Return an engine's description of a running container."""
     return {
         "State": {"Running": True},
         "HostConfig": {"NetworkMode": mode},
@@ -123,31 +123,31 @@ PUBLISHED = {"3100/tcp": [{"HostIp": "0.0.0.0", "HostPort": "20001"}, {"HostIp":
 @pytest.mark.parametrize(
     ("inspect", "node", "address"),
     [
-        (inspected(ports=PUBLISHED, bridge="172.17.0.2"), NODE, "192.0.2.7:20001"),
-        (inspected(ports={"3100/tcp": None}, bridge="172.17.0.2"), NODE, "172.17.0.2:3100"),
-        (inspected("default", bridge="172.17.0.2"), NODE, "172.17.0.2:3100"),
-        (inspected("own", bridge="172.17.0.2", own="10.0.0.2"), NODE, "10.0.0.2:3100"),
-        (inspected("host"), NODE, "192.0.2.7:3100"),
-        (inspected(bridge=""), NODE, None),
-        (inspected("none"), NODE, None),
-        (inspected(bridge="172.17.0.2"), REMOTE, None),
-        (inspected(ports=PUBLISHED), REMOTE, "far:20001"),
+        (description(ports=PUBLISHED, bridge="172.17.0.2"), NODE, "192.0.2.7:20001"),
+        (description(ports={"3100/tcp": None}, bridge="172.17.0.2"), NODE, "172.17.0.2:3100"),
+        (description("default", bridge="172.17.0.2"), NODE, "172.17.0.2:3100"),
+        (description("own", bridge="172.17.0.2", own="10.0.0.2"), NODE, "10.0.0.2:3100"),
+        (description("host"), NODE, "192.0.2.7:3100"),
+        (description(bridge=""), NODE, None),
+        (description("none"), NODE, None),
+        (description(bridge="172.17.0.2"), REMOTE, None),
+        (description(ports=PUBLISHED), REMOTE, "far:20001"),
     ],
 )
-def test_where_a_bot_is_reached(inspect: dict[str, Any], node: Node, address: str | None) -> None:
+def test_address_of_a_container(inspect: dict[str, Any], node: Node, address: str | None) -> None:
     assert read_address(inspect, node, 3100) == address
 
 
-def test_an_ipv6_host_is_put_in_brackets() -> None:
+def test_ipv6_host_is_put_in_brackets() -> None:
     node = Node(name="six", docker_url="tcp://six:2376", bot_host="2001:db8::1", snapshot_dir="/nowhere")
-    assert read_address(inspected(ports=PUBLISHED), node, 3100) == "[2001:db8::1]:20001"
+    assert read_address(description(ports=PUBLISHED), node, 3100) == "[2001:db8::1]:20001"
 
 
 @pytest.fixture
 def start(
     engine: docker.APIClient, reference_images: ReferenceImages, run_labels: dict[str, str]
 ) -> Iterator[Callable[[BotVersion], str]]:
-    """Starts a bot of a release and returns its container."""
+    """Return a function that starts a container of a release and returns its id."""
     started: list[str] = []
 
     def start(version: BotVersion) -> str:
@@ -162,17 +162,17 @@ def start(
 
 
 def wait(
-    engine: docker.APIClient, container: str, meanwhile: Callable[[], object] = int, timeout: float = 60
+    engine: docker.APIClient, container: str, before_probe: Callable[[], object] = int, timeout: float = 60
 ) -> HealthResult:
-    """Wait for a bot that is reached by its address in the engine's network."""
+    """Wait for a container that is reached by its address in the engine's network."""
     return wait_until_healthy(
-        engine, container, HERE, 3100, "/health", timeout=timeout, interval=0.5, renew_or_raise=meanwhile
+        engine, container, HERE, 3100, "/health", timeout=timeout, interval=0.5, renew_or_raise=before_probe
     )
 
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_a_good_release_becomes_healthy(engine: docker.APIClient, start: Callable[[BotVersion], str]) -> None:
+def test_good_release_becomes_healthy(engine: docker.APIClient, start: Callable[[BotVersion], str]) -> None:
     health = wait(engine, start(FIRST))
 
     assert health.healthy
@@ -182,21 +182,19 @@ def test_a_good_release_becomes_healthy(engine: docker.APIClient, start: Callabl
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_a_release_that_never_is_well_fails_with_its_last_answer(
+def test_unhealthy_release_fails_with_its_last_answer(
     engine: docker.APIClient, start: Callable[[BotVersion], str]
 ) -> None:
     container = start(UNHEALTHY)
-    answered = wait(engine, container, timeout=10)
+    health = wait(engine, container, timeout=10)
 
-    assert not answered.healthy
-    assert answered.reason.startswith("not healthy within 10 seconds: answered ")
+    assert not health.healthy
+    assert health.reason == "HTTP 503 after 10 s of probing"
 
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_a_container_that_exits_has_failed_at_once(
-    engine: docker.APIClient, start: Callable[[BotVersion], str]
-) -> None:
+def test_container_that_exits_fails_at_once(engine: docker.APIClient, start: Callable[[BotVersion], str]) -> None:
     health = wait(engine, start(CRASHING), timeout=100_000)
 
     assert not health.healthy
@@ -205,22 +203,22 @@ def test_a_container_that_exits_has_failed_at_once(
 
 @pytest.mark.docker
 @pytest.mark.registry
-@pytest.mark.parametrize(("meddle", "reason"), [("restart", "stopped and started"), ("remove", "was removed")])
-def test_a_container_somebody_meddles_with_has_failed(
-    engine: docker.APIClient, start: Callable[[BotVersion], str], meddle: str, reason: str
+@pytest.mark.parametrize(("action", "reason"), [("restart", "stopped and started"), ("remove", "was removed")])
+def test_container_that_is_restarted_or_removed_by_hand_fails_at_once(
+    engine: docker.APIClient, start: Callable[[BotVersion], str], action: str, reason: str
 ) -> None:
     container = start(UNHEALTHY)
     rounds = iter(range(1000))
 
-    def meanwhile() -> None:
+    def interfere() -> None:
         if next(rounds) != 1:
             return
-        if meddle == "restart":
+        if action == "restart":
             engine.restart(container, timeout=0)
         else:
             engine.remove_container(container, force=True, v=True)
 
-    health = wait(engine, container, meanwhile, timeout=100_000)
+    health = wait(engine, container, interfere, timeout=100_000)
 
     assert not health.healthy
     assert reason in health.reason
@@ -228,19 +226,19 @@ def test_a_container_somebody_meddles_with_has_failed(
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_one_good_answer_is_not_enough(
+def test_one_successful_probe_is_not_enough(
     engine: docker.APIClient, start: Callable[[BotVersion], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[bool] = []
 
-    def every_other(address: str, path: str) -> Any:
+    def fail_every_other_probe(address: str, path: str) -> Any:
         found = probe(address, path)
         answers.append(found.ok)
         return found if len(answers) % 2 else type(found)(ok=False, detail="hiccup")
 
     container = start(FIRST)
     assert wait(engine, container).healthy
-    monkeypatch.setattr("daemon.engine.health_probe.probe", every_other)
+    monkeypatch.setattr("daemon.engine.health_probe.probe", fail_every_other_probe)
     health = wait(engine, container, timeout=4)
 
     assert answers.count(True) > 2
@@ -249,9 +247,9 @@ def test_one_good_answer_is_not_enough(
 
 @pytest.mark.docker
 @pytest.mark.registry
-def test_losing_the_bot_ends_the_wait(engine: docker.APIClient, start: Callable[[BotVersion], str]) -> None:
-    def lost() -> None:
-        raise PermissionError("somebody else has the bot")
+def test_lost_lease_ends_the_wait(engine: docker.APIClient, start: Callable[[BotVersion], str]) -> None:
+    def lose_lease() -> None:
+        raise PermissionError("another worker holds the lease")
 
     with pytest.raises(PermissionError):
-        wait(engine, start(FIRST), lost)
+        wait(engine, start(FIRST), lose_lease)

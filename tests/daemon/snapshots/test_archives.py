@@ -1,4 +1,4 @@
-"""A snapshot is byte for byte, in all that a file system can hold, or there is none."""
+"""Archives of volumes: complete and verified, or an error; restore, measure and delete."""
 
 import os
 import subprocess
@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from daemon.engine.labels import UPDATE_LABEL
+from daemon.snapshots import scripts
 from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 from portal.models.base import new_id
@@ -32,22 +33,22 @@ def volume(engine: docker.APIClient, run_labels: dict[str, str]) -> Iterator[str
 
 @pytest.fixture
 def root(engine: docker.APIClient, volume: str) -> Path:
-    """The volume's folder on this machine."""
+    """Folder of the volume on this machine."""
     root = volumes.root_of(engine, volume)
     if not os.access(root, os.W_OK):
-        pytest.skip("the engine's volumes are not on this machine, or belong to somebody else")
+        pytest.skip("the volumes of the engine are not on this machine, or belong to another user")
     return root
 
 
 @pytest.fixture
 def helper(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> SnapshotHelper:
-    """The helper of a fresh update."""
+    """Helper containers of a new update."""
     return SnapshotHelper(engine, snapshot_image, run_labels, new_id())
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
-    """Folder of the archives, not made yet."""
+    """Folder of the archives, which does not exist yet."""
     return str(tmp_path / "archives")
 
 
@@ -58,7 +59,7 @@ def small_disk(tmp_path: Path) -> Iterator[str]:
     mount.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(mount)], check=False)
     if done.returncode != 0:
-        pytest.skip("mounting a small disk takes root")
+        pytest.skip("mounting a small disk requires root")
     yield str(mount)
     subprocess.run(["umount", str(mount)], check=True)
 
@@ -69,29 +70,29 @@ def resize(disk: str, size: str) -> None:
 
 
 def names_in(folder: Path | str) -> list[str]:
-    """The names in a folder."""
+    """Return the names in a folder."""
     return [path.name for path in Path(folder).iterdir()]
 
 
 def containers_of(engine: docker.APIClient, helper: SnapshotHelper) -> list[str]:
-    """What there is on the engine of the helper's update."""
+    """Return the containers of the helper's update on the engine."""
     label = f"{UPDATE_LABEL}={helper.update_id}"
     return [str(found["Id"]) for found in engine.containers(all=True, filters={"label": label})]
 
 
 def archive(helper: SnapshotHelper, volume: str, folder: str) -> ArchiveInfo:
-    """Archive a volume under a name of its own."""
+    """Archive a volume under its own name."""
     return helper.archive(1, volume, folder, f"{volume}.tar")
 
 
-def test_everything_comes_back(
+def test_restore_brings_back_every_kind_of_entry(
     engine: docker.APIClient, helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
-    volumes.fill_with_oddities(root)
+    volumes.fill_with_every_kind_of_entry(root)
     before = volumes.walk(root)
 
     archived = archive(helper, volume, folder)
-    volumes.wreck(root)
+    volumes.damage(root)
     assert volumes.walk(root) != before
     helper.restore(1, volume, archived.path, archived.sha256)
 
@@ -103,10 +104,10 @@ def test_everything_comes_back(
     assert containers_of(engine, helper) == []
 
 
-def test_sparse_files_stay_sparse_in_the_archive_and_after(
+def test_sparse_files_stay_sparse_in_the_archive_and_after_a_restore(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
-    volumes.fill_with_oddities(root)
+    volumes.fill_with_every_kind_of_entry(root)
     archived = archive(helper, volume, folder)
     assert archived.size < 10 << 20
 
@@ -116,9 +117,9 @@ def test_sparse_files_stay_sparse_in_the_archive_and_after(
     assert restored.st_blocks * 512 < 1 << 20
 
 
-def test_an_empty_volume_comes_back_empty(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
+def test_empty_volume_is_restored_empty(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
     archived = archive(helper, volume, folder)
-    (root / ".left").write_text("by the new release")
+    (root / ".new").write_text("written by the new release")
 
     helper.restore(1, volume, archived.path, archived.sha256)
 
@@ -126,7 +127,7 @@ def test_an_empty_volume_comes_back_empty(helper: SnapshotHelper, volume: str, r
     assert names_in(root) == []
 
 
-def test_only_the_owner_may_read_archives(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
+def test_only_the_owner_can_read_archives(helper: SnapshotHelper, volume: str, root: Path, folder: str) -> None:
     archived = archive(helper, volume, folder)
 
     assert Path(folder).stat().st_mode & 0o777 == 0o700
@@ -135,7 +136,7 @@ def test_only_the_owner_may_read_archives(helper: SnapshotHelper, volume: str, r
     assert Path(archived.path).stat().st_size == archived.size
 
 
-def test_a_missing_volume_is_an_error_and_stays_missing(
+def test_missing_volume_is_an_error_and_is_not_created(
     engine: docker.APIClient, helper: SnapshotHelper, folder: str
 ) -> None:
     with pytest.raises(SnapshotFailed, match="does not exist"):
@@ -144,13 +145,13 @@ def test_a_missing_volume_is_an_error_and_stays_missing(
         engine.inspect_volume("no-such-volume")
 
 
-def test_a_full_disk_leaves_no_archive_and_an_earlier_one_alone(
+def test_full_disk_leaves_no_archive_and_keeps_an_earlier_one(
     helper: SnapshotHelper, volume: str, root: Path, small_disk: str
 ) -> None:
     earlier = archive(helper, volume, small_disk)
     (root / "large").write_bytes(os.urandom(3 << 20))
 
-    with pytest.raises(SnapshotFailed, match="bytes left on that disk: 0"):
+    with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0"):
         archive(helper, volume, small_disk)
 
     assert names_in(small_disk) == [Path(earlier.path).name]
@@ -158,10 +159,10 @@ def test_a_full_disk_leaves_no_archive_and_an_earlier_one_alone(
 
 
 @pytest.mark.parametrize("damage", ["changed", "cut off", "missing"])
-def test_a_damaged_archive_is_refused_before_the_volume_is_touched(
+def test_damaged_archive_is_refused_before_the_volume_is_touched(
     helper: SnapshotHelper, volume: str, root: Path, folder: str, damage: str
 ) -> None:
-    volumes.fill_with_oddities(root)
+    volumes.fill_with_every_kind_of_entry(root)
     archived = archive(helper, volume, folder)
     content = Path(archived.path).read_bytes()
     if damage == "changed":
@@ -178,7 +179,7 @@ def test_a_damaged_archive_is_refused_before_the_volume_is_touched(
     assert volumes.walk(root) == before
 
 
-def test_a_disk_that_fills_up_while_restoring_is_told_and_can_be_repeated(
+def test_restore_that_fills_the_disk_is_reported_and_can_be_repeated(
     engine: docker.APIClient, helper: SnapshotHelper, folder: str, small_disk: str, run_labels: dict[str, str]
 ) -> None:
     volume = f"volume-{new_id()}"
@@ -189,7 +190,7 @@ def test_a_disk_that_fills_up_while_restoring_is_told_and_can_be_repeated(
         archived = archive(helper, volume, folder)
         Path(small_disk, "data").unlink()
         resize(small_disk, "512k")
-        with pytest.raises(RestoreFailed, match="bytes left on the disk of the volume: 0"):
+        with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0"):
             helper.restore(1, volume, archived.path, archived.sha256)
         resize(small_disk, "1m")
         helper.restore(1, volume, archived.path, archived.sha256)
@@ -198,10 +199,10 @@ def test_a_disk_that_fills_up_while_restoring_is_told_and_can_be_repeated(
         engine.remove_volume(volume)
 
 
-def test_sizes_are_measured_for_all_volumes_together(
+def test_size_of_all_volumes_is_measured_together(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
-    volumes.fill_with_oddities(root)
+    volumes.fill_with_every_kind_of_entry(root)
     archived = archive(helper, volume, folder)
 
     assert archived.size <= helper.measure([volume]) < 10 << 20
@@ -210,11 +211,11 @@ def test_sizes_are_measured_for_all_volumes_together(
         helper.measure([volume, "no-such-volume"])
 
 
-def test_files_that_vanish_while_a_bot_at_work_is_measured_do_no_harm(
+def test_vanishing_files_do_not_make_the_measurement_fail(
     engine: docker.APIClient, helper: SnapshotHelper, run_labels: dict[str, str]
 ) -> None:
     volume = f"volume-{new_id()}"
-    # No `du` gets through this folder without something vanishing, or refusing itself, under it.
+    # In this folder `du` always meets files that vanish or cannot be read, and sometimes a folder that vanishes.
     options = {"type": "none", "o": "bind", "device": "/proc"}
     engine.create_volume(volume, driver="local", driver_opts=options, labels=run_labels)
     try:
@@ -223,27 +224,51 @@ def test_files_that_vanish_while_a_bot_at_work_is_measured_do_no_harm(
         engine.remove_volume(volume)
 
 
-def test_measuring_may_take_long_for_the_bot_is_up_and_its_size_unknown(
+DU_WITHOUT_SUM = """
+du() {
+  case "$*" in
+    *--version*) command du "$@" ;;
+    *) if [ "$attempt" -le %s ]; then echo "du: fts_read failed" >&2; return 1; fi; command du "$@" ;;
+  esac
+}
+"""
+"""A `du` that prints no sum at its first attempts, as when the folder it reads vanishes."""
+
+
+def test_measurement_is_repeated_when_du_prints_no_sum(
+    helper: SnapshotHelper, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = scripts.MEASURE
+
+    monkeypatch.setattr(scripts, "MEASURE", DU_WITHOUT_SUM % 2 + script)
+    assert helper.measure([volume]) > 0
+
+    monkeypatch.setattr(scripts, "MEASURE", DU_WITHOUT_SUM % 100 + script)
+    with pytest.raises(HelperFailed, match="change too fast to be measured"):
+        helper.measure([volume])
+
+
+def test_measurement_has_a_long_time_limit(
     helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[float] = []
+    limits: list[float] = []
 
-    def run(*arguments: Any) -> dict[str, int]:
-        given.extend(each.seconds for each in arguments if isinstance(each, HelperTask))
+    def run_helper(*arguments: Any) -> dict[str, int]:
+        limits.extend(each.seconds for each in arguments if isinstance(each, HelperTask))
         return {"size": 0, "free": 0}
 
-    monkeypatch.setattr("daemon.snapshots.helper_containers.run", run)
+    monkeypatch.setattr("daemon.snapshots.helper_containers.run_helper", run_helper)
     helper.free_space(folder)
     helper.measure([volume])
-    assert given[1] > 10 * given[0]
+    assert limits[1] > 10 * limits[0]
 
 
-def test_free_space_is_that_of_the_disk_of_the_archives(helper: SnapshotHelper, folder: str, small_disk: str) -> None:
+def test_free_space_is_that_of_the_archive_disk(helper: SnapshotHelper, folder: str, small_disk: str) -> None:
     assert 900_000 < helper.free_space(small_disk) <= 1 << 20
     assert helper.free_space(folder) > 1 << 20
 
 
-def test_deleting_takes_archives_and_broken_attempts_but_nothing_else(
+def test_delete_removes_archives_and_partial_archives_only(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     archived = archive(helper, volume, folder)
@@ -255,7 +280,7 @@ def test_deleting_takes_archives_and_broken_attempts_but_nothing_else(
     assert names_in(folder) == ["other.tar"]
 
 
-def test_a_helper_left_by_a_dead_worker_is_replaced(
+def test_helper_of_a_dead_worker_is_replaced(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
     left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
@@ -266,7 +291,7 @@ def test_a_helper_left_by_a_dead_worker_is_replaced(
     assert engine.containers(all=True, filters={"id": left["Id"]}) == []
 
 
-def test_a_helper_that_is_being_removed_is_waited_for(  # noqa: PLR0917 - fixtures come by name
+def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures come by name
     engine: docker.APIClient,
     helper: SnapshotHelper,
     snapshot_image: str,
@@ -277,29 +302,29 @@ def test_a_helper_that_is_being_removed_is_waited_for(  # noqa: PLR0917 - fixtur
     left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
     engine.start(left["Id"])
     inspect, remove = engine.inspect_container, engine.remove_container
-    looks = iter(range(3))
+    inspections = iter(range(3))
 
-    def remove_later(container: str, **how: bool) -> None:
-        # So it is after a dead worker asked for the removal: another is refused, and it takes a while.
+    def remove_later(container: str, **options: bool) -> None:
+        # The engine refuses a second removal while one that a dead worker requested is in progress.
         monkeypatch.setattr(engine, "remove_container", remove)
         response = requests.Response()
         response.status_code = 409
         raise docker.errors.APIError("removal of the container is already in progress", response=response)
 
-    def look_or_be_late(container: str) -> Any:
-        if next(looks, None) is None and inspect(container)["Id"] == left["Id"]:
+    def inspect_and_finish_removal(container: str) -> Any:
+        if next(inspections, None) is None and inspect(container)["Id"] == left["Id"]:
             remove(left["Id"], force=True)
         return inspect(container)
 
     monkeypatch.setattr(engine, "remove_container", remove_later)
-    monkeypatch.setattr(engine, "inspect_container", look_or_be_late)
+    monkeypatch.setattr(engine, "inspect_container", inspect_and_finish_removal)
 
     archive(helper, volume, folder)
 
     assert engine.containers(all=True, filters={"id": left["Id"]}) == []
 
 
-def test_end_all_ends_the_helpers_of_this_update_and_spares_the_bot(
+def test_end_all_removes_only_the_helpers_of_this_update(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, run_labels: dict[str, str]
 ) -> None:
     def start(update_id: str, name: str) -> str:
@@ -321,7 +346,7 @@ def test_end_all_ends_the_helpers_of_this_update_and_spares_the_bot(
         engine.remove_container(container, force=True)
 
 
-def test_an_image_without_the_programs_is_refused_before_any_work(
+def test_helper_image_without_the_required_programs_is_refused(
     engine: docker.APIClient, registry: str, run_labels: dict[str, str], snapshot_image: str
 ) -> None:
     reference = f"flotilla/lacking:{new_id()}"
@@ -337,39 +362,41 @@ def test_an_image_without_the_programs_is_refused_before_any_work(
         SnapshotHelper(engine, reference, run_labels, new_id()).require_image()
 
 
-def test_an_absent_image_is_pulled(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> None:
+def test_missing_helper_image_is_pulled(
+    engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]
+) -> None:
     image = engine.inspect_image(snapshot_image)["Id"]  # type: ignore[no-untyped-call]
     engine.remove_image(snapshot_image, force=True)
 
     assert SnapshotHelper(engine, snapshot_image, run_labels, new_id()).require_image() == image
 
 
-def test_a_helper_that_hangs_is_ended(
+def test_helper_that_exceeds_its_time_limit_is_removed(
     engine: docker.APIClient, helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("daemon.snapshots.archives._LEAST_SECONDS", 1)
+    monkeypatch.setattr("daemon.snapshots.archives._MIN_SECONDS", 1)
     monkeypatch.setattr("daemon.snapshots.scripts.ARCHIVE", "sleep 1000")
 
-    with pytest.raises(SnapshotFailed, match="not done within 1 seconds"):
+    with pytest.raises(SnapshotFailed, match="did not finish within 1 s"):
         archive(helper, volume, folder)
 
     assert containers_of(engine, helper) == []
 
 
-def test_a_worker_that_lost_the_bot_empties_no_volume(  # noqa: PLR0917 - fixtures come by name
+def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - fixtures come by name
     engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
 ) -> None:
-    (root / "note").write_text("of then")
+    (root / "note").write_text("old")
     helper = SnapshotHelper(engine, snapshot_image, run_labels, new_id())
     archived = helper.archive(1, volume, folder, "a.tar")
-    (root / "note").write_text("of now")
+    (root / "note").write_text("new")
 
-    def lost() -> None:
-        raise LeaseLost("somebody else holds the bot by now")
+    def lose_lease() -> None:
+        raise LeaseLost("another worker holds the lease")
 
-    late = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), lost)
+    late = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), lose_lease)
     with pytest.raises(LeaseLost):
         late.restore(1, volume, archived.path, archived.sha256)
 
-    assert (root / "note").read_text() == "of now"
+    assert (root / "note").read_text() == "new"
     assert containers_of(engine, late) == []

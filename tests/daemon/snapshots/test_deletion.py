@@ -1,4 +1,4 @@
-"""Archives that outlived their update: deleted when a person says so, and never while anybody may need them."""
+"""Deletion of archives that were kept after their update."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
 @pytest.fixture
 def archive(site: Site) -> Path:
+    """Archive of an update whose rollback failed."""
     return site.leave_archive()
 
 
 def delete(site: Site) -> None:
+    """Delete the only archive."""
     with site.database.reading() as session:
         snapshot_id = session.scalars(sa.select(Snapshot.id)).one()
     deletion.delete_snapshot(site.database, site.settings, snapshot_id)
 
 
 def state(site: Site) -> SnapshotState:
+    """Return the recorded state of the only archive."""
     with site.database.reading() as session:
         return session.scalars(sa.select(Snapshot)).one().state
 
 
-def test_a_needless_archive_goes_and_that_is_written_down(site: Site, archive: Path) -> None:
+def test_unneeded_archive_is_deleted_and_recorded(site: Site, archive: Path) -> None:
     neighbour = archive.with_name("another.tar")
     neighbour.touch()
 
@@ -45,12 +48,12 @@ def test_a_needless_archive_goes_and_that_is_written_down(site: Site, archive: P
         event = session.scalars(sa.select(Event).where(Event.tag == "snapshot.deleted")).one()
     assert (event.bot_id, event.data["archive"]) == (site.bot_id, str(archive))
     neighbour.unlink()
-    assert site.left_behind() == []
+    assert site.leftovers() == []
     with pytest.raises(NotFoundError):
         delete(site)
 
 
-def test_one_that_somebody_removed_already_is_only_written_down(site: Site, archive: Path) -> None:
+def test_deletion_of_a_missing_archive_is_recorded(site: Site, archive: Path) -> None:
     archive.unlink()
 
     delete(site)
@@ -58,7 +61,7 @@ def test_one_that_somebody_removed_already_is_only_written_down(site: Site, arch
     assert state(site) is SnapshotState.DELETED
 
 
-def test_while_somebody_may_need_it_it_stays(site: Site, archive: Path) -> None:
+def test_archive_that_may_be_needed_is_kept(site: Site, archive: Path) -> None:
     with site.database.transaction() as session:
         session.get_one(Bot, site.bot_id).needs_attention = "docker start 1234"
     with pytest.raises(ConflictError, match="flotilla bots clear"):
@@ -67,7 +70,7 @@ def test_while_somebody_may_need_it_it_stays(site: Site, archive: Path) -> None:
     with site.database.transaction() as session:
         session.get_one(Bot, site.bot_id).needs_attention = None
         session.scalars(sa.select(BotUpdate)).one().state = UpdateState.RUNNING
-    with pytest.raises(ConflictError, match="under way"):
+    with pytest.raises(ConflictError, match="is running"):
         delete(site)
 
     with BotLease(site.database, site.bot_id), pytest.raises(BotBusy):

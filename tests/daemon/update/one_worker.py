@@ -1,4 +1,4 @@
-"""A worker process for one update: `python -m tests.daemon.update.one_worker <update id>`."""
+"""A worker process that runs one update: `python -m tests.daemon.update.one_worker <update id>`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An engine that is restarted in the middle of an update is nobody's fault, and nothing is lost by it."""
+"""An engine that restarts during an update: the update is resumed, and no data is lost."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from daemon.update.sequence import update_bot
 from demo.engine import running_engine
 from demo.versions import FIRST, BotVersion
 from portal.models import Step, UpdateState
-from tests.support.missing import part
-from tests.support.site import NOTE, Site, wait_for
+from tests.support.missing import required_service
+from tests.support.site import NOTE, Site, wait_until_answering
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.registry,
-    # The Docker library forgets to close the socket of a connection that was refused.
+    # The Docker library does not close the socket of a refused connection.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 
-HESITANT = BotVersion("1.3.9", start_seconds=8)
-"""A release that is not healthy yet when its engine is stopped."""
+SLOW_START = BotVersion("1.3.9", start_seconds=8)
+"""A release that is not healthy yet when its engine stops."""
 
 
 class OwnEngine:
-    """An engine that only this test uses, so that it may be restarted."""
+    """An engine that only this test uses, so that it can be restarted."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -43,70 +43,70 @@ class OwnEngine:
         self.start()
 
     def start(self) -> None:
-        """Start it; what was in it before is there again."""
-        self.url = self._running.enter_context(part(running_engine(self._folder)))
+        """Start the engine with its previous data."""
+        self.url = self._running.enter_context(required_service(running_engine(self._folder)))
 
     def stop(self) -> None:
-        """End it, and with it every container."""
+        """Stop the engine and all its containers."""
         self._running.close()
 
 
 @pytest.fixture
 def own_engine(machine_folder: Path, caplog: pytest.LogCaptureFixture) -> Iterator[OwnEngine]:
-    """An engine of our own."""
+    """An engine that this test may restart."""
     own = OwnEngine(machine_folder / "restarted")
     yield own
     own.stop()
-    # What was logged holds tracebacks, and these the sockets: they go while their warnings are still this test's.
+    # Logged tracebacks keep sockets alive. Collect them now, so that their warnings belong to this test.
     caplog.get_records("call").clear()
     gc.collect()
 
 
 @pytest.fixture
 def site(empty_site: Site, own_engine: OwnEngine, tmp_path: Path) -> Iterator[Site]:
-    """A node of that engine with a running bot that keeps a note."""
-    for version in (FIRST, HESITANT):
+    """A node with this engine and a running bot that has a note."""
+    for version in (FIRST, SLOW_START):
         empty_site.images.digest(version)
     client = docker.APIClient(base_url=own_engine.url, version="auto", timeout=60)
     pull(client, empty_site.images.reference(FIRST))
     pull(client, empty_site.settings.snapshot_image)
     site = replace(empty_site, engine=client)
     site.add_bot(docker_url=own_engine.url, folder=tmp_path)
-    wait_for(site)
+    wait_until_answering(site)
     site.add_note(NOTE)
     yield site
     client.close()
 
 
 def pull(client: docker.APIClient, image: str) -> None:
-    """Get an image from the test registry."""
+    """Pull an image from the test registry."""
     client.pull(image)
 
 
-def log_of_new(site: Site, update_id: str) -> str | None:
-    """What the new container has said."""
+def read_new_log(site: Site, update_id: str) -> str | None:
+    """Return the log of the new container."""
     return containers.log_tail(site.engine, site.update(update_id).new_container_id)
 
 
 @pytest.mark.parametrize(
     ("step", "ends", "runs"),
-    [(Step.STOP, UpdateState.FAILED, FIRST), (Step.HEALTH, UpdateState.UPDATED, HESITANT)],
+    [(Step.STOP, UpdateState.FAILED, FIRST), (Step.HEALTH, UpdateState.UPDATED, SLOW_START)],
     ids=["stop", "health"],
 )
-def test_the_update_goes_on_when_the_engine_is_back(
+def test_update_is_resumed_after_a_restart_of_the_engine(
     site: Site, own_engine: OwnEngine, step: Step, ends: UpdateState, runs: BotVersion
 ) -> None:
-    update_id = site.update_to(HESITANT)
+    update_id = site.update_to(SLOW_START)
     worker = threading.Thread(target=update_bot, args=(site.database, site.settings, update_id))
     worker.start()
     while site.update(update_id).step is not step:
         assert worker.is_alive()
         time.sleep(0.005)
-    while step is Step.HEALTH and not log_of_new(site, update_id):
-        time.sleep(0.05)  # before it handles signals it would not notice that the engine wants it to end
+    while step is Step.HEALTH and not read_new_log(site, update_id):
+        time.sleep(0.05)  # wait until the bot handles signals, or it would ignore the stop of the engine
     own_engine.stop()
     worker.join()
-    update_bot(site.database, site.settings, update_id)  # in vain, while there is no engine
+    update_bot(site.database, site.settings, update_id)  # nothing can happen without the engine
     update = site.update(update_id)
     assert (update.state, update.verdict) == (UpdateState.RUNNING, None)
     own_engine.start()
@@ -116,4 +116,4 @@ def test_the_update_goes_on_when_the_engine_is_back(
     assert (bot.current_digest, bot.epoch) == (site.images.digest(runs), 1)
     assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert site.notes() == [NOTE]
-    assert site.left_behind() == []
+    assert site.leftovers() == []

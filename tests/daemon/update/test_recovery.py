@@ -1,4 +1,4 @@
-"""Workers that are killed in the middle: whoever comes next brings the bot to a good end, with the right data."""
+"""Workers that are killed during an update: the next worker completes or undoes it, with the right data."""
 
 from __future__ import annotations
 
@@ -27,40 +27,40 @@ Moment = Callable[[Site, BotUpdate], bool]
 
 
 def entered(step: Step) -> Moment:
-    """The step was just written down."""
+    """Return whether this step was just recorded."""
     return lambda _site, update: update.step is step
 
 
 def exists(role: str) -> Moment:
-    """There is a container of this update in that role, such as a helper at work."""
+    """Return whether a container of this update with this role exists, such as a helper."""
     return lambda site, update: containers.inspect(site.engine, container_name(update.id, role)) is not None
 
 
-def old_one_is_down(site: Site, update: BotUpdate) -> bool:
-    """The old container was stopped."""
+def is_old_stopped(site: Site, update: BotUpdate) -> bool:
+    """Return whether the old container was stopped."""
     return not site.engine.inspect_container(site.container)["State"]["Running"]
 
 
-def new_one_runs(site: Site, update: BotUpdate) -> bool:
-    """The new container was started."""
+def is_new_running(site: Site, update: BotUpdate) -> bool:
+    """Return whether the new container was started."""
     return update.new_container_id is not None and bool(
         site.engine.inspect_container(update.new_container_id)["State"]["Running"]
     )
 
 
-def healthy(site: Site, update: BotUpdate) -> bool:
-    """The new container was found to be the bot."""
+def has_healthy_verdict(site: Site, update: BotUpdate) -> bool:
+    """Return whether the verdict on the new container is healthy."""
     return update.verdict is Verdict.HEALTHY
 
 
-def old_one_is_back(site: Site, update: BotUpdate) -> bool:
-    """The rollback has started the old container again."""
-    return update.verdict is Verdict.FAILED and not old_one_is_down(site, update)
+def is_old_running_again(site: Site, update: BotUpdate) -> bool:
+    """Return whether the rollback has started the old container again."""
+    return update.verdict is Verdict.FAILED and not is_old_stopped(site, update)
 
 
 @contextmanager
 def worker(site: Site, update_id: str, health_seconds: float) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker process on the update."""
+    """Run a worker process for the update."""
     environment = os.environ | {
         "FLEET_IMAGE_ALLOWLIST": ",".join(site.settings.fleet_image_allowlist),
         "SNAPSHOT_IMAGE": site.settings.snapshot_image,
@@ -77,59 +77,61 @@ def worker(site: Site, update_id: str, health_seconds: float) -> Iterator[subpro
 
 
 def kill_worker_when(site: Site, update_id: str, moment: Moment, health_seconds: float = 4) -> None:
-    """Start a worker and end it without any warning at that moment; then let its lease run out."""
+    """Start a worker, kill it at this moment, and let its lease expire."""
     with worker(site, update_id, health_seconds) as process:
         while process.poll() is None:
-            # Held still while we look, or it would be past the moment before we have seen it.
+            # Suspended during the check, so that it cannot pass the moment unnoticed.
             process.send_signal(signal.SIGSTOP)
             if moment(site, site.update(update_id)):
                 break
             process.send_signal(signal.SIGCONT)
             time.sleep(0.005)
-        assert process.poll() is None, "the worker was done before that moment came"
+        assert process.poll() is None, "the worker finished before the moment"
         process.kill()
     assert site.update(update_id).cleaned_at is None, "killed too late"
-    site.let_lease_expire()
+    site.expire_lease()
 
 
 @pytest.mark.parametrize(
-    ("moment", "ends"),
+    ("moment", "final_state"),
     [
         (exists("new"), UpdateState.PENDING),
         (entered(Step.STOP), UpdateState.FAILED),
-        (old_one_is_down, UpdateState.FAILED),
+        (is_old_stopped, UpdateState.FAILED),
         (exists("snap-2"), UpdateState.FAILED),
         (exists("old"), UpdateState.FAILED),
         (entered(Step.START), UpdateState.UPDATED),
-        (new_one_runs, UpdateState.UPDATED),
-        (healthy, UpdateState.UPDATED),
+        (is_new_running, UpdateState.UPDATED),
+        (has_healthy_verdict, UpdateState.UPDATED),
     ],
     ids=["precreated", "stop", "stopped", "snapshot", "swap", "start", "started", "healthy"],
 )
-def test_a_good_update_cut_off(site: Site, moment: Moment, ends: UpdateState) -> None:
+def test_interrupted_update_to_a_good_release_is_completed_or_undone(
+    site: Site, moment: Moment, final_state: UpdateState
+) -> None:
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(SECOND)
     kill_worker_when(site, update_id, moment)
     update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
-    assert update.state is ends
-    runs = SECOND if ends is UpdateState.UPDATED else FIRST
+    assert update.state is final_state
+    runs = SECOND if final_state is UpdateState.UPDATED else FIRST
     assert bot.current_digest == site.images.digest(runs)
     assert (bot.container_id == site.container) is (runs is FIRST)
     assert bot.container_id == container["Id"]
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert (site.contents(), site.volumes(), site.notes()) == (before, volumes, [NOTE])
     assert (bot.epoch, bot.needs_attention) == (1, None)
-    assert update.transient is (ends is UpdateState.FAILED)
-    assert site.left_behind() == []
+    assert update.transient is (final_state is UpdateState.FAILED)
+    assert site.leftovers() == []
 
 
 @pytest.mark.parametrize(
     "moment",
-    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore-2"), old_one_is_back],
+    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore-2"), is_old_running_again],
     ids=["health", "rollback", "restore", "old one back"],
 )
-def test_a_bad_update_cut_off(site: Site, moment: Moment) -> None:
+def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: Moment) -> None:
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(CORRUPTING)
     kill_worker_when(site, update_id, moment, health_seconds=3)
@@ -138,7 +140,7 @@ def test_a_bad_update_cut_off(site: Site, moment: Moment) -> None:
     assert (site.contents(), site.volumes(), site.notes()) == (before, volumes, [NOTE])
 
 
-def test_a_rollback_cut_off_twice(site: Site) -> None:
+def test_rollback_interrupted_twice_is_completed(site: Site) -> None:
     before = site.contents()
     update_id = site.update_to(CORRUPTING)
     for moment in (exists("restore-1"), exists("restore-2")):
@@ -148,28 +150,28 @@ def test_a_rollback_cut_off_twice(site: Site) -> None:
     assert (site.contents(), site.notes()) == (before, [NOTE])
 
 
-def test_an_update_that_was_cut_off_before_the_stop_can_be_done_again(site: Site) -> None:
+def test_update_interrupted_before_the_stop_is_repeated(site: Site) -> None:
     update_id = site.update_to(SECOND)
     kill_worker_when(site, update_id, entered(Step.CAPTURE))
     for _ in range(2):
         update_bot(site.database, site.settings, update_id)
     update = site.update(update_id)
     assert (update.state, update.attempt) == (UpdateState.UPDATED, 2)
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
 def assert_rolled_back(site: Site, update_id: str) -> None:
-    """The bot is its old container again, its data of a new epoch, and nothing lies about."""
+    """The bot uses its old container in a new epoch, and nothing is left behind."""
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict) == (UpdateState.ROLLED_BACK, Verdict.FAILED)
     assert (bot.container_id, container["Id"]) == (site.container, site.container)
     assert (bot.current_digest, bot.epoch) == (site.images.digest(FIRST), 2)
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
 @pytest.fixture(autouse=True)
-def _no_version_is_built_meanwhile(site: Site) -> None:
+def _build_versions_in_advance(site: Site) -> None:
     versions: tuple[BotVersion, ...] = (FIRST, SECOND, CORRUPTING)
     for version in versions:
         site.images.digest(version)

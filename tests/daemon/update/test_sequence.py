@@ -1,4 +1,4 @@
-"""The update of one bot: what it keeps, when it gives up, and that giving up costs nothing."""
+"""The update of one bot: success, failure in each phase, rollback, and manual recovery."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from portal.models import (
     Verdict,
 )
 from portal.services.bots import snapshots
-from tests.support.site import NOTE, Site, wait_for
+from tests.support.site import NOTE, Site, wait_until_answering
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
 
-def test_a_good_release_takes_the_place_of_the_old_one(site: Site) -> None:
+def test_good_release_replaces_the_old_one(site: Site) -> None:
     volumes, before = site.volumes(), site.contents()
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
@@ -55,7 +55,7 @@ def test_a_good_release_takes_the_place_of_the_old_one(site: Site) -> None:
     assert site.contents() == before
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert "COLOUR=blue" in container["Config"]["Env"]
-    assert site.left_behind() == []
+    assert site.leftovers() == []
     assert update.stopped_at is not None
     assert update.answering_at is not None
     assert update.stopped_at < update.answering_at
@@ -64,13 +64,13 @@ def test_a_good_release_takes_the_place_of_the_old_one(site: Site) -> None:
 @pytest.mark.parametrize(
     ("version", "reason"),
     [
-        (CORRUPTING, "not healthy within"),
-        (UNHEALTHY, "answered 503"),
+        (CORRUPTING, "after 4 s of probing"),
+        (UNHEALTHY, "Health check failed: HTTP 503"),
         (CRASHING, "exited with status 1"),
     ],
     ids=["corrupting", "unhealthy", "crashing"],
 )
-def test_a_bad_release_is_taken_back_with_every_byte(site: Site, version: BotVersion, reason: str) -> None:
+def test_bad_release_is_rolled_back_with_all_data(site: Site, version: BotVersion, reason: str) -> None:
     volumes, before, old = site.volumes(), site.contents(), site.inspect()
     update_id = site.update_to(version)
     update_bot(site.database, site.with_settings(health_timeout=timedelta(seconds=4)), update_id)
@@ -86,55 +86,55 @@ def test_a_bad_release_is_taken_back_with_every_byte(site: Site, version: BotVer
     assert site.contents() == before
     assert site.notes() == [NOTE]
     assert f"http://{bot.address}" == site.address()
-    assert site.left_behind() == []
+    assert site.leftovers() == []
     assert update.answering_at is not None
 
 
-def test_an_impossible_snapshot_means_no_update(site: Site) -> None:
+def test_failed_snapshot_ends_the_update_and_starts_the_old_container(site: Site) -> None:
     old = site.inspect()
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         folder = Path(session.scalars(sa.select(Node.snapshot_dir)).one())
-    # A folder where the archive is to be written: nobody notices before that moment.
+    # A folder with the name of the second archive, which only the snapshot finds.
     obstacle = folder / f"{update_id}-2.tar.partial"
     obstacle.mkdir(parents=True)
     update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
-    assert "no snapshot of volume" in (update.error or "")
+    assert "Snapshot of volume" in (update.error or "")
     assert container["Id"] == old["Id"]
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert site.notes() == [NOTE]
     assert bot.epoch == 1
     assert update.answering_at is not None
-    # What could not be removed is removed by whoever looks next.
+    # The next job repeats the cleanup.
     assert update.cleaned_at is None
     obstacle.rmdir()
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).cleaned_at is not None
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_an_image_outside_the_allowlist_is_never_pulled(site: Site) -> None:
+def test_image_outside_the_allowlist_is_never_pulled(site: Site) -> None:
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.with_settings(fleet_image_allowlist=("ghcr.io/acme",)), update_id)
     update = site.update(update_id)
     assert (update.state, update.step) == (UpdateState.FAILED, Step.PREFLIGHT)
     assert "FLEET_IMAGE_ALLOWLIST" in (update.error or "")
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_a_stopped_bot_is_skipped(site: Site) -> None:
+def test_stopped_bot_is_skipped(site: Site) -> None:
     site.engine.stop(site.container, timeout=5)
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
     update = site.update(update_id)
     assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, SkipReason.STOPPED)
     assert not site.inspect()["State"]["Running"]
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_a_bot_whose_container_is_gone_says_how_it_goes_on(site: Site) -> None:
+def test_error_for_a_missing_container_names_the_attach_command(site: Site) -> None:
     with site.database.transaction() as session:
         session.get_one(Bot, site.bot_id).container_id = "0" * 64
     update_id = site.update_to(SECOND)
@@ -142,18 +142,18 @@ def test_a_bot_whose_container_is_gone_says_how_it_goes_on(site: Site) -> None:
     assert f"flotilla bots attach {site.volume} CONTAINER" in (site.update(update_id).error or "")
 
 
-def test_a_volume_that_another_container_mounts_is_not_risked(site: Site) -> None:
+def test_bot_whose_volume_another_container_mounts_is_not_updated(site: Site) -> None:
     other = site.engine.create_container(
         site.images.reference(FIRST), host_config=site.engine.create_host_config(binds=[f"{site.volume}:/x"])
     )["Id"]
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
     site.engine.remove_container(other, v=True)
-    assert f"the volume {site.volume} is also mounted" in (site.update(update_id).error or "")
-    assert untouched(site)
+    assert f"Volume {site.volume} is also mounted" in (site.update(update_id).error or "")
+    assert is_unchanged(site)
 
 
-def test_credentials_that_cannot_be_used_are_no_fault_of_the_release(site: Site, tmp_path: Path) -> None:
+def test_unusable_credentials_are_a_transient_failure(site: Site, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     update_id = site.update_to(SECOND)
 
@@ -162,42 +162,42 @@ def test_credentials_that_cannot_be_used_are_no_fault_of_the_release(site: Site,
     update = site.update(update_id)
     assert (update.state, update.transient) == (UpdateState.FAILED, True)
     assert "config.json is not valid JSON" in (update.error or "")
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_a_release_that_cannot_be_pulled_touches_nothing(site: Site) -> None:
+def test_failed_pull_changes_nothing(site: Site) -> None:
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         session.get_one(BotUpdate, update_id).rollout.release.digest = f"sha256:{'0' * 64}"
     update_bot(site.database, site.settings, update_id)
     update = site.update(update_id)
     assert (update.state, update.step) == (UpdateState.FAILED, Step.PULL)
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_an_engine_that_does_not_answer_is_not_the_fault_of_the_release(site: Site) -> None:
+def test_unreachable_engine_is_a_transient_failure(site: Site) -> None:
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         session.scalars(sa.select(Node)).one().docker_url = "tcp://127.0.0.1:9"
     update_bot(site.database, site.settings, update_id)
     update = site.update(update_id)
     assert (update.state, update.transient) == (UpdateState.FAILED, True)
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_a_helper_that_does_not_work_is_not_the_fault_of_the_release(site: Site) -> None:
+def test_unusable_helper_image_is_a_transient_failure(site: Site) -> None:
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.with_settings(snapshot_image=site.images.reference(FIRST)), update_id)
     update = site.update(update_id)
     assert (update.state, update.step, update.transient) == (UpdateState.FAILED, Step.PREFLIGHT, True)
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_what_an_earlier_update_left_does_not_hold_up_the_next(
+def test_failed_cleanup_of_an_earlier_update_does_not_block_the_next(
     site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     earlier, later = site.update_to(THIRD), site.update_to(SECOND)
-    # In the way of the archive, and then of its removal.
+    # Prevents the archive, and then its deletion.
     obstacle = tmp_path / "snapshots" / f"{earlier}-2.tar.partial"
     obstacle.mkdir(parents=True)
     update_bot(site.database, site.settings, earlier)
@@ -207,23 +207,23 @@ def test_what_an_earlier_update_left_does_not_hold_up_the_next(
 
     assert site.update(later).state is UpdateState.UPDATED
     assert site.update(earlier).cleaned_at is None
-    assert f"what update {earlier} left could not be removed" in caplog.text
+    assert f"cleanup of update {earlier} failed" in caplog.text
     obstacle.rmdir()
     update_bot(site.database, site.settings, earlier)
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_nothing_is_cleared_away_while_a_person_looks_at_the_bot(site: Site) -> None:
+def test_cleanup_waits_while_the_bot_needs_attention(site: Site) -> None:
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
     with site.database.transaction() as session:
         update = session.get_one(BotUpdate, update_id)
-        update.cleaned_at, update.bot.needs_attention = None, "a later update could not be taken back"
+        update.cleaned_at, update.bot.needs_attention = None, "the rollback of a later update failed"
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).cleaned_at is None
 
 
-def test_a_container_that_the_engine_made_too_late_is_replaced(site: Site) -> None:
+def test_container_left_by_a_timed_out_creation_is_replaced(site: Site) -> None:
     update_id = site.update_to(SECOND)
     late = site.engine.create_container(
         site.images.reference(SECOND), name=container_name(update_id, "new"), labels={UPDATE_LABEL: update_id}
@@ -231,10 +231,12 @@ def test_a_container_that_the_engine_made_too_late_is_replaced(site: Site) -> No
     update_bot(site.database, site.settings, update_id)
     assert (site.update(update_id).error, site.update(update_id).state) == (None, UpdateState.UPDATED)
     assert site.inspect()["Id"] != late
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_one_lost_answer_before_the_update_is_no_illness(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_single_failed_probe_before_the_update_does_not_mark_the_bot_unhealthy(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = iter([ProbeResult(ok=False, detail="no answer: timed out")])
     probe = health_probe.probe
     monkeypatch.setattr(health_probe, "probe", lambda *where: next(answers, None) or probe(*where))
@@ -243,9 +245,9 @@ def test_one_lost_answer_before_the_update_is_no_illness(site: Site, monkeypatch
     assert site.update(update_id).journal["healthy_before"] is True
 
 
-def test_a_bot_renamed_by_hand_keeps_its_new_name(site: Site) -> None:
+def test_bot_renamed_by_hand_keeps_its_new_name(site: Site) -> None:
     site.engine.rename(site.container, f"renamed-{site.name}")
-    other = somebody_called(site, site.name)
+    other = create_container_named(site, site.name)
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
     site.engine.remove_container(other)
@@ -254,15 +256,17 @@ def test_a_bot_renamed_by_hand_keeps_its_new_name(site: Site) -> None:
     assert (site.bot().container_id, site.bot().container_name) == (found["Id"], f"renamed-{site.name}")
 
 
-def test_somebody_with_the_name_of_the_bot_does_not_keep_it_down(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bot_starts_again_even_if_another_container_has_taken_its_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rename, others = containers.rename, list[str]()
 
-    def rename_and_be_overtaken(engine: docker.APIClient, container: str, name: str) -> None:
+    def rename_and_lose_the_name(engine: docker.APIClient, container: str, name: str) -> None:
         rename(engine, container, name)
         if not others:
-            others.append(somebody_called(site, site.name))
+            others.append(create_container_named(site, site.name))
 
-    monkeypatch.setattr(containers, "rename", rename_and_be_overtaken)
+    monkeypatch.setattr(containers, "rename", rename_and_lose_the_name)
     first, again = site.update_to(SECOND), site.update_to(THIRD)
     update_bot(site.database, site.settings, first)
     site.engine.remove_container(others[0])
@@ -271,14 +275,14 @@ def test_somebody_with_the_name_of_the_bot_does_not_keep_it_down(site: Site, mon
     assert update.answering_at is not None
     assert old["State"]["Running"]
     assert old["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    # Nobody takes its temporary name for its own.
+    # The temporary name is not taken for the name of the bot.
     update_bot(site.database, site.settings, again)
-    assert f"still called {container_name(first, 'old')}" in (site.update(again).error or "")
+    assert f"temporary name {container_name(first, 'old')}" in (site.update(again).error or "")
     site.engine.rename(site.container, site.name)
-    assert untouched(site)
+    assert is_unchanged(site)
 
 
-def test_two_workers_do_the_work_once(site: Site) -> None:
+def test_two_workers_update_the_bot_once(site: Site) -> None:
     update_id = site.update_to(SECOND)
     workers = [threading.Thread(target=update_bot, args=(site.database, site.settings, update_id)) for _ in range(2)]
     for worker in workers:
@@ -289,41 +293,41 @@ def test_two_workers_do_the_work_once(site: Site) -> None:
     assert (update.state, update.attempt) == (UpdateState.UPDATED, 1)
     with site.database.reading() as session:
         assert session.scalars(sa.select(Event.tag).where(Event.bot_id == site.bot_id)).all() == ["bot.updated"]
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_a_rollback_that_fails_asks_for_a_person_and_says_what_helps(site: Site, docker_url: str) -> None:
+def test_failed_rollback_marks_the_bot_and_its_instructions_restore_it(site: Site, docker_url: str) -> None:
     before = site.contents()
     update_id = site.update_to(CORRUPTING)
     with worker_in_health_check(site, update_id):
-        archives = [Path(path) for path in archives_of(site, update_id)]
+        archives = [Path(path) for path in list_archives(site, update_id)]
         archives[0].rename(archives[0].with_suffix(".away"))
     update, bot = site.update(update_id), site.bot()
     assert update.state is UpdateState.NEEDS_ATTENTION
     instructions = bot.needs_attention or ""
     assert all(str(archive) in instructions for archive in archives)
-    # Customers read the error and the event: what operators have to type on the node is not for them.
-    assert "taking it back failed too" in (update.error or "")
+    # Customers see the error and the event, which must not contain the instructions for operators.
+    assert "The rollback failed too" in (update.error or "")
     with site.database.reading() as session:
-        told = f"{update.error} {[event.data for event in session.scalars(sa.select(Event))]}"
-    assert not any(str(archive.parent) in told for archive in archives)
-    assert "docker " not in told
+        visible = f"{update.error} {[event.data for event in session.scalars(sa.select(Event))]}"
+    assert not any(str(archive.parent) in visible for archive in archives)
+    assert "docker " not in visible
     assert site.engine.inspect_container(site.container)["Name"] == f"/{container_name(update_id, 'old')}"
-    # Nobody comes back to it by himself.
+    # Later jobs leave the update alone.
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
-    # A person repairs what was wrong and does as told.
+    # An operator solves the problem and runs the commands.
     archives[0].with_suffix(".away").rename(archives[0])
     commands = [line for line in instructions.splitlines() if line.startswith("docker ")]
     script = "\n".join(["set -e", *commands])
     subprocess.run(["sh", "-c", script], env=os.environ | {"DOCKER_HOST": docker_url}, check=True)
-    wait_for(site)
+    wait_until_answering(site)
     assert (site.inspect()["Id"], site.notes()) == (site.container, [NOTE])
     assert site.contents() == before
     assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
 
 
-def test_cleaning_up_needs_neither_the_helper_image_of_then_nor_the_new_container(site: Site) -> None:
+def test_cleanup_works_without_the_checked_helper_image_and_the_new_container(site: Site) -> None:
     update_id = site.update_to(SECOND)
     update_bot(site.database, site.settings, update_id)
     with site.database.transaction() as session:
@@ -331,16 +335,16 @@ def test_cleaning_up_needs_neither_the_helper_image_of_then_nor_the_new_containe
         update.cleaned_at, update.journal = None, update.journal | {"helper_image": f"sha256:{'0' * 64}"}
         for snapshot in session.scalars(sa.select(Snapshot)):
             snapshot.state = SnapshotState.VERIFIED
-            Path(snapshot.archive).write_bytes(b"left by a worker that died")
+            Path(snapshot.archive).write_bytes(b"left by a dead worker")
     site.engine.remove_container(str(update.new_container_id), force=True)
 
     update_bot(site.database, site.settings, update_id)
 
     assert site.update(update_id).cleaned_at is not None
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
+def test_pruned_old_container_is_created_again(site: Site) -> None:
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(CORRUPTING)
     with worker_in_health_check(site, update_id):
@@ -352,32 +356,32 @@ def test_an_old_container_that_was_pruned_is_made_again(site: Site) -> None:
     assert site.notes() == [NOTE]
     assert "COLOUR=blue" in container["Config"]["Env"]
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    assert site.left_behind() == []
+    assert site.leftovers() == []
 
 
-def test_a_bot_that_needs_help_is_the_old_container_as_it_was_made_again(
+def test_bot_that_needs_attention_refers_to_the_recreated_old_container(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan_original = creation.plan_original
 
-    def plan_what_does_not_start(*arguments: Any) -> creation.Plan:
+    def plan_broken_container(*arguments: Any) -> creation.Plan:
         plan = plan_original(*arguments)
         plan.config["Entrypoint"] = ["/nowhere"]
         return plan
 
-    monkeypatch.setattr(creation, "plan_original", plan_what_does_not_start)
+    monkeypatch.setattr(creation, "plan_original", plan_broken_container)
     update_id = site.update_to(CORRUPTING)
     with worker_in_health_check(site, update_id):
         site.engine.remove_container(site.container)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
-    again = site.inspect()["Id"]
-    assert again != site.container
-    assert site.bot().container_id == again
-    assert f"docker start {again[:12]}" in (site.bot().needs_attention or "")
-    site.container = again  # which the fixture removes
+    recreated = site.inspect()["Id"]
+    assert recreated != site.container
+    assert site.bot().container_id == recreated
+    assert f"docker start {recreated[:12]}" in (site.bot().needs_attention or "")
+    site.container = recreated  # so that the fixture removes it
 
 
-def test_a_bot_whose_old_container_cannot_be_made_again_says_what_to_do(
+def test_instructions_for_a_container_that_cannot_be_recreated_name_the_attach_command(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(creation, "plan_original", lambda *_: creation.Plan({"Image": "no such image"}, []))
@@ -393,7 +397,7 @@ def test_a_bot_whose_old_container_cannot_be_made_again_says_what_to_do(
 
 @contextmanager
 def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
-    """Let a worker come as far as the health check of a bad release, do something, and let it come to its end."""
+    """Let a worker reach the health check of a bad release, run the block, and let the worker finish."""
     settings = site.with_settings(health_timeout=timedelta(seconds=8))
     worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
     worker.start()
@@ -404,22 +408,22 @@ def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
     worker.join()
 
 
-def somebody_called(site: Site, name: str) -> str:
-    """A container of that name that is no bot's."""
+def create_container_named(site: Site, name: str) -> str:
+    """Create a container with this name that belongs to no bot."""
     return str(site.engine.create_container(site.images.reference(FIRST), name=name, labels=dict(site.labels))["Id"])
 
 
-def archives_of(site: Site, update_id: str) -> list[str]:
-    """Where the update's archives are."""
+def list_archives(site: Site, update_id: str) -> list[str]:
+    """Return the paths of the archives of an update."""
     with site.database.reading() as session:
         return [row.archive for row in snapshots.list_for_update(session, update_id)]
 
 
-def untouched(site: Site) -> bool:
-    """Whether the bot still runs as it was started, and nothing lies about."""
+def is_unchanged(site: Site) -> bool:
+    """Return whether the bot still runs unchanged and nothing is left behind."""
     container = site.inspect()
     return (
-        (container["Id"], site.notes(), site.left_behind()) == (site.container, [NOTE], [])
+        (container["Id"], site.notes(), site.leftovers()) == (site.container, [NOTE], [])
         and container["RestartCount"] == 0
         and container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
         and site.bot().container_id == site.container

@@ -1,4 +1,4 @@
-"""What the steps of an update share."""
+"""The context that the steps of an update share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from portal.settings import Settings
 from tests.support.world import World
 
 
-def test_a_container_has_as_long_as_the_strategy_says_unless_the_setting_is_given(
+def test_health_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
     database: Database, settings: Settings
 ) -> None:
     world = World(database)

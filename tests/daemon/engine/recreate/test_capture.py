@@ -1,4 +1,4 @@
-"""What is captured of a container, and what is refused."""
+"""Captures of containers, and containers that cannot be captured."""
 
 import json
 from typing import Any
@@ -8,16 +8,15 @@ import pytest
 
 from daemon.engine.recreate.capture import CannotRecreate, capture
 from tests.daemon.engine.recreate.containers import Containers
-from tests.daemon.engine.recreate.everything import Surroundings, image_with
+from tests.daemon.engine.recreate.full_container import Resources, build_image
 
 pytestmark = pytest.mark.docker
 
 
-def test_a_capture_can_be_written_down(
-    containers: Containers, around: Surroundings, old_image: dict[str, Any], engine: docker.APIClient
+def test_capture_of_container_and_image_can_be_stored_as_json(
+    containers: Containers, resources: Resources, old_image: dict[str, Any], engine: docker.APIClient
 ) -> None:
-    """It goes into the database, and holds the container and its image."""
-    container = containers.add_everything(old_image["Id"], around)
+    container = containers.add_full_container(old_image["Id"], resources)
 
     saved = capture(engine, container)
 
@@ -26,21 +25,19 @@ def test_a_capture_can_be_written_down(
     assert saved["image"]["Id"] == old_image["Id"]
 
 
-def test_containers_that_remove_themselves_are_refused(
+def test_container_started_with_rm_is_refused(
     containers: Containers, old_image: dict[str, Any], engine: docker.APIClient
 ) -> None:
-    """They are gone, and their anonymous volumes with them, as soon as they stop."""
     container = containers.add({"Image": old_image["Id"], "HostConfig": {"AutoRemove": True}})
 
     with pytest.raises(CannotRecreate, match="--rm"):
         capture(engine, container)
 
 
-def test_a_container_whose_image_is_gone_is_refused(
+def test_container_whose_image_is_gone_is_refused(
     containers: Containers, snapshot_image: str, engine: docker.APIClient
 ) -> None:
-    """Nobody could tell what was set by hand from what came from the image."""
-    image = image_with(engine, snapshot_image, ["LABEL short.lived=yes"])
+    image = build_image(engine, snapshot_image, ["LABEL short.lived=yes"])
     container = containers.add({"Image": image["Id"], "Cmd": ["true"]})
     engine.remove_image(image["Id"], force=True)
 
@@ -48,10 +45,9 @@ def test_a_container_whose_image_is_gone_is_refused(
         capture(engine, container)
 
 
-def test_a_container_that_shares_with_a_removed_one_is_refused(
+def test_container_that_shares_a_namespace_with_a_removed_one_is_refused(
     containers: Containers, old_image: dict[str, Any], engine: docker.APIClient
 ) -> None:
-    """It could not be started again either."""
     other = containers.add({"Image": old_image["Id"]})
     container = containers.add({"Image": old_image["Id"], "HostConfig": {"PidMode": f"container:{other}"}})
     engine.remove_container(other, v=True)

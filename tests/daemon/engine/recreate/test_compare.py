@@ -1,4 +1,4 @@
-"""A replacement that lost or gained something is found out."""
+"""The comparison names every unexplained difference of a replacement."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,36 +10,36 @@ from daemon.engine.recreate.capture import capture
 from daemon.engine.recreate.compare import unexplained_differences
 from daemon.engine.recreate.creation import Plan, plan_replacement
 from tests.daemon.engine.recreate.containers import Containers
-from tests.daemon.engine.recreate.everything import Surroundings
+from tests.daemon.engine.recreate.full_container import Resources
 
 pytestmark = pytest.mark.docker
 
 Image = dict[str, Any]
-Spoil = Callable[[Plan], object]
+Change = Callable[[Plan], object]
 
 
-def without(key: str, *, of_host: bool = False) -> Spoil:
-    """Leave out one setting."""
+def without(key: str, *, of_host: bool = False) -> Change:
+    """Return a change that removes one setting."""
 
-    def spoil(plan: Plan) -> None:
+    def change(plan: Plan) -> None:
         settings = plan.config["HostConfig"] if of_host else plan.config
         assert settings.pop(key)
 
-    return spoil
+    return change
 
 
-def host(**settings: Any) -> Spoil:
-    """Change settings of the node's side."""
+def host(**settings: Any) -> Change:
+    """Return a change of host settings."""
     return lambda plan: plan.config["HostConfig"].update(settings)
 
 
-def config(**settings: Any) -> Spoil:
-    """Change settings of the container itself."""
+def config(**settings: Any) -> Change:
+    """Return a change of container settings."""
     return lambda plan: plan.config.update(settings)
 
 
 def endpoint(plan: Plan) -> dict[str, Any]:
-    """Return the endpoint in the primary network."""
+    """Return the endpoint of the primary network."""
     endpoints: dict[str, dict[str, Any]] = plan.config["NetworkingConfig"]["EndpointsConfig"]
     return next(iter(endpoints.values()))
 
@@ -86,7 +86,7 @@ HOST = {
     "HostConfig.MaskedPaths": host(MaskedPaths=[]),
     "HostConfig.PortBindings": host(PortBindings={}),
 }
-LEFT_OUT = [
+REMOVED_HOST_SETTINGS = [
     "CapAdd",
     "CpuShares",
     "CpusetCpus",
@@ -111,8 +111,12 @@ LEFT_OUT = [
     "Tmpfs",
     "Ulimits",
 ]
-SPOILT: dict[str, Any] = (
-    CONFIG | MOUNTS | NETWORKS | HOST | {f"HostConfig.{key}": without(key, of_host=True) for key in LEFT_OUT}
+CHANGES: dict[str, Any] = (
+    CONFIG
+    | MOUNTS
+    | NETWORKS
+    | HOST
+    | {f"HostConfig.{key}": without(key, of_host=True) for key in REMOVED_HOST_SETTINGS}
 )
 
 
@@ -123,35 +127,34 @@ def mount(plan: Plan, path: str) -> dict[str, Any]:
 
 
 def replace_bind(plan: Plan, old: str, new: str) -> None:
-    """Write a bind differently."""
+    """Replace a bind."""
     binds: list[str] = plan.config["HostConfig"]["Binds"]
     binds[binds.index(old)] = new
 
 
 def drop_mount(plan: Plan, path: str) -> None:
-    """Leave a mount out."""
+    """Remove a mount."""
     plan.config["HostConfig"]["Mounts"].remove(mount(plan, path))
 
 
 def test_each_unexplained_difference_is_named(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """One thing is spoilt at a time, on containers of the engine; each is named, and nothing else is."""
-    saved = capture(engine, containers.add_everything(old_image["Id"], around))
+    """One setting is changed at a time, on real containers. Exactly that difference is reported."""
+    saved = capture(engine, containers.add_full_container(old_image["Id"], resources))
     found = {}
-    for name, spoil in SPOILT.items():
+    for name, change in CHANGES.items():
         plan = plan_replacement(saved, new_image["Id"], {})
-        spoil(plan)
-        spoilt = containers.follow(plan)
-        found[name] = unexplained_differences(saved, containers.inspect(spoilt), new_image)
-        engine.remove_container(spoilt, v=True)
+        change(plan)
+        changed = containers.create(plan)
+        found[name] = unexplained_differences(saved, containers.inspect(changed), new_image)
+        engine.remove_container(changed, v=True)
 
-    names = {"Network first": f"Network {around.primary}", "Network second": f"Network {around.secondary}"}
-    assert found == {name: [names.get(name, name)] for name in SPOILT}
+    names = {"Network first": f"Network {resources.primary}", "Network second": f"Network {resources.secondary}"}
+    assert found == {name: [names.get(name, name)] for name in CHANGES}
 
 
-def test_the_wrong_image_is_found_out(containers: Containers, old_image: Image, new_image: Image) -> None:
-    """A container that really runs on another image than was said shows that image's defaults."""
+def test_container_on_the_wrong_image_is_reported(containers: Containers, old_image: Image, new_image: Image) -> None:
     saved, new = containers.replace(containers.add({"Image": old_image["Id"]}), old_image["Id"])
 
     assert {"Env FROM_IMAGE", "Labels gone", "User", "WorkingDir", "Entrypoint"} <= set(

@@ -1,4 +1,4 @@
-"""Own settings and inherited ones are told apart, for any container and image."""
+"""Separation of own and inherited settings, for generated containers and images."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ CONFIGS = st.fixed_dictionaries(
 )
 
 
-def merged(own: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
-    """Merge settings with an image's defaults by the rules of the engine."""
+def merge(own: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
+    """Merge settings with the defaults of an image by the rules of the engine."""
     names = {variable.partition("=")[0] for variable in own["Env"]}
     inherited = [variable for variable in image["Env"] if variable.partition("=")[0] not in names]
     result: dict[str, Any] = {"Env": sorted([*own["Env"], *inherited])}
@@ -50,24 +50,25 @@ def merged(own: dict[str, Any], image: dict[str, Any]) -> dict[str, Any]:
 
 
 @settings(deadline=None)
-@given(said=CONFIGS, image=CONFIGS)
-def test_own_settings_and_the_image_make_the_container_again(said: dict[str, Any], image: dict[str, Any]) -> None:
-    """Nothing that was said gets lost, whatever the image says."""
-    container = merged(said, image)
+@given(own_settings=CONFIGS, image=CONFIGS)
+def test_own_settings_and_image_defaults_give_the_original_container(
+    own_settings: dict[str, Any], image: dict[str, Any]
+) -> None:
+    container = merge(own_settings, image)
 
-    assert merged(subtract_image_config(container, image), image) == container
+    assert merge(subtract_image_config(container, image), image) == container
 
 
 @settings(deadline=None)
-@given(said=CONFIGS, old=CONFIGS, new=CONFIGS)
-def test_nothing_of_the_old_image_is_carried_along(
-    said: dict[str, Any], old: dict[str, Any], new: dict[str, Any]
+@given(own_settings=CONFIGS, old=CONFIGS, new=CONFIGS)
+def test_defaults_of_the_old_image_are_not_kept(
+    own_settings: dict[str, Any], old: dict[str, Any], new: dict[str, Any]
 ) -> None:
-    """On a new image the container is as if it had been created there, but for what the old image said equally."""
-    unlike_old = subtract_image_config(said, old)
+    """On a new image the container is as if it had been created there, except for values equal in the old image."""
+    unlike_old = subtract_image_config(own_settings, old)
 
-    own = subtract_image_config(merged(said, old), old)
+    own = subtract_image_config(merge(own_settings, old), old)
 
-    assert merged(own, new)["Labels"] == merged(unlike_old, new)["Labels"]
-    assert merged(own, new)["Env"] == merged(unlike_old, new)["Env"]
-    assert merged(own, new)["Volumes"] == merged(unlike_old, new)["Volumes"]
+    assert merge(own, new)["Labels"] == merge(unlike_old, new)["Labels"]
+    assert merge(own, new)["Env"] == merge(unlike_old, new)["Env"]
+    assert merge(own, new)["Volumes"] == merge(unlike_old, new)["Volumes"]

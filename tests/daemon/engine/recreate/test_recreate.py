@@ -1,4 +1,4 @@
-"""Replacements on a real engine."""
+"""Replacement containers on a real engine keep every setting made by hand."""
 
 import json
 from pathlib import Path
@@ -13,20 +13,20 @@ from daemon.engine.recreate.compare import unexplained_differences
 from daemon.engine.recreate.creation import Plan, create, plan_original, plan_replacement
 from daemon.engine.recreate.mounts import writable_volumes
 from tests.daemon.engine.recreate.containers import Containers
-from tests.daemon.engine.recreate.everything import FOREVER, MAC, Surroundings
+from tests.daemon.engine.recreate.full_container import MAC, RUN_FOREVER, Resources
 
 pytestmark = pytest.mark.docker
 
 Image = dict[str, Any]
 
 
-def test_everything_set_by_hand_survives(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+def test_every_setting_made_by_hand_is_kept(
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """Only what the two images say differs, and the replacement really runs in the old one's place."""
-    old = containers.add_everything(old_image["Id"], around)
+    """Only the defaults of the two images differ, before and after the start of the replacement."""
+    old = containers.add_full_container(old_image["Id"], resources)
     saved = json.loads(json.dumps(capture(engine, old)))
-    new = containers.follow(plan_replacement(saved, new_image["Id"], {"flotilla.bot": "b1"}))
+    new = containers.create(plan_replacement(saved, new_image["Id"], {"flotilla.bot": "b1"}))
     assert unexplained_differences(saved, containers.inspect(new), new_image) == []
 
     engine.stop(old, timeout=0)
@@ -35,12 +35,12 @@ def test_everything_set_by_hand_survives(
 
     assert unexplained_differences(saved, running, new_image) == []
     assert running["State"]["Running"]
-    assert_as_set_by_hand(running, saved["container"], around)
+    assert_as_set_by_hand(running, saved["container"], resources)
     assert running["Config"]["Labels"]["flotilla.bot"] == "b1"
 
 
-def assert_as_set_by_hand(new: dict[str, Any], old: dict[str, Any], around: Surroundings) -> None:
-    """Look at the settings themselves, because the comparison might be blind."""
+def assert_as_set_by_hand(new: dict[str, Any], old: dict[str, Any], resources: Resources) -> None:
+    """Check the settings directly, without the comparison under test."""
     config = new["Config"]
     environment = set(config["Env"])
     assert {"OVERRIDDEN=operator", "ADDED=a=b", "EMPTY=", "GONE", "FROM_IMAGE=new", "FRESH=new"} <= environment
@@ -59,74 +59,74 @@ def assert_as_set_by_hand(new: dict[str, Any], old: dict[str, Any], around: Surr
     }
     by_hand = ("Hostname", "Domainname", "User", "WorkingDir", "Entrypoint", "Cmd", "StopSignal", "StopTimeout")
     assert {key: config[key] for key in by_hand} == {key: old["Config"][key] for key in by_hand}
-    apart = {"Binds", "Mounts", "RestartPolicy"}
-    assert {k: v for k, v in new["HostConfig"].items() if k not in apart} == {
-        k: v for k, v in old["HostConfig"].items() if k not in apart
+    compared_separately = {"Binds", "Mounts", "RestartPolicy"}
+    assert {k: v for k, v in new["HostConfig"].items() if k not in compared_separately} == {
+        k: v for k, v in old["HostConfig"].items() if k not in compared_separately
     }
     before, now = ({m["Destination"]: m for m in inspect["Mounts"]} for inspect in (old, new))
     assert now.keys() - before.keys() == {"/declared-new"}
     for path, mount in before.items():
         assert (now[path].get("Name"), now[path]["RW"]) == (mount.get("Name"), mount["RW"])
     networks = new["NetworkSettings"]["Networks"]
-    assert networks[around.primary]["IPAddress"] == around.address
-    assert networks[around.primary]["MacAddress"] == MAC
-    assert "first" in networks[around.primary]["Aliases"]
-    assert "second" in networks[around.secondary]["Aliases"]
-    assert old["Id"][:12] not in networks[around.primary]["Aliases"]
+    assert networks[resources.primary]["IPAddress"] == resources.address
+    assert networks[resources.primary]["MacAddress"] == MAC
+    assert "first" in networks[resources.primary]["Aliases"]
+    assert "second" in networks[resources.secondary]["Aliases"]
+    assert old["Id"][:12] not in networks[resources.primary]["Aliases"]
     ports = new["NetworkSettings"]["Ports"]
-    assert ports["3100/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(around.port)}]
+    assert ports["3100/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(resources.port)}]
     assert ports["4000/udp"]
 
 
-def test_nothing_wears_off_over_many_updates(
-    containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+def test_repeated_replacement_loses_nothing(
+    containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """A replacement of a replacement, back on the first image, is the first container again.
+    """A second replacement on the first image equals the first container.
 
-    Only the volume which the image in between declared is kept as well: somebody may have written to it.
+    Only the volume that the image in between declared is kept, because it may contain data.
     """
-    first, replacement = containers.replace(containers.add_everything(old_image["Id"], around), new_image["Id"])
+    first, replacement = containers.replace(
+        containers.add_full_container(old_image["Id"], resources), new_image["Id"]
+    )
     _, again = containers.replace(replacement["Id"], old_image["Id"])
 
     assert unexplained_differences(first, again, old_image) == ["Mount /declared-new"]
 
 
-def test_a_removed_container_comes_back_from_what_was_saved(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image
+def test_removed_container_is_created_again_from_its_capture(
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image
 ) -> None:
-    """Its description is enough, when somebody has pruned stopped containers."""
-    old = containers.add_everything(old_image["Id"], around)
+    old = containers.add_full_container(old_image["Id"], resources)
     saved = capture(engine, old)
     engine.remove_container(old, force=True)
 
-    original = containers.follow(plan_original(saved, old_image["Id"]))
+    original = containers.create(plan_original(saved, old_image["Id"]))
     engine.start(original)
 
     assert unexplained_differences(saved, containers.inspect(original), old_image) == []
 
 
-def test_a_waiting_replacement_is_never_started_by_the_engine(
-    containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+def test_replacement_has_no_restart_policy_before_its_commit(
+    containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """Its predecessor's restart policy would start it whenever the engine restarts."""
-    saved, new = containers.replace(containers.add_everything(old_image["Id"], around), new_image["Id"])
+    saved, new = containers.replace(containers.add_full_container(old_image["Id"], resources), new_image["Id"])
 
     assert saved["container"]["HostConfig"]["RestartPolicy"]["Name"] == "on-failure"
     assert new["HostConfig"]["RestartPolicy"]["Name"] == "no"
 
 
-def test_creating_a_replacement_leaves_empty_volumes_alone(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, snapshot_image: str
+def test_creating_a_replacement_leaves_empty_volumes_empty(
+    engine: docker.APIClient, containers: Containers, resources: Resources, snapshot_image: str
 ) -> None:
-    """An engine copies the image's files into an empty volume at create, while the old container still runs."""
+    """Without `nocopy` an engine copies files of the image into an empty volume at creation."""
     filled = {"Image": snapshot_image, "Cmd": ["true"]}
     old = containers.add(
         filled
         | {
             "Volumes": {"/bin": {}},
             "HostConfig": {
-                "Binds": [f"{around.bound}:/etc"],
-                "Mounts": [{"Type": "volume", "Source": around.mounted, "Target": "/lib"}],
+                "Binds": [f"{resources.bound}:/etc"],
+                "Mounts": [{"Type": "volume", "Source": resources.mounted, "Target": "/lib"}],
             },
         }
     )
@@ -141,7 +141,7 @@ def test_creating_a_replacement_leaves_empty_volumes_alone(
 
 
 def empty(volume: Path) -> None:
-    """Remove the files which the engine copied into a fresh volume."""
+    """Remove the files that the engine copied into a fresh volume."""
     for path in sorted(volume.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             path.rmdir()
@@ -149,11 +149,10 @@ def empty(volume: Path) -> None:
             path.unlink()
 
 
-def test_removing_a_replacement_spares_the_volumes_it_took_over(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+def test_removing_a_replacement_keeps_the_volumes_of_the_old_container(
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """Its own fresh anonymous volumes go with it, those of the old container stay."""
-    saved, new = containers.replace(containers.add_everything(old_image["Id"], around), new_image["Id"])
+    saved, new = containers.replace(containers.add_full_container(old_image["Id"], resources), new_image["Id"])
     fresh = {m["Destination"]: m["Name"] for m in new["Mounts"] if m["Type"] == "volume"}["/declared-new"]
 
     engine.remove_container(new["Id"], v=True, force=True)
@@ -164,24 +163,24 @@ def test_removing_a_replacement_spares_the_volumes_it_took_over(
         assert engine.inspect_volume(volume.name)["Name"] == volume.name
 
 
-def test_a_replacement_that_cannot_join_its_networks_is_not_left_behind(
-    engine: docker.APIClient, around: Surroundings, old_image: Image
+def test_replacement_that_cannot_join_its_networks_is_removed(
+    engine: docker.APIClient, resources: Resources, old_image: Image
 ) -> None:
-    """The engine's refusal comes through, and no half-made container stays."""
-    impossible = {"IPAMConfig": {"IPv4Address": "10.0.0.1"}}  # the network has no subnet of its own
+    impossible = {"IPAMConfig": {"IPv4Address": "10.0.0.1"}}  # the network has no configured subnet
     plan = Plan(
-        {"Image": old_image["Id"], "HostConfig": {"NetworkMode": around.primary}}, [(around.secondary, impossible)]
+        {"Image": old_image["Id"], "HostConfig": {"NetworkMode": resources.primary}},
+        [(resources.secondary, impossible)],
     )
 
     with pytest.raises(APIError, match="subnets"):
-        create(engine, plan, "flotilla-test-half-made")
+        create(engine, plan, "flotilla-test-incomplete")
 
     with pytest.raises(NotFound):
-        engine.inspect_container("flotilla-test-half-made")
+        engine.inspect_container("flotilla-test-incomplete")
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("settings", "expected"),
     [
         pytest.param((None, None), (["nice"], ["new"]), id="both-from-the-image"),
         pytest.param((None, ["mine"]), (["nice"], ["mine"]), id="command-set"),
@@ -192,15 +191,15 @@ def test_a_replacement_that_cannot_join_its_networks_is_not_left_behind(
         pytest.param(([], None), (None, ["old"]), id="entrypoint-emptied"),
     ],
 )
-def test_entrypoint_and_command_are_decided_together(
+def test_entrypoint_and_command_are_inherited_together(
     containers: Containers,
     old_image: Image,
     new_image: Image,
-    said: tuple[list[str] | None, list[str] | None],
+    settings: tuple[list[str] | None, list[str] | None],
     expected: tuple[list[str] | None, list[str] | None],
 ) -> None:
-    """The image's command goes with the image's entrypoint only."""
-    old = containers.add({"Image": old_image["Id"], "Entrypoint": said[0], "Cmd": said[1]})
+    """The command of the image is used only with the entrypoint of the image."""
+    old = containers.add({"Image": old_image["Id"], "Entrypoint": settings[0], "Cmd": settings[1]})
 
     saved, new = containers.replace(old, new_image["Id"])
 
@@ -227,10 +226,10 @@ def test_entrypoint_and_command_are_decided_together(
         pytest.param({"PortBindings": {"6000/tcp": [{"HostPort": "6000"}]}}, id="port-no-image-exposes"),
     ],
 )
-def test_rarer_settings_survive(
+def test_rare_settings_are_kept(
     containers: Containers, old_image: Image, new_image: Image, host_config: dict[str, Any]
 ) -> None:
-    """What cannot be set together with everything else, or not be started on every machine."""
+    """These settings exclude others, or cannot be started on every machine."""
     old = containers.add({"Image": old_image["Id"], "HostConfig": host_config})
 
     saved, new = containers.replace(old, new_image["Id"])
@@ -240,19 +239,18 @@ def test_rarer_settings_survive(
         assert new["HostConfig"][key] == saved["container"]["HostConfig"][key]
 
 
-def test_a_generated_host_name_is_not_kept(containers: Containers, old_image: Image, new_image: Image) -> None:
-    """It is the old container's id, and other programs take it for one."""
+def test_generated_host_name_is_not_kept(containers: Containers, old_image: Image, new_image: Image) -> None:
     saved, new = containers.replace(containers.add({"Image": old_image["Id"]}), new_image["Id"])
 
     assert new["Config"]["Hostname"] == new["Id"][:12]
     assert unexplained_differences(saved, new, new_image) == []
 
 
-def test_the_network_of_another_container_is_shared_by_name(
+def test_network_of_another_container_is_shared_by_name(
     engine: docker.APIClient, containers: Containers, old_image: Image, new_image: Image
 ) -> None:
-    """The other one may be recreated as well, and has another id then."""
-    endless = {"Image": old_image["Id"], "Entrypoint": FOREVER}
+    """The id of the other container changes when that container is recreated."""
+    endless = {"Image": old_image["Id"], "Entrypoint": RUN_FOREVER}
     other = containers.add(endless)
     name = containers.inspect(other)["Name"]
     old = containers.add(endless | {"HostConfig": {"NetworkMode": f"container:{other}"}})
@@ -266,17 +264,16 @@ def test_the_network_of_another_container_is_shared_by_name(
     recreated = create(engine, Plan({"Image": old_image["Id"]}, []), name)
     try:
         plan = plan_replacement(saved, new_image["Id"], {})
-        assert containers.inspect(containers.follow(plan))["HostConfig"]["NetworkMode"] == f"container:{recreated}"
+        assert containers.inspect(containers.create(plan))["HostConfig"]["NetworkMode"] == f"container:{recreated}"
     finally:
         engine.remove_container(recreated, v=True)
 
 
 def test_links_and_volumes_of_another_container_are_kept(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """Both are older ways to be near another container."""
-    binds = {"Binds": [f"{around.bound}:/theirs"]}
-    other = containers.add({"Image": old_image["Id"], "Entrypoint": FOREVER, "HostConfig": binds})
+    binds = {"Binds": [f"{resources.bound}:/theirs"]}
+    other = containers.add({"Image": old_image["Id"], "Entrypoint": RUN_FOREVER, "HostConfig": binds})
     engine.start(other)
     old = containers.add(
         {"Image": old_image["Id"], "HostConfig": {"Links": [f"{other}:db"], "VolumesFrom": [f"{other}:ro"]}}
@@ -286,51 +283,47 @@ def test_links_and_volumes_of_another_container_are_kept(
 
     assert unexplained_differences(saved, new, new_image) == []
     assert new["HostConfig"]["Links"][0].endswith("/db")
-    assert {m["Destination"]: m["Name"] for m in new["Mounts"]}["/theirs"] == around.bound
+    assert {m["Destination"]: m["Name"] for m in new["Mounts"]}["/theirs"] == resources.bound
 
 
-def test_the_default_network_keeps_a_hardware_address(
-    containers: Containers, old_image: Image, new_image: Image
-) -> None:
-    """It knows neither aliases nor fixed addresses, but this."""
+def test_default_network_keeps_a_mac_address(containers: Containers, old_image: Image, new_image: Image) -> None:
     saved, new = containers.replace(containers.add({"Image": old_image["Id"], "MacAddress": MAC}), new_image["Id"])
 
     assert new["Config"]["MacAddress"] == MAC
     assert unexplained_differences(saved, new, new_image) == []
 
 
-def test_a_network_may_be_named_by_its_id(
-    engine: docker.APIClient, containers: Containers, around: Surroundings, old_image: Image, new_image: Image
+def test_network_named_by_id_is_kept(
+    engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    """Both containers are in that one network, by whatever name the old one asked for it."""
-    by_id = engine.inspect_network(around.primary)["Id"]
-    old = containers.add({"Image": old_image["Id"], "Entrypoint": FOREVER, "HostConfig": {"NetworkMode": by_id}})
+    by_id = engine.inspect_network(resources.primary)["Id"]
+    old = containers.add({"Image": old_image["Id"], "Entrypoint": RUN_FOREVER, "HostConfig": {"NetworkMode": by_id}})
     engine.start(old)
 
     saved, new = containers.replace(old, new_image["Id"])
 
-    assert list(new["NetworkSettings"]["Networks"]) == [around.primary]
+    assert list(new["NetworkSettings"]["Networks"]) == [resources.primary]
     assert unexplained_differences(saved, new, new_image) == []
 
 
 @pytest.mark.parametrize("rest", [True, False], ids=["another-network-remains", "none-remains"])
-def test_a_network_the_container_has_left_is_not_joined_again(
+def test_network_that_the_container_has_left_is_not_joined_again(
     engine: docker.APIClient,
     containers: Containers,
-    around: Surroundings,
+    resources: Resources,
     old_image: Image,
     new_image: Image,
     *,
     rest: bool,
 ) -> None:
-    """Its network mode still names the network it was created with."""
-    old = containers.add({"Image": old_image["Id"], "HostConfig": {"NetworkMode": around.primary}})
+    """The network mode still names the network with which the container was created."""
+    old = containers.add({"Image": old_image["Id"], "HostConfig": {"NetworkMode": resources.primary}})
     if rest:
-        engine.connect_container_to_network(old, around.secondary)
-    engine.disconnect_container_from_network(old, around.primary)
+        engine.connect_container_to_network(old, resources.secondary)
+    engine.disconnect_container_from_network(old, resources.primary)
 
     saved, new = containers.replace(old, new_image["Id"])
 
-    assert around.primary not in new["NetworkSettings"]["Networks"]
-    assert (around.secondary in new["NetworkSettings"]["Networks"]) is rest
+    assert resources.primary not in new["NetworkSettings"]["Networks"]
+    assert (resources.secondary in new["NetworkSettings"]["Networks"]) is rest
     assert unexplained_differences(saved, new, new_image) == []

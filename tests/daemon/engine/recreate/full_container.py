@@ -1,4 +1,4 @@
-"""A container on which everything is set that a replacement must keep, and images to move it between."""
+"""A container with every setting that a replacement must keep, and images with different defaults."""
 
 import io
 import random
@@ -13,7 +13,7 @@ import docker
 from docker.types import IPAMConfig, IPAMPool
 
 MAC = "02:42:0a:b2:42:99"
-FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
+RUN_FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
 
 OLD_DEFAULTS = [
     "ENV FROM_IMAGE=old OVERRIDDEN=image GONE=old",
@@ -41,8 +41,8 @@ NEW_DEFAULTS = [
 ]
 
 
-def image_with(engine: docker.APIClient, base: str, defaults: list[str]) -> dict[str, Any]:
-    """Make an image out of `base` by lines of a Dockerfile that set defaults, and inspect it."""
+def build_image(engine: docker.APIClient, base: str, defaults: list[str]) -> dict[str, Any]:
+    """Build an image from `base` and lines of a Dockerfile that set defaults. Return its description."""
     image = ""
     dockerfile = "\n".join([f"FROM {base}", *defaults])
     for message in engine.build(fileobj=io.BytesIO(dockerfile.encode()), decode=True, rm=True):
@@ -53,8 +53,8 @@ def image_with(engine: docker.APIClient, base: str, defaults: list[str]) -> dict
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """Networks and volumes that a container refers to."""
+class Resources:
+    """Networks and volumes to which a container refers."""
 
     primary: str
     secondary: str
@@ -66,11 +66,11 @@ class Surroundings:
 
 
 @contextmanager
-def surroundings(engine: docker.APIClient) -> Iterator[Surroundings]:
-    """Make networks and volumes for the time of a `with` block."""
+def provide_resources(engine: docker.APIClient) -> Iterator[Resources]:
+    """Create networks and volumes for the duration of a `with` block."""
     subnet = f"10.178.{random.randrange(256)}"  # noqa: S311
     one, two, bound, mounted, read_only = (f"flotilla-test-{uuid4().hex[:8]}" for _ in range(5))
-    names = Surroundings(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
+    names = Resources(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
     pool = IPAMPool(subnet=f"{subnet}.0/24", gateway=f"{subnet}.1")
     engine.create_network(names.primary, ipam=IPAMConfig(pool_configs=[pool]))
     engine.create_network(names.secondary)
@@ -91,16 +91,16 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def everything(image: str, around: Surroundings) -> dict[str, Any]:
-    """Describe a container, as its operator would to the engine, on which everything is set."""
+def full_config(image: str, resources: Resources) -> dict[str, Any]:
+    """Return the configuration of a container with every setting."""
     return {
         "Image": image,
         "Hostname": "by-hand",
         "Domainname": "example.org",
         "User": "0",
         "WorkingDir": "/var",
-        "Entrypoint": FOREVER[:2],
-        "Cmd": FOREVER[2:],
+        "Entrypoint": RUN_FOREVER[:2],
+        "Cmd": RUN_FOREVER[2:],
         "Env": ["OVERRIDDEN=operator", "ADDED=a=b", "EMPTY=", "GONE"],
         "Labels": {"overridden": "operator", "added": "yes"},
         "ExposedPorts": {"3100/tcp": {}, "4000/udp": {}, "5000/tcp": {}},
@@ -111,28 +111,28 @@ def everything(image: str, around: Surroundings) -> dict[str, Any]:
         "Tty": True,
         "OpenStdin": True,
         "MacAddress": MAC,
-        "HostConfig": _host_config(around),
+        "HostConfig": _host_config(resources),
         "NetworkingConfig": {
             "EndpointsConfig": {
-                around.primary: {"Aliases": ["first"], "IPAMConfig": {"IPv4Address": around.address}},
+                resources.primary: {"Aliases": ["first"], "IPAMConfig": {"IPv4Address": resources.address}},
             }
         },
     }
 
 
-def _host_config(around: Surroundings) -> dict[str, Any]:
+def _host_config(resources: Resources) -> dict[str, Any]:
     return {
-        "Binds": [f"{around.bound}:/bound", "/srv:/folder", "/usr:/usr-of-node:ro"],
+        "Binds": [f"{resources.bound}:/bound", "/srv:/folder", "/usr:/usr-of-node:ro"],
         "Mounts": [
-            {"Type": "volume", "Source": around.mounted, "Target": "/mounted"},
-            {"Type": "volume", "Source": around.read_only, "Target": "/read-only", "ReadOnly": True},
+            {"Type": "volume", "Source": resources.mounted, "Target": "/mounted"},
+            {"Type": "volume", "Source": resources.read_only, "Target": "/read-only", "ReadOnly": True},
             {"Type": "volume", "Target": "/unnamed", "VolumeOptions": {"Labels": {"kept": "yes"}}},
             {"Type": "tmpfs", "Target": "/quick", "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o1777}},
         ],
         "Tmpfs": {"/scratch": "size=1m,mode=1777"},
-        "NetworkMode": around.primary,
+        "NetworkMode": resources.primary,
         "PortBindings": {
-            "3100/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(around.port)}],
+            "3100/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(resources.port)}],
             "4000/udp": [{"HostIp": "127.0.0.1", "HostPort": ""}],
         },
         "RestartPolicy": {"Name": "on-failure", "MaximumRetryCount": 4},
