@@ -1,4 +1,4 @@
-"""Bots: the container of one organization, with its named volumes, on one node."""
+"""Bots: one managed container of an organization, on one node. Used by services and jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from portal.models.org import Org
 
 
 class Channel(StrEnum):
-    """How often an image is polled (5, 15, 30 minutes, never), and who goes first as canary."""
+    """Release channel: the polling interval of the image (5, 15, 30 minutes, never) and the order of canaries."""
 
     CANARY = "canary"
     STAGING = "staging"
@@ -25,14 +25,14 @@ class Channel(StrEnum):
 
 
 class DesiredState(StrEnum):
-    """What people want of the bot."""
+    """State that an operator or customer has requested."""
 
     RUNNING = "running"
     STOPPED = "stopped"
 
 
 class BotState(StrEnum):
-    """What was last seen of the bot."""
+    """State that the last probe observed."""
 
     UNKNOWN = "unknown"
     RUNNING = "running"
@@ -42,7 +42,7 @@ class BotState(StrEnum):
 
 
 class Bot(Base):
-    """The container of one organization. Its lease and fence serialize everything that touches the container."""
+    """One managed container of an organization. Its lease and fence serialize all work on the container."""
 
     __tablename__ = "bots"
     __table_args__ = (sa.UniqueConstraint("node_id", "container_id"),)
@@ -53,37 +53,37 @@ class Bot(Base):
     name: Mapped[str] = mapped_column(sa.String(100))
     subdomain: Mapped[str] = mapped_column(sa.String(63), unique=True)
     image: Mapped[str] = mapped_column(sa.String(300), index=True)
-    """Normalized reference with its tag, as `str(Reference)` writes it."""
+    """Normalized reference with tag, as `str(Reference)` formats it."""
     release_channel: Mapped[Channel] = mapped_column(choice(Channel), default=Channel.STABLE)
     port: Mapped[int] = mapped_column(default=3100)
     health_path: Mapped[str] = mapped_column(sa.String(200), default="/health")
     spec: Mapped[Any] = mapped_column(EncryptedJSON, default=dict)
-    """Description of the container as it was adopted or created; it holds the environment, hence encrypted."""
+    """Description of the container when it was adopted or created. Encrypted, because it contains the environment."""
     unprotected: Mapped[list[str]] = mapped_column(default=list)
-    """Paths in the container that hold data no snapshot protects: writable binds. Shown, and never a canary."""
+    """Writable binds in the container, which snapshots do not include. A bot with such paths is never a canary."""
     container_id: Mapped[str | None] = mapped_column(sa.String(64))
     container_name: Mapped[str | None] = mapped_column(sa.String(255))
     current_digest: Mapped[str | None] = mapped_column(sa.String(71))
     desired_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
-    """The desired state that a worker brought about last; while they differ, there is something to do."""
+    """Desired state that a worker applied last. While both differ, the scheduler enqueues a job."""
     desired_when_restored: Mapped[DesiredState | None] = mapped_column(choice(DesiredState))
-    """While the organization is being deleted: what is wanted again should that be taken back."""
+    """Desired state to return to if the deletion of the organization is cancelled."""
     restart_policy: Mapped[dict[str, Any] | None]
-    """While stopped by Flotilla: what the engine did about the container's end before, to be set again."""
+    """Restart policy to set again at the next start, while Flotilla has stopped the bot."""
     volumes_to_remove: Mapped[list[str] | None]
-    """While the bot is removed for good: volumes of its container, which can be asked no more once it is gone."""
+    """Volumes to remove during a purge, recorded because a removed container no longer names them."""
     state: Mapped[BotState] = mapped_column(choice(BotState), default=BotState.UNKNOWN)
     state_detail: Mapped[str | None] = mapped_column(sa.Text)
     state_since: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
     address: Mapped[str | None] = mapped_column(sa.String(255))
-    """`host:port` read by inspect after the last start."""
+    """`host:port`, read from the engine after the last start."""
     company_id: Mapped[str | None] = mapped_column(sa.String(100))
     epoch: Mapped[int] = mapped_column(default=1)
     provision_secret: Mapped[Any] = mapped_column(EncryptedJSON, nullable=True)
     needs_attention: Mapped[str | None] = mapped_column(sa.Text)
-    """Why a person must look: no automatic update until an operator clears it."""
+    """Instructions after a failed rollback. No automatic update starts until an operator clears them."""
     lease_owner: Mapped[str | None] = mapped_column(sa.String(64))
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(default=0)

@@ -1,4 +1,4 @@
-"""Leases: who leads, by the database's clock."""
+"""Named leases, by the clock of the database. Used by the scheduler and the node probe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from portal.models.base import Base
 
 
 class Lease(Base):
-    """A named right that one process holds until a moment; the fence grows with every new holder."""
+    """A right that one process holds until a moment. The fence grows with every new holder."""
 
     __tablename__ = "leases"
 

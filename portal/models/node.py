@@ -1,4 +1,4 @@
-"""Nodes: the Docker engines that bots run on."""
+"""Nodes: the Docker engines on which bots run. Used by services and jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from portal.models.base import Base, choice, new_id, utcnow
 
 
 class NodeState(StrEnum):
-    """`draining` takes no updates or new bots; `offline` did not answer."""
+    """State of a node: `draining` gets no updates and no new bots; `offline` did not answer."""
 
     ACTIVE = "active"
     DRAINING = "draining"
@@ -29,16 +29,16 @@ class Node(Base):
     name: Mapped[str] = mapped_column(sa.String(63), unique=True)
     docker_url: Mapped[str] = mapped_column(sa.String(255))
     engine_id: Mapped[str | None] = mapped_column(sa.String(255), unique=True)
-    """What the engine calls itself: one engine under two names would give a container to two bots. None: it has
-    no name for itself."""
+    """Id that the engine reports, if any. Unique, because one engine added as two nodes could give one container to
+    two bots."""
     tls: Mapped[dict[str, Any] | None]
-    """Paths of `ca`, `cert` and `key` for an engine reached over TCP."""
+    """Paths of `ca`, `cert` and `key` for a TCP connection with TLS."""
     bot_host: Mapped[str] = mapped_column(sa.String(255), default="127.0.0.1")
-    """Where the published ports of this node's bots are reached."""
+    """Host at which the published ports of the bots are reached."""
     port_first: Mapped[int] = mapped_column(default=20000)
     port_last: Mapped[int] = mapped_column(default=29999)
     snapshot_dir: Mapped[str] = mapped_column(sa.String(255))
-    """Folder on the node's own disk that keeps the archives; the worker may not see it."""
+    """Folder for archives on the disk of the node, which the worker may be unable to read."""
     platform: Mapped[str] = mapped_column(sa.String(64), default="linux/amd64")
     state: Mapped[NodeState] = mapped_column(choice(NodeState), default=NodeState.ACTIVE)
     last_seen_at: Mapped[datetime | None]

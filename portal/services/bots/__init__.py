@@ -1,1 +1,1 @@
-"""Services on bots and nodes: leases, desired and observed state, lists, snapshots, purging."""
+"""Services on bots and nodes: leases, desired state, observations, lists, snapshots, purging."""

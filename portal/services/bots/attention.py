@@ -1,41 +1,42 @@
-"""Bots that need a person because an update of theirs could not be taken back, and the word that they do no more."""
+"""Clearing of bots that need attention after a failed rollback. Used by the bot page and `flotilla bots clear`."""
 
 from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, EventTag, User, update_where
+from portal.models import Bot, BotState, EventTag, update_where
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
+from portal.services.events import Actor
 
-_RUNS = frozenset({BotState.RUNNING, BotState.UNHEALTHY})
+_RUNNING_STATES = frozenset({BotState.RUNNING, BotState.UNHEALTHY})
 
 
-def clear_attention(session: Session, bot: Bot, reason: str, actor: User | None) -> None:
-    """Let updates take a bot again that an operator has put right.
+def clear_attention(session: Session, bot: Bot, reason: str, *, actor: Actor) -> None:
+    """Allow updates of a bot again after an operator has repaired it.
 
-    Nothing else happens: the rollback is not carried on, because what the operator restored, and what users have
-    written since, would be lost with it. The archives stay where they are.
+    The failed rollback is not continued, because it would overwrite the data that the operator restored and that
+    users have written since. The archives are kept.
 
     Args:
         session: a writing transaction.
         bot: the bot.
-        reason: what was done about it, in words that operators will read.
+        reason: what the operator did; shown to other operators.
         actor: the operator; None for the command line.
 
     Raises:
-        InvalidError: without a reason.
-        ConflictError: the bot needs nobody, or was not seen running since.
+        InvalidError: the reason is empty.
+        ConflictError: the bot does not need attention, or was not observed running.
     """
     if not reason.strip():
-        raise InvalidError("Say what was done about it; people will read it.", "reason")
-    if bot.needs_attention and bot.state not in _RUNS:
+        raise InvalidError("Describe what you did. Other operators will read it.", "reason")
+    if bot.needs_attention and bot.state not in _RUNNING_STATES:
         raise ConflictError(
-            f"{bot.name} was last seen {bot.state}. Start its container first, wait until it is seen running,"
-            " then clear it. One that took its place is made known with `flotilla bots attach`."
+            f"The last known state of {bot.name} is {bot.state}. Start its container first, wait until the bot is"
+            " running, then clear it. To use another container, run `flotilla bots attach`."
         )
-    if not _take_away(session, bot):
-        raise ConflictError(f"{bot.name} needs nobody's attention.")
+    if not _clear(session, bot):
+        raise ConflictError(f"{bot.name} does not need attention.")
     events.record(
         session,
         EventTag.BOT_ATTENTION_CLEARED,
@@ -46,7 +47,7 @@ def clear_attention(session: Session, bot: Bot, reason: str, actor: User | None)
     )
 
 
-def _take_away(session: Session, bot: Bot) -> bool:
+def _clear(session: Session, bot: Bot) -> bool:
     conditions = (Bot.id == bot.id, Bot.needs_attention.is_not(None))
     changed = update_where(session, Bot, *conditions, needs_attention=None)
     session.refresh(bot)

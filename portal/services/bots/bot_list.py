@@ -1,4 +1,4 @@
-"""The bots of the fleet as lists show them: with the release they run and the one they should run."""
+"""Lists of bots with current release, target release and latest update. Used by pages and `flotilla bots list`."""
 
 from __future__ import annotations
 
@@ -19,43 +19,45 @@ _WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
 
 
 class BotFilter(StrEnum):
-    """What operators narrow the list to."""
+    """Filter of the bot list."""
 
     ALL = "all"
     BEHIND = "behind"
     UPDATING = "updating"
-    UNWELL = "unwell"
+    UNHEALTHY = "unwell"
     STOPPED = "stopped"
     ATTENTION = "attention"
 
 
 @dataclass(frozen=True)
 class BotRow:
-    """One bot of a list."""
+    """One row of a list of bots."""
 
     bot: Bot
     runs: Release | None
-    """The release it runs; None for a digest that was never seen in a registry."""
+    """Current release; None when no registry has the digest of the bot."""
     behind: Release | None
-    """The release it should run and does not."""
+    """Target release when the bot is behind; None when it is not."""
     update: BotUpdate | None
-    """What happened to it last, or happens now."""
+    """Latest update, finished or running."""
 
 
-def search_bots(session: Session, text: str = "", narrowed: BotFilter = BotFilter.ALL, page: int = 1) -> Page[BotRow]:
-    """Look for bots.
+def search_bots(
+    session: Session, text: str = "", bot_filter: BotFilter = BotFilter.ALL, page: int = 1
+) -> Page[BotRow]:
+    """Return one page of the bots that match a text and a filter, by organization and name.
 
     Args:
         session: the transaction.
-        text: part of the name of the bot, its organization, node, image, or of its digest; empty for all.
-        narrowed: to which kind of bots.
-        page: from 1, of `PER_PAGE` bots each; beyond the last one it is the last.
+        text: part of the name of the bot, its organization, its node, its image or its digest; empty for all bots.
+        bot_filter: which bots to include.
+        page: page number from 1, with `BOTS_PER_PAGE` bots each; a number beyond the last page means the last page.
     """
     query = (
         sa.select(Bot)
         .join(Bot.org)
         .join(Bot.node)
-        .where(Org.state != OrgState.DELETED, _matching(text.strip()), _narrowed(session, narrowed))
+        .where(Org.state != OrgState.DELETED, _matches_text(text.strip()), _matches_filter(session, bot_filter))
         .options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
         .order_by(Org.name, Bot.name, Bot.id)
     )
@@ -63,21 +65,21 @@ def search_bots(session: Session, text: str = "", narrowed: BotFilter = BotFilte
 
 
 def list_for_org(session: Session, org: Org) -> list[BotRow]:
-    """The bots of one organization, by name."""
+    """Return the bots of one organization, by name."""
     query = sa.select(Bot).where(Bot.org_id == org.id).options(*_WITHOUT_SECRETS)
     return build_rows(session, session.scalars(query.order_by(Bot.name, Bot.id)).all())
 
 
 def build_rows(session: Session, bots: Sequence[Bot]) -> list[BotRow]:
-    """Complete bots to lines of a list."""
-    running = map_releases_by_digest(session, {_repository(bot) for bot in bots})
-    wanted = releases.map_targets(session)
+    """Build the rows of a list of bots."""
+    by_digest = map_releases_by_digest(session, {_repository(bot) for bot in bots})
+    targets = releases.map_targets(session)
     updates = _latest_updates(session, [bot.id for bot in bots])
     return [
         BotRow(
             bot=bot,
-            runs=running.get((_repository(bot), bot.current_digest)),
-            behind=_behind(bot, wanted.get(bot.image)),
+            runs=by_digest.get((_repository(bot), bot.current_digest)),
+            behind=_target_if_behind(bot, targets.get(bot.image)),
             update=updates.get(bot.id),
         )
         for bot in bots
@@ -85,7 +87,7 @@ def build_rows(session: Session, bots: Sequence[Bot]) -> list[BotRow]:
 
 
 def map_releases_by_digest(session: Session, repositories: Iterable[str]) -> dict[tuple[str, str | None], Release]:
-    """Map every digest of these repositories, as engines may know it, to its release."""
+    """Map repository and digest, in each form that an engine may report, to the release."""
     known = session.scalars(sa.select(Release).where(Release.repository.in_(list(repositories))))
     return {(release.repository, digest): release for release in known for digest in release.digests}
 
@@ -94,7 +96,7 @@ def _repository(bot: Bot) -> str:
     return parse_reference(bot.image).name
 
 
-def _behind(bot: Bot, target: Release | None) -> Release | None:
+def _target_if_behind(bot: Bot, target: Release | None) -> Release | None:
     if target is None or bot.release_channel is Channel.PINNED or releases.is_running(bot, target):
         return None
     return target
@@ -112,22 +114,22 @@ def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUp
     return {update.bot_id: update for update in session.scalars(query)}
 
 
-def _matching(text: str) -> sa.ColumnElement[bool]:
+def _matches_text(text: str) -> sa.ColumnElement[bool]:
     if not text:
         return sa.true()
     columns = (Bot.name, Org.name, Org.slug, Node.name, Bot.image, Bot.current_digest)
     return sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
 
 
-def _narrowed(session: Session, narrowed: BotFilter) -> sa.ColumnElement[bool]:
-    match narrowed:
+def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement[bool]:
+    match bot_filter:
         case BotFilter.ALL:
             return sa.true()
         case BotFilter.BEHIND:
             return _is_behind(releases.map_targets(session))
         case BotFilter.UPDATING:
             return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.state == UpdateState.RUNNING))
-        case BotFilter.UNWELL:
+        case BotFilter.UNHEALTHY:
             return Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN})
         case BotFilter.STOPPED:
             return Bot.state == BotState.STOPPED
@@ -144,12 +146,12 @@ def _is_behind(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
 
 
 def load_by_ids(session: Session, bot_ids: Iterable[str]) -> Sequence[Bot]:
-    """Exactly these bots; ids of none are ignored."""
+    """Return the bots with these ids. Unknown ids are ignored."""
     return session.scalars(sa.select(Bot).where(Bot.id.in_(list(bot_ids))).options(*_WITHOUT_SECRETS)).all()
 
 
 def list_for_repository(session: Session, repository: str) -> Sequence[Bot]:
-    """The bots that follow some tag of a repository, by organization and name."""
+    """Return the bots that follow any tag of a repository, by organization and name."""
     query = (
         sa.select(Bot)
         .join(Bot.org)

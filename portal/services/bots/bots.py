@@ -1,9 +1,10 @@
-"""Bots joining the fleet, and going on in another container."""
+"""Adding adopted bots and attaching containers to bots. Used by `daemon.bots.adopt` and `daemon.bots.attach`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +20,6 @@ from portal.models import (
     Org,
     OrgState,
     UpdateState,
-    utcnow,
 )
 from portal.rules.references import Reference
 from portal.services import events
@@ -33,7 +33,7 @@ _SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundContainer:
-    """A running container as it was found on a node, and how it is to be known; see `Bot` for the fields."""
+    """A running container on a node and the values of the bot it becomes; see `Bot` for the fields."""
 
     node_id: str
     container_id: str
@@ -52,51 +52,50 @@ class FoundContainer:
 
 
 def require_active_org(session: Session, slug: str) -> Org:
-    """The organization that is to own a bot.
+    """Return the active organization with this slug.
 
     Raises:
         NotFoundError: there is no such organization.
-        ConflictError: it is about to be deleted.
+        ConflictError: the organization is being deleted.
     """
     org = orgs.find_by_slug(session, slug)
     if org is None:
-        raise NotFoundError(f"There is no organization with the slug {slug}; create it first.")
+        raise NotFoundError(f"There is no organization with the slug {slug}. Create it first.")
     if org.state is not OrgState.ACTIVE:
-        raise ConflictError(f"The organization {slug} is being deleted; restore it first.")
+        raise ConflictError(f"The organization {slug} is being deleted. Restore it first.")
     return org
 
 
 def require_unmanaged(session: Session, node_id: str, container_id: str) -> None:
-    """Do nothing if no bot runs in that container.
+    """Check that a container does not belong to a bot.
 
     Raises:
-        ConflictError: a bot does; the message names it.
+        ConflictError: the container belongs to a bot; the message names the bot.
     """
     bot = session.scalar(sa.select(Bot).where(Bot.node_id == node_id, Bot.container_id == container_id))
     if bot is not None:
-        raise ConflictError(f"That container is managed already: it is the bot {bot.name} of {bot.org.slug}.")
+        raise ConflictError(f"This container is already managed: it is the bot {bot.name} of {bot.org.slug}.")
 
 
-def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, actor: Actor = None) -> Bot:
-    """Take a container that is already running into the fleet, as the bot of an organization.
-
-    Its image is polled from now on, and what it points at decides whether the bot is behind.
+def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, now: datetime, actor: Actor = None) -> Bot:
+    """Add a bot for a running container. Its image is polled from now on unless its channel is pinned.
 
     Args:
         session: a writing transaction.
         org_slug: the organization.
         found: the container.
+        now: the current time.
         actor: the operator.
 
     Raises:
         NotFoundError: there is no such organization.
-        InvalidError: the subdomain cannot be one.
-        ConflictError: the container is managed already, or the subdomain is taken.
+        InvalidError: the subdomain is not valid.
+        ConflictError: the container is already managed, or the subdomain is taken.
     """
     org = require_active_org(session, org_slug)
     require_unmanaged(session, found.node_id, found.container_id)
-    _require_free(session, found.subdomain)
-    bot = _new_bot(org, found)
+    _require_free_subdomain(session, found.subdomain)
+    bot = _build_bot(org, found, now)
     session.add(bot)
     session.flush()
     events.record(
@@ -107,36 +106,35 @@ def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, actor
         bot_id=bot.id,
         data={"adopted": True, "image": bot.image, "digest": bot.current_digest, "unprotected": bot.unprotected},
     )
-    member_sync.set_desired_roles_for_bot(session, bot)
+    member_sync.set_desired_roles_for_bot(session, bot, now)
     if bot.release_channel is not Channel.PINNED:
-        polling.schedule_first_poll(session, bot.image, utcnow())
+        polling.schedule_first_poll(session, bot.image, now)
     return bot
 
 
-def attach_container(session: Session, bot_id: str, found: FoundContainer) -> Bot:
-    """Let a bot go on in another container, which somebody made in the place of its own.
-
-    Its data may be of another epoch than what anybody wrote down before.
+def attach_container(session: Session, bot_id: str, found: FoundContainer, now: datetime) -> Bot:
+    """Replace the container of a bot and begin a new epoch, because the data of the container may differ.
 
     Args:
-        session: a transaction of the bot's holder.
+        session: a fenced transaction.
         bot_id: the bot.
         found: the container.
+        now: the current time.
 
     Raises:
-        ConflictError: its organization is being deleted, the container is managed already, or an update of the bot
-            runs, or would still remove that container.
+        ConflictError: the organization is being deleted, the container is already managed, or an update of the bot
+            runs or would still remove that container.
     """
     bot = session.get_one(Bot, bot_id)
     require_active_org(session, bot.org.slug)
     require_unmanaged(session, found.node_id, found.container_id)
-    concerned = sa.or_(BotUpdate.state == UpdateState.RUNNING, BotUpdate.old_container_id == found.container_id)
+    conflicting = sa.or_(BotUpdate.state == UpdateState.RUNNING, BotUpdate.old_container_id == found.container_id)
     if session.scalar(
-        sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, BotUpdate.is_unfinished(), concerned)
+        sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, BotUpdate.is_unfinished(), conflicting)
     ):
-        raise ConflictError(f"An update of {bot.name} is not over yet; wait until it has ended and was cleaned up.")
+        raise ConflictError(f"An update of {bot.name} is not finished. Wait until it has ended and was cleaned up.")
     data = {"container_id": bot.container_id, "new_container_id": found.container_id, "digest": found.digest}
-    for name, value in _as_found(found).items():
+    for name, value in _container_values(found, now).items():
         setattr(bot, name, value)
     bot.applied_state, bot.restart_policy = DesiredState.RUNNING, None
     bot.epoch += 1
@@ -145,20 +143,21 @@ def attach_container(session: Session, bot_id: str, found: FoundContainer) -> Bo
 
 
 def suggest_subdomain(name: str) -> str:
-    """The subdomain that a name suggests: lower-case letters, digits and dashes."""
+    """Derive a subdomain from a name: lower-case letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
 
 
-def _require_free(session: Session, subdomain: str) -> None:
+def _require_free_subdomain(session: Session, subdomain: str) -> None:
     if not _SUBDOMAIN.fullmatch(subdomain):
         raise InvalidError(
-            f"{subdomain!r} cannot be a subdomain: use up to 63 lower-case letters, digits and dashes.", "subdomain"
+            f"{subdomain!r} is not a valid subdomain. Use up to 63 lower-case letters, digits and dashes.",
+            "subdomain",
         )
     if session.scalar(sa.select(Bot.id).where(Bot.subdomain == subdomain)):
-        raise ConflictError(f"The subdomain {subdomain} is taken by another bot; choose one with --subdomain.")
+        raise ConflictError(f"The subdomain {subdomain} is taken by another bot. Choose another with --subdomain.")
 
 
-def _new_bot(org: Org, found: FoundContainer) -> Bot:
+def _build_bot(org: Org, found: FoundContainer, now: datetime) -> Bot:
     return Bot(
         org_id=org.id,
         node_id=found.node_id,
@@ -169,13 +168,12 @@ def _new_bot(org: Org, found: FoundContainer) -> Bot:
         port=found.port,
         health_path=found.health_path,
         desired_state=DesiredState.RUNNING,
-        **_as_found(found),
+        **_container_values(found, now),
     )
 
 
-def _as_found(found: FoundContainer) -> dict[str, Any]:
-    """What a bot's row says of the container it runs in."""
-    moment = utcnow()
+def _container_values(found: FoundContainer, now: datetime) -> dict[str, Any]:
+    """Return the column values of a bot that describe its container."""
     return {
         "spec": found.spec,
         "unprotected": found.unprotected,
@@ -184,7 +182,7 @@ def _as_found(found: FoundContainer) -> dict[str, Any]:
         "current_digest": found.digest,
         "state": BotState.RUNNING if found.healthy else BotState.UNHEALTHY,
         "state_detail": None,
-        "state_since": moment,
-        "checked_at": moment,
+        "state_since": now,
+        "checked_at": now,
         "address": found.address,
     }

@@ -1,4 +1,4 @@
-"""What people want of bots, running or stopped, against what workers have brought about."""
+"""Desired and applied states of bots. Used by the scheduler and the job that starts and stops bots."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from portal.services import events
 
 
 def list_pending(session: Session) -> Sequence[tuple[str, str]]:
-    """Id and node of every bot for which a worker has something to do and that nobody is at work on."""
+    """Return id and node of every bot whose desired state has to be applied and whose lease is free."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
     query = sa.select(Bot.id, Bot.node_id).where(Bot.desired_state != Bot.applied_state, free, ~_unfinished_update())
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 
 def pending_change(session: Session, bot_id: str) -> DesiredState | None:
-    """What the holder of a bot has to bring about.
+    """Return the desired state that has to be applied to a bot, or None.
 
-    Nothing while an update of it is unfinished: its way back might start what was stopped meanwhile.
+    Nothing is applied while an update of the bot is unfinished, because its rollback starts the container.
     """
     query = sa.select(Bot.desired_state).where(
         Bot.id == bot_id, Bot.desired_state != Bot.applied_state, ~_unfinished_update()
@@ -32,7 +32,7 @@ def pending_change(session: Session, bot_id: str) -> DesiredState | None:
 
 
 def save_restart_policy(session: Session, bot_id: str, policy: dict[str, object]) -> None:
-    """Keep what the engine did about the container's end, to be set again; a second try keeps the first answer."""
+    """Save the restart policy of a bot's container before it is stopped. A second call keeps the first policy."""
     bot = session.get_one(Bot, bot_id)
     if bot.restart_policy is None:
         bot.restart_policy = policy
@@ -41,7 +41,7 @@ def save_restart_policy(session: Session, bot_id: str, policy: dict[str, object]
 def record_applied(
     session: Session, bot_id: str, done: DesiredState, *, state: BotState, detail: str | None, now: datetime
 ) -> None:
-    """Write down that the bot was stopped or started, and how it is now as far as one can tell."""
+    """Record that a bot was stopped or started, with its state afterwards."""
     bot = session.get_one(Bot, bot_id)
     bot.applied_state = done
     bot.state, bot.state_detail, bot.state_since = state, detail, now

@@ -1,7 +1,7 @@
-"""The right to touch a bot's container: one holder at a time, by the database's clock, with a fencing number.
+"""Leases on bots: acquire, renew, release, by the clock of the database. Used by `daemon.bot_lease`.
 
-The fence grows with every new holder. Whoever writes on behalf of a holder names the fence it was given, so a
-process that slept through the end of its lease can change nothing any more.
+The holder of the lease may touch the bot's container. The fence grows with every new holder, and every write names
+the fence of its holder. A process that was suspended beyond the end of its lease can therefore change nothing.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ LEASE_DURATION = timedelta(seconds=30)
 
 
 class BotBusy(ConflictError):
-    """Somebody else is working on the bot; try again when that is done."""
+    """Another process holds the lease."""
 
 
 class LeaseLost(ConflictError):
-    """The lease ran out or somebody else holds the bot by now: stop at once and write nothing."""
+    """The lease has expired or was taken over. Its former holder must stop at once."""
 
 
 def acquire(session: Session, bot_id: str, owner: str) -> int:
-    """Become the one who may touch the bot, for `LEASE`.
+    """Acquire the lease on a bot for `LEASE_DURATION`.
 
     Args:
-        session: a write transaction.
+        session: a writing transaction.
         bot_id: the bot.
-        owner: who asks, for people: host and process.
+        owner: host and process of the new holder, for display.
 
     Returns:
-        The fence to name in every later write.
+        The fence of the new holder.
 
     Raises:
-        BotBusy: when somebody else's lease is still valid.
+        BotBusy: another process holds the lease.
     """
     moment = database_now(session)
     if not _change(
@@ -49,15 +49,15 @@ def acquire(session: Session, bot_id: str, owner: str) -> int:
         lease_until=moment + LEASE_DURATION,
         fence=Bot.fence + 1,
     ):
-        raise BotBusy("Somebody else is working on this bot. Try again when that is done.")
+        raise BotBusy("This bot is being updated or changed right now. Try again later.")
     return session.scalars(sa.select(Bot.fence).where(Bot.id == bot_id)).one()
 
 
 def renew(session: Session, bot_id: str, fence: int) -> None:
-    """Let the lease last for `LEASE` from now. It also locks the bot's row until the transaction ends.
+    """Extend the lease to `LEASE_DURATION` from now and lock the bot's row until the transaction ends.
 
     Raises:
-        LeaseLost: when it is no longer ours.
+        LeaseLost: the lease has expired or was taken over.
     """
     moment = database_now(session)
     if not _change(session, _held(bot_id, fence) & (Bot.lease_until > moment), lease_until=moment + LEASE_DURATION):
@@ -65,7 +65,7 @@ def renew(session: Session, bot_id: str, fence: int) -> None:
 
 
 def release(session: Session, bot_id: str, fence: int) -> None:
-    """Give the bot free at once; nothing happens when it is no longer ours."""
+    """Release the lease. Nothing happens when it was taken over."""
     _change(session, _held(bot_id, fence), lease_owner=None, lease_until=None)
 
 

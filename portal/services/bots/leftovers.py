@@ -1,4 +1,4 @@
-"""What may be cleared from an engine because nothing needs it any more, as far as the database knows."""
+"""Queries for containers and images that are no longer needed on a node. Used by the collector."""
 
 from __future__ import annotations
 
@@ -20,33 +20,38 @@ from portal.models import (
 )
 from portal.rules.references import parse_reference
 
-_OVER = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED)
+_FINISHED = (UpdateState.UPDATED, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.SKIPPED)
 
 
 def find_install_id(session: Session) -> str | None:
-    """The id that marks what this installation made; None before anything was made."""
+    """Return the id that labels what this installation creates, or None before the first use."""
     return session.scalar(sa.select(FleetSettings.install_id))
 
 
 def list_cleaned_updates(session: Session, update_ids: Collection[str]) -> set[str]:
-    """Those of the updates that are finished and cleaned, and that no person needs to look at."""
+    """Return those of the updates that are finished, cleaned, and do not need attention."""
     statement = sa.select(BotUpdate.id).where(
-        BotUpdate.id.in_(update_ids), BotUpdate.state.in_(_OVER), BotUpdate.cleaned_at.is_not(None)
+        BotUpdate.id.in_(update_ids), BotUpdate.state.in_(_FINISHED), BotUpdate.cleaned_at.is_not(None)
     )
     return set(session.scalars(statement))
 
 
 def list_bot_containers(session: Session, node_id: str) -> set[str]:
-    """Ids of the containers that bots of a node run in."""
+    """Return the ids of the containers of the bots of a node."""
     statement = sa.select(Bot.container_id).where(Bot.node_id == node_id, Bot.container_id.is_not(None))
     return {container_id for container_id in session.scalars(statement) if container_id}
 
 
 def list_unneeded_images(session: Session, node_id: str, before: datetime) -> list[str]:
-    """Images, as `repository@digest`, that we had a node pull and that nobody there needs any more.
+    """Return the images that a node pulled for Flotilla and no longer needs, as `repository@digest`.
 
-    No bot of the node runs such a release or ran it before its last update, no tag points at it, no open rollout
-    brings it, and every update to it ended, and its changelog was read there, before the given moment.
+    No bot of the node runs such a release or ran it before its last update, no polled tag points at it, and no open
+    rollout uses it.
+
+    Args:
+        session: a transaction.
+        node_id: the node.
+        before: every update to the release ended, and its changelog was read on the node, before this moment.
     """
     needed = _digests_in_use(session, node_id)
     return [
@@ -57,7 +62,7 @@ def list_unneeded_images(session: Session, node_id: str, before: datetime) -> li
 
 
 def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
-    # Where a new container was made the image had been pulled; of other updates nobody knows.
+    # An update that created a new container has pulled the image. For other updates this is unknown.
     for_updates = (
         sa.select(Rollout.release_id, BotUpdate.ended_at.label("at"))
         .join(BotUpdate, BotUpdate.rollout_id == Rollout.id)
@@ -69,17 +74,17 @@ def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
     pulled_once = (
         sa.select(pulled.c.release_id).group_by(pulled.c.release_id).having(sa.func.max(pulled.c.at) < before)
     )
-    # A digest that an operator pasted is followed by no bot.
-    wanted = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None), ~PolledImage.asked_once)
-    in_flight = sa.exists().where(BotUpdate.rollout_id == Rollout.id, BotUpdate.state == UpdateState.RUNNING)
-    under_way = sa.select(Rollout.release_id).where(sa.or_(Rollout.state.in_(Rollout.OPEN), in_flight))
+    # No bot follows a digest that an operator pasted.
+    targets = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None), ~PolledImage.asked_once)
+    has_running_update = sa.exists().where(BotUpdate.rollout_id == Rollout.id, BotUpdate.state == UpdateState.RUNNING)
+    open_rollouts = sa.select(Rollout.release_id).where(sa.or_(Rollout.state.in_(Rollout.OPEN), has_running_update))
     return sa.select(Release).where(
-        Release.id.in_(pulled_once), Release.id.not_in(wanted), Release.id.not_in(under_way)
+        Release.id.in_(pulled_once), Release.id.not_in(targets), Release.id.not_in(open_rollouts)
     )
 
 
 def _digests_in_use(session: Session, node_id: str) -> set[str | None]:
-    """What bots of the node run, and what each ran before its last update."""
+    """Return the digests that bots of the node run, and that each bot ran before its last update."""
     runs = sa.select(Bot.current_digest).where(Bot.node_id == node_id)
     newer = aliased(BotUpdate)
     was_last = ~sa.exists().where(

@@ -1,4 +1,4 @@
-"""Nodes: which Docker engines there are, and whether they answer."""
+"""Nodes: add, remove, find, drain, and record whether their engines answer. Used by commands, pages and jobs."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.events import Actor
 
-# Operators and workers change the same row. Others may still refer to it meanwhile: a snapshot, a new bot.
+# Serializes changes of a node by operators and workers. Rows that refer to the node can still be inserted.
 _LOCK = ForUpdateArg(key_share=True)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
 _PORTS = range(1, 2**16)
-_LONGEST_URL = 255
+_MAX_URL_LENGTH = 255
 
 
 @dataclass(frozen=True, kw_only=True)
 class NodeSpec:
-    """What an operator says of a Docker engine; see `Node` for the meaning of each field."""
+    """Description of a new node by an operator; see `Node` for the fields."""
 
     name: str
     docker_url: str
@@ -44,16 +44,16 @@ class NodeSpec:
 
 
 def add_node(session: Session, new: NodeSpec, *, actor: Actor = None) -> Node:
-    """Take a Docker engine into the fleet.
+    """Add a Docker engine to the fleet.
 
     Args:
         session: a writing transaction.
-        new: its description.
+        new: description of the node.
         actor: the operator.
 
     Raises:
-        InvalidError: a field makes no sense; it names the field.
-        ConflictError: there is a node of that name, or the engine is a node already.
+        InvalidError: a field is not valid; the error names the field.
+        ConflictError: the name is taken, or the engine already is a node.
     """
     validate_spec(new)
     node = Node(**vars(new))
@@ -61,67 +61,69 @@ def add_node(session: Session, new: NodeSpec, *, actor: Actor = None) -> Node:
         with session.begin_nested():
             session.add(node)
     except IntegrityError:
-        raise ConflictError(_taken(session, new)) from None
+        raise ConflictError(_describe_conflict(session, new)) from None
     events.record(session, EventTag.NODE_ADDED, actor=actor, data={"node": node.id, "name": node.name})
     return node
 
 
 def remove_node(session: Session, node: Node, *, actor: Actor = None) -> None:
-    """Forget a node without touching its engine.
+    """Remove a node from the fleet without touching its engine.
 
     Raises:
-        ConflictError: bots are on it, or were: their history names it.
+        ConflictError: the node has or had bots, whose history refers to it.
     """
-    # An adoption that goes on at this moment waits for the end, and the database then refuses a bot on no node.
+    # A simultaneous adoption waits for this lock. Afterwards the foreign key refuses a bot on the removed node.
     session.refresh(node, with_for_update=True)
     bots = session.scalars(sa.select(Bot).where(Bot.node_id == node.id).order_by(Bot.name)).all()
     if names := ", ".join(bot.name for bot in bots if bot.container_id):
-        raise ConflictError(f"Node {node.name} cannot be removed while bots are on it: {names}.")
+        raise ConflictError(f"Node {node.name} cannot be removed while it has bots: {names}.")
     if bots:
-        raise ConflictError(f"Node {node.name} stays, for the history of former bots names it; drain it instead.")
+        raise ConflictError(
+            f"Node {node.name} cannot be removed because the history of former bots refers to it. Drain it instead."
+        )
     session.delete(node)
     session.flush()
     events.record(session, EventTag.NODE_REMOVED, actor=actor, data={"node": node.id, "name": node.name})
 
 
 def get_by_name(session: Session, name: str) -> Node:
-    """The node of that name.
+    """Return the node with this name.
 
     Raises:
-        NotFoundError: there is none; the message names those there are.
+        NotFoundError: there is no such node; the message lists all nodes.
     """
     node = session.scalar(sa.select(Node).where(Node.name == name))
     if node is None:
         names = ", ".join(session.scalars(sa.select(Node.name).order_by(Node.name))) or "none yet"
-        raise NotFoundError(f"There is no node named {name}; the nodes are: {names}.")
+        raise NotFoundError(f"There is no node named {name}. Nodes: {names}.")
     return node
 
 
 def get_node(session: Session, node_id: str) -> Node:
-    """The node with that id.
+    """Return the node with this id.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such node.
     """
     node = session.get(Node, node_id)
     if node is None:
-        raise NotFoundError("There is no such node.")
+        raise NotFoundError("Node not found.")
     return node
 
 
 def list_with_bot_counts(session: Session) -> list[tuple[Node, int]]:
-    """All nodes, by name, each with how many bots it has."""
+    """Return all nodes, by name, each with its number of bots."""
     bots = sa.select(sa.func.count()).where(Bot.node_id == Node.id).correlate(Node).scalar_subquery()
     return [(node, count) for node, count in session.execute(sa.select(Node, bots).order_by(Node.name))]
 
 
 def list_nodes(session: Session) -> list[Node]:
-    """All nodes, by name."""
+    """Return all nodes, by name."""
     return list(session.scalars(sa.select(Node).order_by(Node.name)))
 
 
 def set_draining(session: Session, node: Node, draining: bool, *, actor: Actor = None) -> None:
-    """Keep a node out of updates and new bots, or let it take part again."""
+    """Start or stop draining a node. A draining node gets no updates and no new bots."""
     session.refresh(node, with_for_update=_LOCK)
     old = node.state
     new = NodeState.DRAINING if draining else NodeState.ACTIVE
@@ -133,7 +135,7 @@ def set_draining(session: Session, node: Node, draining: bool, *, actor: Actor =
 
 
 def record_answer(session: Session, node_id: str, now: datetime) -> None:
-    """Write down that the engine answered; one that was offline takes part again."""
+    """Record that the engine answered. An offline node becomes active."""
     node = session.get_one(Node, node_id)
     session.refresh(node, with_for_update=_LOCK)
     node.last_seen_at, node.last_error = now, None
@@ -143,7 +145,7 @@ def record_answer(session: Session, node_id: str, now: datetime) -> None:
 
 
 def record_no_answer(session: Session, node_id: str, error: str) -> None:
-    """Write down that the engine did not answer. A draining node stays draining, for that is an operator's wish."""
+    """Record that the engine did not answer. An active node becomes offline; a draining node stays draining."""
     node = session.get_one(Node, node_id)
     session.refresh(node, with_for_update=_LOCK)
     node.last_error = error
@@ -153,36 +155,37 @@ def record_no_answer(session: Session, node_id: str, error: str) -> None:
 
 
 def validate_spec(new: NodeSpec) -> None:
-    """Do nothing if the description makes sense; it says nothing of the engine itself.
+    """Check the fields of a new node, without contacting its engine.
 
     Raises:
-        InvalidError: a field makes no sense; it names the field.
+        InvalidError: a field is not valid; the error names the field.
     """
     if not _NAME.fullmatch(new.name):
-        raise InvalidError("Name a node with up to 63 lower-case letters, digits and dashes.", "name")
+        raise InvalidError("Use up to 63 lower-case letters, digits and dashes for the name.", "name")
     if not _is_engine_url(new.docker_url):
-        raise InvalidError("Give the engine's address as unix:///path/of/socket or tcp://host:port.", "docker_url")
+        raise InvalidError("Enter the engine's address as unix:///path/of/socket or tcp://host:port.", "docker_url")
     if not _is_host(new.bot_host):
-        raise InvalidError("Give the host of published ports as a name or an IP address, without a port.", "bot_host")
+        raise InvalidError("Enter the host of published ports as a name or IP address, without a port.", "bot_host")
     if new.tls is not None and new.docker_url.startswith("unix://"):
-        raise InvalidError("An engine on a socket has no certificates; leave them out.", "tls")
+        raise InvalidError("An engine on a Unix socket uses no certificates. Leave them out.", "tls")
     folder = PurePosixPath(new.snapshot_dir)
-    # The engine separates the parts of a mount by colons.
+    # The engine uses colons as separators in mounts.
     if not folder.is_absolute() or len(folder.parts) < 3 or ".." in folder.parts or ":" in new.snapshot_dir:
         raise InvalidError(
-            "Name an absolute folder of its own for the snapshots, such as /var/lib/flotilla, without a colon.",
+            "Enter an absolute folder for the snapshots, such as /var/lib/flotilla, without a colon.",
             "snapshot_dir",
         )
     if new.port_first not in _PORTS or new.port_last not in _PORTS or new.port_first > new.port_last:
-        raise InvalidError("Give a range of ports from 1 to 65535, the first not above the last.", "port_first")
+        raise InvalidError("Enter ports from 1 to 65535, the first not above the last.", "port_first")
 
 
-def _taken(session: Session, new: NodeSpec) -> str:
-    same = session.scalar(sa.select(Node.name).where(Node.engine_id == new.engine_id))
-    if same is None:
-        return f"There is a node named {new.name} already; choose another name."
+def _describe_conflict(session: Session, new: NodeSpec) -> str:
+    # Engines without an id are not the same engine.
+    same = new.engine_id and session.scalar(sa.select(Node.name).where(Node.engine_id == new.engine_id))
+    if not same:
+        return f"There is already a node named {new.name}. Choose another name."
     return (
-        f"This Docker engine is the node {same} already. If its machine was cloned, delete"
+        f"This Docker engine already is the node {same}. If its machine was cloned, delete"
         " /var/lib/docker/engine-id on the clone and restart Docker there."
     )
 
@@ -193,7 +196,7 @@ def _is_engine_url(url: str) -> bool:
         port = parts.port
     except ValueError:
         return False
-    if len(url) > _LONGEST_URL:
+    if len(url) > _MAX_URL_LENGTH:
         return False
     if parts.scheme == "unix":
         return not parts.netloc and len(parts.path) > 1

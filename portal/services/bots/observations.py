@@ -1,4 +1,4 @@
-"""What was last seen of the bots: their state, their address, and the events when that changes."""
+"""Observed states and addresses of bots, with an event for each change. Used by the job that probes nodes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from portal.services import events
 
 @dataclass(frozen=True)
 class Observation:
-    """One look at a bot.
+    """Result of probing one bot.
 
     Attributes:
         bot_id: the bot.
-        container_id: the container that was looked at.
-        state: what it was found to be.
-        detail: why, in words for people; None where all is well.
-        address: `host:port` where it was asked.
+        container_id: the container that was probed.
+        state: the observed state.
+        detail: the reason, for display; None for a healthy bot.
+        address: `host:port` of the probe, or None when the bot was not probed.
     """
 
     bot_id: str
@@ -34,7 +34,7 @@ class Observation:
 
 
 def list_observable(session: Session, node_id: str) -> list[Bot]:
-    """The bots of a node that nobody is at work on: no running update and no lease. Without their secrets."""
+    """Return the bots of a node without a running update and without a lease. Their secrets are not loaded."""
     updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
     return list(
         session.scalars(
@@ -47,30 +47,30 @@ def list_observable(session: Session, node_id: str) -> list[Bot]:
             )
             .options(defer(Bot.spec), defer(Bot.provision_secret))
             .order_by(Bot.id)
-            # Whoever takes a bot's lease waits until what was seen before is written.
+            # A process that acquires the lease waits until the observations are recorded.
             .with_for_update(of=Bot)
         )
     )
 
 
-def record_observations(session: Session, node_id: str, sightings: Sequence[Observation], now: datetime) -> None:
-    """Write down what was seen, except of bots that somebody took in hand, or whose container changed, meanwhile."""
+def record_observations(session: Session, node_id: str, observed: Sequence[Observation], now: datetime) -> None:
+    """Record observations, except of bots whose lease was acquired or whose container changed since the probe."""
     bots = {bot.id: bot for bot in list_observable(session, node_id)}
-    for sighting in sightings:
-        bot = bots.get(sighting.bot_id)
-        if bot is not None and bot.container_id == sighting.container_id:
-            _write(session, bot, sighting, now)
+    for observation in observed:
+        bot = bots.get(observation.bot_id)
+        if bot is not None and bot.container_id == observation.container_id:
+            _record(session, bot, observation, now)
 
 
-def _write(session: Session, bot: Bot, sighting: Observation, now: datetime) -> None:
-    if bot.state is not sighting.state:
+def _record(session: Session, bot: Bot, observation: Observation, now: datetime) -> None:
+    if bot.state is not observation.state:
         events.record(
             session,
             EventTag.BOT_STATE_CHANGED,
             org_id=bot.org_id,
             bot_id=bot.id,
-            data={"old": bot.state, "new": sighting.state, "detail": sighting.detail},
+            data={"old": bot.state, "new": observation.state, "detail": observation.detail},
         )
         bot.state_since = now
-    bot.state, bot.state_detail, bot.checked_at = sighting.state, sighting.detail, now
-    bot.address = sighting.address or bot.address
+    bot.state, bot.state_detail, bot.checked_at = observation.state, observation.detail, now
+    bot.address = observation.address or bot.address

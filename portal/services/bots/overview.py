@@ -1,4 +1,4 @@
-"""What operators look at first: what is running, what failed, what needs a person."""
+"""Overview of the fleet: open rollouts, failures, bots that need attention. Used by the start page of operators."""
 
 from __future__ import annotations
 
@@ -24,48 +24,48 @@ from portal.models import (
 )
 
 FAILED_WITHIN = timedelta(days=7)
-"""How far back failures are shown."""
-_MOST = 20
+"""Age up to which failed updates are shown."""
+_MAX_ROWS = 20
 Row = TypeVar("Row")
 _FAILED = (UpdateState.FAILED, UpdateState.ROLLED_BACK)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The fleet at a glance. Every list is short enough for one screen."""
+    """State of the fleet. Every list has at most 20 rows."""
 
     rollouts: Sequence[Rollout]
-    """Those that have not ended."""
+    """Rollouts that have not ended."""
     failed: Sequence[BotUpdate]
-    """Failed lately, and the bot was not updated since; trying again is a person's choice."""
-    stuck: Sequence[Bot]
-    """Their rollback failed: data and old container are kept until a person has looked."""
-    unwell: Sequence[Bot]
-    """Should run and do not answer."""
+    """Failed updates of the last week whose bots have no later update."""
+    needing_attention: Sequence[Bot]
+    """Bots whose rollback failed. Archives and old container are kept until an operator clears the bot."""
+    unhealthy: Sequence[Bot]
+    """Bots that should run but do not answer."""
     nodes: Sequence[Node]
-    """Do not answer."""
+    """Nodes whose engine does not answer."""
     images: Sequence[PolledImage]
-    """Bots follow them, and the registry gave no good answer last time."""
+    """Images that bots follow and whose last poll failed."""
     bots: int
     updating: int
 
     @property
     def paused(self) -> list[Rollout]:
-        """Rollouts that wait for somebody to resume or abort them."""
+        """Paused rollouts, which an operator has to resume or abort."""
         return [rollout for rollout in self.rollouts if rollout.state is RolloutState.PAUSED]
 
     @property
-    def calm(self) -> bool:
-        """Whether nothing needs a person."""
-        return not (self.paused or self.stuck or self.unwell or self.nodes or self.images)
+    def all_clear(self) -> bool:
+        """Whether nothing needs an operator."""
+        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images)
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
-    """Look at everything at once."""
+    """Load the overview as of `now`."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING)
-    bad = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
-    # A digest that was looked up in vain is told of at the releases; it keeps no bot from anything.
-    silent = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
+    is_down = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
+    # The page of releases shows a pasted digest that was not found; no bot depends on it.
+    failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
         rollouts=_list(
             session,
@@ -74,11 +74,11 @@ def load_overview(session: Session, now: datetime) -> Overview:
             .options(joinedload(Rollout.release), joinedload(Rollout.starter))
             .order_by(Rollout.created_at.desc()),
         ),
-        failed=_failed(session, now),
-        stuck=_list(session, _bots().where(Bot.needs_attention.is_not(None))),
-        unwell=_list(session, _bots().where(bad, Bot.needs_attention.is_(None))),
+        failed=_failed_updates(session, now),
+        needing_attention=_list(session, _bots().where(Bot.needs_attention.is_not(None))),
+        unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
-        images=_list(session, silent.order_by(PolledImage.image)),
+        images=_list(session, failing_images.order_by(PolledImage.image)),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,
     )
@@ -88,9 +88,9 @@ def _bots() -> sa.Select[Bot]:
     return sa.select(Bot).options(joinedload(Bot.org), joinedload(Bot.node)).order_by(Bot.name)
 
 
-def _failed(session: Session, now: datetime) -> Sequence[BotUpdate]:
+def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
     later = aliased(BotUpdate)
-    since = (
+    has_later_update = (
         sa.select(later.id)
         .where(
             later.bot_id == BotUpdate.bot_id,
@@ -102,7 +102,7 @@ def _failed(session: Session, now: datetime) -> Sequence[BotUpdate]:
     return _list(
         session,
         sa.select(BotUpdate)
-        .where(BotUpdate.state.in_(_FAILED), BotUpdate.ended_at > now - FAILED_WITHIN, ~since)
+        .where(BotUpdate.state.in_(_FAILED), BotUpdate.ended_at > now - FAILED_WITHIN, ~has_later_update)
         .options(
             joinedload(BotUpdate.bot).joinedload(Bot.org),
             joinedload(BotUpdate.rollout).joinedload(Rollout.release),
@@ -112,4 +112,4 @@ def _failed(session: Session, now: datetime) -> Sequence[BotUpdate]:
 
 
 def _list(session: Session, query: sa.Select[Row]) -> Sequence[Row]:
-    return session.scalars(query.limit(_MOST)).all()
+    return session.scalars(query.limit(_MAX_ROWS)).all()

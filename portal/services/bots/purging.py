@@ -1,4 +1,4 @@
-"""What is left of an organization once the time to restore it is over: first its bots go, then its own row closes."""
+"""Final deletion of organizations: purge their bots, then close them. Used by the scheduler and the purge job."""
 
 from __future__ import annotations
 
@@ -26,41 +26,41 @@ from portal.models import (
 from portal.services import events
 
 MARGIN = timedelta(minutes=5)
-"""So much later than the last moment of a restoring the first thing is removed, as clocks of machines differ."""
+"""Delay between the end of the grace period and the purge, because clocks of machines differ."""
 
 
 def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
-    """Id and node of every bot that is to be removed for good, and that nobody is at work on."""
+    """Return id and node of every bot that can be purged and whose lease is free."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(free, *_may_go(now)).order_by(Bot.id)
+    query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(free, *_purgeable(now)).order_by(Bot.id)
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query)]
 
 
 def is_purgeable(session: Session, bot_id: str, now: datetime) -> bool:
-    """Whether this bot is to be removed for good.
+    """Return whether a bot can be purged.
 
-    Only of an organization whose grace is over; only what was stopped; nothing that an update left unfinished or
-    that a person has to look at first.
+    The grace period of its organization is over, the bot is stopped, it has no unfinished update, and it does not
+    need attention.
     """
-    query = sa.select(Bot.id).join(Bot.org).where(Bot.id == bot_id, *_may_go(now))
+    query = sa.select(Bot.id).join(Bot.org).where(Bot.id == bot_id, *_purgeable(now))
     return session.scalar(query) is not None
 
 
 def record_volumes(session: Session, bot_id: str, volumes: Sequence[str]) -> None:
-    """Write down what is removed after the container, for then it cannot be asked any more."""
+    """Record the volumes to remove. They cannot be read from the container once it is gone."""
     session.get_one(Bot, bot_id).volumes_to_remove = list(volumes)
 
 
 def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
-    """Write down that container and volumes are gone.
+    """Record that the container and the volumes of a bot were removed.
 
-    The row stays, for the log and past updates point at it, without the secrets it held; it is never polled,
-    updated or looked at again, and its subdomain is free.
+    The row stays without its secrets, because events and past updates refer to it. The bot is never polled, updated
+    or probed again, and its subdomain is free.
 
     Args:
-        session: a transaction of the bot's holder.
+        session: a fenced transaction.
         bot_id: the bot.
-        kept: volumes that another container uses, which stay.
+        kept: volumes that were kept because another container uses them.
     """
     bot = session.get_one(Bot, bot_id)
     removed = [name for name in bot.volumes_to_remove or [] if name not in kept]
@@ -72,17 +72,17 @@ def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
 
 
 def close_deleted_orgs(session: Session, now: datetime) -> None:
-    """Close every organization whose grace is over and whose bots are all gone; its slug stays reserved a while."""
+    """Close every organization whose grace period is over and whose bots are all purged. Its slug stays reserved."""
     has_bots = sa.exists().where(Bot.org_id == Org.id, Bot.container_id.is_not(None))
-    over = sa.select(Org).where(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN, ~has_bots)
-    for org in session.scalars(over).all():
+    due = sa.select(Org).where(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN, ~has_bots)
+    for org in session.scalars(due).all():
         if move(session, org, OrgState.DELETING, OrgState.DELETED, deleted_at=now):
             pending = sa.update(Invite).where(Invite.org_id == org.id, Invite.state == InviteState.PENDING)
             session.execute(pending.values(state=InviteState.REVOKED, ended_at=now))
             events.record(session, EventTag.ORG_DELETED, org_id=org.id, data={"slug": org.slug, "name": org.name})
 
 
-def _may_go(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def _purgeable(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
     return (
         Org.state == OrgState.DELETING,

@@ -1,4 +1,4 @@
-"""Nodes are taken in only when their description makes sense, and remember whether they answer."""
+"""Nodes: validation, lookup, removal, and recorded answers of their engines."""
 
 import threading
 from dataclasses import replace
@@ -8,37 +8,38 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, Event, Node, NodeState, Org, User, utcnow
+from portal.models import Event, Node, NodeState, utcnow
 from portal.services.bots import nodes
 from portal.services.bots.nodes import NodeSpec
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from tests import factories
 
-GOOD = NodeSpec(name="oslo-1", docker_url="unix:///run/docker.sock", snapshot_dir="/var/lib/flotilla")
+SPEC = NodeSpec(name="oslo-1", docker_url="unix:///run/docker.sock", snapshot_dir="/var/lib/flotilla")
 
 
-def tags(database: Database) -> list[str]:
-    """What the log tells, oldest first."""
+def list_tags(database: Database) -> list[str]:
+    """Return the list_tags of all events, oldest first."""
     with database.reading() as session:
         return list(session.scalars(sa.select(Event.tag).order_by(Event.id)))
 
 
-def test_a_node_is_found_by_its_name(database: Database) -> None:
+def test_node_is_found_by_its_name(database: Database) -> None:
     with database.transaction() as session:
-        added = nodes.add_node(session, GOOD)
-        nodes.add_node(session, replace(GOOD, name="bergen"))
+        added = nodes.add_node(session, SPEC)
+        nodes.add_node(session, replace(SPEC, name="bergen"))
     with database.reading() as session:
         assert nodes.get_by_name(session, "oslo-1").id == added.id
         assert [node.name for node in nodes.list_nodes(session)] == ["bergen", "oslo-1"]
-        with pytest.raises(NotFoundError, match="no node named mars; the nodes are: bergen, oslo-1"):
+        with pytest.raises(NotFoundError, match=r"no node named mars\. Nodes: bergen, oslo-1"):
             nodes.get_by_name(session, "mars")
-    assert tags(database) == ["node.added", "node.added"]
+    assert list_tags(database) == ["node.added", "node.added"]
 
 
-def test_names_are_taken_once_and_the_transaction_goes_on(database: Database) -> None:
+def test_taken_name_is_refused_without_ending_the_transaction(database: Database) -> None:
     with database.transaction() as session:
-        nodes.add_node(session, GOOD)
-        with pytest.raises(ConflictError, match="oslo-1 already"):
-            nodes.add_node(session, GOOD)
+        nodes.add_node(session, SPEC)
+        with pytest.raises(ConflictError, match="already a node named oslo-1"):
+            nodes.add_node(session, SPEC)
     with database.reading() as session:
         assert len(nodes.list_nodes(session)) == 1
 
@@ -73,59 +74,54 @@ def test_names_are_taken_once_and_the_transaction_goes_on(database: Database) ->
         ("port_first", 30000),
     ],
 )
-def test_what_makes_no_sense_is_refused_by_name(database: Database, field: str, value: Any) -> None:
+def test_invalid_field_is_named_in_the_error(database: Database, field: str, value: Any) -> None:
     with database.transaction() as session, pytest.raises(InvalidError) as refused:
-        nodes.add_node(session, replace(GOOD, **{field: value}))
+        nodes.add_node(session, replace(SPEC, **{field: value}))
     assert refused.value.field == field
 
 
 @pytest.mark.parametrize("url", ["tcp://host.example:2376", "https://192.0.2.7:2376", "tcp://[2001:db8::1]:2376"])
 @pytest.mark.parametrize("host", ["host_1.example", "192.0.2.7", "2001:db8::1", "::1"])
-def test_engines_and_bots_are_reached_by_name_or_address(url: str, host: str) -> None:
-    nodes.validate_spec(replace(GOOD, docker_url=url, bot_host=host))
+def test_host_names_and_ip_addresses_are_valid(url: str, host: str) -> None:
+    nodes.validate_spec(replace(SPEC, docker_url=url, bot_host=host))
 
 
-def test_one_engine_is_one_node_but_engines_without_a_name_are_not_alike(database: Database) -> None:
+def test_engine_can_be_one_node_only_unless_it_has_no_id(database: Database) -> None:
     with database.transaction() as session:
-        nodes.add_node(session, replace(GOOD, engine_id="ABCD"))
-        with pytest.raises(ConflictError, match="is the node oslo-1 already"):
-            nodes.add_node(session, replace(GOOD, name="bergen", engine_id="ABCD"))
+        nodes.add_node(session, replace(SPEC, engine_id="ABCD"))
+        with pytest.raises(ConflictError, match="already is the node oslo-1"):
+            nodes.add_node(session, replace(SPEC, name="bergen", engine_id="ABCD"))
         for name in ("voss", "narvik"):
-            nodes.add_node(session, replace(GOOD, name=name))
+            nodes.add_node(session, replace(SPEC, name=name))
     with database.reading() as session:
         assert [node.name for node in nodes.list_nodes(session)] == ["narvik", "oslo-1", "voss"]
 
 
-def test_a_node_without_bots_is_removed(database: Database) -> None:
+def test_node_without_bots_is_removed(database: Database) -> None:
     with database.transaction() as session:
-        nodes.remove_node(session, nodes.add_node(session, GOOD))
+        nodes.remove_node(session, nodes.add_node(session, SPEC))
     with database.reading() as session:
         assert nodes.list_nodes(session) == []
-    assert tags(database) == ["node.added", "node.removed"]
+    assert list_tags(database) == ["node.added", "node.removed"]
 
 
 @pytest.mark.parametrize(
-    ("container_id", "said"), [("1234", "bots are on it: desk"), (None, "history of former bots")]
+    ("container_id", "message"), [("1234", "while it has bots: desk"), (None, "history of former bots")]
 )
-def test_a_node_that_bots_need_stays(database: Database, container_id: str | None, said: str) -> None:
+def test_node_with_current_or_former_bots_is_not_removed(
+    database: Database, container_id: str | None, message: str
+) -> None:
     with database.transaction() as session:
-        node = nodes.add_node(session, GOOD)
-        owner = User(email="a@b.example", email_normalized="a@b.example", name="A")
-        session.add(owner)
-        session.flush()
-        org = Org(slug="acme", name="Acme", owner_id=owner.id)
-        session.add(org)
-        session.flush()
-        place = {"org_id": org.id, "node_id": node.id, "container_id": container_id}
-        session.add(Bot(name="desk", subdomain="desk", image="ghcr.io/acme/bot:stable", **place))
-        session.flush()
-        with pytest.raises(ConflictError, match=said):
+        node = nodes.add_node(session, SPEC)
+        org = factories.org(session, factories.user(session))
+        factories.bot(session, org, node, name="desk", container_id=container_id)
+        with pytest.raises(ConflictError, match=message):
             nodes.remove_node(session, node)
 
 
-def test_a_node_goes_offline_and_comes_back_once(database: Database) -> None:
+def test_node_goes_offline_and_online_with_one_event_each(database: Database) -> None:
     with database.transaction() as session:
-        node = nodes.add_node(session, GOOD)
+        node = nodes.add_node(session, SPEC)
         for _ in range(2):
             nodes.record_no_answer(session, node.id, "no such socket")
         assert (node.state, node.last_error, node.last_seen_at) == (NodeState.OFFLINE, "no such socket", None)
@@ -133,12 +129,12 @@ def test_a_node_goes_offline_and_comes_back_once(database: Database) -> None:
         for _ in range(2):
             nodes.record_answer(session, node.id, moment)
         assert (node.state, node.last_error, node.last_seen_at) == (NodeState.ACTIVE, None, moment)
-    assert tags(database) == ["node.added", "node.offline", "node.online"]
+    assert list_tags(database) == ["node.added", "node.offline", "node.online"]
 
 
-def test_draining_is_an_operators_wish_that_outlives_silence(database: Database) -> None:
+def test_draining_node_stays_draining_when_its_engine_does_not_answer(database: Database) -> None:
     with database.transaction() as session:
-        node = nodes.add_node(session, GOOD)
+        node = nodes.add_node(session, SPEC)
         nodes.set_draining(session, node, draining=True)
         nodes.set_draining(session, node, draining=True)
         nodes.record_no_answer(session, node.id, "no such socket")
@@ -147,26 +143,26 @@ def test_draining_is_an_operators_wish_that_outlives_silence(database: Database)
         nodes.set_draining(session, node, draining=False)
         states.append(node.state)
     assert states == [NodeState.DRAINING, NodeState.ACTIVE]
-    assert tags(database) == ["node.added", "node.changed", "node.changed"]
+    assert list_tags(database) == ["node.added", "node.changed", "node.changed"]
 
 
-def test_an_offline_node_is_not_made_active_by_wishing(database: Database) -> None:
+def test_offline_node_does_not_become_active_when_draining_ends(database: Database) -> None:
     with database.transaction() as session:
-        node = nodes.add_node(session, GOOD)
+        node = nodes.add_node(session, SPEC)
         nodes.record_no_answer(session, node.id, "no such socket")
         nodes.set_draining(session, node, draining=False)
         assert node.state is NodeState.OFFLINE
 
 
-def test_an_operators_wish_is_not_lost_to_a_worker_who_looks_at_that_moment(database: Database) -> None:
+def test_draining_is_not_lost_to_a_simultaneous_worker(database: Database) -> None:
     with database.transaction() as session:
-        node_id = nodes.add_node(session, GOOD).id
+        node_id = nodes.add_node(session, SPEC).id
 
-    def look() -> None:
+    def record() -> None:
         with database.transaction() as session:
             nodes.record_no_answer(session, node_id, "no such socket")
 
-    worker = threading.Thread(target=look)
+    worker = threading.Thread(target=record)
     with database.transaction() as session:
         nodes.set_draining(session, session.get_one(Node, node_id), draining=True)
         session.flush()

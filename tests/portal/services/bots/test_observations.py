@@ -1,4 +1,4 @@
-"""Looking at bots needs none of their secrets."""
+"""Observations of bots do not load their secrets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from portal.services.bots.observations import Observation
 from tests.daemon.rows import add_bot, add_node
 
 
-def test_a_bot_whose_secrets_were_written_under_a_lost_key_is_looked_at(database: Database) -> None:
+def test_bot_whose_secrets_cannot_be_decrypted_is_observed(database: Database) -> None:
     node = add_node(database)
     bot = add_bot(database, node)
-    use_keys("a key that came after the one which was lost")
+    use_keys("another key than the one that encrypted the secrets")
 
     with database.transaction() as session:
         (found,) = observations.list_observable(session, node.id)
-        seen = Observation(found.id, str(found.container_id), BotState.STOPPED, "exited with status 0", None)
-        observations.record_observations(session, node.id, [seen], utcnow())
+        observation = Observation(found.id, str(found.container_id), BotState.STOPPED, "exited with status 0", None)
+        observations.record_observations(session, node.id, [observation], utcnow())
 
     with database.reading() as session:
         assert session.query(Bot.state).filter_by(id=bot.id).scalar() is BotState.STOPPED
