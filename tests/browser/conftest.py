@@ -49,11 +49,11 @@ Open = Callable[[str, str], None]
 
 @pytest.fixture
 def visit(page: Page, portal: str, settings: Settings, database: Database) -> Open:
-    """Return a function that opens a page as a user, or signed out as `nobody`."""
+    """Return a function that opens a page as a user, or signed out as `signed-out`."""
 
     def open_page(user: str, path: str) -> None:
         page.context.clear_cookies()
-        if user != "nobody":
+        if user != "signed-out":
             sign_in(page.context, portal, settings, database, user)
         page.goto(portal + path)
 

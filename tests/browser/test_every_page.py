@@ -46,9 +46,9 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/nowhere"),
         ("alice", "/orgs"),
         ("alice", "/orgs/new"),
-        ("nobody", "/signup"),
-        ("nobody", "/signup/finish"),
-        ("nobody", "/forgot"),
+        ("signed-out", "/signup"),
+        ("signed-out", "/signup/finish"),
+        ("signed-out", "/forgot"),
         ("alice", "/account"),
         ("alice", "/account/delete"),
         ("alice", "/o/acme/"),
@@ -68,7 +68,7 @@ def test_pages_are_accessible_and_fit_phones(
     problems = []
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     page.set_viewport_size({"width": 360, "height": 800})
-    for user, path in [("nobody", "/login"), *pages]:
+    for user, path in [("signed-out", "/login"), *pages]:
         visit(user, path)
         # The Content-Security-Policy of the page does not apply to scripts that Playwright evaluates.
         page.evaluate(AXE.read_text())
