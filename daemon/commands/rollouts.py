@@ -14,7 +14,7 @@ from daemon.context import current_context
 from portal.database import Database
 from portal.models import Audience, Rollout, RolloutState, UpdateState, utcnow
 from portal.rules.allowlist import Allowlist
-from portal.rules.strategies import PARAMETERS, StrategyName
+from portal.rules.strategies import PARAMETERS, STRATEGIES, StrategyName
 from portal.services import lookup
 from portal.services.rollouts import progress, selection, transitions
 from portal.services.rollouts import rollouts as service
@@ -41,7 +41,7 @@ def rollouts() -> None:
 @click.argument("wanted", metavar="IMAGE_OR_RELEASE")
 @click.option(
     "--strategy",
-    type=click.Choice([name.value for name in StrategyName]),
+    type=click.Choice([str(name) for name in STRATEGIES]),
     default=StrategyName.ROLLING_WAVE.value,
     show_default=True,
     help="Strategy of the rollout.",
