@@ -16,6 +16,7 @@ from portal import policy
 from portal.models import Org, utcnow
 from portal.paths import ROOT
 from portal.rules import email_addresses, roles
+from portal.rules.strategies import STRATEGIES
 from portal.services.orgs import orgs
 from portal.services.rollouts import timings
 from portal.settings import Settings
@@ -47,6 +48,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         plural=plural,
         short=short_digest,
         steps=timings.list_step_durations,
+        strategy_label=strategy_label,
         upcoming=upcoming,
         words=words,
     )
@@ -149,6 +151,11 @@ def short_digest(digest: str) -> str:
 def words(name: str) -> str:
     """Format the name of a state as words: `rolled_back` becomes `rolled back`."""
     return name.replace("_", " ")
+
+
+def strategy_label(name: str) -> str:
+    """Return the short label of a rollout strategy: `Rolling`. The full label continues after a colon."""
+    return STRATEGIES[name].label.partition(":")[0]
 
 
 @cache

@@ -5,7 +5,8 @@ from datetime import timedelta
 import pytest
 
 from portal.models import utcnow
-from portal.web.templating import ago, duration, elapsed, plural, short_digest, upcoming
+from portal.rules.strategies import STRATEGIES
+from portal.web.templating import ago, duration, elapsed, plural, short_digest, strategy_label, upcoming
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,10 @@ def test_elapsed_time_has_one_unit(seconds: int, text: str) -> None:
 def test_plural_follows_the_number() -> None:
     assert [plural(number, "bot") for number in (0, 1, 2)] == ["0 bots", "1 bot", "2 bots"]
     assert plural(2, "person", "people") == "2 people"
+
+
+def test_every_strategy_has_a_short_label() -> None:
+    assert [strategy_label(name) for name in STRATEGIES] == ["Rolling", "One by one", "Immediate"]
 
 
 def test_digest_is_shortened() -> None:
