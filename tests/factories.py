@@ -25,11 +25,11 @@ from portal.models import (
     PolledImage,
     Release,
     Rollout,
-    StrategyName,
     Trigger,
     User,
     utcnow,
 )
+from portal.rules.strategies import StrategyName
 
 REPOSITORY = "registry.example/acme/paperclip"
 IMAGE = f"{REPOSITORY}:managed"
@@ -82,8 +82,8 @@ def node(session: Session, name: str = "north", **values: Any) -> Node:
 
 
 def digest(seed: str | int) -> str:
-    """Return a digest that shows which one it is."""
-    return f"sha256:{seed!s:0<64}".replace(".", "")[:71].ljust(71, "0")
+    """Return a digest that ends with the seed, without its dots."""
+    return f"sha256:{str(seed).replace('.', ''):0>64}"
 
 
 def release(session: Session, version: str = "1.0.0", **values: Any) -> Release:

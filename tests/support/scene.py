@@ -6,26 +6,17 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from portal.models import (
-    Audience,
-    Bot,
-    BotState,
     BotUpdate,
     EventTag,
-    Node,
     Org,
-    PolledImage,
     Release,
     Rollout,
     RolloutState,
-    Trigger,
     UpdateState,
     utcnow,
 )
-from portal.rules.strategies import StrategyName
 from portal.services import events
-
-IMAGE = "registry.example/acme/paperclip:managed"
-REPOSITORY = "registry.example/acme/paperclip"
+from tests import factories
 
 
 @dataclass(frozen=True)
@@ -46,38 +37,29 @@ def digest(letter: str) -> str:
 
 def release(session: Session, version: str, letter: str, days_old: int) -> Release:
     """Add a release with a changelog."""
-    row = Release(
-        repository=REPOSITORY,
-        image=IMAGE,
+    section = {"title": "New", "items": [f"What {version} brings", "<b>not bold</b>"]}
+    return factories.release(
+        session,
+        version,
         digest=digest(letter),
-        changelog={
-            "version": version,
-            "date": "2026-11-20",
-            "sections": [{"title": "New", "items": [f"What {version} brings", "<b>not bold</b>"]}],
-        },
+        changelog={"version": version, "date": "2026-11-20", "sections": [section]},
         first_seen_at=utcnow() - timedelta(days=days_old),
     )
-    session.add(row)
-    session.flush()
-    return row
 
 
 def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
     """Add bots on the old release, while the tag points at the new one."""
     old, new = release(session, "1.4.0", "a", 9), release(session, "1.5.0", "b", 1)
-    session.add(PolledImage(image=IMAGE, last_digest=new.digest, release_id=new.id, last_checked_at=utcnow()))
-    node = Node(name="north", docker_url="unix:///var/run/docker.sock", snapshot_dir="/var/lib/flotilla")
-    session.add(node)
-    session.flush()
+    factories.polled_image(session, new, last_checked_at=utcnow())
+    node = factories.node(session, docker_url="unix:///var/run/docker.sock", snapshot_dir="/var/lib/flotilla")
     rows = [
-        Bot(
-            org_id=org.id,
-            node_id=node.id,
+        factories.bot(
+            session,
+            org,
+            node,
             name=f"Paperclip {number}",
             subdomain=f"paperclip-{number}",
-            image=IMAGE,
             current_digest=old.digest,
-            state=BotState.RUNNING,
             state_since=utcnow() - timedelta(hours=5),
             checked_at=utcnow(),
             container_id=f"{number:064x}",
@@ -86,8 +68,6 @@ def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
         )
         for number in range(1, bots + 1)
     ]
-    session.add_all(rows)
-    session.flush()
     for bot in rows:
         events.record(session, EventTag.BOT_CREATED, org_id=org.id, bot_id=bot.id, data={"adopted": True})
     return Scene(old=old.id, new=new.id, new_digest=new.digest, bots=[bot.id for bot in rows], node=node.id)
@@ -95,18 +75,12 @@ def small_fleet(session: Session, org: Org, bots: int = 3) -> Scene:
 
 def rollout(session: Session, scene: Scene, states: list[UpdateState]) -> Rollout:
     """Add a running rollout whose first wave is the first bot and whose second wave are the others."""
-    row = Rollout(
-        release_id=scene.new,
-        strategy=StrategyName.ROLLING_WAVE,
-        parameters={},
+    row = factories.rollout(
+        session,
+        session.get_one(Release, scene.new),
         state=RolloutState.RUNNING,
-        trigger=Trigger.OPERATOR,
-        audience=Audience.ALL,
-        ignore_windows=True,
         started_at=utcnow() - timedelta(minutes=4),
     )
-    session.add(row)
-    session.flush()
     for number, (bot_id, state) in enumerate(zip(scene.bots, states, strict=False)):
         session.add(_build_update(row, bot_id, state, wave=1 if number == 0 else 2))
     session.flush()

@@ -6,8 +6,9 @@ from flask import Flask
 from portal.database import Database
 from portal.models import Bot, BotState, PolledImage, Release, UpdateState, utcnow
 from portal.queue import open_queue
+from tests.factories import IMAGE, REPOSITORY
 from tests.support.cast import SignedIn
-from tests.support.scene import IMAGE, REPOSITORY, Scene, digest, rollout
+from tests.support.scene import Scene, digest, rollout
 
 
 def test_overview_lists_what_needs_attention(signed_in: SignedIn, scene: Scene, database: Database) -> None:
