@@ -71,7 +71,7 @@ def render_error(message: str, status: int) -> ErrorResponse:
     """Return the error page, or a toast for htmx requests."""
     if htmx.is_fragment():
         return htmx.error_toast(message, status)
-    title = HTTPStatus(status).phrase
+    title = HTTPStatus(status).phrase.capitalize()
     return render_template("error.html", message=message, title=title, status=status), status
 
 
