@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 INSTALL_LABEL = "flotilla.install"
-"""Id of the installation that created a container. Flotilla removes only containers of its own installation."""
+"""Id of the installation that created a container. Flotilla removes only containers with this id."""
 BOT_LABEL = "flotilla.bot"
 UPDATE_LABEL = "flotilla.update"
 

@@ -14,7 +14,7 @@ def short_id(container: dict[str, Any]) -> str:
 
 
 def primary_network(container: dict[str, Any]) -> str:
-    """Return the network to create a container with, or its network mode when it has no network of its own.
+    """Return the network to create a container with, or its network mode when it joins no network.
 
     This is the network named by its network mode, or its first network when the container has left that one.
     """
@@ -30,7 +30,7 @@ def primary_network(container: dict[str, Any]) -> str:
 
 
 def endpoints(container: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the configured endpoint of each network, by name; empty for a container without networks of its own.
+    """Return the configured endpoint of each network, by name; empty for a container that joins none.
 
     Assigned addresses, ids and generated MAC addresses are left out, and so are the short id and the host name,
     which the engine adds to the aliases.
