@@ -1,1 +1,1 @@
-"""What runs in the background: scheduler, workers, registries, rollouts, updates, and the `flotilla` command."""
+"""The background processes: scheduler, workers, updates, rollouts, registries, email, and the `flotilla` command."""
