@@ -1,4 +1,4 @@
-# Needs make and Python 3.11 or newer; `make test` brings everything else. `make help` lists the targets.
+# Needs make and Python 3.11 or newer; `make test` installs everything else. `make help` lists the targets.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -7,13 +7,19 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 SOURCES := portal daemon demo tests migrations
+TEMPLATES := templates demo/templates
+PYTEST := .venv/bin/python -m pytest
+PARALLEL := -n 4 --dist loadfile --no-loadscope-reorder
+FLASK := .venv/bin/flask --app portal.wsgi:create_wsgi
 export PYTHON
-# The many processes of the tests and the demo need not compile everything again.
+# Tests and demo start many processes, which share the compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Setting up
 
 .PHONY: system
 system: ## Install the Debian packages that are missing
@@ -41,25 +47,64 @@ node_modules/installed: package-lock.json
 	@npm ci --silent
 	@touch $@
 
+# Checking
+
+.PHONY: format
+format: install ## Format the Python code and fix what the linter can fix
+	@.venv/bin/ruff check --fix --quiet $(SOURCES)
+	@.venv/bin/ruff format $(SOURCES)
+
 .PHONY: lint
 lint: install ## Check format, style, types and templates
 	@echo "==> Checking format, style, types and templates"
 	@.venv/bin/ruff format --check --quiet $(SOURCES)
 	@.venv/bin/ruff check --quiet $(SOURCES)
 	@.venv/bin/mypy
-	@.venv/bin/djlint --lint --quiet templates demo/templates
+	@.venv/bin/djlint --lint --quiet $(TEMPLATES)
 
 .PHONY: test
-test: system install lint ## Install what is missing, lint, run all tests on SQLite and PostgreSQL
+ifdef T
+test: install ## Lint and run all tests on both databases (T=path: run these tests on SQLite, no lint)
+	@$(PYTEST) $(T)
+else
+test: system install lint
 	@echo "==> Running the tests"
-	@FLOTILLA_TEST_DATABASES=sqlite,postgresql .venv/bin/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@FLOTILLA_TEST_DATABASES=sqlite,postgresql $(PYTEST) $(PARALLEL)
+endif
+
+.PHONY: test-fast
+test-fast: install ## Run the tests that need no engine, registry, browser or other process, on SQLite
+	@$(PYTEST) -n 2 -m "not (docker or registry or browser or processes or slow)" --quiet
+
+.PHONY: coverage
+coverage: system install ## Run all tests on SQLite and report which lines and branches they reach
+	@$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html
+	@echo "==> The report by line is htmlcov/index.html"
+
+# Developing
+
+.PHONY: serve
+serve: install ## Serve portal, worker and scheduler on sample data without Docker, and reload them on changes
+	@.venv/bin/python -m demo serve
+
+.PHONY: shell
+shell: install ## Open a Python shell with the application context, a database session and the models
+	@.venv/bin/python -m demo shell
+
+.PHONY: revision
+revision: install ## Create a migration from the changes of the models: make revision M="add teams"
+	@test -n "$(M)" || { echo 'Describe the migration: make revision M="add teams"' >&2; exit 1; }
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; export DATA_DIR=$$folder; unset DATABASE_URL; \
+		last=$$(ls migrations/versions | grep -o '^[0-9]*' | sort | tail -1); \
+		$(FLASK) db upgrade && $(FLASK) db migrate --message "$(M)" --rev-id "$$(printf %04d $$((10#$$last + 1)))"
+	@.venv/bin/ruff check --fix --quiet migrations && .venv/bin/ruff format --quiet migrations
 
 .PHONY: demo
-demo: system-for-demo install ## Run a whole platform on this machine to look at (ONCE=1: prove an update and a rollback, then end)
+demo: system-for-demo install ## Run a whole platform on this machine (ONCE=1: check an update and a rollback, then end)
 	@.venv/bin/python -m demo $(if $(ONCE),--once)
 
 .PHONY: demo-clean
-demo-clean: install ## Remove everything the demo made
+demo-clean: install ## Remove everything that the demo created
 	@.venv/bin/python -m demo clean
 
 .PHONY: bench
@@ -67,7 +112,7 @@ bench: install ## Measure and print tables
 	@.venv/bin/python -m demo.bench
 
 .PHONY: lock
-lock: ## Lock the Python packages again with their newest versions (needs uv)
+lock: ## Lock the newest versions of the Python packages (needs uv)
 	@command -v uv >/dev/null || { echo "uv is not installed; see https://docs.astral.sh/uv/" >&2; exit 1; }
 	@uv pip compile $(LOCK_OPTIONS) pyproject.toml -o requirements.lock
 	@uv pip compile $(LOCK_OPTIONS) --extra dev pyproject.toml -o requirements-dev.lock

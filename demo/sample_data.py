@@ -28,6 +28,7 @@ from portal.models import (
     TenantUpdateConfig,
     Trigger,
     UpdateState,
+    User,
     Verdict,
     utcnow,
 )
@@ -52,6 +53,7 @@ def add_sample_data(session: Session) -> None:
     """
     now = utcnow()
     orgs = {org.slug: org for org in session.scalars(sa.select(Org))}
+    operator_id = session.scalar(sa.select(User.id).where(User.is_platform_admin))
     node = Node(
         name="sample",
         docker_url="unix:///nonexistent/docker.sock",
@@ -83,6 +85,7 @@ def add_sample_data(session: Session) -> None:
     _add_completed_rollout(session, first, second, bots, now - timedelta(days=20))
     _add_failed_rollout(session, second, bad, bots, now - timedelta(days=6))
     _add_paused_rollout(session, second, latest, bots, now - timedelta(minutes=30))
+    session.execute(sa.update(Rollout).values(started_by=operator_id))
 
 
 def _add_release(session: Session, version: BotVersion, moment: datetime) -> Release:

@@ -14,6 +14,8 @@ from tests.portal.views.inviting import NEW, PASSWORD, Inviting, follow, submit
 from tests.portal.views.org.concurrency import Request, run_together
 from tests.support.cast import SignedIn
 
+pytestmark = pytest.mark.slow
+
 HEAD_STARTS = (-1.0, -0.05, -0.02, -0.01, -0.005, -0.002, 0.0, 0.002, 0.005, 0.01, 0.02, 0.05, 1.0)
 """Seconds by which the first request is ahead in each round. The outer values guarantee that both orders happen."""
 

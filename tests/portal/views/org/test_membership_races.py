@@ -12,6 +12,8 @@ from portal.web.extensions import db
 from tests.portal.views.org.concurrency import Request, run_together
 from tests.support.cast import Cast, SignedIn
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 30
 STEP_SECONDS = 0.002
 """By how much the head start grows from round to round, so that both orders of the two requests happen."""
