@@ -74,7 +74,7 @@ endif
 
 .PHONY: test-fast
 test-fast: install ## Run the tests that need no engine, registry, browser or other process, on SQLite
-	@$(PYTEST) -n 2 -m "not (docker or registry or browser or processes or slow)" --quiet
+	@$(PYTEST) -n 2 --dist worksteal -m "not (docker or registry or browser or processes or slow)" --quiet
 
 .PHONY: coverage
 coverage: system install ## Run all tests on SQLite and report which lines and branches they reach

@@ -63,12 +63,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("database_kind", kinds[:1] if marks & ONE_DATABASE_MARKS else kinds)
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the services it uses, before pytest selects tests by their marks."""
+    for fixture in SERVICE_MARKS.keys() & set(getattr(item, "fixturenames", ())):
+        item.add_marker(SERVICE_MARKS[fixture])
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the services they use, and run the slowest first, so that all processes end at the same time."""
-    for item in items:
-        for fixture in SERVICE_MARKS.keys() & set(getattr(item, "fixturenames", ())):
-            item.add_marker(SERVICE_MARKS[fixture])
+    """Run the slowest tests first, so that all test processes finish at about the same time."""
     items.sort(key=lambda item: item.get_closest_marker("docker") is None)
 
 
