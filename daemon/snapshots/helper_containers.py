@@ -159,19 +159,16 @@ def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> 
 
 def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
     if status != 0:
-        errors = _read_log(engine, container, "stderr")[-2000:].strip()
-        raise HelperFailed(errors or f"The helper exited with status {status} without an error message")
-    lines = _read_log(engine, container, "stdout").splitlines()
+        errors: bytes = engine.logs(container, stdout=False, stderr=True, tail=30)
+        message = errors.decode(errors="replace")[-2000:].strip()
+        raise HelperFailed(message or f"The helper exited with status {status} without an error message")
+    # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
+    output: bytes = engine.logs(container, stdout=True, stderr=False)
     try:
-        result: dict[str, Any] = json.loads(lines[-1])
+        result: dict[str, Any] = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):
         raise HelperFailed("The helper exited with status 0 but reported no result") from None
     return result
-
-
-def _read_log(engine: docker.APIClient, container: str, stream: str) -> str:
-    content: bytes = engine.logs(container, stdout=stream == "stdout", stderr=stream == "stderr", tail=30)
-    return content.decode(errors="replace")
 
 
 def _explain(error: APIError) -> str:

@@ -248,6 +248,16 @@ def test_measurement_is_repeated_when_du_prints_no_sum(
         helper.measure([volume])
 
 
+def test_result_is_read_when_many_error_lines_follow_it(
+    helper: SnapshotHelper, volume: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The engine copies both streams independently, so that errors written before the result can be logged after it.
+    errors_after_result = """echo '{"size": 5}'; sleep 0.2; for n in $(seq 200); do echo "error $n" >&2; done"""
+    monkeypatch.setattr(scripts, "MEASURE", errors_after_result)
+
+    assert helper.measure([volume]) == 5
+
+
 def test_measurement_has_a_long_time_limit(
     helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
