@@ -66,7 +66,7 @@ def migrate(settings: Mapping[str, str]) -> None:
     Raises:
         DemoError: the command failed; the message contains its output.
     """
-    _run(settings, shlex.split(_read_procfile()["release"]))
+    _run(settings, shlex.split(read_procfile()["release"]))
 
 
 def _run(settings: Mapping[str, str], command: list[str], stdin: str | None = None) -> str:
@@ -78,7 +78,8 @@ def _run(settings: Mapping[str, str], command: list[str], stdin: str | None = No
     return result.stdout
 
 
-def _read_procfile() -> dict[str, str]:
+def read_procfile() -> dict[str, str]:
+    """Return the commands of the Procfile by the name of their process."""
     lines = (line.partition(":") for line in (ROOT / "Procfile").read_text().splitlines() if ":" in line)
     return {name.strip(): command.strip() for name, _, command in lines if not name.startswith("#")}
 
@@ -158,7 +159,7 @@ class Platform:
                 stop_process(process, seconds=_SECONDS_TO_STOP)
 
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
-        command = f"exec {_read_procfile()[name]}"
+        command = f"exec {read_procfile()[name]}"
         with (self.logs / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 ["setpriv", "--pdeathsig", "TERM", "sh", "-c", command],
