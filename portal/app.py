@@ -12,6 +12,7 @@ from portal.paths import ROOT
 from portal.settings import Settings
 from portal.web import (
     access_log,
+    client_address,
     errors,
     htmx,
     refusals,
@@ -41,6 +42,7 @@ def create_app(settings: Settings) -> Flask:
     # The order matters: `before_request` functions run in this order, `after_request` functions in reverse order.
     _init_database(app, settings)
     _init_redis(app, settings)
+    client_address.init_app(app, settings)
     request_context.init_app(app)
     refusals.init_app(app)
     access_log.init_app(app)

@@ -16,7 +16,7 @@ def init_app(app: Flask) -> None:
 
 def _set_context() -> None:
     current_request_id.set(new_id())
-    # `ProxyFix` sets the address of trusted proxies' clients. The database column holds 45 characters.
+    # The database column holds 45 characters.
     current_address.set((request.remote_addr or "")[:45] or None)
 
 

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, abort, current_app, g, request
 from flask import session as visitor_cookie
 from werkzeug.exceptions import SecurityError
-from werkzeug.middleware.proxy_fix import ProxyFix
 
 from portal.settings import Settings
 from portal.web import pending_tokens
@@ -46,10 +45,6 @@ def init_app(app: Flask, settings: Settings) -> None:
         PERMANENT_SESSION_LIFETIME=pending_tokens.LIFETIME_SECONDS,
         WTF_CSRF_TIME_LIMIT=None,
     )
-    if settings.trusted_proxies:
-        hops = settings.trusted_proxies
-        proxied = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=0)
-        app.wsgi_app = proxied  # type: ignore[method-assign]
     app.before_request(_refuse_untrusted_hosts)
     app.before_request(_refuse_cross_site_forms)
     app.before_request(_refuse_other_content_types)

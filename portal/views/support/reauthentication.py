@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from flask_limiter.util import get_remote_address
-
 from portal.password_hashing import verify_password
 from portal.services.accounts import accounts
 from portal.services.accounts.accounts import Credentials
 from portal.views.support import authorization
+from portal.web.client_address import current_network
 from portal.web.extensions import limiter
 from portal.web.session_cookie import current_visitor
 from portal.web.unit_of_work import session
@@ -15,7 +14,7 @@ from portal.web.unit_of_work import session
 
 def _limit_key() -> str:
     visitor = current_visitor()
-    return visitor.user.id if visitor else get_remote_address()
+    return visitor.user.id if visitor else current_network()
 
 
 limit_attempts = limiter.shared_limit("10 per 15 minutes", scope="own-password", key_func=_limit_key)

@@ -35,6 +35,23 @@ def test_five_signups_per_hour_and_network_address(stranger: FlaskClient) -> Non
     assert stranger.post("/signup", data={"email": "n9@example.com"}, environ_base=other_address).status_code == 303
 
 
+def test_all_addresses_of_an_ipv6_network_count_as_one(stranger: FlaskClient) -> None:
+    for number in range(6):
+        address = {"REMOTE_ADDR": f"2001:db8:1:2:{number}::{number}"}
+        answer = stranger.post("/signup", data={"email": f"n{number}@example.com"}, environ_base=address)
+        assert answer.status_code == (303 if number < 5 else 429)
+    other_network = {"REMOTE_ADDR": "2001:db8:1:3::1"}
+    assert stranger.post("/signup", data={"email": "n9@example.com"}, environ_base=other_network).status_code == 303
+
+
+def test_sessions_show_the_exact_address(app: Flask, database: Database, cast: Cast) -> None:
+    give_password(database, cast, "alice")
+    client = browser(app)
+    data = {"email": "alice@example.com", "password": PASSWORD}
+    client.post("/login", data=data, environ_base={"REMOTE_ADDR": "2001:db8:1:2:3:4:5:6"})
+    assert "2001:db8:1:2:3:4:5:6" in client.get("/account").text
+
+
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
 def test_three_reset_mails_per_hour_and_email(stranger: FlaskClient, cast: Cast, email: str) -> None:
     for spelling in (email, email.upper(), f" {email} "):
