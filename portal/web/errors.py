@@ -113,10 +113,13 @@ def _handle_invalid_csrf_token(_error: CSRFError) -> ErrorResponse:
     return render_error("This form is outdated. Go back, reload the page and try again.", 400)
 
 
-def _handle_rate_limit(_error: RateLimitExceeded) -> ErrorResponse:
+def _handle_rate_limit(error: RateLimitExceeded) -> ErrorResponse:
     limit = limiter.current_limit
     seconds = max(1, int(limit.reset_at - time.time())) if limit else 900
-    response = make_response(render_error(f"Too many attempts. Try again in {_format_span(seconds)}.", 429))
+    message = f"Too many attempts. Try again in {_format_span(seconds)}."
+    if error.limit is not None and error.limit.error_message:
+        message = f"{message} {error.limit.error_message}"
+    response = make_response(render_error(message, 429))
     response.headers["Retry-After"] = str(seconds)
     return response
 

@@ -58,6 +58,11 @@ def session_cookie_name(settings: Settings) -> str:
     return _cookie_name("session", settings)
 
 
+def device_cookie_name(settings: Settings) -> str:
+    """Return the name of the device cookie, by the same rules as the name of the session cookie."""
+    return _cookie_name("device", settings)
+
+
 def bind_csrf(token: str) -> None:
     """Bind the CSRF token to the signed-in session, so that forms are valid for this session only.
 

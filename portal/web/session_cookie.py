@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response
 from portal.models import User, utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
-from portal.web import htmx, pending_tokens
+from portal.web import device_cookie, htmx, pending_tokens
 from portal.web.security import bind_csrf, session_cookie_name
 from portal.web.unit_of_work import separate_transaction, separate_write_transaction, session
 
@@ -35,7 +35,7 @@ def current_visitor() -> Visitor | None:
 
 
 def sign_in(response: Response, user_id: str) -> None:
-    """Start a session, end the session this browser had, and clear the visitor's cookie."""
+    """Start a session, end the session this browser had, clear the visitor's cookie, and remember the account."""
     _end_current_session()
     token = sessions.start(
         session(),
@@ -46,6 +46,7 @@ def sign_in(response: Response, user_id: str) -> None:
     )
     pending_tokens.clear_cookie()
     _set_cookie(response, token)
+    device_cookie.remember_account(response, user_id)
 
 
 def rotate(response: Response) -> None:

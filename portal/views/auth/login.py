@@ -10,10 +10,9 @@ from portal.models import EventTag
 from portal.password_hashing import verify_password
 from portal.services import events
 from portal.services.accounts import accounts
+from portal.views.support import sign_in_limits
 from portal.views.support.configuration import current_settings
-from portal.views.support.rate_limits import posted_email_key
 from portal.web import htmx, session_cookie
-from portal.web.extensions import limiter
 from portal.web.redirects import safe_redirect_target
 from portal.web.unit_of_work import commit_despite_error, separate_transaction, session
 
@@ -31,8 +30,6 @@ def login() -> Answer:
 
 
 @pages.post("/login")
-@limiter.limit("30 per 15 minutes")
-@limiter.limit("10 per 15 minutes", key_func=posted_email_key)
 def sign_in() -> Answer:
     """Verify the password and start a session.
 
@@ -44,6 +41,7 @@ def sign_in() -> Answer:
 
     with separate_transaction() as reading:
         credentials = accounts.find_credentials(reading, form.email.data)
+    sign_in_limits.count_attempt(form.email.data, credentials.user_id if credentials else None)
     is_correct = verify_password(credentials.password_hash if credentials else None, form.password.data)
 
     if credentials is None or not is_correct or not accounts.are_credentials_current(session(), credentials):

@@ -12,8 +12,8 @@ from portal.password_hashing import hash_password
 from portal.services.accounts import accounts, one_time_tokens
 from portal.views.support import mailed_links
 from portal.views.support.configuration import current_settings
-from portal.views.support.rate_limits import posted_email_key
-from portal.web import htmx, pending_tokens
+from portal.views.support.rate_limits import posted_email_and_network_key, posted_email_key
+from portal.web import device_cookie, htmx, pending_tokens
 from portal.web.extensions import limiter
 from portal.web.unit_of_work import separate_transaction, session
 
@@ -32,9 +32,13 @@ def start() -> str:
 
 @pages.post("/forgot")
 @limiter.limit("30 per hour")
-@limiter.limit("3 per hour", key_func=posted_email_key)
+@limiter.limit("6 per hour", key_func=posted_email_key)
+@limiter.limit("3 per hour", key_func=posted_email_and_network_key)
 def ask() -> Answer:
-    """Mail a link. The work and the answer are the same for every email."""
+    """Mail a link. The work and the answer are the same for every email.
+
+    The lowest limit is checked first, so a client that reached it does not use up the others.
+    """
     form = EmailForm()
     if not form.validate():
         return render_template("auth/forgot.html", form=form), 422
@@ -82,7 +86,9 @@ def reset() -> Answer:
     accounts.set_password(session(), user.id, password_hash, now)
     pending_tokens.discard_token(_PURPOSE)
     flash("Password changed. Sign in with your new password.", "info")
-    return htmx.go_to(url_for("auth.login"))
+    response = htmx.go_to(url_for("auth.login"))
+    device_cookie.remember_account(response, user.id)
+    return response
 
 
 def _find_user() -> User | None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from itsdangerous import URLSafeTimedSerializer
 from werkzeug.test import TestResponse
 
 from portal.app import create_app
@@ -15,6 +16,7 @@ from portal.settings import Settings
 from portal.web.extensions import limiter
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, sign_in
 from tests.support.cast import Cast
+from tests.support.outbox import Mailer
 
 
 def assert_limited(answer: TestResponse, max_seconds: int) -> None:
@@ -25,6 +27,21 @@ def assert_limited(answer: TestResponse, max_seconds: int) -> None:
     minutes = re.search(r"Try again in (\d+) minute", answer.text)
     assert minutes is not None
     assert abs(60 * int(minutes[1]) - seconds) <= 60
+
+
+def attempt(client: FlaskClient, email: str, password: str, *, address: str = "127.0.0.1") -> TestResponse:
+    """Try to sign in from a network address."""
+    data = {"email": email, "password": password}
+    return client.post("/login", data=data, environ_base={"REMOTE_ADDR": address})
+
+
+def sign_in_elsewhere(app: Flask, name: str) -> FlaskClient:
+    """Return a browser in which a person of the cast has signed in from another network and signed out."""
+    client = browser(app)
+    answer = attempt(client, f"{name}@example.com", PASSWORD, address="198.51.100.200")
+    assert answer.status_code == 303
+    client.post("/logout")
+    return client
 
 
 def test_five_signups_per_hour_and_network_address(stranger: FlaskClient) -> None:
@@ -61,21 +78,125 @@ def test_three_reset_mails_per_hour_and_email(stranger: FlaskClient, cast: Cast,
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
-def test_ten_sign_in_attempts_per_15_minutes_and_email(
-    app: Flask, stranger: FlaskClient, database: Database, cast: Cast, email: str
+def test_reset_mails_requested_elsewhere_do_not_use_up_the_limit(
+    stranger: FlaskClient, cast: Cast, email: str
+) -> None:
+    for number in range(7):
+        address = {"REMOTE_ADDR": "192.0.2.1" if number < 4 else f"192.0.2.{number}"}
+        answer = stranger.post("/forgot", data={"email": email}, environ_base=address)
+        assert answer.status_code == (429 if number == 3 else 303)
+    assert_limited(stranger.post("/forgot", data={"email": email}, environ_base={"REMOTE_ADDR": "192.0.2.99"}), 3600)
+
+
+@pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
+def test_ten_wrong_passwords_per_15_minutes_and_email_and_network(
+    app: Flask, database: Database, cast: Cast, email: str
 ) -> None:
     give_password(database, cast, "alice")
+    for _ in range(10):
+        assert attempt(browser(app), email, OTHER_PASSWORD).status_code == 422
+    assert_limited(attempt(browser(app), f" {email.title()}", PASSWORD), 900)
+    assert attempt(browser(app), "other@example.com", PASSWORD).status_code == 422
+
+
+def test_wrong_passwords_from_another_network_do_not_refuse_the_owner(
+    app: Flask, database: Database, cast: Cast
+) -> None:
+    give_password(database, cast, "alice")
+    for _ in range(11):
+        attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::1")
+    assert attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::2").status_code == 429
+    assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 303
+
+
+@pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
+def test_fifty_wrong_passwords_per_hour_and_email(app: Flask, database: Database, cast: Cast, email: str) -> None:
+    give_password(database, cast, "alice")
+    for number in range(50):
+        answer = attempt(browser(app), email, OTHER_PASSWORD, address=f"192.0.2.{number}")
+        assert answer.status_code == 422
+    refused = attempt(browser(app), email, PASSWORD)
+    assert_limited(refused, 3600)
+    assert "reset your password" in refused.text
+
+
+@pytest.fixture
+def locked_account(app: Flask, database: Database, cast: Cast) -> FlaskClient:
+    """Reach all limits for Alice's email, and return a browser from which she signed in before."""
+    give_password(database, cast, "alice", "bob")
+    known = sign_in(app, "alice")
+    known.post("/logout")
+    for number in range(50):
+        attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address=f"192.0.2.{number}")
+    for number in range(40):
+        attempt(browser(app), "alice@example.com" if number < 10 else f"n{number}@example.com", OTHER_PASSWORD)
+    assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 429
+    return known
+
+
+def test_browser_that_signed_in_before_is_never_refused(app: Flask, locked_account: FlaskClient) -> None:
+    assert attempt(locked_account, "alice@example.com", PASSWORD).status_code == 303
+    # A copy of the cookie for another account is of no use.
+    other = sign_in_elsewhere(app, "bob")
+    assert attempt(other, "alice@example.com", PASSWORD).status_code == 429
+
+
+def test_browser_that_signed_in_before_has_ten_attempts(app: Flask, locked_account: FlaskClient) -> None:
     for number in range(10):
-        data = {"email": email, "password": OTHER_PASSWORD}
-        other_address = {"REMOTE_ADDR": f"192.0.2.{number}"}
-        assert stranger.post("/login", data=data, environ_base=other_address).status_code == 422
-    assert_limited(stranger.post("/login", data={"email": email.title(), "password": PASSWORD}), 900)
+        address = f"198.51.100.{number}"
+        assert attempt(locked_account, "alice@example.com", OTHER_PASSWORD, address=address).status_code == 422
+    assert_limited(attempt(locked_account, "alice@example.com", PASSWORD), 900)
 
 
-def test_thirty_sign_in_attempts_per_15_minutes_and_network_address(stranger: FlaskClient) -> None:
+def test_browser_remembers_several_accounts(app: Flask, locked_account: FlaskClient) -> None:
+    assert attempt(locked_account, "bob@example.com", PASSWORD, address="198.51.100.1").status_code == 303
+    locked_account.post("/logout")
+    assert attempt(locked_account, "alice@example.com", PASSWORD).status_code == 303
+
+
+def test_forged_device_cookie_is_ignored(app: Flask, locked_account: FlaskClient, cast: Cast) -> None:
+    cookie = locked_account.get_cookie("flotilla-device")
+    assert cookie is not None
+    forger = URLSafeTimedSerializer("another key, long enough to be accepted", salt="device cookie")
+    for value in (forger.dumps(["x", [cast.people["alice"]]]), f"{cookie.value}x", cookie.value[1:], "x"):
+        client = browser(app)
+        client.set_cookie("flotilla-device", value)
+        assert attempt(client, "alice@example.com", PASSWORD).status_code == 429
+
+
+def test_password_reset_gives_access_to_a_locked_account(
+    app: Flask, locked_account: FlaskClient, mailer: Mailer
+) -> None:
+    client = browser(app)
+    client.post("/forgot", data={"email": "alice@example.com"})
+    client.get(mailer.link("alice@example.com"))
+    assert client.post("/reset", data={"password": OTHER_PASSWORD}).status_code == 303
+    assert attempt(client, "alice@example.com", OTHER_PASSWORD).status_code == 303
+
+
+def test_successful_sign_ins_do_not_count(app: Flask, database: Database, cast: Cast) -> None:
+    give_password(database, cast, "alice")
+    for _ in range(60):
+        assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 303
+
+
+def test_device_cookie_is_bound_to_the_host_as_the_session_cookie(
+    settings: Settings, redis_url: str, database: Database, cast: Cast
+) -> None:
+    give_password(database, cast, "alice")
+    app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
+    app.config["WTF_CSRF_ENABLED"] = False
+    answer = attempt(browser(app), "alice@example.com", PASSWORD)
+    [cookie] = [text for text in answer.headers.getlist("Set-Cookie") if "device" in text]
+    assert cookie.startswith("__Host-flotilla-device=")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+
+
+def test_thirty_wrong_passwords_per_15_minutes_and_network(app: Flask) -> None:
     for number in range(30):
-        assert stranger.post("/login", data={"email": f"n{number}@example.com"}).status_code == 422
-    assert_limited(stranger.post("/login", data={"email": "n99@example.com"}), 900)
+        assert attempt(browser(app), f"n{number}@example.com", PASSWORD).status_code == 422
+    assert_limited(attempt(browser(app), "n99@example.com", PASSWORD), 900)
 
 
 def test_thirty_reset_mails_per_hour_and_network_address(stranger: FlaskClient) -> None:
@@ -84,9 +205,13 @@ def test_thirty_reset_mails_per_hour_and_network_address(stranger: FlaskClient) 
     assert_limited(stranger.post("/forgot", data={"email": "n99@example.com"}), 3600)
 
 
-@pytest.mark.parametrize("path", ["/login", "/forgot"])
-def test_long_posted_email_makes_a_short_limit_key(stranger: FlaskClient, redis_url: str, path: str) -> None:
-    assert stranger.post(path, data={"email": 100_000 * "a", "password": PASSWORD}).status_code == 422
+@pytest.mark.parametrize(
+    ("path", "email"), [("/login", f"{60 * 'a'}@{'.'.join(3 * [60 * 'b'])}.example"), ("/forgot", 100_000 * "a")]
+)
+def test_long_posted_email_makes_a_short_limit_key(
+    stranger: FlaskClient, redis_url: str, path: str, email: str
+) -> None:
+    assert stranger.post(path, data={"email": email, "password": PASSWORD}).status_code == 422
     keys = connect(redis_url).keys("LIMITS*")
     assert keys
     assert max(len(key) for key in keys) < 200
