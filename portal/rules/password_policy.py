@@ -14,6 +14,8 @@ MAX_LENGTH = 256
 
 _MIN_UNGUESSABLE = 8
 """How many characters must not belong to a guessable part."""
+_MIN_COPY_LENGTH = 4
+"""Shorter parts occur twice in many good passwords."""
 _MIN_WORD_LENGTH = 3
 """Shorter parts of names are ignored, because they occur in many good passwords."""
 _KEYBOARD_ROWS = (
@@ -65,7 +67,14 @@ def find_problem(password: str, *, names: Iterable[str] = ()) -> str | None:
         return f"Use {MIN_LENGTH} characters or more, for example three or four unrelated words."
     if len(password) > MAX_LENGTH:
         return f"Use {MAX_LENGTH} characters or fewer."
-    if _count_unguessable(password, names) < _MIN_UNGUESSABLE:
+    text = unicodedata.normalize("NFKC", password).casefold()
+    copied = sum(end - start for start, end in _find_copies(text))
+    if copied and len(text) - copied < MIN_LENGTH:
+        return (
+            f"This password is easy to guess: it has fewer than {MIN_LENGTH} characters without repeated parts. "
+            "Use three or four unrelated words."
+        )
+    if _count_unguessable(text, names) < _MIN_UNGUESSABLE:
         return (
             "This password is easy to guess: it mostly consists of common words, names or patterns. "
             "Use three or four unrelated words."
@@ -73,11 +82,10 @@ def find_problem(password: str, *, names: Iterable[str] = ()) -> str | None:
     return None
 
 
-def _count_unguessable(password: str, names: Iterable[str]) -> int:
-    """Return the number of characters that belong to no common word, name or pattern."""
-    text = unicodedata.normalize("NFKC", password).casefold()
+def _count_unguessable(text: str, names: Iterable[str]) -> int:
+    """Return the number of characters that belong to no common word, name, pattern or copy of an earlier part."""
     words = _COMMON_WORDS | {word for name in names for word in _split_words(name)}
-    guessable: set[int] = set()
+    guessable = {position for start, end in _find_copies(text) for position in range(start, end)}
     for spelling in {text, text.translate(_SUBSTITUTIONS)}:
         for start, end in (*_find_words(words, spelling), *_find_patterns(spelling)):
             guessable.update(range(start, end))
@@ -95,6 +103,20 @@ def _find_words(words: Iterable[str], text: str) -> Iterator[tuple[int, int]]:
         while start >= 0:
             yield start, start + len(word)
             start = text.find(word, start + 1)
+
+
+def _find_copies(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the spans of parts that also occur earlier in the text."""
+    start = 0
+    while start < len(text):
+        end = start + _MIN_COPY_LENGTH
+        while end <= len(text) and text[start:end] in text[: end - 1]:
+            end += 1
+        if end > start + _MIN_COPY_LENGTH:
+            yield start, end - 1
+            start = end - 1
+        else:
+            start += 1
 
 
 def _find_patterns(text: str) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,7 @@
 """Tests of the password policy."""
 
+from string import printable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ NAMES = ("Flotilla", "alice.liddell@wonderland.example", "Alice Liddell")
         "  leading and trailing  ",
         "🐙🦑🐡🦐🐚🪸🦀🐟🐠🦈🐬🐳🐋🦭🐊",
         "tree lamp river stone " * 3,
+        "the weather on the other river",
     ],
 )
 def test_long_unguessable_passwords_are_accepted(password: str) -> None:
@@ -54,6 +57,27 @@ def test_too_short_and_too_long_passwords_are_refused() -> None:
 )
 def test_long_but_guessable_passwords_are_refused(password: str) -> None:
     assert "easy to guess" in str(find_problem(password, names=NAMES))
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "treelamptreelamp",
+        "TreeLamp treelamp!",
+        "aabcdefgaabcdefg",
+        "xkqv1xkqv2xkqv3xkqv4",
+        "river.stone.river.stone",
+        "abzq-summer-abzq-2025",
+        "日本語合言葉日本語合言葉日本語合言葉",
+    ],
+)
+def test_repeated_parts_do_not_make_a_password_longer(password: str) -> None:
+    assert "easy to guess" in str(find_problem(password))
+
+
+@given(st.text(printable, min_size=1, max_size=MIN_LENGTH - 1), st.integers(2, 20))
+def test_repetitions_of_a_short_password_are_refused(part: str, number: int) -> None:
+    assert find_problem(part * number) is not None
 
 
 @given(st.text(min_size=MIN_LENGTH, max_size=MAX_LENGTH))
