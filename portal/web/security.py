@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, g, request
+from flask import Flask, Response, abort, current_app, request
 from flask import session as visitor_cookie
 from werkzeug.exceptions import SecurityError
 
@@ -30,6 +30,9 @@ _HEADERS = {
 _FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "multipart/form-data"})
 _HSTS_ONE_YEAR = "max-age=31536000"
 _CSRF_KEY = "csrf_token"
+
+PUBLIC_FILES = frozenset({"static", "assets.vendor"})
+"""Endpoints of files that are the same for all visitors. Caches may store nothing else."""
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -120,6 +123,7 @@ def _add_headers(response: Response) -> Response:
     if settings.secure_cookies:
         response.headers.setdefault("Strict-Transport-Security", _HSTS_ONE_YEAR)
     response.vary.add("HX-Request")
-    if g.get("visitor"):
+    # Pages show emails and other personal data even to signed-out visitors, for example in error messages.
+    if request.endpoint not in PUBLIC_FILES or response.status_code >= 400:
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -11,7 +11,7 @@ from portal.models import User, utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web import device_cookie, htmx, pending_tokens
-from portal.web.security import bind_csrf, session_cookie_name
+from portal.web.security import PUBLIC_FILES, bind_csrf, session_cookie_name
 from portal.web.unit_of_work import separate_transaction, separate_write_transaction, session
 
 
@@ -85,7 +85,7 @@ def _end_current_session() -> None:
 def _recognize_visitor() -> None:
     """Load the session of the cookie. Uses separate transactions, so that the request's own one starts later."""
     token = request.cookies.get(session_cookie_name(_settings()))
-    if not token or request.endpoint in {"static", "assets.vendor"}:
+    if not token or request.endpoint in PUBLIC_FILES:
         return
     now = utcnow()
     with separate_transaction() as reading:

@@ -129,7 +129,7 @@ def mailed() -> Response:
     opened = _find_invite()
     if opened is None or opened.closed:
         return _render_invite()
-    return _respond_uncached(render_template("auth/invite/mailed.html", opened=opened))
+    return make_response(render_template("auth/invite/mailed.html", opened=opened))
 
 
 @pages.post("/switch")
@@ -168,13 +168,13 @@ def _render_invite(*, form: SignupForm | None = None, problem: str = "", status:
     opened = _find_invite()
     visitor = session_cookie.current_visitor()
     if opened is None:
-        return _respond_uncached(render_template("auth/invite/closed.html", opened=None), 404)
+        return make_response(render_template("auth/invite/closed.html", opened=None), 404)
     if visitor and opened.was_accepted_by(visitor.user):
         if problem:
             flash(problem, "error")
         return htmx.see_other(url_for("org.home", slug=opened.org.slug))
     if opened.closed:
-        return _respond_uncached(render_template("auth/invite/closed.html", opened=opened), 410)
+        return make_response(render_template("auth/invite/closed.html", opened=opened), 410)
     html = render_template(
         "auth/invite/page.html",
         opened=opened,
@@ -182,7 +182,7 @@ def _render_invite(*, form: SignupForm | None = None, problem: str = "", status:
         form=form or SignupForm(formdata=None),
         problem=problem,
     )
-    return _respond_uncached(html, status)
+    return make_response(html, status)
 
 
 def _choose_stage(opened: OpenedInvite, user: User | None) -> Stage:
@@ -191,10 +191,3 @@ def _choose_stage(opened: OpenedInvite, user: User | None) -> Stage:
     if not opened.proven:
         return Stage.PROVE
     return Stage.SIGN_IN if invite_acceptance.has_account(session(), opened) else Stage.SIGN_UP
-
-
-def _respond_uncached(html: str, status: int = 200) -> Response:
-    """Return a response that caches must not store: the page depends on the visitor's cookie."""
-    response = make_response(html, status)
-    response.headers["Cache-Control"] = "no-store"
-    return response

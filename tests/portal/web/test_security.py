@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
 from tests.support.cast import SignedIn
@@ -88,9 +89,25 @@ def test_pages_may_load_content_from_the_portal_only(stranger: FlaskClient) -> N
     assert "unsafe" not in policy
 
 
-def test_pages_of_signed_in_users_are_not_cached(signed_in: SignedIn, stranger: FlaskClient) -> None:
-    assert signed_in("mallory").get("/").headers["Cache-Control"] == "no-store"
-    assert "HX-Request" in stranger.get("/login").headers["Vary"]
+def test_no_page_is_cached(app: Flask, signed_in: SignedIn, stranger: FlaskClient) -> None:
+    pages = [rule.rule for rule in app.url_map.iter_rules() if not rule.arguments and "GET" in (rule.methods or ())]
+    assert {"/login", "/forgot/sent", "/reset", "/signup/finish", "/account"} <= set(pages)
+    for client in (stranger, signed_in("alice")):
+        for page in [*pages, "/nowhere", "/static/nowhere", "/vendor/nowhere", "/reset/token", "/o/acme/"]:
+            answer = client.get(page)
+            assert answer.headers["Cache-Control"] == "no-store", page
+            assert "HX-Request" in answer.headers["Vary"]
+
+
+def test_answers_to_invalid_forms_are_not_cached(stranger: FlaskClient) -> None:
+    answer = stranger.post("/login", data={"email": "alice@example.com", "password": "wrong"})
+    assert "alice@example.com" in answer.text
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+def test_static_files_are_cached(stranger: FlaskClient) -> None:
+    with stranger.get("/static/app.css") as answer:
+        assert "max-age=31536000" in answer.headers["Cache-Control"]
 
 
 def test_only_the_vendor_files_of_pages_are_served(stranger: FlaskClient) -> None:
