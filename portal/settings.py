@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from environs import FileAwareEnv
 from environs.exceptions import EnvValidationError
 from marshmallow import ValidationError
-from marshmallow.validate import Length, OneOf, Range
+from marshmallow.validate import OneOf, Range
 
 SUBMISSION_PORT = 587
 _DEVELOPMENT_KEY = "for development only: this key signs nothing that matters"
+_LOOPBACK_ADDRESS = "127.0.0.1"
+_MIN_KEY_LENGTH = 32
 
 
 class SettingsError(Exception):
@@ -42,6 +45,7 @@ class Settings:
     secret_key: str = field(repr=False)
     secret_key_fallbacks: tuple[str, ...] = field(repr=False)
     base_url: str
+    bind_address: str
     data_dir: Path
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
@@ -65,6 +69,16 @@ class Settings:
         """Whether browsers use HTTPS, so that cookies can be restricted to it."""
         return self.base_url.startswith("https://")
 
+    @property
+    def binds_loopback(self) -> bool:
+        """Whether only processes of this machine, such as a proxy, can connect to the portal."""
+        return _is_loopback(self.bind_address)
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can reach the portal."""
+        return self.binds_loopback and _is_loopback(urlsplit(self.base_url).hostname or "")
+
     @classmethod
     def from_environment(cls) -> Settings:
         """Read and validate the environment.
@@ -82,6 +96,7 @@ class Settings:
             raise SettingsError(_format_problems(error)) from None
         except ValueError as error:
             raise SettingsError(f"- {error}") from None
+        _refuse_public_key(settings)
         return settings
 
     @classmethod
@@ -89,14 +104,16 @@ class Settings:
         production = env.str("FLOTILLA_ENV", "development", validate=OneOf(["development", "production"]))
         data_dir = Path(env.str("DATA_DIR", "instance")).absolute()
         redis_url = env.str("REDIS_URL", "")
-        secret = {"validate": Length(min=32, error="must have at least 32 characters")}
         return cls(
             production=production == "production",
-            secret_key=env.str("SECRET_KEY", **secret)
+            secret_key=env.str("SECRET_KEY", validate=_validate_key)
             if production == "production"
-            else env.str("SECRET_KEY", _DEVELOPMENT_KEY, **secret),
-            secret_key_fallbacks=tuple(env.list("SECRET_KEY_FALLBACKS", [])),
+            else env.str("SECRET_KEY", _DEVELOPMENT_KEY, validate=_validate_key),
+            secret_key_fallbacks=tuple(
+                key.strip() for key in env.list("SECRET_KEY_FALLBACKS", [], str, validate=_validate_keys) or ()
+            ),
             base_url=env.str("BASE_URL", "http://127.0.0.1:8000", validate=_validate_url),
+            bind_address=env.str("BIND_ADDRESS", "") or _LOOPBACK_ADDRESS,
             data_dir=data_dir,
             database_url=env.str(
                 "DATABASE_URL", f"sqlite:///{data_dir / 'flotilla.db'}", validate=_validate_database_url
@@ -119,6 +136,20 @@ class Settings:
         )
 
 
+def _refuse_public_key(settings: Settings) -> None:
+    """Refuse the built-in key, which everyone can read, where other machines can reach the portal.
+
+    Raises:
+        SettingsError: the portal is not for this machine only, and the built-in key would be accepted.
+    """
+    is_accepted = _DEVELOPMENT_KEY in (settings.secret_key, *settings.secret_key_fallbacks)
+    if is_accepted and (settings.production or not settings.is_on_loopback):
+        raise SettingsError(
+            f"- SECRET_KEY: set a random key of {_MIN_KEY_LENGTH} characters or more. The built-in key is public, so "
+            "it only works in development, with BIND_ADDRESS and BASE_URL on loopback."
+        )
+
+
 def _read_mail(env: FileAwareEnv) -> MailSettings:
     port = env.int("MAIL_PORT", SUBMISSION_PORT, validate=Range(min=1, max=65535))
     use_ssl = env.bool("MAIL_USE_SSL", False)
@@ -137,6 +168,23 @@ def _read_mail(env: FileAwareEnv) -> MailSettings:
 def _read_seconds(env: FileAwareEnv, name: str, default: float | None) -> timedelta | None:
     value = env.float(name, default, validate=Range(min=0.1, max=86400))
     return None if value is None else timedelta(seconds=value)
+
+
+def _validate_key(value: str) -> None:
+    if len(value.strip()) < _MIN_KEY_LENGTH:
+        raise ValidationError(f"must have at least {_MIN_KEY_LENGTH} characters")
+
+
+def _validate_keys(values: list[str]) -> None:
+    for value in values:
+        _validate_key(value)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _validate_url(value: str) -> None:

@@ -11,7 +11,11 @@ from portal.settings import Settings, SettingsError
 
 @pytest.fixture(autouse=True)
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("SECRET_KEY", "SECRET_KEY_FILE", "DATABASE_URL", "REDIS_URL", "FLOTILLA_ENV", "BASE_URL"):
+    names = (
+        *("SECRET_KEY", "SECRET_KEY_FILE", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "REDIS_URL"),
+        *("FLOTILLA_ENV", "BASE_URL", "BIND_ADDRESS"),
+    )
+    for name in names:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
 
@@ -40,6 +44,71 @@ def test_production_requires_a_long_secret_key(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setenv("SECRET_KEY", key)
     with pytest.raises(SettingsError, match="SECRET_KEY"):
         Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"BIND_ADDRESS": "0.0.0.0"},
+        {"BIND_ADDRESS": "[::]"},
+        {"BIND_ADDRESS": "192.0.2.1"},
+        {"BASE_URL": "https://portal.example.com"},
+        {"BASE_URL": "http://192.0.2.1:8000"},
+        {"BASE_URL": "http://localhost.example.com"},
+    ],
+)
+def test_built_in_key_only_works_on_loopback(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    built_in = Settings.from_environment().secret_key
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Settings.from_environment()
+    monkeypatch.setenv("SECRET_KEY", built_in)
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Settings.from_environment()
+    # Signatures of former keys are accepted, too.
+    monkeypatch.setenv("SECRET_KEY", "k" * 40)
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", f"{'f' * 40},{built_in}")
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Settings.from_environment()
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", "f" * 40)
+    assert Settings.from_environment().secret_key == "k" * 40
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"BIND_ADDRESS": ""},
+        {"BIND_ADDRESS": "localhost", "BASE_URL": "http://localhost:9000"},
+        {"BIND_ADDRESS": "[::1]", "BASE_URL": "http://[::1]:8000"},
+        {"BIND_ADDRESS": "127.0.0.2", "BASE_URL": "http://127.0.0.2:8000"},
+    ],
+)
+def test_built_in_key_works_on_loopback(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment().is_on_loopback
+
+
+def test_built_in_key_does_not_work_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    built_in = Settings.from_environment().secret_key
+    monkeypatch.setenv("FLOTILLA_ENV", "production")
+    monkeypatch.setenv("SECRET_KEY", built_in)
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("keys", [",", "f" * 40 + ",", "f" * 40 + ", ,", "short", " " * 40])
+def test_former_keys_are_as_long_as_the_current_one(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+    """An empty key after a comma would let anyone sign cookies."""
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", keys)
+    with pytest.raises(SettingsError, match="SECRET_KEY_FALLBACKS: must have at least 32 characters"):
+        Settings.from_environment()
+
+
+def test_former_keys_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", f"{'f' * 40}, {'g' * 40}")
+    assert Settings.from_environment().secret_key_fallbacks == ("f" * 40, "g" * 40)
 
 
 def test_secret_is_read_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
