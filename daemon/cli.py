@@ -5,6 +5,7 @@ Each error is one line that says what to do. The exit code is 1 for refused oper
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
+from portal.data_dir import restrict_new_files
 from portal.rules.allowlist import ImageNotAllowed
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError
@@ -64,6 +66,8 @@ def main(ctx: click.Context, debug: bool) -> None:  # noqa: ARG001 - `Flotilla.i
 
     All commands use the same environment variables as the portal, for example DATABASE_URL and SECRET_KEY.
     """
+    previous_umask = restrict_new_files()
+    ctx.call_on_close(lambda: os.umask(previous_umask))
     # Processes act automatically, so their events must not carry "command line".
     if ctx.invoked_subcommand not in {command.name for command in _PROCESSES}:
         token = acting_via.set("command line")

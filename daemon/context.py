@@ -7,6 +7,7 @@ from functools import cache
 
 from redis import Redis
 
+from portal.data_dir import prepare_data_dir
 from portal.database import Database
 from portal.models.encrypted import use_keys
 from portal.queue import connect
@@ -27,9 +28,9 @@ def current_context() -> Context:
     """Return the context of this process, created from the environment on first use.
 
     Raises:
-        SettingsError: the environment contains invalid settings.
+        SettingsError: the environment contains invalid settings, or other accounts can read the data folder.
     """
     settings = Settings.from_environment()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_data_dir(settings)
     use_keys(settings.secret_key, settings.secret_key_fallbacks)
     return Context(settings, Database(settings.database_url), connect(settings.redis_url))

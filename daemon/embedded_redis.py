@@ -39,7 +39,6 @@ def run_server(settings: Settings) -> None:
         return
     socket = Path(urlsplit(settings.redis_url).path)
     _require_usable_socket(socket)
-    socket.parent.mkdir(parents=True, exist_ok=True)
     _exec_server(socket)
 
 
@@ -66,7 +65,7 @@ def _exec_server(socket: Path) -> NoReturn:
     options = {
         "port": "0",
         "unixsocket": str(socket),
-        "unixsocketperm": "700",
+        "unixsocketperm": "600",
         "dir": str(socket.parent),
         "save": "",
         "appendonly": "no",

@@ -71,6 +71,9 @@ def load_config(folder: Path = ROOT / ".demo") -> DemoConfig:
     Values that the stored configuration of an older version lacks are added to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = folder / "data"
+    data.mkdir(exist_ok=True)
+    data.chmod(0o700)
     file = folder / "home.json"
     stored = json.loads(file.read_text()) if file.exists() else {}
     values = _new_values() | stored

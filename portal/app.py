@@ -6,6 +6,7 @@ from flask import Flask
 from redis import Redis
 
 from portal import views
+from portal.data_dir import prepare_data_dir
 from portal.database import engine_options, prepare
 from portal.models.encrypted import use_keys
 from portal.paths import ROOT
@@ -26,7 +27,11 @@ from portal.web.extensions import db, limiter, migrate
 
 
 def create_app(settings: Settings) -> Flask:
-    """Create the web application for the given settings."""
+    """Create the web application for the given settings.
+
+    Raises:
+        SettingsError: other accounts of the machine can read the data folder.
+    """
     app = Flask(
         "portal",
         root_path=str(ROOT / "portal"),
@@ -58,7 +63,7 @@ def create_app(settings: Settings) -> Flask:
 
 def _init_database(app: Flask, settings: Settings) -> None:
     use_keys(settings.secret_key, settings.secret_key_fallbacks)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    prepare_data_dir(settings)
     app.config.update(
         SQLALCHEMY_DATABASE_URI=settings.database_url,
         SQLALCHEMY_ENGINE_OPTIONS=engine_options(settings.database_url),
