@@ -25,6 +25,7 @@ from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from daemon.scheduler import LEASE
 from daemon.snapshots.archives import SnapshotHelper
+from portal import data_dir
 from portal.models import Node, PolledImage
 from portal.paths import ROOT
 from portal.rules.references import parse_reference
@@ -56,6 +57,8 @@ class CheckResult:
 def run_checks(context: Context) -> Iterator[CheckResult]:
     """Run all checks and yield each result as soon as it is known."""
     yield _run_check("disk", lambda: _check_disk(context))
+    yield _run_check("data folder", lambda: _check_data_folder(context))
+    yield _run_check("proxy", lambda: _check_proxy(context))
     yield _run_check("redis", lambda: _check_redis(context))
     yield _run_check("workers", lambda: _check_workers(context))
     yield _run_check("mail", lambda: _check_mail(context))
@@ -90,6 +93,32 @@ def _run_check(subject: str, check: Callable[[], str]) -> CheckResult:
 def _check_disk(context: Context) -> str:
     folder = context.settings.data_dir
     return _describe_free_space(shutil.disk_usage(folder).free, str(folder))
+
+
+def _check_data_folder(context: Context) -> str:
+    if problem := data_dir.find_problem(context.settings):
+        raise CheckFailed(problem)
+    return f"only this account can open {context.settings.data_dir}"
+
+
+def _check_proxy(context: Context) -> str:
+    settings = context.settings
+    if settings.is_on_loopback:
+        return "not needed, because only this machine can reach the portal"
+    if not settings.secure_cookies:
+        raise CheckFailed(
+            "BASE_URL is not https, so passwords cross the network unencrypted: put a TLS proxy before the portal "
+            "and set BASE_URL to its address"
+        )
+    if not settings.trusted_proxies:
+        raise CheckFailed(
+            "BASE_URL is https, so a TLS proxy is expected, but TRUSTED_PROXIES is 0 and all visitors share the rate "
+            "limits of its address: set TRUSTED_PROXIES to the number of proxies"
+        )
+    expected = f"{settings.trusted_proxies} expected, which should buffer requests"
+    if settings.binds_loopback:
+        return expected
+    return f"{expected}; let only the proxy connect to the portal, because others could forge their address"
 
 
 def _describe_free_space(free: int, where: str) -> str:

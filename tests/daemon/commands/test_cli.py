@@ -29,6 +29,7 @@ from portal.models import (
 )
 from portal.password_hashing import verify_password
 from portal.queue import connect, open_queue
+from portal.settings import Settings
 from tests import factories
 from tests.daemon.conftest import Flotilla
 from tests.daemon.rows import IMAGE, add_bot, add_node
@@ -316,6 +317,35 @@ def test_doctor_reports_missing_parts(flotilla: Flotilla, database: Database) ->
     assert result.exit_code == 1
     for line in ("ok      database", "FAILED  redis", "FAILED  mail", "FAILED  scheduler", "FAILED  engine one"):
         assert line in result.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "line"),
+    [
+        ({}, "ok      proxy: not needed"),
+        ({"BASE_URL": "http://portal.example"}, "FAILED  proxy: BASE_URL is not https"),
+        ({"BIND_ADDRESS": "0.0.0.0"}, "FAILED  proxy: BASE_URL is not https"),
+        ({"BASE_URL": "https://portal.example"}, "FAILED  proxy: BASE_URL is https, so a TLS proxy is expected"),
+        (
+            {"BASE_URL": "https://portal.example", "TRUSTED_PROXIES": "1"},
+            "ok      proxy: 1 expected, which should buffer requests\n",
+        ),
+        (
+            {"BASE_URL": "https://portal.example", "TRUSTED_PROXIES": "2", "BIND_ADDRESS": "0.0.0.0"},
+            "ok      proxy: 2 expected, which should buffer requests; let only the proxy connect",
+        ),
+    ],
+)
+def test_doctor_tells_which_proxy_is_expected(
+    flotilla: Flotilla, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], line: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert line in flotilla("doctor").output
+
+
+def test_doctor_checks_the_permissions_of_the_data_folder(flotilla: Flotilla, settings: Settings) -> None:
+    assert f"ok      data folder: only this account can open {settings.data_dir}" in flotilla("doctor").output
 
 
 def test_doctor_skips_registries_of_requested_digests(flotilla: Flotilla, database: Database) -> None:
