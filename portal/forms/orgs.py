@@ -53,9 +53,10 @@ class LiftForm(VersionedForm):
 
 
 class TransferForm(Form):
-    """Choose the new owner of an organization."""
+    """Choose the new owner of an organization, and confirm with the owner's password."""
 
     user_id = SelectField("New owner", validators=[InputRequired("Choose a member.")])
+    password = PasswordField("Your password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
 class DeleteForm(Form):

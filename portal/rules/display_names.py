@@ -71,7 +71,7 @@ def _list_shapes(name: str) -> list[str]:
 
 
 def _reduce_to_shape(name: str) -> str:
-    """Return the letters of a name without what readers overlook: case, accents, spaces, and look-alike characters."""
+    """Return the letters of a name without what readers overlook: case, accents, spaces, look-alike characters."""
     decomposed = unicodedata.normalize("NFKD", name)
     plain = "".join(_to_latin(char) for char in decomposed if not unicodedata.combining(char)).casefold()
     plain = plain.translate(_SAME_SHAPE).replace("rn", "m").replace("vv", "w")
@@ -92,8 +92,8 @@ def _to_latin(char: str) -> str:
 def _mixes_scripts(name: str) -> bool:
     """Whether a name mixes scripts in a way that lets a letter pass as one of another script.
 
-    Follows the restriction level "moderately restrictive" of Unicode Technical Standard 39: Latin may stand beside one
-    other script that has no look-alikes of Latin letters; Chinese, Japanese and Korean names may mix their scripts.
+    Follows the level "moderately restrictive" of Unicode Technical Standard 39: a name may use Latin and one other
+    script without look-alikes of Latin letters. Chinese, Japanese and Korean names may mix their scripts.
     """
     letters = (char for char in unicodedata.normalize("NFKC", name) if char.isalpha())
     scripts = {categories.alias(char) for char in letters} - {"COMMON", "INHERITED"}

@@ -1,4 +1,7 @@
-"""Closing the invites of a user who leaves an organization. Used by `memberships`."""
+"""Revoking pending invites that have lost their reason. Used by `memberships` and `org_deletion`.
+
+A revoked invite stays revoked, even when the inviter joins again or the organization is restored.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,27 @@ def close_invites_of(session: Session, org: Org, user: User, *, actor: User, now
         actor: the user who ended the membership.
         now: the current moment.
     """
-    pending = sa.select(Invite).where(
-        Invite.org_id == org.id,
-        Invite.state == InviteState.PENDING,
-        (Invite.email_normalized == user.email_normalized) | (Invite.invited_by == user.id),
-    )
+    concerns_user = (Invite.email_normalized == user.email_normalized) | (Invite.invited_by == user.id)
+    _close(session, org, concerns_user, "membership ended", actor=actor, now=now)
+
+
+def close_all_invites(session: Session, org: Org, *, actor: User, now: datetime) -> None:
+    """Revoke all pending invites of an organization that is being deleted.
+
+    Args:
+        session: a transaction that has locked the organization.
+        org: the organization.
+        actor: the user who deletes it.
+        now: the current moment.
+    """
+    _close(session, org, sa.true(), "organization deleted", actor=actor, now=now)
+
+
+def _close(
+    session: Session, org: Org, condition: sa.ColumnElement[bool], because: str, *, actor: User, now: datetime
+) -> None:
+    pending = sa.select(Invite).where(Invite.org_id == org.id, Invite.state == InviteState.PENDING, condition)
     for invite in session.scalars(pending).all():
         if move(session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now):
-            data = {"invite_id": invite.id, "email": invite.email, "because": "membership ended"}
+            data = {"invite_id": invite.id, "email": invite.email, "because": because}
             events.record(session, EventTag.INVITE_REVOKED, actor=actor, org_id=org.id, data=data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum, auto
 
 from flask import Blueprint, flash, make_response, render_template, request, url_for
+from flask_wtf.csrf import CSRFError
 from werkzeug.wrappers import Response
 
 from portal.forms.auth import SignupForm
@@ -130,6 +131,15 @@ def mailed() -> Response:
     if opened is None or opened.closed:
         return _render_invite()
     return _respond_uncached(render_template("auth/invite/mailed.html", opened=opened))
+
+
+@pages.errorhandler(CSRFError)
+def reload_after_session_change(_error: CSRFError) -> Response:
+    """Show the invite again after a form of another tab, which was rendered before this browser's session changed.
+
+    A user who accepted in one tab and answers in another one lands on the organization.
+    """
+    return htmx.see_other(url_for("invitation.show"))
 
 
 @pages.post("/switch")

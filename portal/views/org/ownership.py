@@ -13,6 +13,7 @@ from portal.policy import Action
 from portal.queue import JobName, updates_queue_name
 from portal.services.errors import InvalidError
 from portal.services.orgs import org_deletion, transfers
+from portal.views.org import settings as settings_page
 from portal.views.support import authorization, reauthentication
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx, session_cookie
@@ -24,10 +25,20 @@ Answer = Response | str | tuple[str, int]
 
 
 @pages.post("/transfer")
-def offer(slug: str) -> Answer:
-    """Offer the ownership to a member."""
+@reauthentication.limit_attempts
+def offer(slug: str) -> settings_page.Answer:
+    """Offer the ownership to a member, confirmed with the password."""
+    is_correct = reauthentication.is_password_correct(request.form.get("password"))
+
     access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
-    transfers.offer_ownership(session(), access.org, request.form.get("user_id", ""), actor=access.user, now=utcnow())
+    form = settings_page.build_transfer_form(access)
+    if not form.validate():
+        return settings_page.render_page(access, transfer=form), 422
+    if not is_correct:
+        form.password.errors = [reauthentication.MISMATCH_MESSAGE]
+        return settings_page.render_page(access, transfer=form), 422
+    transfers.offer_ownership(session(), access.org, form.user_id.data, actor=access.user, now=utcnow())
+    reauthentication.require_unchanged_password()
     flash("Offer sent. It is valid for three days; you stay the owner until it is accepted.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 

@@ -30,7 +30,7 @@ def test_invite_mail_names_inviter_org_role_and_expiry_in_text_and_html(
     assert (sent.status_code, sent.location) == (303, f"{TEAM}#invites")
 
     mail = inviting.mailer.one_to("New@Example.com")
-    assert mail["Subject"] == "Alice invites you to Acme"
+    assert mail["Subject"] == "You have been invited to an organization on Flotilla"
     expiry = inviting.latest_invite().expires_at
     for body in bodies(mail):
         words = " ".join(body.split())
