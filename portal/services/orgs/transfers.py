@@ -59,14 +59,23 @@ def offer_ownership(session: Session, org: Org, user_id: str, *, actor: User, no
     _mail(session, org, "ownership_offer_sent", org.owner, target)
 
 
-def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime) -> None:
+def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime, max_owned: int | None = None) -> None:
     """Make the actor the owner and mail both. The previous owner becomes an admin.
 
+    Args:
+        session: the transaction.
+        org: the organization.
+        actor: the user who accepts.
+        now: the current moment.
+        max_owned: how many organizations one user may own; None for no limit.
+
     Raises:
+        InvalidError: the actor owns too many organizations.
         ConflictError: there is no valid offer to the actor, or the organization is being deleted.
     """
     org = orgs.lock_org(session, org)
     orgs.require_active(org)
+    orgs.lock_future_owner(session, actor, max_owned)
     old_owner = org.owner
     if not _change_owner(session, org, actor, now):
         raise ConflictError(_NO_OFFER)

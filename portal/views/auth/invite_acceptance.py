@@ -14,7 +14,7 @@ from portal.password_hashing import hash_password
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.orgs import invite_acceptance
 from portal.services.orgs.invite_acceptance import OpenedInvite, WrongAccountError
-from portal.views.support import invite_limits
+from portal.views.support import mail_limits
 from portal.views.support.configuration import current_settings
 from portal.web import htmx, pending_tokens, session_cookie
 from portal.web.extensions import limiter
@@ -116,7 +116,7 @@ def prove() -> Response:
     with separate_transaction():
         opened = _find_invite()
         if opened is not None and not opened.closed:
-            invite_limits.count_proof_mail(opened.invite.org_id, opened.invite.email)
+            mail_limits.count_proof(opened.invite.org_id, opened.invite.email)
     try:
         invite_acceptance.mail_proof_link(session(), _token(), utcnow())
     except ServiceError as error:

@@ -16,6 +16,7 @@ from portal.services.orgs import org_deletion, transfers
 from portal.views.org import settings as settings_page
 from portal.views.support import authorization, reauthentication
 from portal.views.support.authorization import OrgAccess
+from portal.views.support.configuration import current_settings
 from portal.web import htmx, session_cookie
 from portal.web.unit_of_work import enqueue_after_commit, session
 
@@ -56,7 +57,8 @@ def withdraw(slug: str) -> Answer:
 def accept(slug: str) -> Answer:
     """Accept the offer and become the owner."""
     access = authorization.require_org(slug)
-    transfers.accept_ownership(session(), access.org, actor=access.user, now=utcnow())
+    max_owned = current_settings().max_owned_orgs
+    transfers.accept_ownership(session(), access.org, actor=access.user, now=utcnow(), max_owned=max_owned)
     flash(f"You are now the owner of {access.org.name}.", "info")
     answer = htmx.go_to(url_for("org.home", slug=slug))
     # A copied cookie of the old session must not gain the owner's rights.
