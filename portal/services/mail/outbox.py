@@ -145,19 +145,21 @@ def resend(session: Session, mail_id: str, now: datetime, *, actor: User) -> Out
 
     Raises:
         NotFoundError: the email does not exist.
-        ConflictError: a worker is sending the email now.
+        ConflictError: a worker is sending the email now, or the account of the recipient was deleted.
     """
     # The row lock keeps workers from claiming the email between this read and the change.
     mail = session.get(OutgoingMail, mail_id, with_for_update=True, populate_existing=True)
     if mail is None:
         raise NotFoundError("This email does not exist.")
+    if not mail.to:
+        raise ConflictError("This email cannot be sent again, because its recipient's account was deleted.")
     if not _reset_to_pending(session, mail, now):
         raise ConflictError("This email is being sent now. Check again in a minute.")
     events.record(
         session,
         EventTag.MAIL_RESENT,
         actor=actor,
-        data={"mail": mail.id, "to": mail.to, "template": mail.template},
+        data={"mail": mail.id, "email": mail.to, "template": mail.template},
     )
     session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail

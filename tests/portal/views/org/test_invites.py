@@ -39,7 +39,7 @@ def test_invite_mail_names_inviter_org_role_and_expiry_in_text_and_html(
             assert fact in words, body
     assert timedelta(days=6, hours=23) < expiry - utcnow() <= timedelta(days=7)
     (event,) = inviting.events("invite.sent")
-    assert (event.actor_id, event.data["email"]) == (inviting.cast.people["alice"], "New@Example.com")
+    assert (event.actor_id, event.facts["email"]) == (inviting.cast.people["alice"], "New@Example.com")
 
 
 @pytest.mark.parametrize("role", ["owner", "operator", "", "Admin"])
@@ -381,7 +381,7 @@ def test_removing_a_member_revokes_the_invites_that_the_member_sent(inviting: In
     assert "was withdrawn" in gone.text
     assert follow(inviting.browser(), from_alice).status_code == 200
     (event,) = inviting.events("invite.revoked")
-    assert event.data["email"] == "friend@example.com"
+    assert event.facts["email"] == "friend@example.com"
 
 
 def test_invite_can_be_declined_by_mail_without_an_account(inviting: Inviting, signed_in: SignedIn) -> None:
