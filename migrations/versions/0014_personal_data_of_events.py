@@ -1,4 +1,4 @@
-"""Move the personal data of events to a table of its own, from which it can be erased; the events stay append-only.
+"""Move the personal data of events to a separate table, from which it can be erased; events stay append-only.
 
 Also erase the addresses of accounts that were deleted before, and revoke the invites of deleted organizations.
 """

@@ -16,6 +16,7 @@ class EventTag(StrEnum):
     """What an event is about, as `subject.what_happened`. The values are stored, so they never change."""
 
     ACCESS_REFUSED = "access.refused"
+    BACKUP_RESTORED = "backup.restored"
     BOT_ATTACHED = "bot.attached"
     BOT_ATTENTION_CLEARED = "bot.attention_cleared"
     BOT_CREATED = "bot.created"

@@ -16,17 +16,15 @@ from portal.models import (
     EventPersonalData,
     EventTag,
     Invite,
-    InviteState,
     MailState,
     OneTimeToken,
     OutgoingMail,
     UpdateNotice,
     User,
     UserSession,
-    move,
 )
 from portal.rules import email_addresses
-from portal.services import events
+from portal.services.orgs import invite_closing
 
 DELETED_USER_NAME = "deleted user"
 """The name that pages and logs show for a deleted account."""
@@ -41,8 +39,8 @@ def erase_personal_data(session: Session, user: User, now: datetime) -> None:
         now: the current time.
     """
     addresses = _list_addresses(session, user)
-    _erase_from_events(session, user, addresses)
     _erase_from_invites(session, user, addresses, now)
+    _erase_from_events(session, user, addresses)
     _erase_from_mails(session, user, addresses)
     _delete(session, OneTimeToken, (OneTimeToken.user_id == user.id) | OneTimeToken.email_normalized.in_(addresses))
     _delete(session, UserSession, UserSession.user_id == user.id)
@@ -71,16 +69,15 @@ def _erase_from_events(session: Session, user: User, addresses: Collection[str])
 
 
 def _erase_from_invites(session: Session, user: User, addresses: Collection[str], now: datetime) -> None:
-    is_to_user = Invite.email_normalized.in_(addresses) | (Invite.accepted_by == user.id)
-    for invite in session.scalars(sa.select(Invite).where(is_to_user)).all():
-        # An invite without its address cannot be accepted or mailed again.
-        if invite.state is InviteState.PENDING and move(
-            session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now
-        ):
-            data = {"invite_id": invite.id, "because": "account deleted"}
-            events.record(session, EventTag.INVITE_REVOKED, actor=user, org_id=invite.org_id, data=data)
-        invite.email, invite.email_normalized = "", f"deleted:{invite.id}"
-    session.flush()
+    is_to_user = Invite.email_normalized.in_(addresses)
+    # An invite without its address can be neither accepted nor mailed again.
+    invite_closing.close_invites(session, is_to_user, "account deleted", actor=user, now=now)
+    session.execute(
+        sa.update(Invite)
+        .where(is_to_user | (Invite.accepted_by == user.id))
+        .values(email="", email_normalized=sa.literal("deleted:") + Invite.id)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _erase_from_mails(session: Session, user: User, addresses: Collection[str]) -> None:

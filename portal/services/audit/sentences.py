@@ -37,6 +37,7 @@ _ATTEMPTS: dict[str, str] = {
 """What a refused user tried to do, by the right that it requires."""
 _SENTENCES: dict[str, str] = {
     EventTag.ACCESS_REFUSED: "Refused: {actor} tried to {attempt}",
+    EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
     EventTag.BOT_CREATED: "{bot} was added",

@@ -1,4 +1,4 @@
-"""Revoking pending invites that have lost their reason. Used by `memberships` and `org_deletion`.
+"""Revoking pending invites that have lost their reason. Used when members leave, and by deletions and backups.
 
 A revoked invite stays revoked, even when the inviter joins again or the organization is restored.
 """
@@ -25,7 +25,7 @@ def close_invites_of(session: Session, org: Org, user: User, *, actor: User, now
         now: the current moment.
     """
     concerns_user = (Invite.email_normalized == user.email_normalized) | (Invite.invited_by == user.id)
-    _close(session, org, concerns_user, "membership ended", actor=actor, now=now)
+    close_invites(session, (Invite.org_id == org.id) & concerns_user, "membership ended", actor=actor, now=now)
 
 
 def close_all_invites(session: Session, org: Org, *, actor: User, now: datetime) -> None:
@@ -37,14 +37,28 @@ def close_all_invites(session: Session, org: Org, *, actor: User, now: datetime)
         actor: the user who deletes it.
         now: the current moment.
     """
-    _close(session, org, sa.true(), "organization deleted", actor=actor, now=now)
+    close_invites(session, Invite.org_id == org.id, "organization deleted", actor=actor, now=now)
 
 
-def _close(
-    session: Session, org: Org, condition: sa.ColumnElement[bool], because: str, *, actor: User, now: datetime
-) -> None:
-    pending = sa.select(Invite).where(Invite.org_id == org.id, Invite.state == InviteState.PENDING, condition)
-    for invite in session.scalars(pending).all():
+def close_invites(
+    session: Session, condition: sa.ColumnElement[bool], because: str, *, actor: User | None, now: datetime
+) -> int:
+    """Revoke the pending invites that meet a condition, with an event for each.
+
+    Args:
+        session: the transaction.
+        condition: the condition.
+        because: why, for the event.
+        actor: the user who acted; None for the command line.
+        now: the current moment.
+
+    Returns:
+        The number of revoked invites.
+    """
+    revoked = 0
+    for invite in session.scalars(sa.select(Invite).where(Invite.state == InviteState.PENDING, condition)).all():
         if move(session, invite, InviteState.PENDING, InviteState.REVOKED, ended_at=now):
             data = {"invite_id": invite.id, "email": invite.email, "because": because}
-            events.record(session, EventTag.INVITE_REVOKED, actor=actor, org_id=org.id, data=data)
+            events.record(session, EventTag.INVITE_REVOKED, actor=actor, org_id=invite.org_id, data=data)
+            revoked += 1
+    return revoked

@@ -117,6 +117,14 @@ def expire_offers(session: Session, now: datetime) -> None:
         _end_offer(session, org, EventTag.TRANSFER_EXPIRED, actor=None)
 
 
+def end_all_offers(session: Session) -> int:
+    """Withdraw all offers, valid or not, and return their number. The command line does this after a restore."""
+    offered = session.scalars(sa.select(Org).where(Org.transfer_to.is_not(None)).with_for_update()).all()
+    for org in offered:
+        _end_offer(session, org, EventTag.TRANSFER_WITHDRAWN, actor=None)
+    return len(offered)
+
+
 def find_offered_user_id(org: Org, now: datetime) -> str | None:
     """Return the id of the user who has a valid offer, or None."""
     is_valid = org.transfer_expires_at is not None and org.transfer_expires_at > now

@@ -96,7 +96,7 @@ def test_an_account_mails_a_limited_number_of_people_a_day_over_all_organization
     assert change_email(mallory, "new@example.com") == 429
 
 
-def test_an_account_mails_five_new_addresses_of_its_own_a_day(mallory: FlaskClient) -> None:
+def test_an_account_asks_for_five_email_changes_a_day(mallory: FlaskClient) -> None:
     statuses = [change_email(mallory, f"n{number}@example.com") for number in range(6)]
     assert statuses == [303] * 5 + [429]
 
