@@ -35,6 +35,12 @@ class ChangePasswordForm(NewPasswordForm):
     present = _current_password()
 
 
+class ConfirmForm(Form):
+    """The user's own password, which confirms a sensitive action on another account."""
+
+    present = _current_password()
+
+
 class DeleteAccountForm(Form):
     """The user's own email and password, which prevent an accidental deletion or one by another person."""
 
