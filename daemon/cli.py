@@ -13,7 +13,19 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
+from daemon.commands import (
+    admin,
+    bots,
+    doctor,
+    nodes,
+    orgs,
+    processes,
+    releases,
+    restored,
+    rollouts,
+    snapshots,
+    users,
+)
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.data_dir import restrict_new_files
@@ -112,6 +124,7 @@ for command in (
     nodes.nodes,
     orgs.orgs,
     releases.releases,
+    restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
     users.users,

@@ -53,6 +53,7 @@ class Settings:
     mail: MailSettings
     trusted_proxies: int
     public_signup: bool
+    max_owned_orgs: int
     product_name: str
     billing_url: str | None
     fleet_image_allowlist: tuple[str, ...]
@@ -123,6 +124,7 @@ class Settings:
             mail=_read_mail(env),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(min=0, max=5)),
             public_signup=env.bool("PUBLIC_SIGNUP", True),
+            max_owned_orgs=env.int("MAX_OWNED_ORGS", 5, validate=Range(min=0)),
             product_name=env.str("PRODUCT_NAME", "Flotilla"),
             billing_url=env.str("BILLING_URL", None, validate=_validate_url),
             fleet_image_allowlist=tuple(env.list("FLEET_IMAGE_ALLOWLIST", [])),

@@ -35,7 +35,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("releases",),
     ("bots",),
     ("rollouts",),
-    ("lookup", "retention"),
+    ("backups", "lookup", "retention"),
 )
 """Modules and packages of `portal/services` by layer, lowest first."""
 

@@ -1,4 +1,8 @@
-"""Emails about organizations: invites, removal, offers of ownership, deletion. Used by the composers."""
+"""Emails about organizations: invites, removal, offers of ownership, deletion. Used by the composers.
+
+The subject of an invite contains nothing that a customer typed. Its recipient may be any stranger, and a subject of
+the sender's choice would make the portal a relay for spam.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,13 @@ from portal.tokens import derive_token, fingerprint
 
 def _compose_invite(context: EmailContext) -> Email:
     token = _load_valid_token(context)
-    org, inviter = token.invite.org.name, token.invite.inviter.name
-    subject = f"{inviter} invites you to {org}"
+    subject = f"You have been invited to an organization on {context.settings.product_name}"
     return Email("invite", subject, _collect_names(token), _create_link_facts(context, token))
 
 
 def _compose_invite_proof(context: EmailContext) -> Email:
     token = _load_valid_token(context)
-    subject = f"Confirm your email to join {token.invite.org.name}"
+    subject = f"Confirm your email to join an organization on {context.settings.product_name}"
     return Email("invite_proof", subject, _collect_names(token), _create_link_facts(context, token))
 
 
@@ -37,6 +40,26 @@ def _compose_ownership_offered(context: EmailContext) -> Email:
     return Email("ownership_offered", f"{org.owner.name} offers you {org.name}", names, facts)
 
 
+def _compose_ownership_offer_sent(context: EmailContext) -> Email:
+    org = context.row(Org, "org_id")
+    user = context.row(User, "user_id")
+    target = context.row(User, "target_id")
+    if org.transfer_to != target.id or org.transfer_expires_at is None:
+        raise Obsolete("The offer of ownership ended before the email could be sent.")
+    names = {"name": user.name, "org": org.name, "target": target.name}
+    facts = {"until": org.transfer_expires_at, "link": context.link(f"/o/{org.slug}/settings")}
+    return Email("ownership_offer_sent", f"You offered the ownership of {org.name}", names, facts)
+
+
+def _compose_ownership_transferred(context: EmailContext) -> Email:
+    org = context.row(Org, "org_id")
+    user = context.row(User, "user_id")
+    owner = context.row(User, "target_id")
+    names = {"name": user.name, "org": org.name, "owner": owner.name}
+    facts = {"is_owner": owner.id == user.id, "link": context.link(f"/o/{org.slug}/")}
+    return Email("ownership_transferred", f"{org.name} has a new owner", names, facts)
+
+
 def _compose_org_deletion(context: EmailContext) -> Email:
     org = context.row(Org, "org_id")
     user = context.row(User, "user_id")
@@ -51,10 +74,14 @@ COMPOSERS: dict[str, Composer] = {
     "invite": _compose_invite,
     "invite_proof": _compose_invite_proof,
     "member_removed": _compose_member_removed,
+    "ownership_offer_sent": _compose_ownership_offer_sent,
     "ownership_offered": _compose_ownership_offered,
+    "ownership_transferred": _compose_ownership_transferred,
     "org_deletion": _compose_org_deletion,
 }
-"""Composers by template. Context: `invite_token_id` for invites, else `org_id` and the recipient's `user_id`."""
+"""Composers by template. Context: `invite_token_id` for invites, else `org_id` and the recipient's `user_id`.
+
+Mails about ownership to both sides also have `target_id`, the id of the new owner."""
 
 
 def _load_valid_token(context: EmailContext) -> InviteToken:

@@ -10,12 +10,18 @@ import sqlalchemy as sa
 from daemon.mail.emails import Composer, Email, EmailContext, Obsolete
 from portal.models import Bot, BotUpdate, Org, OrgState, Release, Rollout, RolloutState, UpdateState
 from portal.rules.roles import ROLES, Role
+from portal.services.releases import releases
 from portal.services.rollouts import notifications, progress
 
 
 def _compose_update_available(context: EmailContext) -> Email:
     org, release = _load_active_org(context), context.row(Release, "release_id")
-    waiting = notifications.list_waiting_bots(context.session, release, org.id)
+    waiting = [
+        bot
+        for bot in notifications.list_waiting_bots(context.session, release, org.id)
+        # Mails that an earlier version queued cover all images.
+        if bot.image == context.mail.context.get("image", bot.image)
+    ]
     if not waiting:
         raise Obsolete("No bot of the organization waits for this release any more.")
     subject = f"A new update is available for your {context.settings.product_name}"
@@ -27,6 +33,8 @@ def _compose_outcome(context: EmailContext) -> Email:
     org, rollout = _load_active_org(context), context.row(Rollout, "rollout_id")
     updates = _load_updates(context, org, rollout)
     updated = _names_in_state(updates, UpdateState.UPDATED)
+    if updated and not any(releases.is_running(update.bot, rollout.release) for update in updates):
+        raise Obsolete("A newer update replaced this one before the email could be sent.")
     product = context.settings.product_name
     subject = f"Your {product} was updated. Here's what's new" if updated else f"The update of your {product} failed"
     names = {
@@ -74,8 +82,8 @@ COMPOSERS: dict[str, Composer] = {
 }
 """Composers by template.
 
-The context of the outbox row holds `org_id` and `user_id` with `release_id` (update_available) or `rollout_id`
-(updated, update_failed); or only `update_id` (rollback_failed) or `rollout_id` (rollout_stopped).
+The context of the outbox row holds `org_id` and `user_id` with `release_id` and `image` (update_available) or
+`rollout_id` (updated, update_failed); or only `update_id` (rollback_failed) or `rollout_id` (rollout_stopped).
 """
 
 

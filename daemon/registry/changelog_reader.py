@@ -46,13 +46,15 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
         labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
     if reading is None:
         return
+    # An installation that polls more often than usual, such as a demo, does not wait longer than one poll.
+    collect = min(settings.poll_every or notifications.COLLECT_RELEASES, notifications.COLLECT_RELEASES)
     try:
         changelog = _read_on_any_node(database, reading, settings, labels, now)
     except InvalidChangelog as error:
         logger.warning("the changelog of %s is invalid: %s", reading.image, error)
         with database.transaction() as session:
             release = changelogs.record_invalid(session, release_id, str(error), now)
-            notifications.notify_update_available(session, release)
+            notifications.notify_update_available(session, release, now, collect)
     except (DockerException, OperationFailed, RegistryError, ImageNotAllowed) as error:
         logger.warning("the changelog of %s could not be read: %s", reading.image, error)
         with database.transaction() as session:
@@ -60,7 +62,7 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
     else:
         with database.transaction() as session:
             release = changelogs.record_changelog(session, release_id, changelog, now)
-            notifications.notify_update_available(session, release)
+            notifications.notify_update_available(session, release, now, collect)
 
 
 def _read_on_any_node(

@@ -6,7 +6,7 @@ from wtforms import EmailField, PasswordField, StringField
 from wtforms.validators import InputRequired, Length
 
 from portal.forms.auth import validate_email
-from portal.forms.base import Form, strip_whitespace
+from portal.forms.base import Form, name_field, strip_whitespace
 from portal.forms.new_password import NewPasswordForm
 
 
@@ -17,9 +17,7 @@ def _current_password() -> PasswordField:
 class NameForm(Form):
     """The user's name."""
 
-    name = StringField(
-        "Name", filters=[strip_whitespace], validators=[InputRequired("Enter your name."), Length(max=100)]
-    )
+    name = name_field("Name", "Enter your name.")
 
 
 class ChangeEmailForm(Form):
@@ -33,6 +31,12 @@ class ChangeEmailForm(Form):
 
 class ChangePasswordForm(NewPasswordForm):
     """The new and the current password."""
+
+    present = _current_password()
+
+
+class ConfirmForm(Form):
+    """The user's own password, which confirms a sensitive action on another account."""
 
     present = _current_password()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from wtforms import EmailField, HiddenField, PasswordField, StringField
+from wtforms import EmailField, HiddenField, PasswordField
 from wtforms.validators import InputRequired, Length, ValidationError
 
-from portal.forms.base import Form, strip_whitespace
+from portal.forms.base import Form, name_field, strip_whitespace
 from portal.forms.new_password import NewPasswordForm
 from portal.rules import email_addresses
 
@@ -39,6 +39,4 @@ class EmailForm(Form):
 class SignupForm(NewPasswordForm):
     """The name and password of a new account, whose email is already confirmed."""
 
-    name = StringField(
-        "Your name", filters=[strip_whitespace], validators=[InputRequired("Enter your name."), Length(max=100)]
-    )
+    name = name_field("Your name", "Enter your name.")

@@ -6,7 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from flask import current_app
 from flask_wtf import FlaskForm
+from wtforms import StringField
+from wtforms.validators import InputRequired, Length, ValidationError
+
+from portal.rules import display_names
+from portal.settings import Settings
 
 _PLAIN_MESSAGES = (
     (r"Not a valid (integer|decimal|float) value\.?", "Enter a whole number."),
@@ -34,6 +40,24 @@ class Form(FlaskForm):  # type: ignore[misc]  # the library has no types
 def strip_whitespace(text: str | None) -> str | None:
     """Remove surrounding whitespace, which pasted text often has. A WTForms filter."""
     return text.strip() if text else text
+
+
+def name_field(label: str, missing: str) -> StringField:
+    """Return the field for the name of a person or an organization.
+
+    Args:
+        label: the label.
+        missing: the error message for an empty field.
+    """
+    validators = [InputRequired(missing), Length(max=display_names.MAX_LENGTH), _refuse_product_name]
+    return StringField(label, filters=[strip_whitespace], validators=validators)
+
+
+def _refuse_product_name(_form: Form, field: StringField) -> None:
+    """Refuse names that imitate the product, because mails show them to people who know only the product."""
+    settings: Settings = current_app.extensions["settings"]
+    if display_names.imitates(field.data, settings.product_name):
+        raise ValidationError(f"A name cannot contain “{settings.product_name}”. Choose another name.")
 
 
 def _replace_messages(errors: Sequence[Any]) -> list[Any]:

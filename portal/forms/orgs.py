@@ -6,7 +6,7 @@ from wtforms import IntegerField, PasswordField, RadioField, SelectChoice, Selec
 from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
-from portal.forms.base import Form, strip_whitespace
+from portal.forms.base import Form, name_field, strip_whitespace
 from portal.models import TenantMode
 from portal.rules.roles import ASSIGNABLE_ROLES, ROLES
 
@@ -31,18 +31,14 @@ class VersionedForm(Form):
 class NewOrgForm(Form):
     """Create an organization."""
 
-    name = StringField(
-        "Name", validators=[InputRequired("Enter a name."), Length(max=100)], filters=[strip_whitespace]
-    )
+    name = name_field("Name", "Enter a name.")
     slug = StringField("URL name", validators=[Length(max=48)], filters=[strip_whitespace])
 
 
 class RenameForm(VersionedForm):
     """Rename an organization."""
 
-    name = StringField(
-        "Name", validators=[InputRequired("Enter a name."), Length(max=100)], filters=[strip_whitespace]
-    )
+    name = name_field("Name", "Enter a name.")
 
 
 class UpdatesForm(VersionedForm):
@@ -57,9 +53,10 @@ class LiftForm(VersionedForm):
 
 
 class TransferForm(Form):
-    """Choose the new owner of an organization."""
+    """Choose the new owner of an organization, and confirm with the owner's password."""
 
     user_id = SelectField("New owner", validators=[InputRequired("Choose a member.")])
+    password = PasswordField("Your password", validators=[InputRequired("Enter your password."), Length(max=1024)])
 
 
 class DeleteForm(Form):

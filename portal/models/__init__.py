@@ -2,7 +2,7 @@
 
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotState, Channel, DesiredState
-from portal.models.event import Event, EventTag
+from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
@@ -29,6 +29,7 @@ __all__ = [
     "Channel",
     "DesiredState",
     "Event",
+    "EventPersonalData",
     "EventTag",
     "FleetMode",
     "FleetSettings",

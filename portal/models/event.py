@@ -1,4 +1,4 @@
-"""Table of the append-only event log, and the tags of its events."""
+"""Tables of the append-only event log and of the personal data in it, and the tags of its events."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, utcnow
 
@@ -16,6 +16,7 @@ class EventTag(StrEnum):
     """What an event is about, as `subject.what_happened`. The values are stored, so they never change."""
 
     ACCESS_REFUSED = "access.refused"
+    BACKUP_RESTORED = "backup.restored"
     BOT_ATTACHED = "bot.attached"
     BOT_ATTENTION_CLEARED = "bot.attention_cleared"
     BOT_CREATED = "bot.created"
@@ -104,3 +105,31 @@ class Event(Base):
     request_id: Mapped[str | None] = mapped_column(sa.String(64))
     address: Mapped[str | None] = mapped_column(sa.String(45))
     """Network address of the browser that sent the request."""
+
+    personal: Mapped[EventPersonalData | None] = relationship(lazy="joined")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The data of the event, with the personal data that was not erased."""
+        return {**self.data, **(self.personal.data if self.personal else {})}
+
+
+class EventPersonalData(Base):
+    """Email addresses and names of people in one event. They are erased when a person deletes the account.
+
+    A database trigger refuses to change rows, but not to delete them, so that the log can lose personal data and
+    nothing else.
+    """
+
+    __tablename__ = "event_personal_data"
+
+    event_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("events.id"),
+        primary_key=True,
+        autoincrement=False,
+        type_=sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+    )
+    user_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
+    """The user whom the event concerns; None for a person without an account."""
+    email_normalized: Mapped[str | None] = mapped_column(sa.String(254), index=True)
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)

@@ -17,6 +17,15 @@ def normalize(address: str) -> str:
     return address.strip().lower()
 
 
+def find_mailbox(address: str) -> str:
+    """Return the address that mail for `address` reaches, normalized and without a tag such as "+news".
+
+    Many mail servers deliver all tags of a name to one mailbox. Use this for limits only: other servers do not.
+    """
+    local, _, domain = normalize(address).partition("@")
+    return f"{local.partition('+')[0] or local}@{domain}"
+
+
 def find_problem(address: str) -> str | None:
     """Return an error message for an invalid email; None for a valid one."""
     if len(address) > MAX_LENGTH or not _ADDRESS.fullmatch(address):

@@ -11,9 +11,9 @@ _MAX_LENGTH = 48
 _RESERVED_WORDS = """
 about account admin administrator api app assets audit auth billing blog bot bots cdn dashboard demo dev docs
 download email example flotilla forgot ftp gateway health healthz help host internal invite invites legal
-localhost login logout mail mx new node nodes operator org orgs owner platform portal privacy public registry
+localhost login logout mail mx new node nodes operator org orgs owner platform portal privacy provider public registry
 reset root security session settings signup smtp staging static status support system team terms test user
-users vendor webhook webmail www
+users vendor webhook webmail www your-provider
 """
 
 RESERVED = frozenset(_RESERVED_WORDS.split())
@@ -24,6 +24,9 @@ def find_problem(slug: str) -> str | None:
     """Return why `slug` is not valid, or None for a valid slug."""
     if not _SLUG.fullmatch(slug):
         return "Use 3 to 48 lower-case letters, digits and dashes; begin and end with a letter or digit."
+    if slug[2:4] == "--":
+        # A host name of this form, such as xn--…, is the encoding of a name in another script (RFC 5890).
+        return "Do not use dashes as both the third and the fourth character."
     if slug in RESERVED:
         return f"The URL name {slug} is reserved. Choose another one."
     return None

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, current_app, flash, make_response, render_template, request, url_for
+from flask import Flask, Response, current_app, flash, g, make_response, render_template, request, url_for
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException, SecurityError
@@ -110,6 +110,9 @@ def _handle_wrong_host(_error: SecurityError) -> ErrorResponse:
 
 
 def _handle_invalid_csrf_token(_error: CSRFError) -> ErrorResponse:
+    if request.endpoint in {"auth.sign_in", "signup.create"} and g.get("visitor"):
+        # The same person has signed in in another tab, which changed the CSRF token of this browser.
+        return htmx.go_to(url_for("home.index"))
     return render_error("This form is outdated. Go back, reload the page and try again.", 400)
 
 

@@ -1,4 +1,4 @@
-"""Deletion of a user's own account. Used by the page that deletes an account."""
+"""Deletion of a user's own account: its conditions. Used by the page that deletes an account."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import EventTag, OneTimeToken, Org, OrgState, UpdateNotice, User, UserSession
+from portal.models import EventTag, Org, OrgState, User
 from portal.services import events
+from portal.services.account_changes import erasure
 from portal.services.accounts import accounts, operators
 from portal.services.accounts.accounts import Credentials
 from portal.services.errors import ConflictError
 from portal.services.orgs import memberships
-
-DELETED_USER_NAME = "deleted user"
-"""The name that pages and logs show for a deleted account."""
 
 
 def list_owned_orgs(session: Session, user_id: str) -> Sequence[Org]:
@@ -56,7 +54,7 @@ def delete_account(session: Session, credentials: Credentials, now: datetime) ->
     _require_no_owned_orgs(session, user)
     if memberships.list_orgs(session, user.id):
         raise ConflictError("You just joined another organization. Reload the page and check what you would delete.")
-    _erase(session, user, now)
+    erasure.erase_personal_data(session, user, now)
     facts = {"user_id": user.id, "orgs_left": len(orgs_left)}
     events.record(session, EventTag.USER_DELETED, actor=user, data=facts)
 
@@ -65,17 +63,3 @@ def _require_no_owned_orgs(session: Session, user: User) -> None:
     names = ", ".join(org.name for org in list_owned_orgs(session, user.id))
     if names:
         raise ConflictError(f"You own {names}. Transfer ownership or delete the organization first.")
-
-
-def _erase(session: Session, user: User, now: datetime) -> None:
-    is_of_user = (OneTimeToken.user_id == user.id) | (OneTimeToken.email_normalized == user.email_normalized)
-    session.execute(sa.delete(OneTimeToken).where(is_of_user))
-    session.execute(sa.delete(UserSession).where(UserSession.user_id == user.id))
-    session.execute(sa.delete(UpdateNotice).where(UpdateNotice.user_id == user.id))
-    user.name, user.email = DELETED_USER_NAME, ""
-    # The column is unique. This value is no valid email, so the old email is free for another account.
-    user.email_normalized = f"deleted:{user.id}"
-    user.password_hash = user.last_org_id = None
-    user.is_platform_admin = False
-    user.disabled_at = user.deleted_at = now
-    session.flush()

@@ -78,6 +78,11 @@ def invalidate_all_of_user(session: Session, user_id: str, now: datetime) -> Non
     session.execute(statement.values(used_at=now))
 
 
+def invalidate_all(session: Session, now: datetime) -> int:
+    """Invalidate all links of all purposes and return their number."""
+    return update_where(session, OneTimeToken, OneTimeToken.used_at.is_(None), used_at=now)
+
+
 def _is_valid(purpose: TokenPurpose, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     return OneTimeToken.purpose == purpose, OneTimeToken.used_at.is_(None), OneTimeToken.expires_at > now
 

@@ -118,6 +118,11 @@ def end_others(session: Session, user_id: str, now: datetime, *, keep: str | Non
     return _revoke(session, now, UserSession.user_id == user_id, *others)
 
 
+def end_all_of_all_users(session: Session, now: datetime) -> int:
+    """End all sessions of all users and return their number. The caller records the event."""
+    return _revoke(session, now)
+
+
 def rotate_token(session: Session, id_hash: str) -> str:
     """Replace the token of a session when its user's rights or email change. The old token becomes invalid.
 

@@ -12,7 +12,8 @@ from datetime import UTC, date, datetime, time, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Event, EventTag, Membership, Org, User
+from portal.models import Bot, Event, EventPersonalData, EventTag, Membership, Org, User
+from portal.rules import email_addresses
 from portal.services import events
 from portal.services.audit import sentences
 from portal.services.audit.sentences import Change, Names
@@ -207,7 +208,11 @@ def _concerns_person(text: str, searchable: sa.ColumnElement[bool]) -> sa.Column
     return sa.or_(
         Event.actor_id.in_(user_ids),
         Event.data["user_id"].as_string().in_(user_ids),
-        Event.data["email"].as_string().icontains(text, autoescape=True),
+        Event.id.in_(
+            sa.select(EventPersonalData.event_id).where(
+                EventPersonalData.email_normalized.contains(email_addresses.normalize(text), autoescape=True)
+            )
+        ),
     )
 
 

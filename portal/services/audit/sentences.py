@@ -37,6 +37,7 @@ _ATTEMPTS: dict[str, str] = {
 """What a refused user tried to do, by the right that it requires."""
 _SENTENCES: dict[str, str] = {
     EventTag.ACCESS_REFUSED: "Refused: {actor} tried to {attempt}",
+    EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
     EventTag.BOT_CREATED: "{bot} was added",
@@ -57,7 +58,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.INVITE_RESENT: "The invite for {person} was sent again",
     EventTag.INVITE_REVOKED: "The invite for {person} was revoked",
     EventTag.INVITE_SENT: "{person} was invited as {role}",
-    EventTag.MAIL_RESENT: "An email ({template}) to {to} was sent again",
+    EventTag.MAIL_RESENT: "An email ({template}) to {person} was sent again",
     EventTag.MEMBER_JOINED: "{person} joined as {role}",
     EventTag.MEMBER_LEFT: "{person} left",
     EventTag.MEMBER_REMOVED: "{person} was removed",
@@ -167,7 +168,8 @@ def describe(event: Event, names: Names) -> str:
 
 def list_changes(event: Event, names: Names) -> list[Change]:
     """List the old and new values of an event."""
-    old, new = event.data.get("old"), event.data.get("new")
+    facts = event.facts
+    old, new = facts.get("old"), facts.get("new")
     if isinstance(old, dict) and isinstance(new, dict):
         return [
             change for name in new for change in _compare(name, old.get(name), new[name]) if change.old != change.new
@@ -199,12 +201,14 @@ def describe_actor(event: Event, names: Names, *, for_members: bool = False) -> 
 
 def _collect_values(event: Event, names: Names) -> dict[str, str]:
     """Collect the values of the placeholders of a sentence."""
-    data = event.data
+    data = event.facts
     values = {name: _format(value) for name, value in data.items() if value is not None}
     if data.get("role") in ROLES:
         values["role"] = ROLES[data["role"]].noun
-    user_id = data.get("user_id") or (None if "email" in data else event.actor_id)
-    unnamed = _DELETED_USER if user_id else _UNKNOWN_ADDRESS
+    # Events about invites and mails concern the recipient, who may have no account.
+    has_recipient = "email" in data or "invite_id" in data or "mail" in data
+    user_id = data.get("user_id") or (None if has_recipient else event.actor_id)
+    unnamed = _DELETED_USER if user_id or has_recipient else _UNKNOWN_ADDRESS
     org = names.orgs.get(event.org_id or "")
     return values | {
         # The current name, or the email address of that time where the person never had an account.

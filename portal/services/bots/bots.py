@@ -28,7 +28,8 @@ from portal.services.events import Actor
 from portal.services.orgs import member_sync, orgs
 from portal.services.releases import polling
 
-_SUBDOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+# A host name with dashes as its third and fourth character is the encoding of a name in another script (RFC 5890).
+_SUBDOMAIN = re.compile(r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from portal.services import events
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.paging import Page, load_page
 
-KEPT_TEMPLATES = ("update_available", "updated", "update_failed")
+KEPT_TEMPLATES = ("updated", "update_failed")
 """Templates of the emails about a release. Retention keeps their rows: a release may return at any time, and each of
 these emails is sent at most once."""
 
@@ -52,6 +52,55 @@ def queue_mail(session: Session, *, to: str, template: str, dedupe_key: str, con
         return session.scalars(_by_dedupe_key(dedupe_key)).one()
     session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail
+
+
+def queue_newest(
+    session: Session,
+    *,
+    to: str,
+    template: str,
+    dedupe_key: str,
+    context: dict[str, Any],
+    collect: timedelta,
+    spacing: timedelta,
+    now: datetime,
+) -> None:
+    """Queue an email that tells only the newest of several news. A later call with other news replaces its context.
+
+    The email waits for further news before it is sent, and again after it was sent. So several news in a row make one
+    email, and frequent ones make one email per `spacing`. The same news twice change nothing.
+
+    Args:
+        session: the transaction that causes the email.
+        to: the recipient's address as its owner writes it.
+        template: the template's name.
+        dedupe_key: identifies what the news are about. One row of the outbox serves all emails with this key.
+        context: ids of the rows from which the email is composed; they identify the news.
+        collect: how long the email waits for further news.
+        spacing: the time between two emails.
+        now: the current moment.
+    """
+    mail = session.scalars(_by_dedupe_key(dedupe_key).with_for_update()).one_or_none()
+    if mail is None:
+        mail = OutgoingMail(
+            dedupe_key=dedupe_key, to=to, template=template, context=context, next_attempt_at=now + collect
+        )
+        try:
+            with session.begin_nested():
+                session.add(mail)
+        except IntegrityError:  # a concurrent transaction queued other news
+            mail = session.scalars(_by_dedupe_key(dedupe_key).with_for_update()).one()
+    if mail.context == context:
+        return
+    mail.to, mail.context = to, context
+    if mail.state is MailState.PENDING:
+        return
+    due = now + collect
+    if mail.state in {MailState.SENDING, MailState.SENT}:
+        # In these states, the moment at which the claim of the last attempt expires. An email that is being sent now
+        # still tells the previous news.
+        due = max(due, mail.next_attempt_at + spacing)
+    move(session, mail, mail.state, MailState.PENDING, attempts=0, next_attempt_at=due, message_id=None)
 
 
 def take_queued(session: Session) -> list[str]:
@@ -96,19 +145,21 @@ def resend(session: Session, mail_id: str, now: datetime, *, actor: User) -> Out
 
     Raises:
         NotFoundError: the email does not exist.
-        ConflictError: a worker is sending the email now.
+        ConflictError: a worker is sending the email now, or the account of the recipient was deleted.
     """
     # The row lock keeps workers from claiming the email between this read and the change.
     mail = session.get(OutgoingMail, mail_id, with_for_update=True, populate_existing=True)
     if mail is None:
         raise NotFoundError("This email does not exist.")
+    if not mail.to:
+        raise ConflictError("This email cannot be sent again, because its recipient's account was deleted.")
     if not _reset_to_pending(session, mail, now):
         raise ConflictError("This email is being sent now. Check again in a minute.")
     events.record(
         session,
         EventTag.MAIL_RESENT,
         actor=actor,
-        data={"mail": mail.id, "to": mail.to, "template": mail.template},
+        data={"mail": mail.id, "email": mail.to, "template": mail.template},
     )
     session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail

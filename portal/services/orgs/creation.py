@@ -23,7 +23,14 @@ SLUG_RESERVATION = timedelta(days=30)
 
 
 def create_org(
-    session: Session, name: str, owner: User, slug: str = "", *, now: datetime, actor: Actor = None
+    session: Session,
+    name: str,
+    owner: User,
+    slug: str = "",
+    *,
+    now: datetime,
+    actor: Actor = None,
+    max_owned: int | None = None,
 ) -> Org:
     """Create an organization.
 
@@ -34,15 +41,17 @@ def create_org(
         slug: the URL name; empty to derive one from the name.
         now: the current moment.
         actor: the user who acted; None for the owner.
+        max_owned: how many organizations one user may own; None for no limit.
 
     Raises:
-        InvalidError: the name or the slug is not valid; the error names the field.
+        InvalidError: the name or the slug is not valid, or the owner owns too many; the error names the field.
         ConflictError: the slug is taken.
     """
     name = accounts.require_valid_name(name)
     slug = slug.strip() or _find_free_slug(session, name)
     if problem := slugs.find_problem(slug):
         raise InvalidError(problem, "slug")
+    locked_owner = orgs.lock_future_owner(session, owner, max_owned)
     _release_expired_slug(session, slug, now)
     org = Org(slug=slug, name=name, owner_id=owner.id)
     try:
@@ -51,7 +60,7 @@ def create_org(
     except IntegrityError:
         raise ConflictError(f"The URL name {slug} is taken. Choose another one.") from None
     session.add(Membership(org_id=org.id, user_id=owner.id, role=MembershipRole.ADMIN))
-    accounts.lock_active(session, owner.id).last_org_id = org.id
+    locked_owner.last_org_id = org.id
     facts = {"slug": slug, "name": name, "owner": owner.id}
     events.record(session, EventTag.ORG_CREATED, actor=actor or owner.id, org_id=org.id, data=facts)
     return org

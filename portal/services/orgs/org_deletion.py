@@ -17,7 +17,7 @@ from portal.policy import Action, can
 from portal.services import events
 from portal.services.errors import ConflictError, ForbiddenError, InvalidError
 from portal.services.mail import outbox
-from portal.services.orgs import member_list, orgs
+from portal.services.orgs import invite_closing, member_list, orgs
 
 GRACE_PERIOD = timedelta(days=7)
 """How long a deleted organization can be restored."""
@@ -38,7 +38,7 @@ def measure_extent(session: Session, org: Org) -> DeletionExtent:
 
 
 def request_deletion(session: Session, org: Org, *, typed_name: str, actor: User, now: datetime) -> Sequence[Bot]:
-    """Start the deletion: set the bots to stop, mail all members, and start the grace period.
+    """Start the deletion: stop the bots, revoke the invites, mail all members, and start the grace period.
 
     Args:
         session: the transaction.
@@ -70,6 +70,7 @@ def request_deletion(session: Session, org: Org, *, typed_name: str, actor: User
     )
     if not moved:
         raise ConflictError("This organization is already being deleted.")
+    invite_closing.close_all_invites(session, org, actor=actor, now=now)
     bots = _lock_bots(session, org)
     for bot in bots:
         bot.desired_when_restored, bot.desired_state = bot.desired_state, DesiredState.STOPPED

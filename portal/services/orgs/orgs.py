@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from portal.models import Bot, Membership, MembershipState, Org, OrgState, User
 from portal.policy import Action, can
 from portal.rules.roles import Role
-from portal.services.errors import ConflictError, ForbiddenError
+from portal.services.accounts import accounts
+from portal.services.errors import ConflictError, ForbiddenError, InvalidError
 
 
 def find_by_slug(session: Session, slug: str) -> Org | None:
@@ -89,6 +90,28 @@ def list_for_user(session: Session, user: User) -> list[Org]:
         .order_by(Org.name)
     )
     return list(session.scalars(statement))
+
+
+def lock_future_owner(session: Session, user: User, max_owned: int | None) -> User:
+    """Lock the account of a user who will own one more organization, and check that the user may own one more.
+
+    Args:
+        session: a writing transaction.
+        user: the future owner.
+        max_owned: how many organizations one user may own, including those being deleted; None for no limit.
+
+    Raises:
+        InvalidError: the user owns as many already.
+        ConflictError: the account was deleted.
+    """
+    locked = accounts.lock_active(session, user.id)
+    owned = sa.select(sa.func.count()).where(Org.owner_id == user.id, Org.state != OrgState.DELETED)
+    if max_owned is not None and (session.scalar(owned) or 0) >= max_owned:
+        number = (
+            f"at most {max_owned} organization{'' if max_owned == 1 else 's'}" if max_owned else "no organization"
+        )
+        raise InvalidError(f"One person can own {number}. Ask your provider if you need another one.", "name")
+    return locked
 
 
 def find_bot(session: Session, org: Org, bot_id: str) -> Bot | None:

@@ -32,7 +32,14 @@ _NO_OFFER = "There is no such offer. It was withdrawn, has expired, or is for an
 
 
 def offer_ownership(session: Session, org: Org, user_id: str, *, actor: User, now: datetime) -> None:
-    """Offer the ownership to an active member and mail them. A new offer replaces the previous one.
+    """Offer the ownership to an active member and mail both. A new offer replaces the previous one.
+
+    Args:
+        session: the transaction.
+        org: the organization.
+        user_id: the member.
+        actor: the owner, who has confirmed with the password.
+        now: the current moment.
 
     Raises:
         ForbiddenError: the actor is not the owner.
@@ -47,29 +54,35 @@ def offer_ownership(session: Session, org: Org, user_id: str, *, actor: User, no
     org.version += 1
     session.flush()
     events.record(session, EventTag.TRANSFER_OFFERED, actor=actor, org_id=org.id, data={"user_id": target.id})
-    outbox.queue_mail(
-        session,
-        to=target.email,
-        template="ownership_offered",
-        dedupe_key=f"ownership:{org.id}:{org.version}",
-        context={"org_id": org.id, "user_id": target.id},
-    )
+    _mail(session, org, "ownership_offered", target, target)
+    # A person who uses the owner's browser cannot offer the ownership without the owner's knowledge.
+    _mail(session, org, "ownership_offer_sent", org.owner, target)
 
 
-def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime) -> None:
-    """Make the actor the owner. The previous owner becomes an admin.
+def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime, max_owned: int | None = None) -> None:
+    """Make the actor the owner and mail both. The previous owner becomes an admin.
+
+    Args:
+        session: the transaction.
+        org: the organization.
+        actor: the user who accepts.
+        now: the current moment.
+        max_owned: how many organizations one user may own; None for no limit.
 
     Raises:
+        InvalidError: the actor owns too many organizations.
         ConflictError: there is no valid offer to the actor, or the organization is being deleted.
     """
     org = orgs.lock_org(session, org)
     orgs.require_active(org)
+    orgs.lock_future_owner(session, actor, max_owned)
     old_owner = org.owner
     if not _change_owner(session, org, actor, now):
         raise ConflictError(_NO_OFFER)
     for user in (old_owner, actor):
         membership = _store_as_admin(session, org, user)
         member_sync.set_desired_role(session, org, membership, now)
+        _mail(session, org, "ownership_transferred", user, actor)
     data = {"old": old_owner.id, "new": actor.id}
     events.record(session, EventTag.TRANSFER_ACCEPTED, actor=actor, org_id=org.id, data=data)
 
@@ -104,6 +117,14 @@ def expire_offers(session: Session, now: datetime) -> None:
         _end_offer(session, org, EventTag.TRANSFER_EXPIRED, actor=None)
 
 
+def end_all_offers(session: Session) -> int:
+    """Withdraw all offers, valid or not, and return their number. The command line does this after a restore."""
+    offered = session.scalars(sa.select(Org).where(Org.transfer_to.is_not(None)).with_for_update()).all()
+    for org in offered:
+        _end_offer(session, org, EventTag.TRANSFER_WITHDRAWN, actor=None)
+    return len(offered)
+
+
 def find_offered_user_id(org: Org, now: datetime) -> str | None:
     """Return the id of the user who has a valid offer, or None."""
     is_valid = org.transfer_expires_at is not None and org.transfer_expires_at > now
@@ -132,6 +153,16 @@ def _change_owner(session: Session, org: Org, user: User, now: datetime) -> bool
     changed = update_where(session, Org, *conditions, **values)
     session.refresh(org)
     return changed == 1
+
+
+def _mail(session: Session, org: Org, template: str, user: User, target: User) -> None:
+    outbox.queue_mail(
+        session,
+        to=user.email,
+        template=template,
+        dedupe_key=f"{template}:{org.id}:{org.version}:{user.id}",
+        context={"org_id": org.id, "user_id": user.id, "target_id": target.id},
+    )
 
 
 def _store_as_admin(session: Session, org: Org, user: User) -> Membership:

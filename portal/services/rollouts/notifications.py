@@ -1,11 +1,13 @@
 """Mails about updates, to owner and admins of an organization and to operators. Used by outcomes and transitions.
 
-Each user gets each kind of mail once per organization and release.
+Each user gets each mail about an outcome once per organization and release. Releases that become available in a row
+make one mail about the newest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -28,20 +30,42 @@ from portal.models import (
 from portal.services.mail import outbox
 from portal.services.releases import releases
 from portal.services.rollouts import eligibility
+from portal.tokens import fingerprint
+
+COLLECT_RELEASES = timedelta(minutes=10)
+"""How long a mail about a release waits for a newer release of the same image."""
+RELEASE_MAIL_SPACING = timedelta(days=1)
+"""The time between two mails about releases of one image to the same user."""
 
 _OPEN = (UpdateState.PENDING, UpdateState.RUNNING)
 
 
-def notify_update_available(session: Session, release: Release) -> None:
-    """Mail a release whose changelog was read to the organizations that have to start the update themselves."""
-    for org_id, user in _list_managers(session, {bot.org_id for bot in list_waiting_bots(session, release)}):
-        outbox.queue_mail(
-            session,
-            to=user.email,
-            template="update_available",
-            dedupe_key=f"update_available:{org_id}:{release.id}:{user.id}",
-            context={"org_id": org_id, "release_id": release.id, "user_id": user.id},
-        )
+def notify_update_available(
+    session: Session, release: Release, now: datetime, collect: timedelta = COLLECT_RELEASES
+) -> None:
+    """Mail a release whose changelog was read to the organizations that have to start the update themselves.
+
+    Args:
+        session: the transaction.
+        release: the release.
+        now: the current moment.
+        collect: how long the mail waits for a newer release of the same image.
+    """
+    images: dict[str, set[str]] = {}
+    for bot in list_waiting_bots(session, release):
+        images.setdefault(bot.org_id, set()).add(bot.image)
+    for org_id, user in _list_managers(session, images):
+        for image in sorted(images[org_id]):
+            outbox.queue_newest(
+                session,
+                to=user.email,
+                template="update_available",
+                dedupe_key=f"update_available:{org_id}:{user.id}:{fingerprint(image)}",
+                context={"org_id": org_id, "user_id": user.id, "image": image, "release_id": release.id},
+                collect=collect,
+                spacing=RELEASE_MAIL_SPACING,
+                now=now,
+            )
 
 
 def list_waiting_bots(session: Session, release: Release, org_id: str | None = None) -> list[Bot]:

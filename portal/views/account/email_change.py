@@ -11,7 +11,7 @@ from portal.services.account_changes import profile
 from portal.services.accounts import one_time_tokens
 from portal.services.errors import ConflictError
 from portal.views.account import profile as account_page
-from portal.views.support import authorization, mailed_links, reauthentication
+from portal.views.support import authorization, mail_limits, mailed_links, reauthentication
 from portal.web import htmx, pending_tokens, session_cookie
 from portal.web.unit_of_work import session
 
@@ -32,6 +32,7 @@ def ask() -> Answer:
     if not reauthentication.is_password_correct(form.present.data):
         form.present.errors = [reauthentication.MISMATCH_MESSAGE]
         return account_page.render_page(address=form)
+    mail_limits.count_email_change(form.email.data, actor=user)
     reauthentication.require_unchanged_password()
     try:
         profile.request_email_change(session(), user.id, form.email.data, utcnow())

@@ -7,11 +7,12 @@ from contextlib import suppress
 from flask import Blueprint, flash, render_template, request, url_for
 from werkzeug.wrappers import Response
 
+from portal.forms.account import ConfirmForm
 from portal.models import utcnow
 from portal.services.accounts import administration, sessions
 from portal.services.accounts.administration import AccountFilter
 from portal.services.audit import log
-from portal.views.support import authorization
+from portal.views.support import authorization, reauthentication
 from portal.web import htmx
 from portal.web.unit_of_work import session
 
@@ -46,11 +47,16 @@ def index() -> Response:
 @pages.get("/<user_id>")
 def show(user_id: str) -> str:
     """Show one user with their organizations, sessions and latest events."""
+    return _render_user(user_id, ConfirmForm(formdata=None))
+
+
+def _render_user(user_id: str, grant: ConfirmForm) -> str:
     operator = authorization.require_operator()
     user = administration.get_user(session(), user_id)
     return render_template(
         "admin/user.html",
         user=user,
+        grant=grant,
         is_self=user.id == operator.id,
         memberships=administration.list_orgs(session(), user),
         browsers=sessions.list_active(session(), user.id, utcnow()),
@@ -80,9 +86,19 @@ def end_sessions(user_id: str) -> Response:
 
 
 @pages.post("/<user_id>/operator/grant")
-def grant_operator(user_id: str) -> Response:
-    """Make a user an operator."""
+@reauthentication.limit_attempts
+def grant_operator(user_id: str) -> Response | tuple[str, int]:
+    """Make a user an operator, confirmed with the password of the operator who acts."""
+    form = ConfirmForm()
+    is_correct = reauthentication.is_password_correct(form.present.data)
+
+    if not form.validate():
+        return _render_user(user_id, form), 422
+    if not is_correct:
+        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+        return _render_user(user_id, form), 422
     user = administration.grant_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
+    reauthentication.require_unchanged_password()
     return _redirect_to(user_id, f"{user.name} is now an operator and must sign in again.")
 
 

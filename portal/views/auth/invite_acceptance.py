@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum, auto
 
 from flask import Blueprint, flash, make_response, render_template, request, url_for
+from flask_wtf.csrf import CSRFError
 from werkzeug.wrappers import Response
 
 from portal.forms.auth import SignupForm
@@ -13,7 +14,7 @@ from portal.password_hashing import hash_password
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.orgs import invite_acceptance
 from portal.services.orgs.invite_acceptance import OpenedInvite, WrongAccountError
-from portal.views.support import invite_limits
+from portal.views.support import mail_limits
 from portal.views.support.configuration import current_settings
 from portal.web import htmx, pending_tokens, session_cookie
 from portal.web.extensions import limiter
@@ -115,7 +116,7 @@ def prove() -> Response:
     with separate_transaction():
         opened = _find_invite()
         if opened is not None and not opened.closed:
-            invite_limits.count_proof_mail(opened.invite.org_id, opened.invite.email)
+            mail_limits.count_proof(opened.invite.org_id, opened.invite.email)
     try:
         invite_acceptance.mail_proof_link(session(), _token(), utcnow())
     except ServiceError as error:
@@ -130,6 +131,15 @@ def mailed() -> Response:
     if opened is None or opened.closed:
         return _render_invite()
     return make_response(render_template("auth/invite/mailed.html", opened=opened))
+
+
+@pages.errorhandler(CSRFError)
+def reload_after_session_change(_error: CSRFError) -> Response:
+    """Show the invite again after a form of another tab, which was rendered before this browser's session changed.
+
+    A user who accepted in one tab and answers in another one lands on the organization.
+    """
+    return htmx.see_other(url_for("invitation.show"))
 
 
 @pages.post("/switch")

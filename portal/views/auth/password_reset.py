@@ -10,7 +10,7 @@ from portal.forms.new_password import NewPasswordForm
 from portal.models import TokenPurpose, User, utcnow
 from portal.password_hashing import hash_password
 from portal.services.accounts import accounts, one_time_tokens
-from portal.views.support import mailed_links
+from portal.views.support import mail_limits, mailed_links
 from portal.views.support.configuration import current_settings
 from portal.views.support.rate_limits import posted_email_and_network_key, posted_email_key
 from portal.web import device_cookie, htmx, pending_tokens
@@ -42,6 +42,7 @@ def ask() -> Answer:
     form = EmailForm()
     if not form.validate():
         return render_template("auth/forgot.html", form=form), 422
+    mail_limits.count_request(form.email.data)
     one_time_tokens.request_link(session(), TokenPurpose.RESET, form.email.data, utcnow())
     return mailed_links.redirect_to_sent(form.email.data, "recovery.sent")
 

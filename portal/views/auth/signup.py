@@ -10,7 +10,7 @@ from portal.models import TokenPurpose, utcnow
 from portal.password_hashing import hash_password
 from portal.services.accounts import accounts, one_time_tokens
 from portal.services.errors import ForbiddenError, InvalidError
-from portal.views.support import mailed_links
+from portal.views.support import mail_limits, mailed_links
 from portal.views.support.configuration import current_settings
 from portal.web import htmx, pending_tokens, session_cookie
 from portal.web.extensions import limiter
@@ -40,6 +40,7 @@ def ask() -> Answer:
     form = EmailForm()
     if not form.validate():
         return render_template("auth/signup.html", form=form), 422
+    mail_limits.count_request(form.email.data)
     one_time_tokens.request_link(session(), TokenPurpose.SIGNUP, form.email.data, utcnow())
     return mailed_links.redirect_to_sent(form.email.data, "signup.sent")
 

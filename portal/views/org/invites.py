@@ -12,7 +12,7 @@ from portal.models import MembershipRole, utcnow
 from portal.policy import Action
 from portal.services.errors import InvalidError
 from portal.services.orgs import invites
-from portal.views.support import authorization, invite_limits
+from portal.views.support import authorization, mail_limits
 from portal.views.support.authorization import OrgAccess
 from portal.views.support.configuration import current_settings
 from portal.web import htmx
@@ -36,7 +36,7 @@ def send(slug: str) -> Answer:
     with separate_transaction():
         access = authorization.require_org(slug, Action.MANAGE_TEAM)
         if is_valid := form.validate():
-            invite_limits.count_mail_of_org(access.org.id, form.email.data)
+            mail_limits.count_invite(access.org.id, form.email.data, actor=access.user)
 
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     if not is_valid:
@@ -59,7 +59,8 @@ def resend(slug: str, invite_id: str) -> Answer:
     """Mail a pending invite again."""
     with separate_transaction():
         access = authorization.require_org(slug, Action.MANAGE_TEAM)
-        invite_limits.count_mail_of_org(access.org.id, invites.get_invited_email(session(), access.org, invite_id))
+        email = invites.get_invited_email(session(), access.org, invite_id)
+        mail_limits.count_invite(access.org.id, email, actor=access.user)
 
     access = authorization.require_org(slug, Action.MANAGE_TEAM)
     invite = invites.resend_invite(session(), access.org, invite_id, actor=access.user, now=utcnow())

@@ -10,6 +10,7 @@ from portal.models import utcnow
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.orgs import creation, orgs
 from portal.views.support import authorization
+from portal.views.support.configuration import current_settings
 from portal.web import htmx
 from portal.web.unit_of_work import session
 
@@ -41,7 +42,10 @@ def create() -> Answer:
     if not form.validate():
         return render_template("org/new.html", form=form), 422
     try:
-        org = creation.create_org(session(), form.name.data, user, form.slug.data or "", now=utcnow())
+        max_owned = current_settings().max_owned_orgs
+        org = creation.create_org(
+            session(), form.name.data, user, form.slug.data or "", now=utcnow(), max_owned=max_owned
+        )
     except InvalidError as error:
         form[error.field or "name"].errors = [str(error)]
         return render_template("org/new.html", form=form), 422

@@ -13,8 +13,10 @@ from portal.policy import Action
 from portal.queue import JobName, updates_queue_name
 from portal.services.errors import InvalidError
 from portal.services.orgs import org_deletion, transfers
+from portal.views.org import settings as settings_page
 from portal.views.support import authorization, reauthentication
 from portal.views.support.authorization import OrgAccess
+from portal.views.support.configuration import current_settings
 from portal.web import htmx, session_cookie
 from portal.web.unit_of_work import enqueue_after_commit, session
 
@@ -24,10 +26,20 @@ Answer = Response | str | tuple[str, int]
 
 
 @pages.post("/transfer")
-def offer(slug: str) -> Answer:
-    """Offer the ownership to a member."""
+@reauthentication.limit_attempts
+def offer(slug: str) -> settings_page.Answer:
+    """Offer the ownership to a member, confirmed with the password."""
+    is_correct = reauthentication.is_password_correct(request.form.get("password"))
+
     access = authorization.require_org(slug, Action.TRANSFER_OWNERSHIP)
-    transfers.offer_ownership(session(), access.org, request.form.get("user_id", ""), actor=access.user, now=utcnow())
+    form = settings_page.build_transfer_form(access)
+    if not form.validate():
+        return settings_page.render_page(access, transfer=form), 422
+    if not is_correct:
+        form.password.errors = [reauthentication.MISMATCH_MESSAGE]
+        return settings_page.render_page(access, transfer=form), 422
+    transfers.offer_ownership(session(), access.org, form.user_id.data, actor=access.user, now=utcnow())
+    reauthentication.require_unchanged_password()
     flash("Offer sent. It is valid for three days; you stay the owner until it is accepted.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
@@ -45,7 +57,8 @@ def withdraw(slug: str) -> Answer:
 def accept(slug: str) -> Answer:
     """Accept the offer and become the owner."""
     access = authorization.require_org(slug)
-    transfers.accept_ownership(session(), access.org, actor=access.user, now=utcnow())
+    max_owned = current_settings().max_owned_orgs
+    transfers.accept_ownership(session(), access.org, actor=access.user, now=utcnow(), max_owned=max_owned)
     flash(f"You are now the owner of {access.org.name}.", "info")
     answer = htmx.go_to(url_for("org.home", slug=slug))
     # A copied cookie of the old session must not gain the owner's rights.

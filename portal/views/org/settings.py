@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from types import MappingProxyType
+from typing import Any
 
 from flask import Blueprint, Response, flash, url_for
 from werkzeug.wrappers import Response as BaseResponse
@@ -29,7 +30,7 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 @pages.get("")
 def show(slug: str) -> Answer:
     """Show the settings that the user may change."""
-    return _render_page(authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES))
+    return render_page(authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES))
 
 
 @pages.post("/name")
@@ -38,14 +39,14 @@ def rename(slug: str) -> Answer:
     access = authorization.require_org(slug, Action.SET_ORG)
     form = RenameForm()
     if not form.validate():
-        return _render_page(access, general=form), 422
+        return render_page(access, general=form), 422
     try:
         creation.rename_org(session(), access.org, form.name.data, version=form.version.data, actor=access.user)
     except InvalidError as error:
         form.name.errors = [str(error)]
-        return _render_page(access, general=form), 422
+        return render_page(access, general=form), 422
     except StaleError as error:
-        return _render_page(access, refusal={"general": str(error)}), 409
+        return render_page(access, refusal={"general": str(error)}), 409
     flash("Name saved.", "info")
     return htmx.go_to(url_for("org_settings.show", slug=slug))
 
@@ -56,12 +57,12 @@ def set_updates(slug: str) -> Answer:
     access = authorization.require_org(slug, Action.SET_UPDATE_PREFERENCES)
     form = UpdatesForm()
     if not form.validate():
-        return _render_page(access, updates=form), 422
+        return render_page(access, updates=form), 422
     store = update_preferences.set_preferences if access.is_member else update_preferences.set_override
     try:
         update_preferences.require_current_version(session(), access.org, form.version.data)
     except StaleError as error:
-        return _render_page(access, refusal={"updates": str(error)}), 409
+        return render_page(access, refusal={"updates": str(error)}), 409
     mode = TenantMode(form.mode.data)
     store(session(), access.org, mode, form.hour.data, actor=access.user, now=utcnow())
     flash("Update settings saved.", "info")
@@ -74,11 +75,11 @@ def lift_override(slug: str) -> Answer:
     access = authorization.require_org(slug, Action.OVERRIDE_UPDATE_PREFERENCES)
     form = LiftForm()
     if not form.validate():
-        return _render_page(access, refusal={"updates": " ".join(form.version.errors)}), 422
+        return render_page(access, refusal={"updates": " ".join(form.version.errors)}), 422
     try:
         update_preferences.require_current_version(session(), access.org, form.version.data)
     except StaleError as error:
-        return _render_page(access, refusal={"updates": str(error)}), 409
+        return render_page(access, refusal={"updates": str(error)}), 409
     update_preferences.lift_override(session(), access.org, actor=access.user, now=utcnow())
     flash(f"{access.org.name} manages its updates again.", "info")
     return _answer_saved(access)
@@ -86,17 +87,27 @@ def lift_override(slug: str) -> Answer:
 
 def _answer_saved(access: OrgAccess) -> Answer:
     if htmx.is_fragment():
-        return _render_page(access)
+        return render_page(access)
     return htmx.see_other(url_for("org_settings.show", slug=access.org.slug))
 
 
-def _render_page(
+def render_page(
     access: OrgAccess,
     *,
     general: RenameForm | None = None,
     updates: UpdatesForm | None = None,
+    transfer: TransferForm | None = None,
     refusal: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:
+    """Render the settings page.
+
+    Args:
+        access: the organization and the user.
+        general: the posted form of the name with its errors.
+        updates: the posted form of the update preferences with its errors.
+        transfer: the posted form of a transfer with its errors.
+        refusal: why a change was refused, by section.
+    """
     org, now = access.org, utcnow()
     preferences = update_preferences.get_preferences(session(), org)
     return htmx.page(
@@ -114,7 +125,7 @@ def _render_page(
         preferences=preferences,
         managed=preferences.overridden_by_operator and access.is_member,
         window=_next_window(preferences, now),
-        transfer=_build_transfer_form(access),
+        transfer=transfer or build_transfer_form(access, formdata=None),
         offered_to=transfers.find_offered_user(session(), org, now),
     )
 
@@ -128,8 +139,14 @@ def _next_window(preferences: update_preferences.Preferences, now: datetime) -> 
     return next_window(preferences.hour_utc, now) if preferences.mode is TenantMode.AUTO else None
 
 
-def _build_transfer_form(access: OrgAccess) -> TransferForm:
-    form = TransferForm(formdata=None)
+def build_transfer_form(access: OrgAccess, **options: Any) -> TransferForm:
+    """Build the form that offers the ownership to another member.
+
+    Args:
+        access: the organization and the user.
+        options: options of the form; `formdata=None` for an empty form.
+    """
+    form = TransferForm(**options)
     form.user_id.choices = [
         SelectChoice(user.id, f"{user.name} · {user.email}")
         for user in member_list.list_people(session(), access.org)

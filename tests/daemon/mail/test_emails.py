@@ -40,7 +40,9 @@ TEMPLATES = {
     "invite",
     "invite_proof",
     "member_removed",
+    "ownership_offer_sent",
     "ownership_offered",
+    "ownership_transferred",
     "org_deletion",
 }
 LINK = re.compile(rf"{BASE_URL}/[a-z/]+/([\w-]{{43}})")
@@ -138,7 +140,7 @@ def test_invite_names_organization_inviter_role_and_expiry(
     mail_worker.send_due()
 
     (message,) = smtp.messages
-    assert message["Subject"] == "Alice invites you to Acme"
+    assert message["Subject"] == "You have been invited to an organization on Flotilla"
     for body in bodies(message):
         assert "Acme" in body
         assert "as an admin" in body
@@ -169,6 +171,8 @@ def test_every_email_has_text_and_html_with_the_same_working_links(
     mail_worker.queue("invite_proof", invite_token_id=world.invite_token)
     mail_worker.queue("member_removed", **team)
     mail_worker.queue("ownership_offered", **team)
+    mail_worker.queue("ownership_offer_sent", target_id=world.alice, **team)
+    mail_worker.queue("ownership_transferred", target_id=world.alice, **team)
     mail_worker.send_due()
     with database.transaction() as session:
         org = session.get_one(Org, world.org)

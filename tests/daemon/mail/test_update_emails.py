@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from typing import Any
 
@@ -28,9 +29,10 @@ from portal.models import (
     User,
     utcnow,
 )
-from portal.services.mail import outbox
+from portal.services.mail import delivery, outbox
 from portal.services.releases import changelogs, releases
 from portal.services.rollouts import notifications, outcomes, transitions
+from portal.services.rollouts.notifications import COLLECT_RELEASES, RELEASE_MAIL_SPACING
 from portal.services.rollouts.outcomes import Outcome
 from tests import factories
 from tests.daemon.mail.conftest import BASE_URL
@@ -65,7 +67,13 @@ class Fleet:
         """Record the changelog as a worker does."""
         with self.world.database.transaction() as session:
             read = changelogs.record_changelog(session, release, CHANGELOG, utcnow())
-            notifications.notify_update_available(session, read)
+            notifications.notify_update_available(session, read, utcnow())
+
+    def announce(self, version: str, now: datetime) -> None:
+        """Push a release and read its changelog at a moment."""
+        release = self.world.push(version)
+        with self.world.database.transaction() as session:
+            notifications.notify_update_available(session, session.get_one(Release, release), now)
 
     def change(self, kind: Any, key: str, **values: Any) -> None:
         """Change a row without its service."""
@@ -147,7 +155,7 @@ def test_owner_and_admins_get_one_email_about_an_update_they_have_to_start(
     release = fleet.add_release()
     for _ in range(3):
         fleet.read_changelog(release)
-    mail_worker.send_due()
+    mail_worker.send_due(utcnow() + COLLECT_RELEASES)
 
     assert list_recipients(smtp) == MANAGERS
     assert smtp.messages[0]["Subject"] == "A new update is available for your Flotilla"
@@ -165,9 +173,90 @@ def test_an_organization_on_automatic_update_gets_no_email_before_the_update(
     fleet.change(TenantUpdateConfig, fleet.org, mode=TenantMode.AUTO)
     fleet.read_changelog(fleet.add_release())
 
-    mail_worker.send_due()
+    mail_worker.send_due(utcnow() + COLLECT_RELEASES)
 
     assert smtp.messages == []
+
+
+def list_announced(smtp: Mailbox) -> list[str]:
+    """Return the versions that mails to Olga announce, in the order of the mails."""
+    to_olga = [message for message in smtp.messages if message["To"] == "olga@acme.test"]
+    return [
+        re.findall(r"can be updated to ([\d.]+\d)", " ".join(bodies(message)[0].split()))[0] for message in to_olga
+    ]
+
+
+def test_several_releases_in_a_row_make_one_email_about_the_newest(
+    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+) -> None:
+    start = utcnow()
+    for number in range(4):
+        now = start + number * timedelta(minutes=3)
+        mail_worker.send_due(now)
+        fleet.announce(f"2.0.{number}", now)
+    assert smtp.messages == []
+    # The first release decides when the email is sent, so that frequent releases do not postpone it forever.
+    mail_worker.send_due(start + COLLECT_RELEASES)
+    assert list_announced(smtp) == ["2.0.3"]
+
+
+def test_frequent_releases_make_one_email_a_day(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+    start = utcnow()
+    for hour in range(51):
+        now = start + timedelta(hours=hour)
+        fleet.announce(f"2.{hour}.1", now)
+        mail_worker.send_due(now + COLLECT_RELEASES)
+    assert list_announced(smtp) == ["2.0.1", "2.25.1", "2.50.1"]
+    with fleet.world.database.reading() as session:
+        assert session.query(OutgoingMail).count() == len(MANAGERS)
+
+
+def test_a_release_that_arrives_while_the_email_is_being_sent_is_mailed_later(
+    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+) -> None:
+    start = utcnow()
+    fleet.announce("2.0.0", start)
+    now = start + COLLECT_RELEASES
+    with fleet.world.database.transaction() as session:
+        (first, *_) = delivery.list_due(session, now)
+        claimed = delivery.claim_attempt(session, first, "example.com", now)
+    assert claimed is not None
+    fleet.announce("2.0.1", now)
+    with fleet.world.database.transaction() as session:
+        assert not delivery.mark_sent(session, claimed, now)
+    mail_worker.send_due(now + timedelta(hours=1))
+    assert first in {mail.id for mail in list_pending(fleet)}
+    mail_worker.send_due(now + RELEASE_MAIL_SPACING + delivery.ATTEMPT_LEASE)
+    assert list_pending(fleet) == []
+
+
+def list_pending(fleet: Fleet) -> list[OutgoingMail]:
+    with fleet.world.database.reading() as session:
+        return session.query(OutgoingMail).filter_by(state=MailState.PENDING).all()
+
+
+def test_releases_of_two_images_are_both_mailed(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+    other = f"{factories.REPOSITORY}:canary"
+    now = utcnow()
+    fleet.announce("2.0.0", now)
+    with fleet.world.database.transaction() as session:
+        session.get_one(Bot, fleet.bots[1]).image = other
+        release = factories.release(session, "3.0.0")
+        factories.polled_image(session, release, other)
+        notifications.notify_update_available(session, release, now)
+    mail_worker.send_due(now + COLLECT_RELEASES)
+    assert sorted(list_announced(smtp)) == ["2.0.0", "3.0.0"]
+
+
+def test_an_update_that_a_newer_update_has_replaced_is_not_mailed(
+    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+) -> None:
+    for version in ("1.1.0", "1.2.0"):
+        for update in fleet.start(fleet.world.push(version)).values():
+            fleet.end(update, succeed)
+    mail_worker.send_due()
+    assert list_recipients(smtp) == MANAGERS
+    assert "was updated to 1.2.0" in " ".join(bodies(smtp.messages[0])[0].split()).replace("were", "was")
 
 
 def test_a_quarantined_release_is_not_announced(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
@@ -176,7 +265,7 @@ def test_a_quarantined_release_is_not_announced(fleet: Fleet, mail_worker: MailW
         releases.quarantine(session, session.get_one(Release, release), "bad", utcnow(), actor=None)
     fleet.read_changelog(release)
 
-    mail_worker.send_due()
+    mail_worker.send_due(utcnow() + COLLECT_RELEASES)
 
     assert smtp.messages == []
 
@@ -187,7 +276,7 @@ def test_an_update_that_has_been_made_is_not_announced(fleet: Fleet, mail_worker
     for update in fleet.start(release).values():
         fleet.end(update, succeed)
 
-    mail_worker.send_due()
+    mail_worker.send_due(utcnow() + COLLECT_RELEASES)
 
     assert {message["Subject"] for message in smtp.messages} == {"Your Flotilla was updated. Here's what's new"}
     with fleet.world.database.reading() as session:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from portal.rules.email_addresses import find_problem, normalize
+from portal.rules.email_addresses import find_mailbox, find_problem, normalize
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,9 @@ def test_invalid_emails_are_refused(address: str) -> None:
 
 def test_case_and_surrounding_whitespace_are_ignored() -> None:
     assert normalize(" Olga@Example.COM ") == normalize("olga@example.com")
+
+
+def test_tags_share_the_mailbox_of_their_name() -> None:
+    addresses = ("Bob@X.com", "bob+news@x.com", "bob+a+b@x.com")
+    assert {find_mailbox(address) for address in addresses} == {"bob@x.com"}
+    assert find_mailbox("+bob@x.com") == "+bob@x.com"

@@ -85,7 +85,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_users.disable": (Need.OPERATOR, 303),
     "admin_users.enable": (Need.OPERATOR, 303),
     "admin_users.end_sessions": (Need.OPERATOR, 303),
-    "admin_users.grant_operator": (Need.OPERATOR, 303),
+    "admin_users.grant_operator": (Need.OPERATOR, 422),
     "admin_users.index": (Need.OPERATOR, 200),
     "admin_users.revoke_operator": (Need.OPERATOR, 303),
     "admin_users.show": (Need.OPERATOR, 200),

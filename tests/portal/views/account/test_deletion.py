@@ -11,7 +11,11 @@ from sqlalchemy.orm import Session
 
 from portal.database import Database
 from portal.models import (
+    Base,
     Event,
+    EventTag,
+    Invite,
+    InviteState,
     Membership,
     MembershipRole,
     MembershipState,
@@ -19,16 +23,19 @@ from portal.models import (
     OneTimeToken,
     Org,
     OrgState,
+    OutgoingMail,
     User,
     UserSession,
     utcnow,
 )
+from portal.services import events
 from portal.services.account_changes import deletion
 from portal.services.accounts.accounts import Credentials
 from portal.services.errors import ConflictError
 from portal.services.orgs import creation, memberships, orgs
+from tests import factories
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
-from tests.support.cast import Cast
+from tests.support.cast import Cast, SignedIn
 from tests.support.outbox import Mailer
 from tests.support.scene import Scene
 
@@ -68,6 +75,102 @@ def test_deletion_erases_personal_data_memberships_and_sessions(
         assert tags[-2:] == ["member.left", "user.deleted"]
     # The mail with the link to the new email is obsolete.
     assert mailer.deliver() == []
+
+
+def find_in_database(database: Database, *words: str) -> list[str]:
+    """Return the tables that contain one of the words in a row, as text."""
+    with database.engine.connect() as connection:
+        return [
+            table.name
+            for table in Base.metadata.sorted_tables
+            for row in connection.execute(sa.select(table))
+            if any(word in str(row).lower() for word in words)
+        ]
+
+
+def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
+    app: Flask, mailer: Mailer, database: Database, cast: Cast, signed_in: SignedIn
+) -> None:
+    # Bob signs in, changes name and email, is invited, promoted, resent a mail, and has mails waiting.
+    with database.transaction() as session:
+        bob_row = session.get_one(User, cast.people["bob"])
+        other = factories.org(session, session.get_one(User, cast.people["mallory"]), "other")
+        for number, state in enumerate(InviteState):
+            email = "Bob@Example.com" if number % 2 else "robert@example.com"
+            factories.invite(session, other, other.owner, email, state=state)
+        accepted = factories.invite(session, other, other.owner, "earlier@example.com", state=InviteState.ACCEPTED)
+        accepted.accepted_by = bob_row.id
+        for tag in (EventTag.USER_SIGNED_UP, EventTag.INVITE_SENT, EventTag.MEMBER_JOINED):
+            data = {"email": "Bob@example.com", "invite_id": accepted.id, "role": "member"}
+            events.record(session, tag, actor=cast.people["alice"], org_id=cast.org_id, data=data)
+    bob = sign_in(app, "bob")
+    bob.post("/account/name", data={"name-name": "Robert Tables"})
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
+    bob.get(mailer.link("robert@example.com"))
+    assert bob.post("/account/email").status_code == 303
+    browser(app).post("/forgot", data={"email": "ROBERT@example.com"})
+    with database.reading() as session:
+        mail_id = session.query(OutgoingMail).filter_by(template="email_changed").one().id
+    signed_in("root").post(f"/admin/mail/{mail_id}/resend")
+    with database.transaction() as session:
+        refused = session.get_one(OutgoingMail, mail_id)
+        refused.last_error = "550 <bob@example.com> does not exist"
+    words = ("bob@", "robert@", "earlier@", "tables")
+    assert {"event_personal_data", "mail_outbox", "organization_invites", "users"} <= set(
+        find_in_database(database, *words)
+    )
+
+    assert delete_account(bob, "robert")[0] == 303
+
+    assert find_in_database(database, *words) == []
+    # The events stay, and so do the addresses of others.
+    assert find_in_database(database, "alice@example.com")
+    log = signed_in("root").get("/admin/events").text
+    assert "The email of deleted user was changed" in log
+    assert "deleted user was invited" in log
+    assert mailer.deliver() == []
+    with database.reading() as session:
+        assert {invite.state for invite in session.query(Invite)} == set(InviteState) - {InviteState.PENDING}
+    page = signed_in("root").get("/admin/mail/").text
+    assert "deleted user" in page
+    assert signed_in("root").post(f"/admin/mail/{mail_id}/resend").status_code == 409
+
+
+def test_former_address_that_another_account_has_now_is_kept(
+    app: Flask, mailer: Mailer, database: Database, cast: Cast
+) -> None:
+    bob = sign_in(app, "bob")
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
+    bob.get(mailer.link("robert@example.com"))
+    bob.post("/account/email")
+    with database.transaction() as session:
+        heir = factories.user(session, "heir", email="bob@example.com")
+        events.record(session, EventTag.USER_SIGNED_UP, actor=heir, data={"user_id": heir.id, "email": heir.email})
+        factories.invite(session, session.get_one(Org, cast.org_id), heir, "bob@example.com")
+    # A name that is the address of another person gives no power over that person's data.
+    bob.post("/account/name", data={"name-name": "alice@example.com"})
+    bob.post("/account/name", data={"name-name": "Bob"})
+    assert delete_account(bob, "robert")[0] == 303
+    assert set(find_in_database(database, "bob@example.com")) == {
+        "event_personal_data",
+        "organization_invites",
+        "users",
+    }
+    assert "users" in find_in_database(database, "alice@example.com")
+
+
+def test_events_themselves_contain_no_addresses_and_names(
+    app: Flask, mailer: Mailer, database: Database, signed_in: SignedIn
+) -> None:
+    alice = signed_in("alice")
+    alice.post("/o/acme/team/invites", data={"email": "new@example.com", "role": "member"})
+    bob = sign_in(app, "bob")
+    bob.post("/account/name", data={"name-name": "Robert"})
+    with database.reading() as session:
+        assert [row for row in session.query(Event) if "@" in str(row.data) or "Robert" in str(row.data)] == []
+        assert any("new@example.com" in str(row.facts) for row in session.query(Event))
+    assert "new@example.com was invited" in alice.get("/o/acme/audit").text
+    assert "new@example.com was invited" in alice.get("/o/acme/audit?person=NEW@").text
 
 
 def test_email_of_a_deleted_account_can_sign_up_again(app: Flask, mailer: Mailer, database: Database) -> None:

@@ -39,7 +39,7 @@ def test_name_is_changed(bob: FlaskClient, database: Database, cast: Cast) -> No
     assert "Name changed" in bob.get("/account").text
     with database.reading() as session:
         event = session.query(Event).filter_by(tag="user.renamed").one()
-        assert (event.data["old"], event.data["new"]) == ("Bob", "Bobby Tables")
+        assert (event.facts["old"], event.facts["new"]) == ("Bob", "Bobby Tables")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, "two\nlines", "turn\N{RIGHT-TO-LEFT OVERRIDE}around"])

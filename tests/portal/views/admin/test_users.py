@@ -12,20 +12,22 @@ from portal.database import Database
 from portal.models import Event, Org, User, UserSession, utcnow
 from portal.password_hashing import hash_password
 from portal.web.extensions import db
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password
 from tests.support.cast import Cast, SignedIn
 
 ROUNDS = 10
 
 
 @pytest.fixture
-def root(signed_in: SignedIn) -> FlaskClient:
-    """Return a browser in which the operator is signed in."""
+def root(signed_in: SignedIn, database: Database, cast: Cast) -> FlaskClient:
+    """Return a browser in which the operator, who has a password, is signed in."""
+    give_password(database, cast, "root")
     return signed_in("root")
 
 
 def post_action(client: FlaskClient, cast: Cast, user: str, action: str) -> int:
     """Send an action from the page of a user and return the status."""
-    return client.post(f"/admin/users/{cast.people[user]}/{action}").status_code
+    return client.post(f"/admin/users/{cast.people[user]}/{action}", data={"present": PASSWORD}).status_code
 
 
 def list_operators(database: Database) -> set[str]:
@@ -122,6 +124,16 @@ def test_new_and_former_operators_must_sign_in_again(
     assert signed_in("carol").get("/admin/").status_code == 403
     user_tags = [tag for tag in list_tags(database, cast.people["carol"]) if tag.startswith("user.")]
     assert user_tags == ["user.operator_granted", "user.operator_revoked"]
+
+
+@pytest.mark.parametrize(("password", "error"), [("", "Enter your password"), (OTHER_PASSWORD, "Wrong password")])
+def test_making_an_operator_requires_the_own_password(
+    root: FlaskClient, database: Database, cast: Cast, password: str, error: str
+) -> None:
+    answer = root.post(f"/admin/users/{cast.people['carol']}/operator/grant", data={"present": password})
+    assert answer.status_code == 422
+    assert error in answer.text
+    assert list_operators(database) == {"root"}
 
 
 @pytest.mark.parametrize("action", ["disable", "operator/revoke"])

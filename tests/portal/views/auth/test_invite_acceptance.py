@@ -396,3 +396,37 @@ def test_double_signup_on_the_invite_page_starts_one_session(inviting: Inviting,
     with database.reading() as session:
         person = session.query(User).filter_by(email_normalized=NEW).one()
         assert session.query(UserSession).filter_by(user_id=person.id, revoked_at=None).count() == 1
+
+
+def read_form(page: str) -> dict[str, str]:
+    """Return the hidden fields of the form of the invite page."""
+    return dict(re.findall(r'name="(csrf_token|seen)"[^>]* value="([^"]+)"', page))
+
+
+def test_second_tab_of_the_person_who_accepted_lands_on_the_organization(app: Flask, inviting: Inviting) -> None:
+    link, nora = inviting.invite(), inviting.add_person("nora")
+    app.config["WTF_CSRF_ENABLED"] = True
+    first, second = (read_form(follow(nora, link).text) for _ in range(2))
+    assert nora.post("/invite/accept", data=first).location == "/o/acme/"
+    late = nora.post("/invite/accept", data=second, follow_redirects=True)
+    assert (late.status_code, late.request.path) == (200, "/o/acme/")
+
+
+def test_second_tab_of_the_person_who_signed_up_lands_on_the_organization(app: Flask, inviting: Inviting) -> None:
+    link, nora = inviting.invite(), inviting.browser()
+    app.config["WTF_CSRF_ENABLED"] = True
+    person = {"name": "Nora", "password": PASSWORD}
+    first, second = (read_form(follow(nora, link).text) for _ in range(2))
+    assert nora.post("/invite/join", data=person | first).location == "/o/acme/"
+    late = nora.post("/invite/join", data=person | second, follow_redirects=True)
+    assert (late.status_code, late.request.path) == (200, "/o/acme/")
+
+
+def test_form_with_an_outdated_csrf_token_accepts_nothing(app: Flask, inviting: Inviting) -> None:
+    link, nora = inviting.invite(), inviting.add_person("nora")
+    app.config["WTF_CSRF_ENABLED"] = True
+    seen = read_form(follow(nora, link).text)["seen"]
+    refused = nora.post("/invite/accept", data={"seen": seen, "csrf_token": "outdated"})
+    assert (refused.status_code, refused.location) == (303, "/invite")
+    assert "Join Acme" in nora.get("/invite").text
+    assert inviting.role_of() is None

@@ -11,6 +11,7 @@ from portal.database import Database
 from portal.models import UserSession, utcnow
 from portal.password_hashing import hash_password
 from portal.services.accounts import accounts
+from tests.portal.views import people
 from tests.support.cast import SignedIn
 
 PASSWORD = "a long and boring password"
@@ -126,3 +127,14 @@ def test_csrf_token_of_another_session_is_refused(app: Flask, signed_in: SignedI
     assert alice.post("/logout").status_code == 400
     assert alice.post("/logout", data={"csrf_token": foreign}).status_code == 400
     assert alice.post("/logout", data={"csrf_token": own}).status_code == 303
+
+
+def test_login_form_of_a_second_tab_leads_home_after_sign_in(app: Flask, operator: str) -> None:
+    app.config["WTF_CSRF_ENABLED"] = True
+    olga = people.browser(app)
+    found = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', olga.get("/login").text)
+    assert found
+    form = {"email": operator, "password": PASSWORD, "csrf_token": found[1]}
+    assert olga.post("/login", data=form).status_code == 303
+    assert olga.post("/login", data=form).location == "/"
+    assert people.browser(app).post("/login", data=form).status_code == 400

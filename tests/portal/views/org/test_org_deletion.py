@@ -6,9 +6,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from portal.database import Database
-from portal.models import Bot, DesiredState, Event, Org, OrgState, OutgoingMail, User, utcnow
+from portal.models import Bot, DesiredState, Event, InviteState, Org, OrgState, OutgoingMail, User, utcnow
 from portal.password_hashing import hash_password
 from portal.queue import connect, open_queue, updates_queue_name
+from tests.portal.views.inviting import Inviting, follow, join
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
@@ -150,8 +151,28 @@ def test_restore_after_the_grace_period_is_refused(alice: FlaskClient, database:
 
 
 def test_deletion_ends_the_offer_of_ownership(alice: FlaskClient, signed_in: SignedIn, cast: Cast) -> None:
-    alice.post("/o/acme/transfer", data={"user_id": cast.people["bob"]})
+    offer = {"user_id": cast.people["bob"], "password": PASSWORD}
+    assert alice.post("/o/acme/transfer", data=offer).status_code == 303
     delete(alice)
     assert signed_in("bob").post("/o/acme/transfer/accept").status_code == 409
     alice.post("/o/acme/restore")
     assert signed_in("bob").post("/o/acme/transfer/accept").status_code == 409
+
+
+def test_invites_stay_revoked_after_a_restore(alice: FlaskClient, inviting: Inviting) -> None:
+    mailed, copied = inviting.invite(), inviting.copy_link()
+    delete(alice)
+    assert inviting.latest_invite().state is InviteState.REVOKED
+    (event,) = inviting.events("invite.revoked")
+    assert event.data["because"] == "organization deleted"
+    assert alice.post("/o/acme/restore").status_code == 303
+    for link in (mailed, copied):
+        nora = inviting.browser()
+        assert "withdrawn" in follow(nora, link).text
+        assert join(nora).status_code == 410
+    assert inviting.role_of() is None
+    # Another invite to the same email works.
+    inviting.mailer.deliver()
+    nora = inviting.browser()
+    follow(nora, inviting.invite())
+    assert join(nora).status_code == 303

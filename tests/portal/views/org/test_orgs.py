@@ -78,6 +78,11 @@ def test_second_organization_of_a_name_gets_another_slug(signed_in: SignedIn) ->
         ("Fine", "x" * 49, "at most"),
         ("Fine", "admin", "reserved"),
         ("Fine", "www", "reserved"),
+        ("Fine", "xn--80ak6aa92e", "dashes"),
+        ("Fine", "ab--c", "dashes"),
+        ("Your Provider", "", "reserved"),
+        ("Flotilla Support", "", "cannot contain"),
+        ("Acme \N{CYRILLIC CAPITAL LETTER A}", "", "one alphabet"),
         ("Fine", "acme", "taken"),
     ],
 )

@@ -9,13 +9,16 @@ from portal.database import Database
 from portal.models import Event, Membership, MembershipRole, Org, OutgoingMail, SyncRole, utcnow
 from portal.services.orgs import transfers
 from tests.portal.views.org.test_team import Team
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password
 from tests.support.cast import Cast, SignedIn
+from tests.support.outbox import Mailer, bodies
 from tests.support.scene import Scene
 
 
 @pytest.fixture
 def team(database: Database, cast: Cast) -> Team:
-    """The memberships of Acme."""
+    """The memberships of Acme. Its owner has a password."""
+    give_password(database, cast, "alice")
     return Team(database, cast)
 
 
@@ -27,7 +30,14 @@ def acme(team: Team) -> Org:
 
 def offer(signed_in: SignedIn, team: Team, name: str, by: str = "alice") -> int:
     """Offer Acme to a user and return the status."""
-    return signed_in(by).post("/o/acme/transfer", data={"user_id": team.cast.people[name]}).status_code
+    data = {"user_id": team.cast.people[name], "password": PASSWORD}
+    return signed_in(by).post("/o/acme/transfer", data=data).status_code
+
+
+def mails(team: Team) -> list[tuple[str, str]]:
+    """Return template and recipient of all mails in the outbox, sorted."""
+    with team.database.reading() as session:
+        return sorted((mail.template, mail.to) for mail in session.query(OutgoingMail))
 
 
 def test_accepted_offer_swaps_the_owner_and_makes_the_previous_owner_an_admin(
@@ -41,9 +51,8 @@ def test_accepted_offer_swaps_the_owner_and_makes_the_previous_owner_an_admin(
     assert "You offered Acme to Bob" in alice.get("/o/acme/settings").text
     assert "Alice offers you the ownership of Acme" in bob.get("/o/acme/team").text
     assert "offers you" not in signed_in("carol").get("/o/acme/team").text
-    with team.database.reading() as session:
-        (mail,) = session.query(OutgoingMail)
-        assert (mail.to, mail.template) == ("bob@example.com", "ownership_offered")
+    offers = [("ownership_offer_sent", "alice@example.com"), ("ownership_offered", "bob@example.com")]
+    assert mails(team) == offers
 
     assert bob.post("/o/acme/transfer/accept").location == "/o/acme/"
     assert acme(team).owner_id == team.cast.people["bob"]
@@ -54,7 +63,42 @@ def test_accepted_offer_swaps_the_owner_and_makes_the_previous_owner_an_admin(
     assert alice.get("/o/acme/delete").status_code == 403
     assert bob.get("/o/acme/delete").status_code == 200
     assert team.tags() == ["transfer.offered", "transfer.accepted"]
+    assert mails(team) == [
+        *offers,
+        ("ownership_transferred", "alice@example.com"),
+        ("ownership_transferred", "bob@example.com"),
+    ]
     assert team.post(bob, "alice", "role", role="member")[0] == 303
+
+
+@pytest.mark.parametrize(
+    ("password", "error"), [("", "Enter your password"), (OTHER_PASSWORD, "Wrong password"), (None, "Enter your")]
+)
+def test_offer_requires_the_password_of_the_owner(
+    signed_in: SignedIn, team: Team, password: str | None, error: str
+) -> None:
+    data = {"user_id": team.cast.people["bob"], "password": password}
+    answer = signed_in("alice").post("/o/acme/transfer", data=data)
+    assert answer.status_code == 422
+    assert error in answer.text
+    assert (acme(team).transfer_to, mails(team)) == (None, [])
+
+
+def test_mails_about_ownership_name_both_sides(signed_in: SignedIn, team: Team, mailer: Mailer) -> None:
+    offer(signed_in, team, "bob")
+    sent = {message["To"]: message for message in mailer.deliver()}
+    assert sent["alice@example.com"]["Subject"] == "You offered the ownership of Acme"
+    assert "you offered Bob the ownership of Acme" in bodies(sent["alice@example.com"])[0]
+    signed_in("bob").post("/o/acme/transfer/accept")
+    sent = {message["To"]: message for message in mailer.deliver()}
+    assert "Bob accepted the ownership of Acme. You are an admin now." in bodies(sent["alice@example.com"])[0]
+    assert "you are now the owner of Acme" in bodies(sent["bob@example.com"])[0]
+
+
+def test_mail_about_an_offer_that_was_withdrawn_is_not_sent(signed_in: SignedIn, team: Team, mailer: Mailer) -> None:
+    offer(signed_in, team, "bob")
+    signed_in("alice").post("/o/acme/transfer/withdraw")
+    assert mailer.deliver() == []
 
 
 def test_new_owner_gets_a_new_session(signed_in: SignedIn, team: Team) -> None:
@@ -115,7 +159,7 @@ def test_newer_offer_replaces_the_older_one(signed_in: SignedIn, team: Team) -> 
     assert signed_in("bob").post("/o/acme/transfer/accept").status_code == 409
     assert signed_in("carol").post("/o/acme/transfer/accept").status_code == 303
     with team.database.reading() as session:
-        assert session.query(OutgoingMail).count() == 2
+        assert session.query(OutgoingMail).filter_by(template="ownership_offered").count() == 2
 
 
 def test_offer_expires_after_72_hours(signed_in: SignedIn, team: Team) -> None:
