@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.engine import Connection
 
-revision = "0014"
+revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
