@@ -12,7 +12,7 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, users
+from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, upstream, users
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.rules.allowlist import ImageNotAllowed
@@ -110,6 +110,7 @@ for command in (
     releases.releases,
     rollouts.rollouts,
     snapshots.snapshots,
+    upstream.upstream,
     users.users,
 ):
     main.add_command(command)
