@@ -130,7 +130,6 @@ def commit_changelogs(
     Returns:
         The new commit.
     """
-    index = {"GIT_INDEX_FILE": str(git.git_dir / "flotilla" / "index")}
     state = {"upstream": upstream, "findings": [{"path": f.path, "word": f.word} for f in scan.findings]}
     entries = (
         ("100644", changelogs.internal, changelogs.internal_path),
@@ -138,12 +137,15 @@ def commit_changelogs(
         ("100644", json.dumps(state, indent=2) + "\n", STATE_PATH),
         ("120000", f"{changelogs.version}.json", LATEST),
     )
+    path = git.git_dir / "flotilla" / "index"
+    index = {"GIT_INDEX_FILE": str(path)}
     git.run("read-tree", parent, environment=index)
-    for mode, content, path in entries:
+    for mode, content, name in entries:
         blob = git.run("hash-object", "-w", "--stdin", stdin=content.encode("utf-8", "backslashreplace"))
-        cache_entry = f"{mode},{blob.stdout.decode().strip()},{path}"
+        cache_entry = f"{mode},{blob.stdout.decode().strip()},{name}"
         git.run("update-index", "--add", "--replace", "--cacheinfo", cache_entry, environment=index)
     tree = git.run("write-tree", environment=index).stdout.decode().strip()
+    path.unlink()
     return git.text("commit-tree", tree, "-p", parent, "-m", message)
 
 

@@ -95,8 +95,8 @@ class Git:
     def run_over_network(self, *arguments: str) -> str:
         """Run a git command that talks to a remote, without prompts and with a time limit.
 
-        The user's hooks run: Git LFS uploads its objects in ``pre-push``. The command is the leader of its own
-        session, so that ssh finds no terminal to ask at.
+        Hooks run for ``push`` only: Git LFS uploads its objects in ``pre-push``. The command is the leader of its
+        own session, so that ssh finds no terminal to ask at.
 
         Args:
             arguments: Subcommand and its arguments.
@@ -107,9 +107,10 @@ class Git:
         Raises:
             GitFailed: if the command fails or exceeds the time limit.
         """
+        options = () if arguments[0] == "push" else (_WITHOUT_HOOKS,)
         try:
             done = subprocess.run(
-                self._command(arguments, ()),
+                self._command(arguments, options),
                 cwd=self.root,
                 env=_environment(self.environment, self.credentials),
                 stdin=subprocess.DEVNULL,

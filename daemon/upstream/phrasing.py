@@ -24,7 +24,7 @@ def phrase(text: str, kind: Kind) -> str:
 
     Args:
         text: A cleaned title.
-        kind: The group of the change. A feature's verb stays an imperative, which reads well in a list of capabilities.
+        kind: The group of the change. A feature's verb stays an imperative, which reads well in a list.
     """
     rules = _FEATURE_RULES if kind is Kind.FEATURE else (*_FEATURE_RULES, *_CHANGE_RULES)
     for pattern, rewrite in rules:
@@ -79,7 +79,8 @@ _CHANGE_RULES: tuple[_Rule, ...] = (
     _rule(r"(?:do not|don't|never)\s+(?P<rest>\w+\s.+)", lambda m: f"No longer {_third_person(m['rest'])}"),
     _rule(
         r"make[s]?\s+(?P<what>.+?)\s+(?P<how>clickable|sortable|searchable|editable|resizable|collapsible|draggable|"
-        r"responsive|faster|easier .+|consistent.*|accessible.*|readable.*|optional|configurable|copyable|sticky|scrollable|smaller|larger)$",
+        r"responsive|faster|easier .+|consistent.*|accessible.*|readable.*|optional|configurable|copyable|sticky|scrollable|"
+        r"smaller|larger)$",
         lambda m: f"{_without_article(m['what'])} {_is_or_are(m['what'])} now {m['how']}",
     ),
     _rule(

@@ -51,7 +51,7 @@ VAGUE = frozenset(_DATA["words"]["vague"])
 NAMES = frozenset(_DATA["words"]["names"])
 """Names that keep their capital letter."""
 
-NAMES_IN_CAMEL_CASE = {name.lower(): name for name in _DATA["words"]["names_in_camel_case"]}
+NAMES_IN_CAMEL_CASE: dict[str, str] = {name.lower(): name for name in _DATA["words"]["names_in_camel_case"]}
 """Names with capital letters inside, by their lower-case form."""
 
 ACRONYMS = frozenset(_DATA["words"]["acronyms"])

@@ -17,10 +17,10 @@ _HANDLE = re.compile(
     re.IGNORECASE,
 )
 _ISSUE = re.compile(
-    r"\s*[(\[]?\s*(?:\b(?i:fix(?:es|ed)?|clos(?:es?|ed)|resolv(?:es?|ed)|refs?|see|re|part of|related to|for|pr|issue)"
-    r"\s+)?"
-    r"(?<!\w)(?:(?:[\w.-]+/[\w.-]+)?[#!]\d+|GH-\d+|[A-Z][A-Z0-9]{1,9}-\d+)(?:\s*[,&+]\s*(?:[#!]\d+|[A-Z][A-Z0-9]{1,9}-\d+))*"
-    r"\s*[)\]]?:?",
+    r"\s*[(\[]?\s*"
+    r"(?:\b(?i:fix(?:es|ed)?|clos(?:es?|ed)|resolv(?:es?|ed)|refs?|see|re|part of|related to|for|pr|issue)\s+)?"
+    r"(?<!\w)(?:(?:[\w.-]+/[\w.-]+)?[#!]\d+|GH-\d+|[A-Z][A-Z0-9]{1,9}-\d+)"
+    r"(?:\s*[,&+]\s*(?:[#!]\d+|[A-Z][A-Z0-9]{1,9}-\d+))*\s*[)\]]?:?",
 )
 _KEYS_LIKE_ISSUES = ("UTF-", "ISO-", "SHA-", "AES-", "RFC-", "COVID-", "MP-", "H-", "WCAG-")
 _URL = re.compile(r"\b(?:https?|ssh|git)://\S+")

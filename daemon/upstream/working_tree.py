@@ -59,7 +59,7 @@ def current_head(git: Git) -> Head:
 def require_clean(git: Git) -> None:
     """Check that no file with changes could be affected by a sync.
 
-    Untracked files are allowed: `advance` does not overwrite them. So are submodules: a sync does not write into them.
+    Untracked files are allowed: `advance` does not overwrite them. Submodules are allowed: a sync leaves them alone.
 
     Raises:
         SyncRefused: if another operation of git is unfinished or a tracked file has changes.
