@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from daemon.upstream.errors import GitFailed, SyncRefused
@@ -171,7 +172,7 @@ class Git:
         """Return the same settings for another working tree of the repository."""
         return replace(self, root=root)
 
-    @property
+    @cached_property
     def git_dir(self) -> Path:
         """Folder with HEAD and index of this working tree."""
         return Path(self.text("rev-parse", "--absolute-git-dir"))

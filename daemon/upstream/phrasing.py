@@ -78,9 +78,10 @@ _CHANGE_RULES: tuple[_Rule, ...] = (
     _rule(r"(?:stop|avoid)(?:s|ped|ed)?\s+(?P<rest>.+)", lambda m: f"No more {_without_article(m['rest'])}"),
     _rule(r"(?:do not|don't|never)\s+(?P<rest>\w+\s.+)", lambda m: f"No longer {_third_person(m['rest'])}"),
     _rule(
-        r"make[s]?\s+(?P<what>.+?)\s+(?P<how>clickable|sortable|searchable|editable|resizable|collapsible|draggable|"
-        r"responsive|faster|easier .+|consistent.*|accessible.*|readable.*|optional|configurable|copyable|sticky|scrollable|"
-        r"smaller|larger)$",
+        r"make[s]?\s+(?P<what>.+?)\s+"
+        r"(?P<how>clickable|sortable|searchable|editable|resizable|collapsible|draggable|"
+        r"responsive|faster|easier .+|consistent.*|accessible.*|readable.*|optional|configurable|copyable|sticky|"
+        r"scrollable|smaller|larger)$",
         lambda m: f"{_without_article(m['what'])} {_is_or_are(m['what'])} now {m['how']}",
     ),
     _rule(

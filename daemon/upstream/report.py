@@ -105,7 +105,8 @@ class SyncReport:
             case Outcome.UP_TO_DATE:
                 yield f"Upstream has nothing new. {self.branch} is at {self.new[:_SHORT]}."
             case Outcome.WAITING:
-                yield f"The pull request has {len(self.people)} commits by people. The sync waits until it is merged:"
+                commits = counted(len(self.people), "commit")
+                yield f"The pull request has {commits} by people. The sync waits until it is merged:"
                 yield from (f"  {_commit(commit)}" for commit in self.people)
             case Outcome.CONFLICT if self.conflict:
                 yield from conflict_lines(self.conflict)
@@ -113,7 +114,8 @@ class SyncReport:
             case _:
                 would = "would move" if self.dry_run else "moved"
                 yield f"{self.branch} {would} from {self.old[:_SHORT]} to {self.new[:_SHORT]}."
-                yield f"Upstream is at {self.upstream[:_SHORT]}, with {self.changes} changes since the last sync."
+                changes = counted(self.changes, "change")
+                yield f"Upstream is at {self.upstream[:_SHORT]}, with {changes} since the last sync."
                 yield f"Changelogs: {self.version}"
         if self.backup:
             yield f"Backup branch: {self.backup}"
@@ -132,7 +134,7 @@ def conflict_lines(conflict: Conflict) -> Iterator[str]:
         yield f"    fork:     {_commit(conflict.commit)}"
         yield from (f"    upstream: {_commit(commit)}" for commit in file.upstream)
     if conflict.remaining:
-        yield f"{conflict.remaining} more commits of the fork come after it."
+        yield f"After it: {counted(conflict.remaining, 'more commit')} of the fork."
     yield "Rebase the branch by hand, resolve the conflict, and sync again. git rerere can remember the resolution."
 
 
@@ -152,17 +154,22 @@ def scan_lines(scan: ScanResult) -> Iterator[str]:
         return
     for heading, findings in (("New", scan.new), ("Known", scan.known)):
         for finding in findings:
-            lines = ", ".join(map(str, finding.lines))
-            yield f"{heading}: {finding.path}:{finding.lines[0]} uses {finding.word} without a guard (lines {lines})"
+            more = f" (also {', '.join(map(str, finding.lines[1:]))})" if finding.lines[1:] else ""
+            yield f"{heading}: {finding.path}:{finding.lines[0]}{more} uses {finding.word} without a guard"
             yield f"    {finding.excerpt}"
             yield f"    Suggestion: {finding.suggestion}"
     for path, word in scan.gone:
         reason = "is guarded now" if path in scan.guarded else "is gone"
         yield f"Gone: {path}: {word} {reason}"
     yield (
-        f"Scanned {scan.files} files in {', '.join(scan.folders)}: "
+        f"Scanned {counted(scan.files, 'file')} in {', '.join(scan.folders)}: "
         f"{len(scan.new)} new, {len(scan.known)} known, {len(scan.gone)} gone."
     )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where needed."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _commit(commit: CommitSummary) -> str:

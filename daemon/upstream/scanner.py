@@ -1,17 +1,15 @@
 """The scan for user interface code that hosted mode must hide. Used by `sync` and `flotilla upstream scan`.
 
-`git grep` finds the files that contain a word; only those are read, by several processes where there are many.
+`git grep` finds the files that contain a word, with as many threads as there are cores. Only those files are read.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing import get_context
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 from daemon.upstream.findings import Finding, ScanResult, compare
@@ -20,8 +18,6 @@ from daemon.upstream.hosted_mode import HostedModeContext
 from daemon.upstream.source import EXTENSIONS, Language, language_of, without_comments, without_imports
 from daemon.upstream.usage import imported_names, reexported_names, uses_only_behind_guard
 
-_PARALLEL_FROM = 400
-_BATCH = 100
 _SIZE_LIMIT = 2 * 1024 * 1024
 _EXCERPT_LENGTH = 120
 _IMPORT_LINE = r"(from|import|require|include|extends|embed)[ (]*.*['\"]"
@@ -38,18 +34,12 @@ class _Examined:
 
 
 @dataclass(frozen=True)
-class _Scanner:
-    """The patterns of one scan, made once per process."""
+class _Examiner:
+    """Reads files one by one."""
 
     root: Path
     context: HostedModeContext
-    guards: re.Pattern[str] = field(init=False)
-    words: re.Pattern[str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Compile the patterns."""
-        object.__setattr__(self, "guards", re.compile(rf"\b(?:{_alternatives(self.context.guards)})\b"))
-        object.__setattr__(self, "words", re.compile(_alternatives(self.context.scan_words)))
+    guards: re.Pattern[str]
 
     def examine(self, path: str) -> _Examined | None:
         """Read a file. Returns None if it cannot be read or uses no word outside comments."""
@@ -57,22 +47,18 @@ class _Scanner:
         if text is None:
             return None
         code = without_comments(text, language_of(path))
-        matches = list(self.words.finditer(code))
-        if not matches:
+        words = [word for word in self.context.scan_words if word in code]
+        if not words:
             return None
-        if self.guards.search(without_imports(code)):
-            return _Examined(path, (), True)
-        return _Examined(path, tuple(self._findings(path, text, matches)), False)
+        if any(guard in code for guard in self.context.guards) and self.guards.search(without_imports(code)):
+            return _Examined(path, (), is_guarded=True)
+        return _Examined(path, tuple(self._finding(path, text, code, word) for word in words), is_guarded=False)
 
-    def _findings(self, path: str, text: str, matches: Sequence[re.Match[str]]) -> Iterator[Finding]:
-        lines_of: dict[str, list[int]] = {}
-        for match in matches:
-            lines_of.setdefault(match[0], []).append(text.count("\n", 0, match.start()) + 1)
-        for word, numbers in lines_of.items():
-            subject = "infrastructure" if word in self.context.infrastructure_words else "organization"
-            excerpt = text.splitlines()[numbers[0] - 1].strip()[:_EXCERPT_LENGTH]
-            lines = tuple(dict.fromkeys(numbers))
-            yield Finding(path, word, subject, lines, excerpt, suggest_guard(path, self.context.guards))
+    def _finding(self, path: str, text: str, code: str, word: str) -> Finding:
+        lines = tuple(number for number, line in enumerate(code.split("\n"), 1) if word in line)
+        subject = "infrastructure" if word in self.context.infrastructure_words else "organization"
+        excerpt = text.split("\n")[lines[0] - 1].strip()[:_EXCERPT_LENGTH]
+        return Finding(path, word, subject, lines, excerpt, suggest_guard(path, self.context.guards))
 
 
 def scan(git: Git, context: HostedModeContext, before: Collection[tuple[str, str]]) -> ScanResult:
@@ -100,12 +86,14 @@ def scan(git: Git, context: HostedModeContext, before: Collection[tuple[str, str
     ]
     patterns = [part for word in context.scan_words for part in ("-e", word)]
     candidates = _grep(git, "--files-with-matches", "--fixed-strings", *patterns, "--", *pathspecs)
-    examined = _examine(_Scanner(git.root, context), [path for path in candidates if _is_ui(path)])
+    guards = re.compile(rf"\b(?:{'|'.join(map(re.escape, context.guards)) or '(?!)'})\b")
+    examine = _Examiner(git.root, context, guards).examine
+    examined = [file for file in map(examine, filter(_is_ui, candidates)) if file is not None]
     listed = _listed(git, context.guarded_children)
     guarded = {file.path for file in examined if file.is_guarded}
     open_files = {file.path: file.findings for file in examined if not file.is_guarded and file.path not in listed}
     if open_files:
-        parents = _Parents(git, context, pathspecs)
+        parents = _Parents(git, context, guards, pathspecs)
         guarded |= {path for path in open_files if parents.guard(path)}
     findings = [finding for path, found in open_files.items() if path not in guarded for finding in found]
     return compare(findings, before, files=len(files), folders=folders, guarded=frozenset(guarded | listed))
@@ -130,14 +118,16 @@ def suggest_guard(path: str, guards: Sequence[str]) -> str:
 class _Parents:
     """The files that import a file, and whether each of them shows it only behind a guard."""
 
-    def __init__(self, git: Git, context: HostedModeContext, pathspecs: Sequence[str]) -> None:
+    def __init__(
+        self, git: Git, context: HostedModeContext, guards: re.Pattern[str], pathspecs: Sequence[str]
+    ) -> None:
         self._root = git.root
         self._context = context
-        self._guards = re.compile(rf"\b(?:{_alternatives(context.guards)})\b")
+        self._guards = guards
         self._verdicts: dict[str, bool] = {}
         self._importers: dict[str, set[tuple[str, str]]] = {}
         for path, line in _grep_lines(git, "--extended-regexp", "-e", _IMPORT_LINE, "--", *pathspecs):
-            for specifier in _SPECIFIER.findall(line) if _is_ui(path) else ():
+            for specifier in _SPECIFIER.findall(line):
                 self._importers.setdefault(_stem(specifier), set()).add((path, specifier))
 
     def guard(self, path: str) -> bool:
@@ -152,7 +142,7 @@ class _Parents:
         file = PurePosixPath(path)
         stems = {file.stem, file.parent.name} if file.stem == "index" else {file.stem}
         found = {entry for stem in stems for entry in self._importers.get(stem, ())}
-        return sorted(entry for entry in found if self._resolves(*entry, path))
+        return sorted(entry for entry in found if _is_ui(entry[0]) and self._resolves(*entry, path))
 
     def _resolves(self, parent: str, specifier: str, path: str) -> bool:
         targets = {path, posixpath.splitext(path)[0]}
@@ -210,15 +200,6 @@ def _imports_types_only(code: str, specifier: str) -> bool:
     return re.search(rf"\bimport\s+type\b[^;'\"]*\bfrom\s*['\"]{re.escape(specifier)}['\"]", code) is not None
 
 
-def _examine(scanner: _Scanner, paths: Sequence[str]) -> list[_Examined]:
-    processes = len(os.sched_getaffinity(0))
-    if len(paths) < _PARALLEL_FROM or processes < 2:
-        return [file for file in map(scanner.examine, paths) if file is not None]
-    # Threads of the caller make a plain fork unsafe.
-    with ProcessPoolExecutor(processes, mp_context=get_context("forkserver")) as pool:
-        return [file for file in pool.map(scanner.examine, paths, chunksize=_BATCH) if file is not None]
-
-
 def _listed(git: Git, globs: Sequence[str]) -> set[str]:
     if not globs:
         return set()
@@ -250,6 +231,7 @@ def _is_ui(path: str) -> bool:
     return posixpath.splitext(path)[1].lower() in EXTENSIONS
 
 
+@cache
 def _stem(specifier: str) -> str:
     name = posixpath.basename(specifier.rstrip("/"))
     return re.sub(r"\.(?:tsx?|jsx?|mjs|vue|svelte|html?|jinja2?|j2)$", "", name)
@@ -262,7 +244,3 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-
-
-def _alternatives(words: Iterable[str]) -> str:
-    return "|".join(sorted(map(re.escape, words), key=len, reverse=True)) or r"(?!)"

@@ -14,13 +14,16 @@ _COMPONENT_EXTENSIONS = frozenset({".vue", ".svelte"})
 _TEMPLATE_EXTENSIONS = frozenset({".html", ".htm", ".jinja", ".jinja2", ".j2"})
 EXTENSIONS = _SCRIPT_EXTENSIONS | _COMPONENT_EXTENSIONS | _TEMPLATE_EXTENSIONS
 
-_STRING = r"""(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
-# "//" after a colon belongs to a URL in the text of an element.
-_SCRIPT_COMMENT = r"(?P<comment>/\*.*?(?:\*/|\Z)|(?<![:\\/])//[^\n]*)"
-_MARKUP_COMMENT = r"(?P<comment><!--.*?(?:-->|\Z)|\{#.*?(?:#\}|\Z)|\{%-?\s*comment\b.*?endcomment\s*-?%\})"
-_SCRIPT = re.compile(f"{_STRING}|{_SCRIPT_COMMENT}", re.DOTALL)
-_COMPONENT = re.compile(rf"{_STRING}|{_SCRIPT_COMMENT}|(?P<markup><!--.*?(?:-->|\Z))", re.DOTALL)
-_TEMPLATE = re.compile(_MARKUP_COMMENT, re.DOTALL)
+# What is not a comment, in one match: text, strings, and slashes that begin no comment. "//" after a colon belongs to
+# a URL in the text of an element. Possessive quantifiers keep the match linear.
+_STRING = r"""(?:"(?:\\.|[^"\\\n])*+"|'(?:\\.|[^'\\\n])*+'|`(?:\\.|[^`\\])*+`)"""
+_SCRIPT_CODE = re.compile(rf"""(?:[^"'`/]++|{_STRING}|["'`]|(?<=[:\\/])/|/(?![/*]))*+""", re.DOTALL)
+_COMPONENT_CODE = re.compile(rf"""(?:[^"'`/<]++|{_STRING}|["'`]|(?<=[:\\/])/|/(?![/*])|<(?!!--))*+""", re.DOTALL)
+_SCRIPT_COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|//[^\n]*|<!--.*?(?:-->|\Z)", re.DOTALL)
+_TEMPLATE_COMMENT = re.compile(
+    r"<!--.*?(?:-->|\Z)|\{#.*?(?:#\}|\Z)|\{%-?\s*comment\b.*?endcomment\s*-?%\}", re.DOTALL
+)
+_STRINGS = re.compile(_STRING, re.DOTALL)
 _IMPORT = re.compile(
     r"^[ \t]*import\b(?!\s*\()[^;'\"]*?['\"][^'\"\n]*['\"]|^[ \t]*export\b[^;'\"=(]*?\bfrom\s*['\"][^'\"\n]*['\"]",
     re.MULTILINE,
@@ -47,11 +50,21 @@ def language_of(path: str) -> Language:
 def without_comments(text: str, language: Language) -> str:
     """Replace comments by spaces. Lines and offsets stay the same."""
     if language is Language.TEMPLATE:
-        return _TEMPLATE.sub(_blank, text) if "<!--" in text or "{#" in text or "comment" in text else text
-    if "//" not in text and "/*" not in text and "<!--" not in text:
-        return text
-    pattern = _SCRIPT if language is Language.SCRIPT else _COMPONENT
-    return pattern.sub(lambda match: match[0] if match.lastgroup == "string" else _blank(match), text)
+        return _TEMPLATE_COMMENT.sub(_blank, text)
+    code_pattern = _SCRIPT_CODE if language is Language.SCRIPT else _COMPONENT_CODE
+    parts, position = [], 0
+    while position < len(text):
+        code = code_pattern.match(text, position)
+        end = code.end() if code else position
+        parts.append(text[position:end])
+        comment = _SCRIPT_COMMENT.match(text, end)
+        if comment is None:
+            parts.append(text[end : end + 1])
+            position = end + 1
+        else:
+            parts.append(_blank(comment))
+            position = comment.end()
+    return "".join(parts)
 
 
 def without_imports(code: str) -> str:
@@ -61,7 +74,7 @@ def without_imports(code: str) -> str:
 
 def without_strings(code: str) -> str:
     """Replace the contents of strings by spaces, so that brackets and words in them do not count."""
-    return _SCRIPT.sub(_blank, code)
+    return _STRINGS.sub(_blank, code)
 
 
 def _blank(match: re.Match[str]) -> str:

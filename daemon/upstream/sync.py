@@ -46,7 +46,7 @@ from daemon.upstream.rebase import (
     summaries,
     temporary_tree,
 )
-from daemon.upstream.report import Outcome, SyncReport
+from daemon.upstream.report import Outcome, SyncReport, counted
 from daemon.upstream.scanner import scan
 from daemon.upstream.working_tree import Head, advance, current_head, recover, require_clean
 
@@ -291,18 +291,20 @@ def _produce(run: _Run, series: Series) -> _Product:
     changelogs = write_changelogs(contents, run.context, version, run.options.rewriter)
     message = (
         f"Sync with upstream {version}\n\n"
-        f"{UPSTREAM}/{tips.upstream_branch} with {len(contents.changes)} changes since the last sync.\n\n"
+        f"{UPSTREAM}/{tips.upstream_branch} with {counted(len(contents.changes), 'change')} since the last sync.\n\n"
         f"{SYNC_TRAILER}: {tips.upstream}"
     )
     tip = commit_changelogs(git, tip, changelogs, upstream=tips.upstream, scan=result, message=message)
     warnings = [*changelogs.warnings, *(replayed.warnings if replayed else ())]
     if series.dropped_upstream:
-        warnings.append(f"Upstream rewrote its history and removed {len(series.dropped_upstream)} commits.")
+        warnings.append(
+            f"Upstream rewrote its history and removed {counted(len(series.dropped_upstream), 'commit')}."
+        )
     return _Product(tip, changelogs, result, len(contents.changes), tuple(warnings))
 
 
 def _replay(run: _Run, tree: Git, series: Series) -> Replay:
-    run.progress(f"Replaying {len(series.commits)} commits of the fork")
+    run.progress(f"Replaying {counted(len(series.commits), 'commit')} of the fork")
     replayed = replay(tree, series.commits, series.base)
     if not series.merges:
         return replayed

@@ -1,4 +1,4 @@
-"""A local HTTP server that plays the APIs of GitHub, GitLab and Gitea, as their public documentation describes them."""
+"""A local HTTP server that plays the APIs of GitHub, GitLab and Gitea, after their public documentation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,14 @@ class Forge:
 
     def add(self, head: str, base: str = "main", state: str = "open") -> dict[str, Any]:
         """Add a pull request that existed before."""
-        pull = {"number": len(self.pulls) + 1, "title": "Old", "body": "Old", "head": head, "base": base, "state": state}
+        pull = {
+            "number": len(self.pulls) + 1,
+            "title": "Old",
+            "body": "Old",
+            "head": head,
+            "base": base,
+            "state": state,
+        }
         self.pulls.append(pull)
         return pull
 
@@ -117,7 +124,9 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
                 self._answer(failure.status, failure.body, failure.headers)
                 return
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            authorized = TOKEN in (self.headers.get("Authorization") or "") or self.headers.get("PRIVATE-TOKEN") == TOKEN
+            authorized = (
+                TOKEN in (self.headers.get("Authorization") or "") or self.headers.get("PRIVATE-TOKEN") == TOKEN
+            )
             if not authorized:
                 self._answer(401, {"message": "Bad credentials"})
             elif parts.path.startswith("/api/v4/"):
@@ -125,7 +134,7 @@ def _handler(forge: Forge) -> type[BaseHTTPRequestHandler]:  # noqa: C901 - one 
             else:
                 self._github(parts.path, query, body)
 
-        do_GET = do_POST = do_PATCH = do_PUT = _handle
+        do_GET = do_POST = do_PATCH = do_PUT = _handle  # noqa: N815 - the names that http.server calls
 
         def _github(self, path: str, query: dict[str, str], body: dict[str, Any], *, silent: bool = False) -> None:
             """GitHub and Gitea differ in the query of the list."""

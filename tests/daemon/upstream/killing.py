@@ -16,11 +16,8 @@ from daemon.upstream import git as git_module
 from daemon.upstream import journal as journal_module
 from daemon.upstream.sync import Mode, SyncOptions, sync
 
-CHANGING = {
-    "fetch", "worktree", "cherry-pick", "reset", "hash-object", "update-index", "write-tree", "commit-tree", "read-tree",
-    "update-ref", "push",
-}  # fmt: skip
-"""Git commands that change a repository."""
+CHANGING = {"fetch", "worktree", "cherry-pick", "reset", "commit-tree", "read-tree", "update-ref", "push"}
+"""Git commands that change a repository, apart from those that only add objects without a name."""
 
 TODAY = date(2026, 3, 14)
 _forkserver = get_context("forkserver")
@@ -29,7 +26,6 @@ _forkserver = get_context("forkserver")
 class Moment(Enum):
     """When the process dies, relative to a step."""
 
-    BEFORE = "before"
     DURING = "during"
     AFTER = "after"
 
@@ -55,11 +51,11 @@ def _patch_git(killer: _Killer) -> None:
     original = subprocess.run
 
     def run(command: list[str], *arguments: Any, **options: Any) -> Any:
-        subcommand = next(part for part, before in zip(command[1:], command, strict=False) if part != "-c" and before != "-c")
+        subcommand = next(
+            part for part, before in zip(command[1:], command, strict=False) if part != "-c" and before != "-c"
+        )
         if subcommand not in CHANGING or not killer.due():
             return original(command, *arguments, **options)
-        if killer.moment is Moment.BEFORE:
-            _die()
         if killer.moment is Moment.AFTER:
             original(command, *arguments, **options)
             _die()

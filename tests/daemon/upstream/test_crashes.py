@@ -13,7 +13,7 @@ from daemon.upstream.errors import SyncRefused
 from daemon.upstream.git import open_repository
 from daemon.upstream.journal import Journal, Move
 from daemon.upstream.lock import locked
-from daemon.upstream.report import Outcome
+from daemon.upstream.report import Outcome, SyncReport
 from daemon.upstream.sync import Mode, SyncOptions, sync
 from daemon.upstream.working_tree import recover
 from tests.daemon.upstream.killing import Moment, sync_and_die
@@ -25,13 +25,15 @@ OPTIONS = SyncOptions(Mode.PUSH, today=date(2026, 3, 14))
 
 @pytest.fixture
 def template(world: World) -> World:
-    """A fork with everything that a crash could damage. Its remotes are relative, so that the folder can be copied."""
+    """A fork with everything that a crash could damage. Relative remotes allow to copy the folder."""
     world.fork.git("remote", "set-url", "origin", "../origin.git")
     world.fork.git("remote", "set-url", "upstream", "../upstream")
     world.fork.write("stashed.txt", "stashed")
     world.fork.git("stash", "push", "--quiet", "--include-untracked")
     world.fork.write("untracked.txt", "mine")
-    world.upstream.commit("feat: add dark theme", {"a/new.txt": "1\n" * 5000, "README.md": "# Bot 2\n", "server/index.js": None})
+    world.upstream.commit(
+        "feat: add dark theme", {"a/new.txt": "1\n" * 5000, "README.md": "# Bot 2\n", "server/index.js": None}
+    )
     return world
 
 
@@ -63,6 +65,15 @@ def assert_synced(world: World, start: str) -> None:
     assert world.origin.rev("main") == start
 
 
+def sync_again(world: World) -> SyncReport:
+    """Sync. A push that outlived its killed parent may win the race, and the next sync is told so."""
+    try:
+        return sync(world.fork.path, OPTIONS)
+    except SyncRefused as error:
+        assert "Run the sync again" in str(error)
+        return sync(world.fork.path, OPTIONS)
+
+
 @pytest.mark.parametrize("moment", Moment)
 def test_a_sync_killed_at_any_step_is_finished_by_the_next(template: World, moment: Moment) -> None:
     start = template.fork.head
@@ -71,12 +82,11 @@ def test_a_sync_killed_at_any_step_is_finished_by_the_next(template: World, mome
         died = sync_and_die(world.fork.path, Mode.PUSH, step, moment)
         if died:
             assert world.fork.read("untracked.txt") == "mine"
-            report = sync(world.fork.path, OPTIONS)
-            assert report.outcome in {Outcome.SYNCED, Outcome.UP_TO_DATE}
+            assert sync_again(world).outcome in {Outcome.SYNCED, Outcome.UP_TO_DATE}
         assert_synced(world, start)
         shutil.rmtree(world.folder)
         if not died:
-            assert step > 15
+            assert step > 12
             return
 
 
@@ -100,7 +110,6 @@ def test_a_move_that_git_did_not_finish_is_finished(template: World, written: st
     fork = template.fork
     old = fork.head
     new = sync(fork.path, SyncOptions(Mode.DRY_RUN, today=OPTIONS.today)).new
-    changes = {"README.md": b"# Bot 2\n", "a/new.txt": b"1\n" * 5000, "changelogs/upstream.json": None, "server/index.js": None}
     if written == "half of a file":
         fork.write("a/new.txt", b"1\n" * 700)
     elif written == "some files":
@@ -110,8 +119,7 @@ def test_a_move_that_git_did_not_finish_is_finished(template: World, written: st
             if fork.git("ls-tree", new, "--", path).startswith("120000"):
                 (fork.path / path).symlink_to(fork.git("show", f"{new}:{path}"))
             elif fork.git("ls-tree", new, "--", path):
-                content = changes.get(path) or fork.git("show", f"{new}:{path}").encode() + b"\n"
-                fork.write(path, content)
+                fork.write(path, fork.git("show", f"{new}:{path}") + "\n")
             else:
                 (fork.path / path).unlink()
     fork.write(".git/index.lock", "")
@@ -147,7 +155,6 @@ def test_a_branch_moved_after_an_interrupted_move_is_left_alone(template: World)
     with locked(open_repository(fork.path)) as git:
         Journal(git).move = Move("main", old, new)
     later = fork.commit("feat: later", {"FORK.md": "later\n"})
-    (fork.path / "untracked.txt").exists()
     with locked(open_repository(fork.path)) as git:
         assert recover(git) == ["The branch main was changed after an interrupted sync and is left as it is."]
     assert fork.head == later

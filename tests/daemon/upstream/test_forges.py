@@ -102,7 +102,7 @@ def test_an_answer_that_got_lost_does_not_open_a_second_one(forge: Forge) -> Non
 def test_a_forge_that_keeps_failing_is_told(forge: Forge) -> None:
     forge.failures = [Failure(500)] * 10
     waits: list[float] = []
-    with pytest.raises(ForgeFailed, match="answered 500: Something is wrong.*Gave up after 4 attempts"):
+    with pytest.raises(ForgeFailed, match=r"answered 500: Something is wrong.*Gave up after 4 attempts"):
         propose(repository(forge, "github"), ForgeSettings(TOKEN), WANTED, waits.append)
     assert waits == [2.0, 4.0, 8.0]
 

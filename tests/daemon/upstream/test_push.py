@@ -34,7 +34,9 @@ def forge(world: World) -> Iterator[Forge]:
 
 def propose(world: World, forge: Forge) -> SyncReport:
     """Sync and open the pull request."""
-    return sync(world.fork.path, SyncOptions(Mode.PULL_REQUEST, forge=ForgeSettings(TOKEN, None, forge.url), today=TODAY))
+    return sync(
+        world.fork.path, SyncOptions(Mode.PULL_REQUEST, forge=ForgeSettings(TOKEN, None, forge.url), today=TODAY)
+    )
 
 
 def test_main_at_origin_is_never_pushed(world: World) -> None:
@@ -171,7 +173,7 @@ def test_an_origin_that_refuses_the_push_is_told_and_the_next_run_pushes(world: 
     hook.write_text("#!/bin/sh\necho 'read only today' >&2; exit 1\n")
     hook.chmod(0o755)
     world.upstream.commit("feat: one", {"a": "1"})
-    with pytest.raises(SyncRefused, match="synced in this repository but not pushed.*read only today"):
+    with pytest.raises(SyncRefused, match=r"synced in this repository but not pushed.*read only today"):
         push(world)
     tip = world.fork.head
     hook.unlink()

@@ -25,10 +25,13 @@ CONTEXT = load(None)
 
 # Written independently of the product's lists: stems of the excluded subjects, as a reader would recognize them.
 FORBIDDEN = re.compile(
-    r"adapter|openai|anthropic|\bclaude|\bgpt|\bmodels?\b|\bllms?\b|thinking|\befforts?\b|reasoning|runtime|\brun[ _-]?time\b|"
-    r"heart[ _-]?beat|api[ _-]?keys?\b|\bproviders?\b|credential|\bsecrets?\b|\bclis?\b|command[ _-]line|\bterminals?\b|"
+    r"adapter|openai|anthropic|\bclaude|\bgpt|\bmodels?\b|\bllms?\b|thinking|\befforts?\b|reasoning|"
+    r"runtime|\brun[ _-]?time\b|"
+    r"heart[ _-]?beat|api[ _-]?keys?\b|\bproviders?\b|credential|\bsecrets?\b|\bclis?\b|"
+    r"command[ _-]line|\bterminals?\b|"
     r"docker|kubernetes|\bk8s\b|\bcontainers?\b|deploy|\bhosted|\bhosting\b|self[ _-]?host|infrastructure|postgres|"
-    r"\bservers?\b|\benv\b|environment[ _-]variable|\bdatabases?\b|\bports?\b|\binvites?\b|invitation|invite[ _-]?link|"
+    r"\bservers?\b|\benv\b|environment[ _-]variable|\bdatabases?\b|\bports?\b|\binvites?\b|invitation|"
+    r"invite[ _-]?link|"
     r"company[ _-]?settings|join[ _-]?requests?|board[ _-]?claim|instance[ _-]?settings"
 )
 
@@ -65,91 +68,16 @@ def test_a_subject_becomes_the_expected_item(section: str, item: str, subject: s
     assert items_of(subject) == ({} if section == "-" else {section: (item,)})
 
 
-WORDS = st.sampled_from(
-    [
-        "add",
-        "fix",
-        "improve",
-        "show",
-        "the",
-        "a",
-        "dialog",
-        "list",
-        "adapter",
-        "adapters",
-        "adapterType",
-        "ADAPTER_OPTIONS",
-        "model",
-        "models",
-        "ModelSelect",
-        "thinking",
-        "effort",
-        "thinkingEffort",
-        "run-time",
-        "runtime",
-        "heartbeat",
-        "heart-beat",
-        "API",
-        "key",
-        "apiKey",
-        "provider",
-        "cli",
-        "CLI",
-        "command",
-        "line",
-        "docker",
-        "Dockerfile",
-        "container",
-        "deploy",
-        "deployment",
-        "self",
-        "host",
-        "self-hosted",
-        "selfHosting",
-        "hosted",
-        "invite",
-        "inviteLink",
-        "invite_link",
-        "port",
-        "server",
-        "env",
-        "database",
-        "environment",
-        "variable",
-        "-",
-        "_",
-        "/",
-        ".",
-        "`",
-        "(",
-        ")",
-        "#",
-        "@",
-        ":",
-        "!",
-        "\u200b",
-        "\xad",
-        "of",
-        "for",
-        "to",
-        "secret",
-        "Ａdapter",
-        "claude",
-        "GPT-5",
-        "Company",
-        "Settings",
-        "company-settings",
-        "board",
-        "claim",
-        "join",
-        "requests",
-        "in",
-        "inbox",
-        "is",
-        "shown",
-        "twice",
-    ]
-)
+WORDS = st.sampled_from([
+    "add", "fix", "improve", "show", "the", "a", "dialog", "list", "adapter", "adapters", "adapterType",
+    "ADAPTER_OPTIONS", "model", "models", "ModelSelect", "thinking", "effort", "thinkingEffort", "run-time",
+    "runtime", "heartbeat", "heart-beat", "API", "key", "apiKey", "provider", "cli", "CLI", "command", "line",
+    "docker", "Dockerfile", "container", "deploy", "deployment", "self", "host", "self-hosted", "selfHosting",
+    "hosted", "invite", "inviteLink", "invite_link", "port", "server", "env", "database", "environment",
+    "variable", "-", "_", "/", ".", "`", "(", ")", "#", "@", ":", "!", "\u200b", "\xad", "of", "for", "to",
+    "secret", "\uff21dapter", "claude", "GPT-5", "Company", "Settings", "company-settings", "board", "claim",
+    "join", "requests", "in", "inbox", "is", "shown", "twice",
+])  # fmt: skip
 SUBJECTS = st.builds(
     lambda type_, words, glue: (
         type_ + (glue.join(words) if glue != "camelCase" else "".join(map(str.capitalize, words)))

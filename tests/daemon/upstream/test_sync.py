@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from datetime import date
 from pathlib import Path
@@ -11,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from daemon.upstream.errors import ExitCode, GitFailed, SyncRefused
-from daemon.upstream.lock import locked
 from daemon.upstream.git import open_repository
+from daemon.upstream.lock import locked
 from daemon.upstream.report import Outcome, SyncReport
 from daemon.upstream.sync import Mode, SyncOptions, sync
 from tests.daemon.upstream.repos import Repo, World, clone, new_repo
@@ -54,7 +53,7 @@ def test_own_commits_are_replayed_on_upstream(world: World) -> None:
         "date": "2026-03-14",
         "sections": [{"title": "New", "items": ["Dark theme"]}],
     }
-    assert os.readlink(world.fork.path / "changelogs/user-facing/latest.json") == "2026-03-14.json"
+    assert (world.fork.path / "changelogs/user-facing/latest.json").readlink() == Path("2026-03-14.json")
 
 
 def test_a_fork_without_own_commits_is_fast_forwarded(tmp_path: Path) -> None:
@@ -281,9 +280,9 @@ def test_unrelated_histories_are_refused(world: World, tmp_path: Path) -> None:
 
 
 def test_a_second_process_is_refused(world: World) -> None:
-    with locked(open_repository(world.fork.path)), pytest.raises(SyncRefused, match="Another sync"):
-        with locked(open_repository(world.fork.path), patience_seconds=0):
-            pass
+    git = open_repository(world.fork.path)
+    with locked(git), pytest.raises(SyncRefused, match="Another sync"), locked(git, patience_seconds=0):
+        pass
 
 
 def test_a_diverged_origin_is_refused(world: World) -> None:
@@ -327,7 +326,7 @@ def test_upstream_history_that_was_rewritten_is_noticed(world: World) -> None:
     world.upstream.commit("feat: better idea", {"better.txt": "x"})
     report = run(world.fork)
     assert report.outcome is Outcome.SYNCED
-    assert any("rewrote its history and removed 1 commits" in warning for warning in report.warnings)
+    assert any("rewrote its history and removed 1 commit" in warning for warning in report.warnings)
     assert not (world.fork.path / "mistake.txt").exists()
     assert world.fork.log("upstream/main..main")[-2:] == ["docs: describe the fork", "feat: add hosted mode"]
     internal = world.fork.read(f"changelogs/internal/{report.version}.md")
@@ -359,7 +358,9 @@ def test_binary_files_line_endings_and_unusual_names_survive(world: World) -> No
     world.upstream.commit("feat: rename", {"README.md": None, "LIESMICH ü.md": "# Bot\n", "crlf.txt": b"a\r\nb\r\n"})
     assert run(world.fork).outcome is Outcome.SYNCED
     for path, content in ours.items():
-        assert (world.fork.path / path).read_bytes() == (content if isinstance(content, bytes) else str(content).encode())
+        assert (world.fork.path / path).read_bytes() == (
+            content if isinstance(content, bytes) else str(content).encode()
+        )
     assert (world.fork.path / "crlf.txt").read_bytes() == b"a\r\nb\r\n"
     assert world.fork.git("status", "--porcelain") == ""
 
@@ -382,15 +383,15 @@ def test_hundreds_of_commits_and_merges_are_synced(world: World) -> None:
         world.fork.commit(f"feat: own {number}", {f"own/{number % 7}.txt": f"{number}\n"})
     world.fork.git("push", "--quiet", "origin", "main")
     for number in range(100):
-        world.upstream.commit(f"feat: add report number {number} to board", {f"their/{number % 5}.txt": f"{number}\n"})
+        world.upstream.commit(
+            f"feat: add report number {number} to board", {f"their/{number % 5}.txt": f"{number}\n"}
+        )
         if number % 25 == 0:
             world.upstream.git("checkout", "--quiet", "-b", f"topic-{number}")
             world.upstream.commit("wip", {f"topic/{number}.txt": "x"})
             world.upstream.git("checkout", "--quiet", "main")
-            world.upstream.git(
-                "merge", "--no-ff", "--quiet", "-m", f"Merge pull request #{number} from x/y\n\nfeat: topic {number} page",
-                f"topic-{number}",
-            )  # fmt: skip
+            message = f"Merge pull request #{number} from x/y\n\nfeat: topic {number} page"
+            world.upstream.git("merge", "--no-ff", "--quiet", "-m", message, f"topic-{number}")
     report = run(world.fork)
     assert report.outcome is Outcome.SYNCED
     assert report.changes == 104
@@ -476,7 +477,9 @@ def test_a_submodule_that_cannot_be_updated_is_a_warning(world: World, tmp_path:
 
 def test_files_of_git_lfs_stay_pointers_without_their_server(world: World, git_configuration: Path) -> None:
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 1\n"
-    world.upstream.commit("feat: film", {".gitattributes": "*.mp4 filter=lfs diff=lfs merge=lfs -text\n", "film.mp4": pointer})
+    world.upstream.commit(
+        "feat: film", {".gitattributes": "*.mp4 filter=lfs diff=lfs merge=lfs -text\n", "film.mp4": pointer}
+    )
     with git_configuration.open("a") as file:
         file.write('[filter "lfs"]\n\tclean = false\n\tsmudge = false\n\tprocess = false\n\trequired = true\n')
     report = run(world.fork, Mode.PUSH)
@@ -486,7 +489,7 @@ def test_files_of_git_lfs_stay_pointers_without_their_server(world: World, git_c
 
 def test_hooks_of_the_fork_do_not_run(world: World) -> None:
     for hook in ("pre-commit", "commit-msg", "post-checkout", "post-commit", "pre-rebase", "reference-transaction"):
-        path = world.fork.write(f".git/hooks/{hook}", "#!/bin/sh\ntouch \"$HOME/hook-ran\"; exit 1\n")
+        path = world.fork.write(f".git/hooks/{hook}", '#!/bin/sh\ntouch "$HOME/hook-ran"; exit 1\n')
         path.chmod(0o755)
     world.upstream.commit("feat: add dark theme", {"a": "1"})
     assert run(world.fork).outcome is Outcome.SYNCED
@@ -512,7 +515,9 @@ def test_a_symbolic_link_of_upstream_cannot_redirect_the_changelogs(world: World
 
 
 def test_settings_of_upstream_do_not_apply_before_they_are_merged(world: World) -> None:
-    world.upstream.commit("chore: settings", {"hosted-mode.toml": "[scan]\nfolders = ['none']\n", "ui/src/a.ts": "adapterType"})
+    world.upstream.commit(
+        "chore: settings", {"hosted-mode.toml": "[scan]\nfolders = ['none']\n", "ui/src/a.ts": "adapterType"}
+    )
     report = run(world.fork)
     assert [finding.path for finding in report.scan.new] == ["ui/src/a.ts"]
 
@@ -556,4 +561,7 @@ def test_a_linked_working_tree_is_synced(world: World, tmp_path: Path) -> None:
     linked = Repo(tmp_path / "linked", "Frida Fork")
     assert run(linked).outcome is Outcome.SYNCED
     assert linked.log("-1") == ["Sync with upstream 2026-03-14"]
-    assert subprocess.run(["git", "status", "--porcelain"], cwd=linked.path, capture_output=True, check=True).stdout == b""
+    assert (
+        subprocess.run(["git", "status", "--porcelain"], cwd=linked.path, capture_output=True, check=True).stdout
+        == b""
+    )
