@@ -12,7 +12,19 @@ from docker.errors import DockerException
 from redis.exceptions import RedisError
 from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
-from daemon.commands import admin, bots, doctor, nodes, orgs, processes, releases, rollouts, snapshots, upstream, users
+from daemon.commands import (
+    admin,
+    bots,
+    doctor,
+    nodes,
+    orgs,
+    processes,
+    releases,
+    rollouts,
+    snapshots,
+    upstream,
+    users,
+)
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.rules.allowlist import ImageNotAllowed

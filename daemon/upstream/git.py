@@ -96,8 +96,8 @@ class Git:
     def run_over_network(self, *arguments: str) -> str:
         """Run a git command that talks to a remote, without prompts and with a time limit.
 
-        Hooks run for ``push`` only: Git LFS uploads its objects in ``pre-push``. The command is the leader of its
-        own session, so that ssh finds no terminal to ask at.
+        Hooks run for ``push`` only: Git LFS uploads its objects in ``pre-push``. The command leads a
+        new session, so that ssh finds no terminal to ask at.
 
         Args:
             arguments: Subcommand and its arguments.

@@ -146,7 +146,7 @@ def replay(tree: Git, commits: tuple[str, ...], base: str) -> Replay:
 def keep_merge_changes(tree: Git, start: str, upstream: str) -> str | None:
     """Compare the replay with a merge, and add what only merge commits of the fork had changed.
 
-    A merge commit can contain changes of its own, such as a resolved conflict. Replaying its parts would lose them.
+    A merge commit can contain changes that its parts do not have, such as a resolved conflict. A replay loses them.
 
     Args:
         tree: Git in the temporary working tree, at the end of the replay.

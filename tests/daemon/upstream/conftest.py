@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from portal.database import Database
+from portal.settings import Settings
 from tests.daemon.upstream.repos import World, new_world
+from tests.support.mail import Mailbox
+from tests.support.outbox import MailWorker
 
 
 @pytest.fixture(autouse=True)
@@ -25,3 +30,11 @@ def git_configuration(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 def world(tmp_path: Path) -> World:
     """An upstream, an origin and a fork."""
     return new_world(tmp_path)
+
+
+@pytest.fixture
+def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> MailWorker:
+    """A mail worker that sends to `smtp`."""
+    worker = MailWorker(database, replace(settings, base_url="https://portal.example.com"))
+    worker.use_server(smtp)
+    return worker

@@ -138,7 +138,7 @@ class World:
 
 
 def new_world(folder: Path) -> World:
-    """Make an upstream with a small application and a fork with two commits of its own."""
+    """Make an upstream with a small application and a fork with two more commits."""
     upstream = new_repo(folder / "upstream")
     upstream.commit("Initial commit", {
         "README.md": "# Bot\n",

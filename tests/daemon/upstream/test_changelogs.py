@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.registry.changelog import parse_changelog
+from daemon.registry.changelog_file import parse_changelog
 from daemon.upstream.changelog_files import next_version
 from daemon.upstream.errors import SyncRefused
 from daemon.upstream.hosted_mode import HostedModeContext, default_text, load
@@ -202,7 +202,7 @@ def test_what_a_rewriter_says_about_excluded_subjects_is_left_out(tmp_path: Path
         ("time.sleep(60)", "did not answer"),
     ],
 )
-def test_a_bad_answer_of_a_rewriter_is_told(tmp_path: Path, code: str, words: str) -> None:
+def test_a_bad_answer_of_a_rewriter_is_reported(tmp_path: Path, code: str, words: str) -> None:
     with pytest.raises(RewriterFailed, match=words):
         rewrite(NOTES, rewriter(tmp_path, code), load(None), timeout_seconds=3)
 

@@ -99,7 +99,7 @@ def test_an_answer_that_got_lost_does_not_open_a_second_one(forge: Forge) -> Non
     assert len(forge.pulls) == 1
 
 
-def test_a_forge_that_keeps_failing_is_told(forge: Forge) -> None:
+def test_a_forge_that_keeps_failing_is_reported(forge: Forge) -> None:
     forge.failures = [Failure(500)] * 10
     waits: list[float] = []
     with pytest.raises(ForgeFailed, match=r"answered 500: Something is wrong.*Gave up after 4 attempts"):
@@ -107,13 +107,13 @@ def test_a_forge_that_keeps_failing_is_told(forge: Forge) -> None:
     assert waits == [2.0, 4.0, 8.0]
 
 
-def test_a_long_rate_limit_is_told_at_once(forge: Forge) -> None:
+def test_a_long_rate_limit_is_reported_at_once(forge: Forge) -> None:
     forge.failures = [Failure(429, {"Retry-After": "3600"})]
     with pytest.raises(ForgeFailed, match="answered 429"):
         propose(repository(forge, "github"), ForgeSettings(TOKEN), WANTED, lambda _: pytest.fail("waited"))
 
 
-def test_an_unreachable_forge_is_told_without_the_token() -> None:
+def test_an_unreachable_forge_is_reported_without_the_token() -> None:
     nowhere = Repository("github", "http://127.0.0.1:1", "acme/bot")
     with pytest.raises(ForgeFailed, match="cannot be reached") as caught:
         propose(nowhere, ForgeSettings(TOKEN), WANTED, lambda _: None)
@@ -132,7 +132,7 @@ def test_an_unreachable_forge_is_told_without_the_token() -> None:
         (Failure(200, body=b"<html>Sign in</html>"), "did not answer with JSON"),
     ],
 )
-def test_a_refusal_is_told_once(forge: Forge, kind: str, failure: Failure, words: str) -> None:
+def test_a_refusal_is_reported_once(forge: Forge, kind: str, failure: Failure, words: str) -> None:
     forge.failures = [failure]
     with pytest.raises(ForgeFailed, match=words):
         propose(repository(forge, kind), ForgeSettings(TOKEN), WANTED, lambda _: pytest.fail("waited"))

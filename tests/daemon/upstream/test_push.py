@@ -168,7 +168,7 @@ def test_a_branch_of_people_with_our_name_is_refused(world: World) -> None:
     assert world.origin.rev(BRANCH) == theirs
 
 
-def test_an_origin_that_refuses_the_push_is_told_and_the_next_run_pushes(world: World) -> None:
+def test_an_origin_that_refuses_the_push_is_reported_and_the_next_run_pushes(world: World) -> None:
     hook = world.origin.path / "hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho 'read only today' >&2; exit 1\n")
     hook.chmod(0o755)
@@ -191,12 +191,12 @@ def test_a_branch_that_people_changed_during_the_sync_is_not_overwritten(
     colleague.git("checkout", "--quiet", BRANCH)
     theirs = colleague.commit("feat: guard", {"guard.txt": "x"})
 
-    def push_meanwhile(step: str) -> None:
+    def push_during_the_sync(step: str) -> None:
         if step.startswith("Pushing"):
             colleague.git("push", "--quiet", "origin", BRANCH)
 
     with pytest.raises(SyncRefused, match="not pushed"):
-        sync(world.fork.path, SyncOptions(Mode.PUSH, today=TODAY), push_meanwhile)
+        sync(world.fork.path, SyncOptions(Mode.PUSH, today=TODAY), push_during_the_sync)
     assert world.origin.rev(BRANCH) == theirs
 
 

@@ -330,7 +330,7 @@ def test_removing_comments_keeps_lines_and_offsets(text: str, language: Language
     assert [len(line) for line in code.split("\n")] == [len(line) for line in text.split("\n")]
 
 
-def test_a_broken_repository_is_told(tmp_path: Path) -> None:
+def test_a_broken_repository_is_reported(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     (tmp_path / "ui").mkdir()
     assert scan(Git(tmp_path), load(None), frozenset()).files == 0
