@@ -60,7 +60,7 @@ _FEATURE_RULES: tuple[_Rule, ...] = (
         lambda m: f"Support for {m['rest']}",
     ),
     _rule(
-        r"(?:add|adds|added)\s+(?P<what>.+?)\s+to\s+(?:the\s+)?(?P<place>.+)",
+        r"(?:add|adds|added)\s+(?P<what>.+?)\s+to\s+(?P<place>.+)",
         lambda m: f"{_without_article(m['what'])} for {_with_article(m['place'])}",
     ),
     _rule(
