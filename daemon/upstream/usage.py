@@ -1,7 +1,7 @@
 """Whether a file shows a component only behind a guard. Used by `scanner` to understand guarded parents.
 
-A use is guarded if the condition that encloses it names a guard, such as ``{!isHosted && <Settings />}``, or if the
-function returned before it, such as ``if (isHosted) return null``. What the rules cannot read counts as not guarded.
+A use is guarded if a condition with a guard hides it in hosted mode, such as ``{!isHosted && <Settings />}``, or if
+the function returned before it, such as ``if (isHosted) return null``. What the rules cannot read is not guarded.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ _TAG = re.compile(
     r"<(?P<close>/?)(?P<name>[A-Za-z][\w.:-]*)(?P<attributes>(?:\"[^\"]*\"|'[^']*'|[^>\"'])*?)(?P<empty>/?)>"
 )
 _CONDITIONAL_ATTRIBUTE = re.compile(
-    r"(?:v-if|v-else-if|v-show|x-if|x-show|:hidden|v-bind:hidden|\*ngIf|hidden)\s*=\s*(?P<quote>[\"'])(?P<value>.*?)(?P=quote)",
+    r"(?P<name>v-if|v-else-if|v-show|x-if|x-show|:hidden|v-bind:hidden|\*ngIf|hidden)\s*=\s*(?P<quote>[\"'])(?P<value>.*?)(?P=quote)",
     re.DOTALL,
 )
+_NEGATED = re.compile(r"(?:!|\bnot\s+)\s*(?:[\w$]+\??\.)*$")
+_OPERATOR = re.compile(r"(?:\(\))?\s*(&&|\|\||\?(?![.?]))")
 _VOID = frozenset(
     ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
 )
@@ -125,7 +127,7 @@ def _script_uses(code: str, names: set[str], guards: re.Pattern[str]) -> Iterato
         stack[-1].parts.append(code[done:at])
         done = at
         if not is_bracket:
-            yield any(_guards_what_follows(frame.text, guards) for frame in stack)
+            yield any(_hides_what_follows(frame.text, guards) for frame in stack)
         elif code[at] in "({[":
             stack.append(_Frame(code[at]))
             done = at + 1
@@ -145,22 +147,45 @@ def _closed(frame: _Frame, before: str) -> str:
     return {"(": "()", "{": "{}", "[": "[]"}[frame.bracket]
 
 
-def _guards_what_follows(level: str, guards: re.Pattern[str]) -> bool:
-    """Return whether the text of one bracket level makes what follows conditional on a guard."""
+def _hides_what_follows(level: str, guards: re.Pattern[str]) -> bool:
+    """Return whether the text of one bracket level makes what follows invisible in hosted mode."""
     if not guards.search(level):
         return False
+    return _is_behind_if(level, guards) or _is_behind_operator(level, guards)
+
+
+def _is_behind_if(level: str, guards: re.Pattern[str]) -> bool:
     for match in re.finditer(r"\bif\s*\(([^()]*)\)\s*", level):
-        if not guards.search(match[1]):
-            continue
+        shown, hidden = _polarity(match[1], guards)
         rest = level[match.end() :]
-        leaves = re.match(rf"\{{return\}}|{_EXIT}", rest)
-        if leaves and re.search(r"[;\n]", rest[leaves.end() - 1 :] if rest.startswith("{") else rest):
+        leaves = re.match(rf"(?:\{{return\}}|{_EXIT}[^;\n]*)[;\n\s]", rest)
+        is_in_else = re.match(r"\{(?:return)?\}\s*else\s*$", rest)
+        is_in_branch = not re.search(r"[;\n}]", rest.strip())
+        if (shown and (leaves or is_in_else)) or (hidden and is_in_branch):
             return True
-        if not re.search(r"[;\n}]", rest.strip()):
-            return True
+    return False
+
+
+def _is_behind_operator(level: str, guards: re.Pattern[str]) -> bool:
+    """Return whether the expression before what follows is such as ``!isHosted &&`` or ``isHosted ? null :``."""
     code = _DECLARATION.sub(" ", level)
     starts = [match.end() for match in _STATEMENT_START.finditer(code)]
-    return guards.search(code[starts[-1] if starts else 0 :]) is not None
+    expression = code[starts[-1] if starts else 0 :]
+    for match in guards.finditer(expression):
+        negated = _NEGATED.search(expression, 0, match.start()) is not None
+        operator = _OPERATOR.match(expression, match.end())
+        if operator is None:
+            continue
+        in_second_branch = operator[1] == "?" and ":" in expression[operator.end() :]
+        if negated == (operator[1] != "||" and not in_second_branch):
+            return True
+    return False
+
+
+def _polarity(condition: str, guards: re.Pattern[str]) -> tuple[bool, bool]:
+    """Return whether a condition contains a guard as it is, and whether it contains a negated one."""
+    negated = [_NEGATED.search(condition, 0, match.start()) is not None for match in guards.finditer(condition)]
+    return not all(negated), any(negated)
 
 
 def _include_uses(code: str, paths: set[str], guards: re.Pattern[str]) -> Iterator[bool]:
@@ -181,18 +206,19 @@ def _markup_uses(code: str, names: set[str], guards: re.Pattern[str]) -> Iterato
 
 
 def _in_guarded_block(code: str, position: int, guards: re.Pattern[str]) -> bool:
-    stack: list[bool] = []
+    # For each open block: whether an earlier condition was a guard, and whether the present branch is hidden.
+    stack: list[tuple[bool, bool]] = []
     for match in _TEMPLATE_BLOCK.finditer(code, 0, position):
-        tag = match["tag"] or match["svelte"]
-        condition = match["condition"] or match["svelte_condition"] or ""
-        if tag in {"if", "#if"}:
-            stack.append(guards.search(condition) is not None)
-        elif tag in {"endif", "/if"}:
+        tag = (match["tag"] or match["svelte"]).strip("#:/")
+        shown, hidden = _polarity(match["condition"] or match["svelte_condition"] or "", guards)
+        if tag == "endif" or match["svelte"] == "/if":
             if stack:
                 stack.pop()
-        elif stack and guards.search(condition):
-            stack[-1] = True
-    return any(stack)
+        elif tag == "if":
+            stack.append((shown, hidden))
+        elif stack:
+            stack[-1] = (stack[-1][0] or shown, stack[-1][0] or hidden)
+    return any(hidden for _, hidden in stack)
 
 
 def _in_guarded_element(code: str, position: int, guards: re.Pattern[str]) -> bool:
@@ -208,4 +234,8 @@ def _in_guarded_element(code: str, position: int, guards: re.Pattern[str]) -> bo
 
 
 def _has_guard(attributes: str, guards: re.Pattern[str]) -> bool:
-    return any(guards.search(match["value"]) for match in _CONDITIONAL_ATTRIBUTE.finditer(attributes))
+    for match in _CONDITIONAL_ATTRIBUTE.finditer(attributes):
+        shown, hidden = _polarity(match["value"], guards)
+        if shown if "hidden" in match["name"] else hidden:
+            return True
+    return False
