@@ -45,6 +45,7 @@ class Tips:
         upstream_branch: Its branch.
         upstream_before: Newest commit of upstream at the last fetch, or None.
         published: The fork's branch at origin, or None.
+        published_before: The fork's branch at origin when it last contained the local branch, or None.
         proposed: The pull request's branch at origin, or None.
     """
 
@@ -52,6 +53,7 @@ class Tips:
     upstream_branch: str
     upstream_before: str | None = None
     published: str | None = None
+    published_before: str | None = None
     proposed: str | None = None
 
 
@@ -102,15 +104,18 @@ def fetch(git: Git, head: Head, branch: str | None, proposal_branch: str) -> Tip
     branch = branch or _default_branch(git)
     tracking = f"refs/remotes/{UPSTREAM}/{branch}"
     before = git.commit_of(tracking)
-    published = proposed = None
+    published = published_before = proposed = None
     # Origin first: only origin can deepen a shallow clone whose newest commits are the fork's own.
     if ORIGIN in remotes:
+        published_before = git.commit_of(_known_ref(head)) or git.commit_of(f"refs/remotes/{ORIGIN}/{head.branch}")
         published, proposed = _fetch_origin(git, head, proposal_branch)
+        if published and git.contains(published, head.commit):
+            git.run("update-ref", _known_ref(head), published)
     _fetch(git, UPSTREAM, f"+refs/heads/{branch}:{tracking}")
     upstream = git.commit_of(tracking)
     if upstream is None:
         raise SyncRefused(f"Upstream has no branch {branch}.")
-    return Tips(upstream, branch, before, published, proposed)
+    return Tips(upstream, branch, before, published, published_before, proposed)
 
 
 def choose_start(git: Git, head: Head, tips: Tips, last: LastSync | None) -> str:
@@ -132,6 +137,9 @@ def choose_start(git: Git, head: Head, tips: Tips, last: LastSync | None) -> str
         return local
     if git.contains(published, local) or git.contains(published, head.commit):
         return published
+    if tips.published_before and git.contains(tips.published_before, local):
+        # Origin was rewritten, for example to resolve a conflict, and there is no local work.
+        return published
     if _was_in_reflog(git, head, published):
         # Rewritten by hand after it contained the published branch, as `git push --force-if-includes` checks, too.
         return head.commit
@@ -141,11 +149,12 @@ def choose_start(git: Git, head: Head, tips: Tips, last: LastSync | None) -> str
     )
 
 
-def series_of(git: Git, start: str, tips: Tips, last: LastSync | None) -> Series:
+def series_of(git: Git, head: Head, start: str, tips: Tips, last: LastSync | None) -> Series:
     """Find the fork's own commits.
 
     Args:
         git: The repository.
+        head: The branch that is checked out.
         start: The commit that the sync begins with.
         tips: Result of `fetch`.
         last: What the journal knows of the last sync.
@@ -169,7 +178,7 @@ def series_of(git: Git, start: str, tips: Tips, last: LastSync | None) -> Series
     return Series(
         start=start,
         base=base,
-        since=state.upstream if state and state.upstream in known else _first_base(git, tips, base),
+        since=state.upstream if state and state.upstream in known else _first_base(git, head, tips, base),
         commits=_own_commits(git, start, excluded, tips.upstream),
         merges=len(git.lines("rev-list", "--merges", start, *_not(excluded))),
         is_exact=not dropped,
@@ -265,6 +274,10 @@ def _fetch_origin(git: Git, head: Head, proposal_branch: str) -> tuple[str | Non
     return published, proposed
 
 
+def _known_ref(head: Head) -> str:
+    return f"refs/flotilla/published/{head.branch}"
+
+
 def _was_in_reflog(git: Git, head: Head, commit: str) -> bool:
     entries = git.lines("rev-list", "--walk-reflogs", head.ref)
     return bool(entries) and not git.lines("rev-list", "--max-count=1", commit, *_not(entries))
@@ -278,11 +291,14 @@ def _best_base(git: Git, start: str, candidates: list[str]) -> str:
     return min(sorted(bases), key=lambda base: int(git.text("rev-list", "--count", start, f"^{base}")))
 
 
-def _first_base(git: Git, tips: Tips, base: str) -> str:
-    """Return what the published fork contains of upstream before the first sync."""
-    if tips.published is None:
-        return base
-    return git.text("merge-base", tips.published, tips.upstream, codes=(0, 1)) or base
+def _first_base(git: Git, head: Head, tips: Tips, base: str) -> str:
+    """Return what the fork contained of upstream before the first sync.
+
+    A branch that was rebased by hand contains more than the customers' bots, so that the oldest base counts.
+    """
+    known = [commit for commit in (head.commit, tips.published) if commit]
+    bases = {base, *(git.text("merge-base", commit, tips.upstream, codes=(0, 1)) for commit in known)} - {""}
+    return max(sorted(bases), key=lambda commit: int(git.text("rev-list", "--count", tips.upstream, f"^{commit}")))
 
 
 def _dropped(git: Git, upstream: str, known: list[str]) -> list[str]:

@@ -236,7 +236,7 @@ def _people_on_proposal(run: _Run) -> tuple[CommitSummary, ...]:
 
 
 def _sync(run: _Run) -> SyncReport:
-    series = history.series_of(run.git, run.start, run.tips, run.last)
+    series = history.series_of(run.git, run.head, run.start, run.tips, run.last)
     if series.since == run.tips.upstream:
         return _stay(run)
     if run.last == _record(run, run.head.commit, run.last.pushed if run.last else None):
@@ -248,6 +248,7 @@ def _sync(run: _Run) -> SyncReport:
     if run.options.mode is Mode.DRY_RUN:
         return _product_report(run, product, dry_run=True)
     backup, warnings = _move(run, product.tip)
+    Journal(run.git).last_sync = _record(run, product.tip, None)
     report = _product_report(run, product, backup=backup)
     report = replace(report, warnings=(*report.warnings, *warnings))
     return _publish(run, report) if run.options.mode.pushes else report
@@ -255,15 +256,15 @@ def _sync(run: _Run) -> SyncReport:
 
 def _stay(run: _Run) -> SyncReport:
     """Report that upstream has nothing new, after bringing the branch to what is published."""
-    git, head = run.git, run.head
-    is_replaceable = git.contains(run.start, head.commit) or (run.last is not None and run.last.tip == head.commit)
-    target = run.start if is_replaceable else head.commit
+    backup: str | None = None
     warnings: list[str] = []
     if run.options.mode is not Mode.DRY_RUN:
-        warnings = advance(git, head, target, "flotilla upstream: fast-forward to the published branch")
-    result = scan(git, run.context, _findings_in(git, target))
-    report = replace(_report(run, Outcome.UP_TO_DATE, target), scan=result, warnings=tuple(warnings))
-    return _publish(run, report) if run.options.mode.pushes and _is_unpublished(run, target) else report
+        backup, warnings = _move(run, run.start)
+    result = scan(run.git, run.context, _findings_in(run.git, run.start))
+    report = replace(
+        _report(run, Outcome.UP_TO_DATE, run.start), scan=result, backup=backup, warnings=tuple(warnings)
+    )
+    return _publish(run, report) if run.options.mode.pushes and _is_unpublished(run, run.start) else report
 
 
 def _publish_again(run: _Run, series: Series) -> SyncReport:
@@ -343,9 +344,9 @@ def _move(run: _Run, tip: str) -> tuple[str | None, list[str]]:
     is_generated_before = run.last is not None and run.last.tip == head.commit
     if not git.contains(tip, head.commit) and not is_generated_before:
         backup = _back_up(run)
-    run.progress(f"Moving {head.branch}")
+    if tip != head.commit:
+        run.progress(f"Moving {head.branch}")
     warnings = advance(git, head, tip, f"flotilla upstream: sync with {run.tips.upstream[:12]}")
-    Journal(git).last_sync = _record(run, tip, None)
     return backup, warnings
 
 

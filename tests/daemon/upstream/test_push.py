@@ -137,6 +137,40 @@ def test_origin_moves_on_while_the_pull_request_waits(world: World) -> None:
     assert world.origin.git("rev-parse", "main^{tree}") == world.fork.git("rev-parse", "HEAD^{tree}")
 
 
+def test_a_conflict_resolved_in_another_clone_is_followed(world: World) -> None:
+    world.fork.commit("feat: ours", {"server/index.js": "ours();\n"})
+    world.fork.git("push", "--quiet", "origin", "main")
+    old = world.fork.head
+    world.upstream.commit("feat: weekly summary emails", {"server/index.js": "theirs();\n"})
+    assert push(world).outcome is Outcome.CONFLICT
+    colleague = world.second_clone()
+    colleague.git("remote", "add", "upstream", str(world.upstream.path))
+    colleague.git("fetch", "--quiet", "upstream")
+    colleague.git("rebase", "upstream/main", check=False)
+    colleague.write("server/index.js", "both();\n")
+    colleague.git("add", "--all")
+    colleague.git("-c", "core.editor=true", "rebase", "--continue")
+    colleague.git("push", "--quiet", "--force-with-lease", "origin", "main")
+    report = push(world)
+    assert report.outcome is Outcome.SYNCED
+    assert world.fork.read("server/index.js") == "both();\n"
+    assert "Weekly summary emails" in world.fork.read("changelogs/user-facing/latest.json")
+    assert world.fork.rev(report.backup or "") == old
+
+
+def test_unpublished_commits_survive_a_rewritten_origin(world: World) -> None:
+    world.upstream.commit("feat: one", {"a": "1"})
+    mine = world.fork.commit("feat: local", {"d": "1"})
+    colleague = world.second_clone()
+    colleague.git("commit", "--amend", "--quiet", "--message", "docs: rewritten")
+    colleague.git("push", "--quiet", "--force", "origin", "main")
+    with pytest.raises(SyncRefused, match="have diverged"):
+        push(world)
+    with pytest.raises(SyncRefused, match="have diverged"):
+        push(world)
+    assert world.fork.head == mine
+
+
 def test_commits_of_people_on_the_pull_request_are_not_overwritten(world: World) -> None:
     world.upstream.commit("feat: one", {"a": "1"})
     push(world)

@@ -93,6 +93,8 @@ SUBJECTS = st.builds(
 @example(subject="feat: show adapter`Type` in list", body="")
 @example(subject="feat: list of heart\u00adbeats per agent", body="")
 @example(subject="feat: show API_key field", body="")
+@example(subject="feat: show heart #12 beat in list", body="")
+@example(subject="feat: show run `a.ts` time in list", body="")
 @example(subject="feat: self\u200b-hosted badge on page", body="")
 @example(subject="fix: thinking#12effort level shown", body="")
 def test_no_item_contains_an_excluded_word(subject: str, body: str) -> None:
