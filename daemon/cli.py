@@ -24,6 +24,7 @@ from daemon.commands import (
     restored,
     rollouts,
     snapshots,
+    upstream,
     users,
 )
 from daemon.embedded_redis import CannotStartRedis
@@ -127,6 +128,7 @@ for command in (
     restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
+    upstream.upstream,
     users.users,
 ):
     main.add_command(command)

@@ -20,6 +20,7 @@ from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
 from daemon.update import sequence
+from daemon.upstream import nightly
 from portal.models import utcnow
 from portal.queue import JobName, enqueue
 from portal.rules.allowlist import Allowlist
@@ -110,6 +111,12 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def sync_upstream(context: Context, _what: str) -> None:
+    """Sync the bot's fork with its upstream, if that is due."""
+    nightly.sync_fork(context.database, context.settings, utcnow)
 
 
 @_job

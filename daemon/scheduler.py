@@ -23,7 +23,7 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import DEFAULT_QUEUE, JobName, enqueue, open_queue, updates_queue_name
-from portal.services import leases
+from portal.services import fork_syncs, leases
 from portal.services.bots import desired_state, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
@@ -165,7 +165,18 @@ class Scheduler:
             yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15)
             if node.id not in unreachable:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
+        yield from self._find_due_sync(now)
         yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
+
+    def _find_due_sync(self, now: datetime) -> Iterator[DueJob]:
+        """Yield the sync of the bot's fork if it is configured and due."""
+        upstream = self._context.settings.upstream
+        if upstream.repo is None:
+            return
+        with self._context.database.reading() as session:
+            is_due = fork_syncs.is_due(session, upstream.time_of_day, now)
+        if is_due:
+            yield DueJob(JobName.SYNC_UPSTREAM, "fork", 60)
 
     def _enqueue_due(self, jobs: list[DueJob]) -> None:
         redis = self._context.redis

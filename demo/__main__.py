@@ -17,6 +17,7 @@ from demo.cleanup import remove_demo
 from demo.config import DemoConfig, load_config
 from demo.end_to_end import run_end_to_end_check
 from demo.engine import existing_engine, running_engine
+from demo.fork import DemoFork
 from demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, build_reference_bot
 from demo.mail_server import running_mail_server
 from demo.platform import build_environment, migrate, running_platform
@@ -82,6 +83,7 @@ def _run(config: DemoConfig, *, once: bool) -> None:
     with _engine(config) as (engine, docker_url), running_registry(config.folder / "registry", config.registry_port):
         _print_step("Building the reference images (a minute at the first start)")
         helper_image = _build_images(config, engine)
+        DemoFork(config.folder / "fork").create()
         settings = build_environment(config, helper_image)
         _print_step("Migrating the database")
         migrate(settings)

@@ -1,4 +1,7 @@
-"""The demo's end-to-end check: a good release reaches every bot, a bad one stops at the canary. Used by `--once`."""
+"""The demo's end-to-end check: a good release reaches every bot, a bad one stops at the canary. Used by `--once`.
+
+The good release begins as a commit of the bot's upstream, the bad one as a pushed image.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ import docker
 import sqlalchemy as sa
 
 from demo.config import DemoConfig
-from demo.images import build_reference_bot
+from demo.fork import DemoFork
+from demo.images import build_bot_from_source, build_reference_bot
 from demo.platform import flotilla
 from demo.processes import DemoError
 from demo.seed import TAG, bot_image, read_notes, write_note
-from demo.versions import CORRUPTING, SECOND, BotVersion
+from demo.versions import CORRUPTING
 from portal.database import Database
 from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState, utcnow
 from portal.services.rollouts import progress
@@ -43,25 +47,33 @@ def run_end_to_end_check(
     """Roll out a good and a bad release, and print the result of each bot.
 
     Returns:
-        True if every bot has the expected version with intact data, and the bad release is quarantined.
+        True if every bot has the expected version with intact data, customers read what upstream changed, and the
+        bad release is quarantined.
 
     Raises:
         DemoError: an expected change did not happen in time; the message names it.
     """
     number = _count_releases(database)
     notes = _write_notes(database)
-    good = _roll_out(config, settings, engine, database, replace(SECOND, version=f"2.{number}.0"))
+    feature = f"add theme number {number} to the notes"
+    digest = _publish_from_upstream(config, settings, engine, number, feature)
+    good = _roll_out(config, settings, database, digest)
+    told = _print_changelog(database, digest, f"Theme number {number} for the notes")
     rows = _check_bots(database, good, notes, expected_canary=UpdateState.UPDATED)
     print("\nThe good release reaches every bot:", flush=True)
     _print(rows)
     notes = _write_notes(database)
-    bad = _roll_out(config, settings, engine, database, replace(CORRUPTING, version=f"2.{number + 1}.0"))
+    version = replace(CORRUPTING, version=f"2.{number + 1}.0")
+    print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
+    bad = _roll_out(
+        config, settings, database, build_reference_bot(engine, config.registry, version, TAG, config.labels)
+    )
     bad_rows = _check_bots(database, bad, notes, expected_canary=UpdateState.ROLLED_BACK)
     print("\nThe release that destroys data and never becomes healthy stops at the canary:", flush=True)
     _print(bad_rows)
     quarantined = _is_quarantined(database, bad)
     print(f"\nThe bad release is {'quarantined' if quarantined else 'NOT quarantined'}.", flush=True)
-    return quarantined and all(row.correct for row in [*rows, *bad_rows])
+    return told and quarantined and all(row.correct for row in [*rows, *bad_rows])
 
 
 def _count_releases(database: Database) -> int:
@@ -80,12 +92,34 @@ def _write_notes(database: Database) -> dict[str, list[str]]:
     return notes
 
 
-def _roll_out(
-    config: DemoConfig, settings: Mapping[str, str], engine: docker.APIClient, database: Database, version: BotVersion
+def _publish_from_upstream(
+    config: DemoConfig, settings: Mapping[str, str], engine: docker.APIClient, number: int, feature: str
 ) -> str:
-    """Push a release, roll it out to all bots, print the progress, and return the id of the ended rollout."""
-    print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
-    digest = build_reference_bot(engine, config.registry, version, TAG, config.labels)
+    """Commit upstream, sync the fork, merge, build and push the image. Return its digest."""
+    fork = DemoFork(config.folder / "fork")
+    print(f"\nUpstream commits: feat: {feature}", flush=True)
+    fork.change_upstream(f"2.{number}.0", f"feat: {feature} (#{number})")
+    synced = json.loads(
+        flotilla(settings, "upstream", "sync", "--push", "--json", "--repo", str(fork.checkout), codes=(0, 1))
+    )
+    print(f"  the fork is {synced['outcome']}; findings of the scan: {len(synced['scan']['new'])} new", flush=True)
+    fork.merge()
+    print("  a person merges the pull request; the image is built and pushed", flush=True)
+    return build_bot_from_source(engine, config.registry, fork.archive(), TAG, config.labels)
+
+
+def _print_changelog(database: Database, digest: str, expected: str) -> bool:
+    """Print what customers read about a release, and return whether it is only what is expected."""
+    with database.reading() as session:
+        changelog = session.scalars(sa.select(Release).where(Release.digest == digest)).one().changelog or {}
+    sections = changelog.get("sections", [])
+    for section in sections:
+        print(f"  customers read: {section['title']}: {', '.join(section['items'])}", flush=True)
+    return bool(sections == [{"title": "New", "items": [expected]}])
+
+
+def _roll_out(config: DemoConfig, settings: Mapping[str, str], database: Database, digest: str) -> str:
+    """Wait until a pushed release is detected, roll it out to all bots, and return the id of the ended rollout."""
     print("  waiting until the poller detects it", flush=True)
     _wait_until(lambda: _is_detected(database, digest), "the poller did not detect the release", _SECONDS_TO_DETECT)
     options = ("--all", "--now", "--pause-seconds", "3", "--json")

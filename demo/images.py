@@ -84,9 +84,30 @@ def build_reference_bot(
     Raises:
         DemoError: building or pushing failed.
     """
+    return build_bot_from_source(engine, registry, _build_context(version), tag, labels)
+
+
+def build_bot_from_source(
+    engine: docker.APIClient, registry: str, source: IO[bytes], tag: str, labels: Mapping[str, str]
+) -> str:
+    """Build a bot from a tar archive with a Dockerfile, and push it as `build_reference_bot` does.
+
+    Args:
+        engine: the engine that builds.
+        registry: host and port of the registry.
+        source: the archive.
+        tag: name of the release in the registry; an existing tag moves to this release.
+        labels: put on the image.
+
+    Returns:
+        The digest of the release in the registry.
+
+    Raises:
+        DemoError: building or pushing failed.
+    """
     reference = f"{registry}/{BOT_REPOSITORY}:{tag}"
     output = engine.build(
-        fileobj=_build_context(version),
+        fileobj=source,
         custom_context=True,
         tag=reference,
         labels=dict(labels),

@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,21 +43,25 @@ def build_environment(config: DemoConfig, snapshot_image: str) -> dict[str, str]
         "MAIL_SERVER": "127.0.0.1",
         "MAIL_PORT": str(config.smtp_port),
         "MAIL_SENDER": "Flotilla demo <flotilla@demo.example>",
+        "UPSTREAM_REPO": str(config.folder / "fork" / "checkout"),
     }
 
 
-def flotilla(settings: Mapping[str, str], *arguments: str, stdin: str | None = None) -> str:
+def flotilla(
+    settings: Mapping[str, str], *arguments: str, stdin: str | None = None, codes: Collection[int] = (0,)
+) -> str:
     """Run the `flotilla` command and return its output.
 
     Args:
         settings: environment of the command.
         arguments: of the command.
         stdin: text for the command's standard input.
+        codes: exit codes that mean success.
 
     Raises:
         DemoError: the command failed; the message contains its output.
     """
-    return _run(settings, [sys.executable, "-m", "daemon.cli", *arguments], stdin)
+    return _run(settings, [sys.executable, "-m", "daemon.cli", *arguments], stdin, codes)
 
 
 def migrate(settings: Mapping[str, str]) -> None:
@@ -69,11 +73,13 @@ def migrate(settings: Mapping[str, str]) -> None:
     _run(settings, shlex.split(read_procfile()["release"]))
 
 
-def _run(settings: Mapping[str, str], command: list[str], stdin: str | None = None) -> str:
+def _run(
+    settings: Mapping[str, str], command: list[str], stdin: str | None = None, codes: Collection[int] = (0,)
+) -> str:
     result = subprocess.run(
         command, env=dict(settings), cwd=ROOT, input=stdin, capture_output=True, text=True, check=False
     )
-    if result.returncode != 0:
+    if result.returncode not in codes:
         raise DemoError(f"{shlex.join(command)} failed:\n{result.stderr.strip() or result.stdout.strip()}")
     return result.stdout
 

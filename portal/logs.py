@@ -56,5 +56,6 @@ def configure(settings: Settings, level: int = logging.INFO) -> None:
 def _list_secrets(settings: Settings) -> list[str]:
     addresses = (settings.database_url, settings.redis_url)
     passwords = (urlsplit(address).password for address in addresses)
-    candidates = [settings.secret_key, *settings.secret_key_fallbacks, settings.mail.password, *passwords]
+    own = (settings.secret_key, *settings.secret_key_fallbacks, settings.mail.password, settings.upstream.forge_token)
+    candidates = [*own, *passwords]
     return [secret for secret in candidates if secret]

@@ -32,6 +32,7 @@ class JobName(StrEnum):
     PROBE_NODE = "daemon.jobs.probe_node"
     COLLECT_NODE = "daemon.jobs.collect_node"
     SEND_MAIL = "daemon.jobs.send_mail"
+    SYNC_UPSTREAM = "daemon.jobs.sync_upstream"
     DELETE_EXPIRED = "daemon.jobs.delete_expired"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -38,6 +39,18 @@ class MailSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UpstreamSettings:
+    """The nightly sync of the bot's fork. `repo` is None if it is not configured."""
+
+    repo: Path | None
+    time_of_day: time
+    rewriter: str
+    forge: str | None
+    forge_api: str | None
+    forge_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """The configuration of one installation. The table in the README explains each setting."""
 
@@ -51,6 +64,7 @@ class Settings:
     redis_url: str = field(repr=False)
     redis_embedded: bool
     mail: MailSettings
+    upstream: UpstreamSettings
     trusted_proxies: int
     public_signup: bool
     max_owned_orgs: int
@@ -122,6 +136,7 @@ class Settings:
             redis_url=redis_url or f"unix://{data_dir / 'redis.sock'}",
             redis_embedded=not redis_url,
             mail=_read_mail(env),
+            upstream=_read_upstream(env),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(min=0, max=5)),
             public_signup=env.bool("PUBLIC_SIGNUP", True),
             max_owned_orgs=env.int("MAX_OWNED_ORGS", 5, validate=Range(min=0)),
@@ -167,6 +182,18 @@ def _read_mail(env: FileAwareEnv) -> MailSettings:
     )
 
 
+def _read_upstream(env: FileAwareEnv) -> UpstreamSettings:
+    repo = env.str("UPSTREAM_REPO", "")
+    return UpstreamSettings(
+        repo=Path(repo).expanduser().absolute() if repo else None,
+        time_of_day=env.time("UPSTREAM_TIME", time(6)),
+        rewriter=env.str("UPSTREAM_REWRITER", "", validate=_validate_command),
+        forge=env.str("UPSTREAM_FORGE", None, validate=OneOf(["github", "gitlab", "gitea"])),
+        forge_api=env.str("UPSTREAM_FORGE_API", None, validate=_validate_url),
+        forge_token=env.str("UPSTREAM_FORGE_TOKEN", ""),
+    )
+
+
 def _read_seconds(env: FileAwareEnv, name: str, default: float | None) -> timedelta | None:
     value = env.float(name, default, validate=Range(min=0.1, max=86400))
     return None if value is None else timedelta(seconds=value)
@@ -195,6 +222,13 @@ def _validate_url(value: str) -> None:
         raise ValidationError("must be a URL such as https://portal.example.com")
     if value.endswith("/"):
         raise ValidationError("must not end with a slash")
+
+
+def _validate_command(value: str) -> None:
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        raise ValidationError("must be a command with balanced quotes") from error
 
 
 def _validate_database_url(value: str) -> None:

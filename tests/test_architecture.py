@@ -28,6 +28,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("errors", "events", "leases", "paging"),
     ("fleet_settings",),
     ("mail",),
+    ("fork_syncs",),
     ("audit",),
     ("accounts",),
     ("orgs",),
@@ -41,7 +42,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("errors", "context", "embedded_redis", "bot_lease"),
-    ("engine",),
+    ("engine", "upstream"),
     ("registry",),
     ("snapshots",),
     ("update",),

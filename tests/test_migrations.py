@@ -71,7 +71,7 @@ def test_foreign_keys_are_enforced_after_migrations(app: Flask) -> None:
     db.session.rollback()
 
 
-_PERSONAL_DATA = "0014"
+_PERSONAL_DATA = "0005"
 """The revision that moves personal data of events to a table."""
 
 

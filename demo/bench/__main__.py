@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from demo.bench import pages, polls, snapshots, ticks, updates
+from demo.bench import pages, polls, scanner, snapshots, ticks, updates
 from demo.bench.environment import open_environment
 from demo.processes import MissingRequirement
 
@@ -19,8 +19,8 @@ def main() -> None:
     try:
         print("* Starting a Docker engine, a registry and Redis, and migrating databases", flush=True)
         with open_environment() as environment:
-            for measure in (updates.measure, snapshots.measure, ticks.measure, pages.measure, polls.measure):
-                measure(environment).print()
+            for benchmark in (updates, snapshots, ticks, pages, polls, scanner):
+                benchmark.measure(environment).print()
     except MissingRequirement as error:
         sys.exit(f"The benchmark stopped: {error}")
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotState, Channel, DesiredState
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
+from portal.models.fork_sync import ForkSync, ForkSyncState
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
@@ -33,6 +34,8 @@ __all__ = [
     "EventTag",
     "FleetMode",
     "FleetSettings",
+    "ForkSync",
+    "ForkSyncState",
     "Invite",
     "InviteState",
     "InviteToken",

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from portal.models import Base, MailState, OneTimeToken, OutgoingMail, UserSession
+from portal.models import Base, ForkSync, MailState, OneTimeToken, OutgoingMail, UserSession
+from portal.services import fork_syncs
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
@@ -29,6 +30,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     # Used links need no rule: every link expires within an hour.
     _delete(session, OneTimeToken, OneTimeToken.expires_at < now - KEEP_LINKS)
     _delete(session, UserSession, UserSession.expires_at < now - KEEP_SESSIONS, _has_later_session())
+    _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,
         OutgoingMail,

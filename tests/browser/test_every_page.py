@@ -1,17 +1,44 @@
 """Tests of all pages in a real browser: accessibility, width on phones, and use without JavaScript."""
 
+from datetime import time
+
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.models import Bot, UpdateState
+from portal.models import Bot, ForkSyncState, UpdateState, utcnow
 from portal.paths import ROOT
+from portal.services import fork_syncs
 from portal.services.mail import outbox
 from portal.settings import Settings
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene, rollout
 
 pytestmark = pytest.mark.browser
+
+_COMMIT = {"id": "a" * 40, "author": "Frida Fork", "subject": "feat: a form with a long name"}
+_FINDING = {
+    "path": "ui/src/pages/settings/AdapterSettingsForm.tsx",
+    "word": "adapterType",
+    "lines": [3, 9],
+    "suggestion": "{!isHosted && (…)}",
+}
+CONFLICT = {
+    "branch": "main",
+    "upstream": "b" * 40,
+    "version": None,
+    "changes": 12,
+    "pull_request": {"number": 7, "url": "https://forge.example/acme/bot/pull/7"},
+    "conflict": {
+        "commit": _COMMIT,
+        "files": [{"path": "ui/src/pages/settings/Form.tsx", "kind": "changed on both sides", "upstream": [_COMMIT]}],
+    },
+    "people": [_COMMIT],
+    "warnings": ["The fork contains merge commits. Check that the sync kept what they changed."],
+    "findings": 2,
+    "scan": {"files": 12, "folders": ["ui"], "new": [_FINDING], "known": [_FINDING], "gone": []},
+}
+"""A report with every part of the page about syncs of the fork."""
 
 AXE = ROOT / "node_modules/axe-core/axe.min.js"
 
@@ -23,6 +50,9 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     with database.transaction() as session:
         made = rollout(session, scene, states)
         acme = session.get_one(Bot, scene.bots[0]).org_id
+        sync_id = fork_syncs.claim(session, time(6), utcnow())
+        assert sync_id is not None
+        fork_syncs.finish(session, sync_id, ForkSyncState.CONFLICT, utcnow(), report=CONFLICT)
         outbox.queue_mail(
             session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"}
         )
@@ -43,6 +73,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/nodes"),
         ("root", "/admin/events"),
         ("root", "/admin/settings"),
+        ("root", "/admin/upstream"),
         ("root", "/nowhere"),
         ("alice", "/orgs"),
         ("alice", "/orgs/new"),

@@ -13,12 +13,15 @@ import docker
 import pytest
 import sqlalchemy as sa
 
+from demo.fork import DemoFork
+from demo.images import build_bot_from_source
 from demo.seed import read_notes, start_container, write_note
 from demo.versions import CORRUPTING, FIRST, SECOND
 from portal.database import Database
 from portal.models import Bot, Release
 from portal.settings import Settings
 from tests.daemon.processes import end, running, wait_until
+from tests.support.cast import SignedIn
 from tests.support.images import ReferenceImages
 from tests.support.mail import Mailbox
 
@@ -161,3 +164,30 @@ def test_good_release_is_installed_and_bad_release_is_rolled_back(
     assert "ok      engine local: running" in healthy
     assert "snapshots possible" in healthy
     assert "ok      mail" in healthy
+
+
+def test_a_commit_of_upstream_reaches_the_dialog_of_the_customer(
+    installation: Installation, docker_url: str, registry: str, signed_in: SignedIn
+) -> None:
+    snapshots = str(installation.folder / "snapshots")
+    installation.images.publish(FIRST, TAG)
+    start_container(installation.engine, installation.image, "pipeline-fork", installation.labels)
+    flotilla("nodes", "add", "local", "--docker-url", docker_url, "--snapshot-dir", snapshots)
+    flotilla("bots", "adopt", "pipeline-fork", "--org", "acme", "--node", "local")
+    fork = DemoFork(installation.folder / "fork")
+    fork.create()
+    fork.change_upstream("2.0.0", "feat: add dark theme to the notes (#12)")
+
+    code, output = run_command("upstream", "sync", "--push", "--repo", str(fork.checkout))
+    assert code == 1
+    assert "New: ui/src/Adapters.tsx:2 uses adapterType without a guard" in output
+    fork.merge()
+    digest = build_bot_from_source(installation.engine, registry, fork.archive(), TAG, installation.labels)
+    wait_until(lambda: load_version(installation, digest) is not None, "the release and its changelog are known", 90)
+
+    with installation.database.reading() as session:
+        bot = session.scalars(sa.select(Bot)).one().id
+    page = signed_in("alice").get(f"/o/acme/bots/{bot}/changelog").text
+    assert "Dark theme for the notes" in page
+    assert "dapter" not in page
+    assert "Update now" in page

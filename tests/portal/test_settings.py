@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import time
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,34 @@ def test_representation_contains_no_secrets(monkeypatch: pytest.MonkeyPatch) -> 
     assert "s3cret" not in text
     assert "passw0rd" not in text
     assert "mailw0rd" not in text
+
+
+def test_sync_of_the_fork_is_off_by_default() -> None:
+    upstream = Settings.from_environment().upstream
+    assert (upstream.repo, upstream.time_of_day, upstream.forge_token) == (None, time(6), "")
+
+
+def test_sync_of_the_fork_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t0ken\n")
+    monkeypatch.setenv("UPSTREAM_REPO", str(tmp_path))
+    monkeypatch.setenv("UPSTREAM_TIME", "03:30")
+    monkeypatch.setenv("UPSTREAM_FORGE_TOKEN_FILE", str(tmp_path / "token"))
+    settings = Settings.from_environment()
+    assert (settings.upstream.repo, settings.upstream.time_of_day) == (tmp_path, time(3, 30))
+    assert settings.upstream.forge_token == "t0ken"
+    assert "t0ken" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("UPSTREAM_TIME", "25:00"),
+        ("UPSTREAM_FORGE", "sourceforge"),
+        ("UPSTREAM_FORGE_API", "api.example.com"),
+        ("UPSTREAM_REWRITER", "polish 'it"),
+    ],
+)
+def test_invalid_settings_of_the_sync_are_reported(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        Settings.from_environment()

@@ -103,6 +103,21 @@ def queue_newest(
     move(session, mail, mail.state, MailState.PENDING, attempts=0, next_attempt_at=due, message_id=None)
 
 
+def queue_for_operators(session: Session, template: str, occasion: str, context: dict[str, Any]) -> None:
+    """Queue an email to every operator.
+
+    Args:
+        session: the transaction that causes the email.
+        template: the template's name.
+        occasion: identifies what the email is about; each operator gets one email per template and occasion.
+        context: ids of the rows from which the email is composed.
+    """
+    operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
+    for user in session.scalars(operators):
+        dedupe_key = f"{template}:{occasion}:{user.id}"
+        queue_mail(session, to=user.email, template=template, dedupe_key=dedupe_key, context=context)
+
+
 def take_queued(session: Session) -> list[str]:
     """Return and forget the ids of the emails queued through `session`. Call it after the commit, to enqueue jobs."""
     queued: list[str] = session.info.pop(_QUEUED, [])

@@ -118,20 +118,13 @@ def notify_outcome(session: Session, rollout: Rollout, org_id: str | None = None
 
 def notify_rollback_failed(session: Session, update: BotUpdate) -> None:
     """Mail the instructions for a bot whose rollback failed to every operator."""
-    _mail_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
+    outbox.queue_for_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
 
 
 def notify_rollout_stopped(session: Session, rollout: Rollout) -> None:
     """Mail the reason of an automatic pause or abort to every operator."""
     occasion = f"{rollout.id}:{rollout.state}:{rollout.resumed_at}"  # a resumed rollout may stall again
-    _mail_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
-
-
-def _mail_operators(session: Session, template: str, occasion: str, context: dict[str, str]) -> None:
-    operators = sa.select(User).where(User.is_platform_admin, User.disabled_at.is_(None))
-    for user in session.scalars(operators):
-        dedupe_key = f"{template}:{occasion}:{user.id}"
-        outbox.queue_mail(session, to=user.email, template=template, dedupe_key=dedupe_key, context=context)
+    outbox.queue_for_operators(session, "rollout_stopped", occasion, {"rollout_id": rollout.id})
 
 
 def _count_outcomes(session: Session, rollout: Rollout, org_id: str | None) -> Iterable[tuple[str, int, int]]:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from portal.views.admin import events, fleet, mail, nodes, orgs, overview, releases, rollouts, settings, users
+from portal.views.admin import (
+    events,
+    fleet,
+    mail,
+    nodes,
+    orgs,
+    overview,
+    releases,
+    rollouts,
+    settings,
+    upstream,
+    users,
+)
 
 BLUEPRINTS = (
     events.pages,
@@ -14,5 +26,6 @@ BLUEPRINTS = (
     releases.pages,
     rollouts.pages,
     settings.pages,
+    upstream.pages,
     users.pages,
 )

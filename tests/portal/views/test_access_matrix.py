@@ -82,6 +82,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_rollouts.start": (Need.OPERATOR, 422),
     "admin_settings.index": (Need.OPERATOR, 200),
     "admin_settings.save": (Need.OPERATOR, 422),
+    "admin_upstream.index": (Need.OPERATOR, 200),
     "admin_users.disable": (Need.OPERATOR, 303),
     "admin_users.enable": (Need.OPERATOR, 303),
     "admin_users.end_sessions": (Need.OPERATOR, 303),
