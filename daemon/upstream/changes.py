@@ -30,21 +30,22 @@ class Change:
     is_own: bool = False
 
 
-def read_changes(git: Git, ids: Sequence[str], *, is_own: bool = False) -> list[Change]:
+def read_changes(git: Git, ids: Sequence[str], *, is_own: bool = False, excluded: Sequence[str] = ()) -> list[Change]:
     """Read changes in the order of their commits.
 
     Args:
         git: The repository.
         ids: Commits on the first-parent line, oldest first.
         is_own: Whether they are the fork's own.
+        excluded: Commits that merges may bring without being new.
 
     Returns:
-        The changes. A merge that says nothing is replaced by its commits.
+        The changes. A merge that says nothing is replaced by its commits; one that brings nothing is left out.
     """
     found: list[tuple[Commit, tuple[Commit, ...]]] = []
     for commit in read_commits(git, ids):
-        parts = tuple(read_commits(git, _brought_by(git, commit))) if commit.is_merge else ()
-        if commit.is_merge and not commit.title:
+        parts = tuple(read_commits(git, _brought_by(git, commit, excluded))) if commit.is_merge else ()
+        if commit.is_merge and not (commit.title and parts):
             found.extend((part, ()) for part in parts)
         else:
             found.append((commit, parts))
@@ -76,9 +77,16 @@ def kind_of(commit: Commit, parts: Sequence[Commit] = ()) -> Kind:
     return next((kind for kind in Kind if kind in kinds), Kind.OTHER)
 
 
-def _brought_by(git: Git, merge: Commit) -> list[str]:
+def _brought_by(git: Git, merge: Commit, excluded: Sequence[str]) -> list[str]:
     first, *others = merge.parents
-    return git.lines("rev-list", "--reverse", "--topo-order", "--no-merges", *others, f"^{first}")
+    return git.lines(
+        "rev-list",
+        "--reverse",
+        "--topo-order",
+        "--no-merges",
+        *others,
+        *(f"^{commit}" for commit in (first, *excluded)),
+    )
 
 
 def _reverted(found: Sequence[tuple[Commit, Sequence[Commit]]]) -> dict[str, str]:

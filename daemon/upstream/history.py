@@ -171,7 +171,7 @@ def series_of(git: Git, head: Head, start: str, tips: Tips, last: LastSync | Non
     ]
     base = _best_base(git, start, [tips.upstream, *known])
     dropped = tuple(_dropped(git, tips.upstream, known))
-    excluded = [tips.upstream, *known, *_replaced(git, start, base)]
+    excluded = [tips.upstream, *known, *replaced_tips(git, start, base)]
     if state is not None and state.upstream in known and not git.contains(start, state.upstream):
         commits = _squashed_series(git, start, state.upstream, excluded, last)
         return Series(start, state.upstream, state.upstream, commits, 0, False, state, dropped)
@@ -247,6 +247,19 @@ def commits_by_people(git: Git, proposed: str, tips: Tips) -> list[str] | None:
     return git.lines("rev-list", "--reverse", "--no-merges", proposed, *excluded)
 
 
+def replaced_tips(git: Git, start: str, base: str) -> list[str]:
+    """Return the former tips of the published branch that join commits replaced."""
+    trailers = git.lines(
+        "log",
+        "--merges",
+        f"--grep=^{JOIN_TRAILER}: ",
+        f"--format=%(trailers:key={JOIN_TRAILER},valueonly)",
+        start,
+        f"^{base}",
+    )
+    return [commit for commit in map(str.strip, trailers) if commit and git.commit_of(commit)]
+
+
 def _default_branch(git: Git) -> str:
     answer = git.run_over_network("ls-remote", "--symref", UPSTREAM, "HEAD")
     for line in answer.splitlines():
@@ -306,19 +319,6 @@ def _dropped(git: Git, upstream: str, known: list[str]) -> list[str]:
     return git.lines("rev-list", *gone, f"^{upstream}") if gone else []
 
 
-def _replaced(git: Git, start: str, base: str) -> list[str]:
-    """Return the former tips of the published branch that join commits replaced."""
-    trailers = git.lines(
-        "log",
-        "--merges",
-        f"--grep=^{JOIN_TRAILER}: ",
-        f"--format=%(trailers:key={JOIN_TRAILER},valueonly)",
-        start,
-        f"^{base}",
-    )
-    return [commit for commit in map(str.strip, trailers) if commit and git.commit_of(commit)]
-
-
 def _own_commits(git: Git, start: str, excluded: list[str], upstream: str) -> tuple[str, ...]:
     """Return the commits that only the fork has, without those that upstream has as the same patch."""
     own = git.lines("rev-list", "--reverse", "--topo-order", "--no-merges", start, *_not(excluded))
@@ -342,7 +342,7 @@ def _squashed_series(
     later = git.lines("rev-list", "--reverse", "--topo-order", "--no-merges", start, f"^{merged}", *_not(excluded))
     tree = git.tree_of(merged)
     if last is not None and git.commit_of(last.tip) and git.tree_of(last.tip) == tree:
-        replaced = _replaced(git, last.tip, upstream)
+        replaced = replaced_tips(git, last.tip, upstream)
         return (*_own_commits(git, last.tip, [upstream, *replaced], upstream), *later)
     message = "Keep the fork's changes as one commit\n\nThe pull request of an earlier sync was squashed."
     squashed = git.text("commit-tree", tree, "-p", upstream, "-m", message)

@@ -170,7 +170,8 @@ def changelog_only(path: Path, options: SyncOptions, since: str | None) -> Chang
     ids = git.lines(
         "rev-list", "--reverse", "--topo-order", "--first-parent", head, *(f"^{commit}" for commit in excluded)
     )
-    changes = [change for change in read_changes(git, ids) if not history.is_generated(change.commit.message)]
+    found = read_changes(git, ids, excluded=excluded)
+    changes = [change for change in found if not history.is_generated(change.commit.message)]
     if not changes:
         raise SyncRefused("There are no commits since then.")
     context = settings_on_disk(git.root)
@@ -459,7 +460,7 @@ def _covered_by_last_sync(git: Git, head: str) -> Sequence[str]:
     last = git.text("log", "-1", "--format=%H", head, "--", history.STATE_PATH)
     if state is None or not last:
         raise SyncRefused("There was no sync yet. Give the commit to begin after: --since REV")
-    return [last, state.upstream]
+    return [last, state.upstream, *history.replaced_tips(git, head, state.upstream)]
 
 
 def _findings_in(git: Git, commit: str) -> frozenset[tuple[str, str]]:

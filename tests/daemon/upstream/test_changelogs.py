@@ -15,7 +15,7 @@ from daemon.upstream.errors import SyncRefused
 from daemon.upstream.hosted_mode import HostedModeContext, default_text, load
 from daemon.upstream.release_notes import ReleaseNotes
 from daemon.upstream.rewriter import RewriterFailed, rewrite
-from daemon.upstream.sync import SyncOptions, changelog_only, sync
+from daemon.upstream.sync import Mode, SyncOptions, changelog_only, sync
 from tests.daemon.upstream.repos import World
 
 TODAY = date(2026, 3, 14)
@@ -151,8 +151,27 @@ def test_a_changelog_begins_after_the_last_sync(world: World) -> None:
     assert written.notes.sections == (("New", ("Weekly summary emails",)),)
 
 
+@pytest.mark.parametrize("squash", [False, True], ids=["merge commit", "squash"])
+def test_a_merged_sync_is_not_in_the_next_changelog(world: World, squash: bool) -> None:
+    world.upstream.commit("feat: dark theme")
+    sync(world.fork.path, SyncOptions(Mode.PUSH, today=TODAY))
+    world.merge_proposal(squash=squash)
+    world.fork.git("fetch", "--quiet", "origin")
+    world.fork.git("reset", "--hard", "--quiet", "origin/main")
+    with pytest.raises(SyncRefused, match="no commits since"):
+        changelog_only(world.fork.path, SyncOptions(today=TODAY), None)
+    world.fork.git("checkout", "--quiet", "-b", "topic")
+    world.fork.commit("wip", {"topic.txt": "x"})
+    world.fork.git("checkout", "--quiet", "main")
+    merge = "Merge pull request #9 from x/topic\n\nfeat: weekly summary emails"
+    world.fork.git("merge", "--quiet", "--no-ff", "-m", merge, "topic")
+    written = changelog_only(world.fork.path, SyncOptions(today=TODAY), None)
+    assert written.notes.sections == (("New", ("Weekly summary emails",)),)
+    assert "dark theme" not in written.internal
+
+
 def test_a_changelog_since_an_unknown_commit_is_refused(world: World) -> None:
-    for since in ("nonsense", "--output=/tmp/x", ""):
+    for since in ("nonsense", "--output=x", ""):
         with pytest.raises(SyncRefused):
             changelog_only(world.fork.path, SyncOptions(today=TODAY), since)
 
