@@ -12,7 +12,9 @@ from werkzeug.test import TestResponse
 from portal.database import Database
 from portal.models import Org, OrgState, OutgoingMail, User, utcnow
 from portal.views.support import mail_limits
+from portal.web.extensions import db
 from tests import factories
+from tests.portal.views.org.concurrency import Request, run_together
 from tests.portal.views.people import PASSWORD, give_password
 from tests.support.cast import Cast, SignedIn
 from tests.support.outbox import Mailer, bodies
@@ -115,6 +117,22 @@ def test_one_person_owns_five_organizations_at_most(mallory: FlaskClient, databa
         with database.transaction() as session:
             session.query(Org).filter_by(slug="org-0").one().state = state
         assert create(mallory).status_code == status
+
+
+@pytest.mark.slow
+def test_parallel_requests_do_not_exceed_the_number_of_organizations(
+    mallory: FlaskClient, app: Flask, signed_in: SignedIn, database: Database, cast: Cast
+) -> None:
+    def prepare(number: int) -> Request:
+        client = signed_in("mallory")
+        return lambda: create(client, f"More {number}").status_code
+
+    statuses = run_together([prepare(number) for number in range(6)])
+    assert sorted(statuses) == [303, 303, 422, 422, 422, 422]
+    with database.reading() as session:
+        assert session.query(Org).filter_by(owner_id=cast.people["mallory"]).count() == 5
+    with app.app_context():
+        db.engine.dispose()
 
 
 def test_ownership_cannot_be_accepted_beyond_the_limit(
