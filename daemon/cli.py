@@ -31,11 +31,13 @@ from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.data_dir import restrict_new_files
 from portal.rules.allowlist import ImageNotAllowed
+from portal.rules.outside_text import clean_text
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.events import acting_via
 from portal.settings import SettingsError
 
+_MAX_CHARACTERS = 10_000
 _PROCESSES = (processes.worker, processes.scheduler, processes.redis)
 
 
@@ -92,7 +94,8 @@ def _to_click_error(error: Exception) -> click.ClickException:
         return BadInput(f"Invalid settings:\n{error}")
     if isinstance(error, InvalidError | InvalidReference):
         return BadInput(str(error))
-    return Refused(_describe_error(error))
+    # Engines and registries choose a part of these texts.
+    return Refused(clean_text(_describe_error(error), _MAX_CHARACTERS))
 
 
 def _describe_error(error: Exception) -> str:

@@ -50,6 +50,7 @@ CRASHING = BotVersion("1.6.0", Behaviour.CRASHING, date="2026-05-21", changes={"
 CORRUPTING = BotVersion(
     "1.7.0", Behaviour.CORRUPTING, date="2026-06-04", changes={"Improved": ["Notes are stored more compactly"]}
 )
+CRASHING_LOUDLY = BotVersion("1.6.1", Behaviour.CRASHING_LOUDLY)
 WITHOUT_CHANGELOG = BotVersion("1.8.0", date="2026-06-18")
 
 ALL_VERSIONS = (FIRST, SECOND, THIRD, SLOW, MIGRATING, UNHEALTHY, CRASHING, CORRUPTING, WITHOUT_CHANGELOG)

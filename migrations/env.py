@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from portal.models import Base
 from portal.models.base import UtcDateTime
 from portal.models.encrypted import EncryptedJSON
+from portal.models.outside_text import OutsideJSON, OutsideLine, OutsideText
 
 
 def _render_type(kind: str, item: Any, _context: Any) -> str | bool:
@@ -21,6 +22,8 @@ def _render_type(kind: str, item: Any, _context: Any) -> str | bool:
             return "sa.DateTime(timezone=True)"
         if isinstance(item, EncryptedJSON):
             return "sa.Text()"
+        if isinstance(item, OutsideJSON | OutsideLine | OutsideText):
+            return f"sa.{item.impl_instance!r}"
         if isinstance(item, sa.Enum):
             return f"sa.String(length={item.length})"
     return False

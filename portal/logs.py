@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from portal.rules.outside_text import escape_unsafe
 from portal.services.events import current_request_id
 from portal.settings import Settings
 
@@ -19,7 +20,7 @@ _FORMAT = "%(asctime)s %(levelname)s %(process)d %(request_id)s %(name)s: %(mess
 
 
 class OneLineFormatter(logging.Formatter):
-    """Formats a record and its traceback as one line and hides secrets.
+    """Formats a record and its traceback as one line without control characters and hides secrets.
 
     Args:
         secrets: texts to hide; empty texts are ignored.
@@ -40,7 +41,7 @@ class OneLineFormatter(logging.Formatter):
         line = _CREDENTIALS.sub(_HIDDEN, super().format(record))
         for secret in self._secrets:
             line = line.replace(secret, _HIDDEN)
-        return line.replace("\r", "\\r").replace("\n", "\\n")
+        return escape_unsafe(line)
 
 
 def configure(settings: Settings, level: int = logging.INFO) -> None:

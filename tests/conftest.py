@@ -60,7 +60,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_kind" in metafunc.fixturenames:
         kinds = databases.list_kinds()
         marks = {mark.name for mark in metafunc.definition.iter_markers()}
-        metafunc.parametrize("database_kind", kinds[:1] if marks & ONE_DATABASE_MARKS else kinds)
+        one = marks & ONE_DATABASE_MARKS and "every_database" not in marks
+        metafunc.parametrize("database_kind", kinds[:1] if one else kinds)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -7,7 +7,7 @@ import click
 from daemon.bots.adopt import adopt as adopt_container
 from daemon.bots.attach import attach as attach_container
 from daemon.bots.inspection import Adoption, AdoptOptions
-from daemon.commands.output import print_table, shorten_digest
+from daemon.commands.output import print_table, print_text, shorten_digest
 from daemon.commands.rollouts import follow
 from daemon.context import current_context
 from portal.models import Channel, Trigger, utcnow
@@ -119,7 +119,7 @@ def clear(bot: str, reason: str) -> None:
 
 def _warn(adoption: Adoption) -> None:
     for warning in adoption.warnings:
-        click.echo(f"Note: {warning}", err=True)
+        print_text(f"Note: {warning}", to_stderr=True)
 
 
 def _row(line: BotRow) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from daemon.commands.output import print_text
 from daemon.context import current_context
 from daemon.doctor import run_checks
 
@@ -16,7 +17,7 @@ def doctor() -> None:
     """
     passed = True
     for result in run_checks(current_context()):
-        click.echo(f"{'ok    ' if result.passed else 'FAILED'}  {result.subject}: {result.detail}")
+        print_text(f"{'ok    ' if result.passed else 'FAILED'}  {result.subject}: {result.detail}")
         passed = passed and result.passed
     if not passed:
         raise click.exceptions.Exit(1)

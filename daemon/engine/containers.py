@@ -5,6 +5,7 @@ Every operation is idempotent. Containers are addressed by id, because a name ma
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, cast
@@ -14,6 +15,8 @@ from docker.errors import APIError, NotFound
 
 from daemon.engine.labels import UPDATE_LABEL
 from daemon.errors import OperationFailed
+
+logger = logging.getLogger(__name__)
 
 NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
 """Restart policy of a container that must stay down even when the engine restarts."""
@@ -123,14 +126,16 @@ def remove(engine: docker.APIClient, container_id: str, *, with_fresh_volumes: b
 
 
 def log_tail(engine: docker.APIClient, container_id: str | None) -> str | None:
-    """Return the last lines of a container's log, or None when the log cannot be read."""
+    """Return the last lines of a container's log, or None when the log cannot be read for any reason."""
     if container_id is None:
         return None
     try:
         content: bytes = engine.logs(container_id, tail=_LOG_LINES)
-    except APIError:  # the container does not exist, or its log driver does not support reading
+        return content.decode(errors="replace")[-_LOG_CHARACTERS:]
+    except Exception as error:  # noqa: BLE001 - nothing that a log does may stop a rollback
+        # Usually the container does not exist, or its log driver does not support reading.
+        logger.warning("the log of container %s cannot be read: %s", container_id[:12], type(error).__name__)
         return None
-    return content.decode(errors="replace")[-_LOG_CHARACTERS:]
 
 
 def _wait_until_removed(

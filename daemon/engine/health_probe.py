@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,9 +17,11 @@ import docker
 from docker.errors import NotFound
 
 from portal.models import Node
+from portal.rules.outside_text import clean_line
 
 _PROBE_SECONDS = 5.0
 _MAX_BYTES = 64 * 1024
+_MAX_QUOTED = 200
 _FIRST_PAUSE_SECONDS = 0.25
 _RETRY_PAUSE_SECONDS = 1.0
 _REQUIRED_SUCCESSES = 2
@@ -195,18 +197,17 @@ def _pauses(interval: float) -> Iterator[float]:
 
 
 def _request(address: str, path: str, seconds: float) -> ProbeResult:
-    parts = urlsplit(f"//{address}")
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)
     try:
-        connection.connect()
-        with _close_after(connection.sock, seconds):
-            connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
-            response = connection.getresponse()
-            return _evaluate(response.status, response.read(_MAX_BYTES + 1))
-    except (OSError, http.client.HTTPException) as error:
+        parts = urlsplit(f"//{address}")
+        with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)) as connection:
+            connection.connect()
+            with _close_after(connection.sock, seconds):
+                connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
+                response = connection.getresponse()
+                return _evaluate(response.status, response.read(_MAX_BYTES + 1))
+    # ValueError: the address or the path cannot be sent.
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
-    finally:
-        connection.close()
 
 
 def _evaluate(status: int, body: bytes) -> ProbeResult:
@@ -216,12 +217,14 @@ def _evaluate(status: int, body: bytes) -> ProbeResult:
         return ProbeResult(ok=False, detail="answer larger than 64 KB")
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return ProbeResult(ok=False, detail="HTTP 200, but the answer is not JSON")
     reported = answer.get("status") if isinstance(answer, dict) else None
     if reported == "ok":
         return ProbeResult(ok=True, detail="ok")
-    return ProbeResult(ok=False, detail=f"HTTP 200 with status {str(reported)[:100]!r} instead of 'ok'")
+    if not isinstance(reported, str):
+        return ProbeResult(ok=False, detail="HTTP 200 without a status")
+    return ProbeResult(ok=False, detail=f"HTTP 200 with status '{clean_line(reported, 100)}' instead of 'ok'")
 
 
 @contextmanager
@@ -244,4 +247,6 @@ def _shut_down(connected: socket.socket) -> None:
 
 
 def _describe(error: Exception) -> str:
-    return str(error.strerror if isinstance(error, OSError) and error.strerror else error) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else error
+    # The error of an invalid answer quotes its first line, which is up to 64 KB long.
+    return clean_line(text, _MAX_QUOTED) or type(error).__name__

@@ -10,7 +10,10 @@ from typing import Any
 from daemon.engine import containers
 from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Verdict
+from portal.rules.outside_text import clean_text
 
+_MAX_REASON = 2000
+"""Characters of each reason. The column cuts long instructions, and the commands come last."""
 _RESTORE = (
     "cd /volume && echo {sha256} /archives/{file} | sha256sum --check && find . -mindepth 1 -delete"
     " && chmod 00700 . && tar --extract --same-permissions --numeric-owner"
@@ -30,8 +33,8 @@ def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], *,
     old = containers.inspect(context.engine, context.update.old_container_id)
     return "\n".join(
         [
-            f"The update failed: {reason}",
-            f"The rollback failed too: {problem}",
+            f"The update failed: {clean_text(reason, _MAX_REASON)}",
+            f"The rollback failed too: {clean_text(problem, _MAX_REASON)}",
             "",
             f"No archive was deleted. Node {context.node.name} has:",
             f"- the old container {context.old_container[:12]}" if old else "- no old container: it was removed",

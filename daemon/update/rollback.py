@@ -6,11 +6,12 @@ Used by `sequence` when a phase fails and by `recovery`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from docker.errors import APIError
+from sqlalchemy.orm import Session
 
 from daemon.engine import containers, health_probe
 from daemon.engine.client import EngineUnreachable
@@ -19,7 +20,7 @@ from daemon.errors import OperationFailed
 from daemon.update.cleanup import clean, remove_keep_tag
 from daemon.update.manual_recovery import write_instructions
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext, describe_error
-from portal.models import Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
+from portal.models import BotUpdate, Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
 from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
 from portal.services.rollouts import outcomes, updates
@@ -48,10 +49,13 @@ def abandon(context: UpdateContext, error: Exception) -> None:
     else:
         with suppress(EngineUnreachable):  # may be the cause of the failure, and nothing was created yet
             discard_preparations(context)
-    with context.transaction() as (session, update):
+
+    def fail(session: Session, update: BotUpdate, text: str) -> None:
         now = utcnow()
-        outcomes.end_failed(session, update, _failed(error), now)
+        outcomes.end_failed(session, update, _failed(error, text), now)
         updates.mark_cleaned(session, update, now)
+
+    context.record_outcome(fail, describe_error(error))
 
 
 def discard_preparations(context: UpdateContext) -> None:
@@ -67,16 +71,11 @@ def undo_before_start(context: UpdateContext, error: Exception) -> None:
         context.helper.end_all()
         _remove_new_container(context)
         restored = _start_old_container(context)
-        with context.transaction() as (session, update):
-            outcomes.mark_rolled_back(
-                session,
-                update,
-                _failed(error),
-                restored.container_id,
-                restored.address,
-                answers=restored.healthy,
-                now=utcnow(),
-            )
+
+        def fail(session: Session, update: BotUpdate, text: str) -> None:
+            _mark_rolled_back(session, update, _failed(error, text), restored)
+
+        context.record_outcome(fail, describe_error(error))
 
     if _run_or_flag_bot(context, start_again, describe_error(error)):
         clean(context)
@@ -86,9 +85,12 @@ def start_rollback(context: UpdateContext, error: Exception) -> None:
     """Record the verdict against the new container, then restore volumes and old container."""
     context.require_engine()
     log_tail = containers.log_tail(context.engine, context.update.new_container_id)
-    with context.transaction() as (session, update):
+
+    def fail(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
         updates.enter_step(session, update, Step.ROLLBACK, utcnow())
-        outcomes.mark_failed(session, update, describe_error(error), log_tail)
+        outcomes.mark_failed(session, update, reason, log_tail)
+
+    context.record_outcome(fail, describe_error(error), log_tail)
     run_rollback(context)
 
 
@@ -101,15 +103,7 @@ def run_rollback(context: UpdateContext) -> None:
         restored = _start_old_container(context)
         _tag_running_image(context, restored.container_id)
         with context.transaction() as (session, update):
-            outcomes.mark_rolled_back(
-                session,
-                update,
-                Outcome(state=UpdateState.ROLLED_BACK),
-                restored.container_id,
-                restored.address,
-                answers=restored.healthy,
-                now=utcnow(),
-            )
+            _mark_rolled_back(session, update, Outcome(state=UpdateState.ROLLED_BACK), restored)
 
     if _run_or_flag_bot(context, restore, context.update.error or ""):
         clean(context)
@@ -126,20 +120,45 @@ def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: s
         logger.exception("rollback of update %s failed", context.update.id)
         with context.transaction() as (session, update):
             archives = snapshots.list_for_update(session, update.id)
-        instructions = write_instructions(context, archives, reason=reason, problem=describe_error(error))
-        with context.transaction() as (session, update):
-            outcomes.mark_needs_attention(
-                session, update, f"{reason}. The rollback failed too", instructions, utcnow()
-            )
+        instructions = _try_to_write_instructions(context, archives, reason, describe_error(error))
+
+        def flag(session: Session, update: BotUpdate, text: str, instructions: str) -> None:
+            outcomes.mark_needs_attention(session, update, text, instructions, utcnow())
+
+        context.record_outcome(flag, f"{reason}. The rollback failed too", instructions)
         return False
     return True
 
 
-def _failed(error: Exception) -> Outcome:
-    return Outcome(
-        state=UpdateState.FAILED,
-        error=describe_error(error),
-        transient=bool(getattr(error, "transient", False)),
+def _try_to_write_instructions(
+    context: UpdateContext, archives: Sequence[Snapshot], reason: str, problem: str
+) -> str:
+    # A bot that needs attention must be marked, even where the engine refuses what the instructions need.
+    try:
+        return write_instructions(context, archives, reason=reason, problem=problem)
+    except INFRASTRUCTURE_ERRORS:
+        raise
+    except Exception:
+        logger.exception("the instructions for update %s could not be written", context.update.id)
+        return (
+            f"The update failed: {reason}\nThe rollback failed too: {problem}\n"
+            "No archive was deleted. List the archives with: flotilla snapshots list"
+        )
+
+
+def _failed(error: Exception, text: str) -> Outcome:
+    return Outcome(state=UpdateState.FAILED, error=text, transient=bool(getattr(error, "transient", False)))
+
+
+def _mark_rolled_back(session: Session, update: BotUpdate, outcome: Outcome, restored: _RestoredContainer) -> None:
+    outcomes.mark_rolled_back(
+        session,
+        update,
+        outcome,
+        restored.container_id,
+        restored.address,
+        answers=restored.healthy,
+        now=utcnow(),
     )
 
 

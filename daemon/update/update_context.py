@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 
 import docker
 from docker.errors import DockerException
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
@@ -28,8 +29,12 @@ from portal.services.bots.leases import LeaseLost
 from portal.services.rollouts import updates
 from portal.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, OperationalError)
 """Errors of engine, lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
+
+_TEXT_NOT_STORED = "The database refused the details. The worker's log has them."
 
 
 class UpdateContext:
@@ -95,6 +100,26 @@ class UpdateContext:
         """Record that a step begins, before its first effect."""
         with self.transaction() as (session, update):
             updates.enter_step(session, update, step, utcnow())
+
+    def record_outcome(self, record: Callable[..., None], *texts: str | None) -> None:
+        """Record an outcome with diagnostic texts, or without them when the database refuses a text.
+
+        No text may keep a bot from its rollback. Columns clean what they store, but a database with another encoding
+        than UTF-8 refuses more.
+
+        Args:
+            record: called with the session, the update and the texts, in a fenced transaction.
+            texts: errors, log lines and instructions.
+        """
+        try:
+            with self.transaction() as (session, update):
+                record(session, update, *texts)
+        except INFRASTRUCTURE_ERRORS:
+            raise
+        except (SQLAlchemyError, ValueError) as error:
+            logger.exception("the details of update %s were refused (%r)", self.update.id, texts, exc_info=error)
+            with self.transaction() as (session, update):
+                record(session, update, *(text and _TEXT_NOT_STORED for text in texts))
 
     def add_to_journal(self, **facts: Any) -> None:
         """Add small facts to the journal, for a worker that takes over."""

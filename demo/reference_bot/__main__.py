@@ -24,6 +24,10 @@ def main() -> None:
     time.sleep(release.start_seconds)
     if release.behaviour is Behaviour.CRASHING:
         sys.exit("cannot start: the configuration has no value for MAXIMUM_PATIENCE")
+    if release.behaviour is Behaviour.CRASHING_LOUDLY:
+        # 10 MB without a line break, NUL, and a lone surrogate
+        sys.stderr.buffer.write(b"x" * 10_000_000 + b" crashed: \x00 \xed\xa0\x80")
+        sys.exit(1)
     store = Store(DATA, FILES)
     if release.behaviour is Behaviour.CORRUPTING:
         corrupt_volumes(DATA, FILES)

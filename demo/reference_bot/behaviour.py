@@ -12,6 +12,7 @@ class Behaviour(StrEnum):
     GOOD = "good"
     UNHEALTHY = "unhealthy"
     CRASHING = "crashing"
+    CRASHING_LOUDLY = "crashing_loudly"
     MIGRATING = "migrating"
     CORRUPTING = "corrupting"
 

@@ -12,6 +12,8 @@ from sqlalchemy import Dialect, MetaData
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeDecorator
 
+from portal.models.outside_text import OutsideJSON
+
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
@@ -61,8 +63,8 @@ class Base(DeclarativeBase):
     )
     type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy, which declares it so
         datetime: UtcDateTime(),
-        dict[str, Any]: sa.JSON(),
-        list[str]: sa.JSON(),
+        dict[str, Any]: OutsideJSON(),
+        list[str]: OutsideJSON(),
     }
 
 

@@ -13,6 +13,7 @@ from portal.models.base import Base, choice, new_id, utcnow
 from portal.models.encrypted import EncryptedJSON
 from portal.models.node import Node
 from portal.models.org import Org
+from portal.models.outside_text import OutsideLine, OutsideText
 
 
 class Channel(StrEnum):
@@ -50,7 +51,7 @@ class Bot(Base):
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.ForeignKey("orgs.id"), index=True)
     node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"), index=True)
-    name: Mapped[str] = mapped_column(sa.String(100))
+    name: Mapped[str] = mapped_column(OutsideLine(100))
     subdomain: Mapped[str] = mapped_column(sa.String(63), unique=True)
     image: Mapped[str] = mapped_column(sa.String(300), index=True)
     """Normalized reference with tag, as `str(Reference)` formats it."""
@@ -62,7 +63,7 @@ class Bot(Base):
     unprotected: Mapped[list[str]] = mapped_column(default=list)
     """Writable binds in the container, which snapshots do not include. A bot with such paths is never a canary."""
     container_id: Mapped[str | None] = mapped_column(sa.String(64))
-    container_name: Mapped[str | None] = mapped_column(sa.String(255))
+    container_name: Mapped[str | None] = mapped_column(OutsideLine(255))
     current_digest: Mapped[str | None] = mapped_column(sa.String(71))
     desired_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
@@ -74,15 +75,15 @@ class Bot(Base):
     volumes_to_remove: Mapped[list[str] | None]
     """Volumes to remove during a purge, recorded because a removed container no longer names them."""
     state: Mapped[BotState] = mapped_column(choice(BotState), default=BotState.UNKNOWN)
-    state_detail: Mapped[str | None] = mapped_column(sa.Text)
+    state_detail: Mapped[str | None] = mapped_column(OutsideText(1000))
     state_since: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
-    address: Mapped[str | None] = mapped_column(sa.String(255))
+    address: Mapped[str | None] = mapped_column(OutsideLine(255))
     """`host:port`, read from the engine after the last start."""
     company_id: Mapped[str | None] = mapped_column(sa.String(100))
     epoch: Mapped[int] = mapped_column(default=1)
     provision_secret: Mapped[Any] = mapped_column(EncryptedJSON, nullable=True)
-    needs_attention: Mapped[str | None] = mapped_column(sa.Text)
+    needs_attention: Mapped[str | None] = mapped_column(OutsideText(50_000))
     """Instructions after a failed rollback. No automatic update starts until an operator clears them."""
     lease_owner: Mapped[str | None] = mapped_column(sa.String(64))
     lease_until: Mapped[datetime | None]

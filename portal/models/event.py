@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, utcnow
+from portal.models.outside_text import OutsideLine
 
 
 class EventTag(StrEnum):
@@ -106,7 +107,7 @@ class Event(Base):
     rollout_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     request_id: Mapped[str | None] = mapped_column(sa.String(64))
-    address: Mapped[str | None] = mapped_column(sa.String(45))
+    address: Mapped[str | None] = mapped_column(OutsideLine(45))
     """Network address of the browser that sent the request."""
 
     personal: Mapped[EventPersonalData | None] = relationship(lazy="joined")

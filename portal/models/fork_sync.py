@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.outside_text import OutsideText
 
 
 class ForkSyncState(StrEnum):
@@ -40,7 +41,7 @@ class ForkSync(Base):
     claimed_until: Mapped[datetime]
     """Moment from which another worker may run an unfinished sync again."""
     finished_at: Mapped[datetime | None]
-    error: Mapped[str | None] = mapped_column(sa.Text)
+    error: Mapped[str | None] = mapped_column(OutsideText(4000))
     """Why the sync was refused."""
     report: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """The report of `daemon.upstream`, with long lists shortened."""

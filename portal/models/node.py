@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.outside_text import OutsideLine, OutsideText
 
 
 class NodeState(StrEnum):
@@ -28,7 +29,7 @@ class Node(Base):
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(sa.String(63), unique=True)
     docker_url: Mapped[str] = mapped_column(sa.String(255))
-    engine_id: Mapped[str | None] = mapped_column(sa.String(255), unique=True)
+    engine_id: Mapped[str | None] = mapped_column(OutsideLine(255), unique=True)
     """Id that the engine reports, if any. Unique, because one engine added as two nodes could give one container to
     two bots."""
     tls: Mapped[dict[str, Any] | None]
@@ -39,8 +40,8 @@ class Node(Base):
     port_last: Mapped[int] = mapped_column(default=29999)
     snapshot_dir: Mapped[str] = mapped_column(sa.String(255))
     """Folder for archives on the disk of the node, which the worker may be unable to read."""
-    platform: Mapped[str] = mapped_column(sa.String(64), default="linux/amd64")
+    platform: Mapped[str] = mapped_column(OutsideLine(64), default="linux/amd64")
     state: Mapped[NodeState] = mapped_column(choice(NodeState), default=NodeState.ACTIVE)
     last_seen_at: Mapped[datetime | None]
-    last_error: Mapped[str | None] = mapped_column(sa.Text)
+    last_error: Mapped[str | None] = mapped_column(OutsideText(2000))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)

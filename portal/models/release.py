@@ -10,6 +10,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, new_id, utcnow
+from portal.models.outside_text import OutsideText
 
 
 class Release(Base):
@@ -32,13 +33,13 @@ class Release(Base):
     changelog: Mapped[dict[str, Any] | None]
     """`{"version", "date", "sections"}` as read from the image; None before reading or without a changelog."""
     changelog_read_at: Mapped[datetime | None]
-    changelog_error: Mapped[str | None] = mapped_column(sa.Text)
+    changelog_error: Mapped[str | None] = mapped_column(OutsideText(2000))
     changelog_attempts: Mapped[int] = mapped_column(default=0)
     changelog_next_at: Mapped[datetime | None]
     """When reading the changelog is tried again. A worker that reads it sets a moment in the future."""
     first_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
     quarantined_at: Mapped[datetime | None]
-    quarantine_reason: Mapped[str | None] = mapped_column(sa.Text)
+    quarantine_reason: Mapped[str | None] = mapped_column(OutsideText(4000))
     quarantine_lifted_at: Mapped[datetime | None]
     """When an operator lifted the last quarantine."""
 
@@ -69,7 +70,7 @@ class PolledImage(Base):
     """The release at which the tag points, by the last successful poll."""
     last_checked_at: Mapped[datetime | None]
     """When the last successful poll started."""
-    last_error: Mapped[str | None] = mapped_column(sa.Text)
+    last_error: Mapped[str | None] = mapped_column(OutsideText(2000))
     last_error_at: Mapped[datetime | None]
     errors: Mapped[int] = mapped_column(default=0)
     """Failed polls since the last successful one."""

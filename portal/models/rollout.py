@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.outside_text import OutsideText
 from portal.models.release import Release
 from portal.models.user import User
 from portal.rules.strategies import StrategyName
@@ -73,7 +74,7 @@ class Rollout(Base):
     strategy: Mapped[StrategyName] = mapped_column(choice(StrategyName))
     parameters: Mapped[dict[str, Any]] = mapped_column(default=dict)
     state: Mapped[RolloutState] = mapped_column(choice(RolloutState), default=RolloutState.SCHEDULED, index=True)
-    reason: Mapped[str | None] = mapped_column(sa.Text)
+    reason: Mapped[str | None] = mapped_column(OutsideText(4000))
     """Why the rollout was paused, aborted or superseded, for operators."""
     trigger: Mapped[Trigger] = mapped_column(choice(Trigger))
     audience: Mapped[Audience] = mapped_column(choice(Audience))

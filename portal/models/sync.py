@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.outside_text import OutsideText
 from portal.rules.roles import SyncRole
 
 
@@ -37,5 +38,5 @@ class MemberSync(Base):
     state: Mapped[SyncState] = mapped_column(choice(SyncState), default=SyncState.PENDING, index=True)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
-    last_error: Mapped[str | None] = mapped_column(sa.Text)
+    last_error: Mapped[str | None] = mapped_column(OutsideText(2000))
     changed_at: Mapped[datetime] = mapped_column(default=utcnow)

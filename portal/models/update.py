@@ -12,6 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from portal.models.base import Base, choice, new_id, utcnow
 from portal.models.bot import Bot
 from portal.models.encrypted import EncryptedJSON
+from portal.models.outside_text import OutsideText
 from portal.models.rollout import Rollout
 
 
@@ -124,11 +125,11 @@ class BotUpdate(Base):
     """Full description of the old container, from which it can be created again."""
     journal: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Small facts that a takeover needs, such as the old restart policy or `StartedAt` of the new container."""
-    error: Mapped[str | None] = mapped_column(sa.Text)
+    error: Mapped[str | None] = mapped_column(OutsideText(4000))
     transient: Mapped[bool] = mapped_column(default=False)
     """The release cannot be the cause of the failure (engine or registry unreachable, disk full before the stop),
     so the update may be retried."""
-    log_tail: Mapped[str | None] = mapped_column(sa.Text)
+    log_tail: Mapped[str | None] = mapped_column(OutsideText(10_000))
     """Last log lines of a new container that did not become healthy."""
     timings: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """`{step: [started, ended]}` in ISO 8601; a running step has no end."""

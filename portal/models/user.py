@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, new_id, utcnow
+from portal.models.outside_text import OutsideLine
 
 
 class User(Base):
@@ -39,8 +40,8 @@ class UserSession(Base):
     authenticated_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
     expires_at: Mapped[datetime]
-    user_agent: Mapped[str] = mapped_column(sa.String(200), default="")
-    ip: Mapped[str] = mapped_column(sa.String(45), default="")
+    user_agent: Mapped[str] = mapped_column(OutsideLine(200), default="")
+    ip: Mapped[str] = mapped_column(OutsideLine(45), default="")
     revoked_at: Mapped[datetime | None]
 
     user: Mapped[User] = relationship(lazy="joined", innerjoin=True)

@@ -1,9 +1,7 @@
 """Health checks: one probe, the address of a container, and the wait for two consecutive successes."""
 
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import docker
@@ -14,45 +12,11 @@ from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
 from portal.models import Node
 from tests.support.images import ReferenceImages
+from tests.support.raw_http import response, running_server
 
 NODE = Node(name="here", docker_url="unix:///somewhere", bot_host="192.0.2.7", snapshot_dir="/nowhere")
 HERE = Node(name="here", docker_url="unix:///somewhere", bot_host="127.0.0.1", snapshot_dir="/nowhere")
 REMOTE = Node(name="far", docker_url="tcp://far:2376", bot_host="far", snapshot_dir="/nowhere")
-
-
-@contextmanager
-def running_server(*pieces: bytes, pause: float = 0) -> Iterator[tuple[str, list[bytes]]]:
-    """Run a server that sends these pieces, with pauses in between. Yield its address and the requests received."""
-    requests: list[bytes] = []
-    stopped = threading.Event()
-
-    def serve() -> None:
-        while not stopped.is_set():
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                requests.append(connection.recv(4096))
-                try:
-                    for piece in pieces:
-                        connection.sendall(piece)
-                        stopped.wait(pause)
-                except OSError:
-                    continue
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}", requests
-        stopped.set()
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def response(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
-    """Build an HTTP response."""
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 @pytest.mark.parametrize(
@@ -62,11 +26,22 @@ def response(body: bytes, status: str = "200 OK", headers: str = "") -> bytes:
         (response(b'{"status": "ok"}', "503 Service Unavailable"), False, "HTTP 503"),
         (response(b'{"status": "ok"}', "204 No Content"), False, "HTTP 204"),
         (response(b'{"status": "degraded"}'), False, "HTTP 200 with status 'degraded' instead of 'ok'"),
-        (response(b'{"state": "ok"}'), False, "HTTP 200 with status 'None' instead of 'ok'"),
-        (response(b'["ok"]'), False, "HTTP 200 with status 'None' instead of 'ok'"),
+        (response(b'{"state": "ok"}'), False, "HTTP 200 without a status"),
+        (response(b'{"status": ["ok"]}'), False, "HTTP 200 without a status"),
+        (response(b'["ok"]'), False, "HTTP 200 without a status"),
         (response(b"<h1>ok</h1>"), False, "HTTP 200, but the answer is not JSON"),
         (response(b'{"status": "ok"}' + b" " * (64 << 10)), False, "answer larger than 64 KB"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", False, "no answer: SSH-2.0-OpenSSH_9.2"),
+        (response(b"[" * 60_000), False, "HTTP 200, but the answer is not JSON"),
+        (response(b'{"status": ' + b"[" * 60_000), False, "HTTP 200, but the answer is not JSON"),
+        (response(b'{"status": "a\\u0000\\ud800\\u202e b"}'), False, "HTTP 200 with status 'a b' instead of 'ok'"),
+        (b"HTTP/1.1 \0\x1b[2J OK\r\n\r\n", False, "no answer: HTTP/1.1 OK"),
+        (b"HTTP/1.1 " + b"9" * 60_000 + b"\r\n\r\n", False, "no answer: HTTP/1.1 " + "9" * 190 + "…"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            False,
+            "no answer: IncompleteRead(0 bytes read)",
+        ),
     ],
 )
 def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail: str) -> None:
@@ -75,6 +50,14 @@ def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail
 
     assert (found.ok, found.detail.strip()) == (ok, detail)
     assert requests[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [("127.0.0.1:1", "/gesundheit-ä"), ("127.0.0.1:1", "/a b\n"), ("here:port", "/"), ("x" * 70 + ":1", "/")],
+)
+def test_address_or_path_that_cannot_be_sent_is_no_answer(address: str, path: str) -> None:
+    assert probe(address, path).detail.startswith("no answer: ")
 
 
 def test_redirect_is_not_followed() -> None:

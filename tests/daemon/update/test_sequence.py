@@ -21,7 +21,7 @@ from daemon.engine.health_probe import ProbeResult
 from daemon.engine.labels import UPDATE_LABEL, container_name
 from daemon.engine.recreate import creation
 from daemon.update.sequence import update_bot
-from demo.versions import CORRUPTING, CRASHING, FIRST, SECOND, THIRD, UNHEALTHY, BotVersion
+from demo.versions import CORRUPTING, CRASHING, CRASHING_LOUDLY, FIRST, SECOND, THIRD, UNHEALTHY, BotVersion
 from portal.models import (
     Bot,
     BotState,
@@ -88,6 +88,21 @@ def test_bad_release_is_rolled_back_with_all_data(site: Site, version: BotVersio
     assert f"http://{bot.address}" == site.address()
     assert site.leftovers() == []
     assert update.answering_at is not None
+
+
+@pytest.mark.every_database
+def test_log_that_no_database_stores_does_not_stop_the_rollback(site: Site) -> None:
+    """The last log line contains a NUL and a lone surrogate and is 10 MB long."""
+    old = site.inspect()
+    update_id = site.update_to(CRASHING_LOUDLY)
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.verdict) == (UpdateState.ROLLED_BACK, Verdict.FAILED)
+    assert "exited with status 1" in (update.error or "")
+    assert (update.log_tail or "").startswith("xxx")
+    assert (update.log_tail or "").endswith("x crashed:  \ufffd\ufffd\ufffd")
+    assert site.inspect()["Id"] == old["Id"] == site.bot().container_id
+    assert site.notes() == [NOTE]
 
 
 def test_failed_snapshot_ends_the_update_and_starts_the_old_container(site: Site) -> None:

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
+import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from daemon.bot_lease import BotLease
 from daemon.update.update_context import UpdateContext
 from portal.database import Database
-from portal.models import BotUpdate
+from portal.models import BotUpdate, Verdict
+from portal.models.outside_text import OutsideText
+from portal.services.rollouts import outcomes
 from portal.settings import Settings
 from tests.support.world import World
+
+
+def add_update(database: Database) -> tuple[str, str]:
+    """Add a bot with a pending update and return both ids."""
+    world = World(database)
+    [bot_id] = world.add_bots(1)
+    world.start(world.push("2.0.0"), [bot_id])
+    with database.reading() as session:
+        return bot_id, session.scalars(sa.select(BotUpdate.id)).one()
 
 
 def test_health_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
     database: Database, settings: Settings
 ) -> None:
-    world = World(database)
-    [bot_id] = world.add_bots(1)
-    world.start(world.push("2.0.0"), [bot_id])
-    with database.reading() as session:
-        update_id = session.scalars(sa.select(BotUpdate.id)).one()
+    bot_id, update_id = add_update(database)
     minute = timedelta(minutes=1)
 
     with BotLease(database, bot_id) as lease:
@@ -32,3 +42,23 @@ def test_health_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
         )
 
     assert (unset, given) == (timedelta(minutes=2), minute)
+
+
+def test_verdict_is_recorded_without_text_that_the_database_refuses(
+    database: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store_as_it_is(_column: OutsideText, value: str | None, _dialect: Any) -> str | None:
+        return value
+
+    def record(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
+        outcomes.mark_failed(session, update, reason, log_tail)
+
+    monkeypatch.setattr(OutsideText, "process_bind_param", store_as_it_is)
+    bot_id, update_id = add_update(database)
+    with BotLease(database, bot_id) as lease:
+        context = UpdateContext(settings, lease, update_id)
+        context.record_outcome(record, "half of a pair: \ud800", None)
+    with database.reading() as session:
+        update = session.get_one(BotUpdate, update_id)
+        assert (update.verdict, update.log_tail, update.bot.epoch) == (Verdict.FAILED, None, 2)
+    assert update.error == "The database refused the details. The worker's log has them."
