@@ -22,7 +22,10 @@ pytestmark = pytest.mark.browser
 
 LINK = "https://portal.example.com/invite/rvinGknZo5UFeSbkK0ZMwMMbRvRXnU5jwZ0l8fPcb4E"
 NAMES = dict.fromkeys(
-    ("name", "org", "inviter", "owner", "bots", "updated", "unchanged", "stuck", "bot", "node", "reason", "progress"),
+    (
+        *("name", "org", "inviter", "owner", "target", "bots", "updated", "unchanged", "stuck", "bot", "node"),
+        *("reason", "progress", "files", "commit", "error"),
+    ),
     "A Name " + 40 * "x",
 )
 FACTS: dict[str, Any] = {
@@ -33,7 +36,10 @@ FACTS: dict[str, Any] = {
     "old": "old@example.com",
     "new": "new@example.com",
     "version": "2.0.0",
+    "is_owner": False,
     "updated_count": 2,
+    "finding_count": 2,
+    "pull_request": LINK,
     "sections": [{"title": "New", "items": ["Faxes are answered"]}],
     "instructions": "docker start 123456",
     "state": "aborted",
