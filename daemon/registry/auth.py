@@ -1,15 +1,14 @@
 """Authentication at registries: parse the challenge of a 401 response and obtain a token. Used by the client."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 from daemon.registry.credentials import Credential, Credentials
+from daemon.registry.documents import parse_object
 from daemon.registry.errors import InvalidResponse, WrongCredentials
 from daemon.registry.transport import Response, Transport
 
@@ -106,7 +105,7 @@ class Authenticator:
             else:
                 problem = f"{registry} does not allow anonymous access"
             raise WrongCredentials(f"{problem}: check auths in the registry config.json.")
-        document = _parse_object(response.body)
+        document = parse_object(response.body) or {}
         value = document.get("token") or document.get("access_token")
         if response.status != 200 or not isinstance(value, str) or not _TOKEN.fullmatch(value):
             raise InvalidResponse(f"The token server of {registry} returned no token (status {response.status}).")
@@ -135,7 +134,8 @@ def choose_challenge(response: Response) -> Challenge:
 
 def _parse_challenge(header: str) -> Challenge:
     scheme, _, parameters = header.strip().partition(" ")
-    pairs = parse_keqv_list([item for item in parse_http_list(parameters) if "=" in item])
+    # The parser fails on an empty value without quotes.
+    pairs = parse_keqv_list([item for item in parse_http_list(parameters) if item.partition("=")[2]])
     return Challenge(scheme.lower(), {name.lower(): value for name, value in pairs.items()})
 
 
@@ -149,11 +149,3 @@ def _check_realm(realm: str, url: str) -> None:
         raise InvalidResponse(f"{urlsplit(url).netloc} does not name a valid token server.")
     if parts.scheme == "http" and urlsplit(url).scheme == "https":
         raise InvalidResponse(f"{urlsplit(url).netloc} names a token server without TLS. No credentials were sent.")
-
-
-def _parse_object(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}

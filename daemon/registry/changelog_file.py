@@ -1,10 +1,9 @@
 """Changelog files inside images: read one from an image and validate its format. Used by the changelog reader."""
 
 import io
-import json
 import posixpath
+import re
 import tarfile
-import unicodedata
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,11 +15,21 @@ from docker.errors import NotFound, create_api_error_from_http_exception
 from requests import HTTPError
 
 from daemon.engine.labels import CHANGELOG_PREFIX
+from daemon.registry.documents import parse_object
+from portal.rules.changelog_limits import (
+    MAX_CHARACTERS,
+    MAX_ITEM_LENGTH,
+    MAX_ITEMS,
+    MAX_SECTIONS,
+    MAX_VERSION_LENGTH,
+)
+from portal.rules.outside_text import clean_line
 
 CHANGELOG_PATH = "/app/changelogs/latest.json"
 MAX_CHANGELOG_BYTES = 256 * 1024
 SECTION_TITLES = ("New", "Improved", "Fixed")
 
+_DATE = re.compile(r"2[0-9]{3}-[0-9]{2}-[0-9]{2}")
 _FOLDER = posixpath.dirname(CHANGELOG_PATH)
 _MAX_LINKS = 5
 # Maximum size of headers, long names and padding of an archive with one file.
@@ -39,23 +48,18 @@ def parse_changelog(raw: bytes) -> dict[str, Any]:
         sections without items are left out.
 
     Raises:
-        InvalidChangelog: a part is missing or has the wrong type, or the changelog is longer than 256 KB.
+        InvalidChangelog: a part is missing, has the wrong type or exceeds its limit, or the changelog is longer than
+            256 KB.
     """
     if len(raw) > MAX_CHANGELOG_BYTES:
         raise InvalidChangelog(f"The changelog is longer than {MAX_CHANGELOG_BYTES // 1024} KB.")
-    try:
-        document = json.loads(raw.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidChangelog("The changelog is not JSON in UTF-8.") from error
-    if not isinstance(document, dict):
-        raise InvalidChangelog("The changelog must be a JSON object.")
-    sections = document.get("sections")
-    if not isinstance(sections, list):
-        raise InvalidChangelog("The changelog needs a list of sections.")
+    document = parse_object(raw, "utf-8-sig")
+    if document is None:
+        raise InvalidChangelog("The changelog is not a JSON object in UTF-8.")
     return {
-        "version": _parse_text(document.get("version"), "a version"),
+        "version": _parse_text(document.get("version"), "a version", MAX_VERSION_LENGTH),
         "date": _parse_date(document.get("date")),
-        "sections": [section for section in map(_parse_section, sections) if section["items"]],
+        "sections": _parse_sections(document.get("sections")),
     }
 
 
@@ -138,27 +142,48 @@ def _read_only_member(archive: bytes) -> tuple[tarfile.TarInfo, bytes]:
         return member, content.read() if content else b""
 
 
+def _parse_sections(sections: object) -> list[dict[str, Any]]:
+    if not isinstance(sections, list):
+        raise InvalidChangelog("The changelog needs a list of sections.")
+    if len(sections) > MAX_SECTIONS:
+        raise InvalidChangelog(f"The changelog has more than {MAX_SECTIONS} sections.")
+    parsed = [section for section in map(_parse_section, sections) if section["items"]]
+    items = [item for section in parsed for item in section["items"]]
+    if len(items) > MAX_ITEMS:
+        raise InvalidChangelog(f"The changelog has more than {MAX_ITEMS} items.")
+    if sum(map(len, items)) > MAX_CHARACTERS:
+        raise InvalidChangelog(f"The items of the changelog have more than {MAX_CHARACTERS} characters.")
+    return parsed
+
+
 def _parse_section(section: object) -> dict[str, Any]:
     if not isinstance(section, dict) or section.get("title") not in SECTION_TITLES:
         raise InvalidChangelog(f"Each section of the changelog needs a title: {', '.join(SECTION_TITLES)}.")
     items = section.get("items")
     if not isinstance(items, list):
         raise InvalidChangelog(f"The section {section['title']} of the changelog needs a list of items.")
-    return {"title": section["title"], "items": [_parse_text(item, "items that are texts") for item in items]}
+    return {
+        "title": section["title"],
+        "items": [_parse_text(item, "items that are texts", MAX_ITEM_LENGTH) for item in items],
+    }
 
 
-def _parse_text(value: object, what: str) -> str:
+def _parse_text(value: object, what: str, limit: int) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidChangelog(f"The changelog needs {what}.")
     text = " ".join(value.split())
-    # PostgreSQL cannot store NUL, and UTF-8 cannot encode a single surrogate.
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in text):
+    if len(text) > limit:
+        raise InvalidChangelog(f"The changelog needs {what}, of at most {limit} characters each.")
+    if clean_line(text, limit) != text:
         raise InvalidChangelog("The changelog contains control characters.")
     return text
 
 
 def _parse_date(value: object) -> str:
+    # A year with four digits from 2000 on, because `fromisoformat` also accepts other formats and the year 1.
+    if not isinstance(value, str) or not _DATE.fullmatch(value):
+        raise InvalidChangelog("The changelog needs a date such as 2026-01-31.")
     try:
-        return date.fromisoformat(str(value)).isoformat()
+        return date.fromisoformat(value).isoformat()
     except ValueError as error:
         raise InvalidChangelog("The changelog needs a date such as 2026-01-31.") from error

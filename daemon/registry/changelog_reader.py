@@ -59,6 +59,11 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
         logger.warning("the changelog of %s could not be read: %s", reading.image, error)
         with database.transaction() as session:
             changelogs.record_failure(session, release_id, str(error), now)
+    except Exception as error:
+        logger.exception("the changelog of %s could not be read", reading.image)
+        problem = f"The changelog cannot be processed ({type(error).__name__}). See the worker's log."
+        with database.transaction() as session:
+            changelogs.record_failure(session, release_id, problem, now)
     else:
         with database.transaction() as session:
             release = changelogs.record_changelog(session, release_id, changelog, now)

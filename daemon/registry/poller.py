@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from daemon.registry.client import RegistryClient, ResolvedImage
-from daemon.registry.errors import NotFound, RateLimited, RegistryError
+from daemon.registry.errors import InvalidResponse, NotFound, RateLimited, RegistryError
 from portal.database import Database
 from portal.models import Node, PolledImage
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -56,6 +56,12 @@ class Poller:
             resolved = self._resolve(claimed, platforms)
         except (RegistryError, ImageNotAllowed) as error:
             self._record_failure(image, error, now)
+            return None
+        except Exception as error:
+            # The answer has a form that the client does not expect. The image shows that its polls fail.
+            logger.exception("polling %s failed", image)
+            problem = f"The registry's answer cannot be processed ({type(error).__name__}). See the worker's log."
+            self._record_failure(image, InvalidResponse(problem), now)
             return None
         return self._record_result(image, resolved, now)
 

@@ -216,6 +216,6 @@ def _parse_seconds(header: str, now: datetime) -> float:
         return float(header)
     try:
         moment = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return _DEFAULT_RETRY_AFTER
     return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()

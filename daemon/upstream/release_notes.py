@@ -11,6 +11,8 @@ from daemon.upstream.exclusions import WordList, excluded_subjects
 from daemon.upstream.hosted_mode import HostedModeContext
 from daemon.upstream.vocabulary import Kind
 from daemon.upstream.wording import plain_item, same_item, without_folders
+from portal.rules.changelog_limits import MAX_CHARACTERS, MAX_ITEM_LENGTH, MAX_ITEMS
+from portal.rules.outside_text import clean_line
 
 SECTIONS: dict[str, frozenset[Kind]] = {
     "New": frozenset({Kind.FEATURE}),
@@ -54,15 +56,26 @@ def write_release_notes(changes: Iterable[Change], context: HostedModeContext) -
 
 
 def collect(items: Iterable[tuple[str, str]]) -> ReleaseNotes:
-    """Put items into their sections, each text once: in the first section that has it."""
+    """Put items into their sections, each text once: in the first section that has it.
+
+    Long items are cut, and the items beyond the limits of a changelog are left out, those of the last section first.
+    """
     seen: set[str] = set()
+    length = 0
     by_section: dict[str, list[str]] = {title: [] for title in SECTIONS}
     for title in SECTIONS:
         for section, item in items:
             key = same_item(item)
-            if section == title and key not in seen:
+            text = clean_line(item, MAX_ITEM_LENGTH)
+            if (
+                section == title
+                and key not in seen
+                and len(seen) < MAX_ITEMS
+                and length + len(text) <= MAX_CHARACTERS
+            ):
                 seen.add(key)
-                by_section[title].append(item)
+                length += len(text)
+                by_section[title].append(text)
     return ReleaseNotes(tuple((title, tuple(texts)) for title, texts in by_section.items() if texts))
 
 

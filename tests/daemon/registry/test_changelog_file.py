@@ -65,6 +65,17 @@ class TestParsing:
             ({"sections": [{"title": "New", "items": [{"text": "x"}]}]}, "items that are texts"),
             ({"version": "1\0"}, "control characters"),
             ({"version": "\ud800"}, "control characters"),
+            ({"version": "1.0\u202e"}, "control characters"),
+            ({"version": "1" * 51}, "a version, of at most 50 characters"),
+            ({"date": "20260131"}, "needs a date"),
+            ({"date": "2026-W05-6"}, "needs a date"),
+            ({"date": "0001-01-01"}, "needs a date"),
+            ({"date": "2026-02-30"}, "needs a date"),
+            ({"date": 20260131}, "needs a date"),
+            ({"sections": [{"title": "New", "items": ["x"]}] * 11}, "more than 10 sections"),
+            ({"sections": [{"title": "New", "items": ["x"] * 51}] * 2}, "more than 100 items"),
+            ({"sections": [{"title": "New", "items": ["x" * 501]}]}, "at most 500 characters"),
+            ({"sections": [{"title": "New", "items": ["x" * 500] * 41}]}, "more than 20000 characters"),
         ],
     )
     def test_error_names_the_invalid_part(self, change: dict[str, Any], complaint: str) -> None:
@@ -75,6 +86,12 @@ class TestParsing:
     def test_content_other_than_a_json_object_is_refused(self, raw: bytes) -> None:
         with pytest.raises(InvalidChangelog):
             parse_changelog(raw)
+
+    def test_changelog_at_the_limits_is_valid(self) -> None:
+        sections = [{"title": "Fixed", "items": ["x" * 200] * 10}] * 10
+        largest = {"version": "1" * 50, "date": "2999-12-31", "sections": sections}
+
+        assert parse_changelog(json.dumps(largest).encode()) == largest
 
     def test_too_long_changelog_is_refused(self) -> None:
         parse_changelog(RAW.ljust(MAX_CHANGELOG_BYTES))

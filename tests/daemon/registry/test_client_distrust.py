@@ -114,6 +114,8 @@ class TestRateLimits:
             ("0", 1),
             ("99999999999", 6 * 3600),
             ("soon", 60),
+            ("Mon, 01 Jan 2020 00:00:00 +99999999999999", 60),
+            ("1 Jan 99999999999999999999 00:00:00 GMT", 60),
             (None, 60),
         ],
     )
@@ -262,6 +264,8 @@ class TestChallenges:
             ("Negotiate", "unsupported kind of authentication"),
             (None, "unsupported kind of authentication"),
             ("Bearer", "does not name a valid token server"),
+            ("Bearer realm=", "does not name a valid token server"),
+            ('Bearer realm=,service="x",,=,==', "does not name a valid token server"),
             ('Bearer realm="file:///etc/passwd"', "does not name a valid token server"),
             ('Bearer realm="http://["', "does not name a valid token server"),
         ],

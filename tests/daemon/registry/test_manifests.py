@@ -1,9 +1,12 @@
 """Manifests and indexes: digests and the choice of a platform."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from daemon.registry.errors import InvalidResponse
 from daemon.registry.manifests import compute_digest, find_platform_digests
@@ -75,8 +78,48 @@ def test_platform_without_a_build_is_missing() -> None:
         _index("entry"),
         _index(layers=[]),
         b'{"schemaVersion": 2, "manifests": {}}',
+        b'{"schemaVersion": 2, "manifests": ' + b"[" * 100_000,
+        _index({"digest": [A]}),
+        _index({"digest": A, "platform": "linux/amd64"}),
+        _index({"digest": A, "platform": {"os": {}, "architecture": "amd64"}}),
+        _index({"digest": A, "platform": {"os": ["linux"], "architecture": "amd64"}}),
+        _index({"digest": A, "platform": {"os": "linux", "architecture": 64}}),
+        _index({"digest": A, "platform": {"os": "linux", "architecture": "arm", "variant": {"v": 7}}}),
     ],
 )
 def test_manifest_that_engines_do_not_accept_is_an_invalid_response(raw: bytes) -> None:
     with pytest.raises(InvalidResponse):
         find_platform_digests(raw, ["linux/amd64"])
+
+
+ANY_VALUE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.sampled_from(["", "linux", "unknown", A])
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+PLATFORM = st.fixed_dictionaries({}, optional={"os": ANY_VALUE, "architecture": ANY_VALUE, "variant": ANY_VALUE})
+ENTRY = st.fixed_dictionaries({}, optional={"digest": ANY_VALUE, "platform": ANY_VALUE | PLATFORM})
+INDEX = st.fixed_dictionaries(
+    {"schemaVersion": st.just(2) | ANY_VALUE},
+    optional={"manifests": ANY_VALUE | st.lists(ANY_VALUE | ENTRY, max_size=3), "config": ANY_VALUE},
+)
+
+
+@given(INDEX)
+@settings(deadline=None, max_examples=300)
+def test_wrong_types_are_always_an_invalid_response(document: dict[str, Any]) -> None:
+    with suppress(InvalidResponse):
+        assert set(find_platform_digests(json.dumps(document).encode(), ["linux/amd64"]).values()) <= {A}
+
+
+def test_error_about_many_platforms_is_short() -> None:
+    raw = _index(*(_entry(A, f"system{number}" + "\u202ex" * 1000, "amd64") for number in range(1000)))
+
+    with pytest.raises(InvalidResponse) as raised:
+        find_platform_digests(raw, ["linux/amd64"])
+    assert len(str(raised.value)) < 600

@@ -219,6 +219,38 @@ def test_registry_error_keeps_the_last_digest(
         assert (row.errors, row.last_error, row.last_error_at) == (0, None, None)
 
 
+@pytest.mark.parametrize("platform", ['"linux"', '{"os": ["linux"]}', '{"os": "\\u0000", "architecture": "\\ud800"}'])
+def test_index_with_wrong_types_is_an_error_of_its_image(
+    database: Database, add_bot: Callable[..., None], platform: str
+) -> None:
+    entry = f'{{"digest": "sha256:{"a" * 64}", "platform": {platform}}}'
+    body = f'{{"schemaVersion": 2, "manifests": [{entry}]}}'.encode()
+    with scripted_server(lambda _: Reply(200, body=body)) as server:
+        image = f"{server.address}/acme/bot:managed"
+        add_bot(image)
+        assert _poll(Poller(database, RegistryClient(), Allowlist.parse([server.address])), image) is None
+
+    row = _load_image(database, image)
+    assert (row.errors, row.last_error_at) == (1, NOW)
+    assert row.last_error
+
+
+def test_unexpected_error_is_an_error_of_its_image(
+    database: Database, add_bot: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RecursionError("secret")
+
+    monkeypatch.setattr(RegistryClient, "get_current_digest", fail)
+    add_bot("registry.example/acme/bot:managed")
+    _poll(
+        Poller(database, RegistryClient(), Allowlist.parse(["registry.example"])), "registry.example/acme/bot:managed"
+    )
+
+    row = _load_image(database, "registry.example/acme/bot:managed")
+    assert row.last_error == "The registry's answer cannot be processed (RecursionError). See the worker's log."
+
+
 def test_vanished_tag_is_reported_once(
     database: Database, poller: Poller, pusher: tuple[Pusher, str], add_bot: Callable[..., None]
 ) -> None:

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from daemon.registry.changelog_file import parse_changelog
 from daemon.upstream.changes import to_changes
 from daemon.upstream.commits import Commit, parse
 from daemon.upstream.hosted_mode import load
-from daemon.upstream.release_notes import ReleaseNotes, write_release_notes
+from daemon.upstream.release_notes import ReleaseNotes, collect, write_release_notes
 
 CORPUS = [
     tuple(line.split("\t", 2))
@@ -184,3 +185,15 @@ def test_a_pull_request_without_a_type_takes_the_kind_of_its_commits() -> None:
 )
 def test_the_title_of_a_pull_request_is_understood_from_every_forge(message: str) -> None:
     assert items_of(message) == {"Fixed": ("Cards jump while dragging",)}
+
+
+@pytest.mark.parametrize("length", [10, 400, 5000])
+def test_notes_of_a_large_sync_are_within_the_limits_of_a_changelog(length: int) -> None:
+    items = [(title, f"{title} {number} " + "x" * length) for title in ("Fixed", "New") for number in range(90)]
+
+    document = collect(items).document("2026-03-14", "2026-03-14")
+
+    assert parse_changelog(json.dumps(document).encode()) == document
+    # The items of the last section are left out first.
+    assert document["sections"][0]["title"] == "New"
+    assert len(document["sections"][0]["items"]) >= 40
