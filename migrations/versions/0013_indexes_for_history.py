@@ -13,11 +13,13 @@ depends_on = None
 _OLD = {
     "bot_updates": (["bot_id"], ["state"]),
     "mail_outbox": (["next_attempt_at"], ["state"]),
+    "sessions": (["user_id"],),
 }
 _NEW = {
     "bot_updates": (["bot_id", "state", "ended_at"], ["state", "ended_at"]),
     "events": (["user_id"],),
     "mail_outbox": (["state", "next_attempt_at"],),
+    "sessions": (["user_id", "last_seen_at"],),
 }
 _PARTIAL = {"ix_bot_updates_open": "ended_at IS NULL", "ix_bot_updates_uncleaned": "cleaned_at IS NULL"}
 

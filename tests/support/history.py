@@ -43,6 +43,7 @@ from tests.factories import IMAGE
 BOTS = 1000
 NODES = 10
 WEEKS = 52
+SIGN_INS_OF_A_SCRIPT = 2000
 
 _NOW = utcnow()
 _EVENTS = (EventTag.BOT_UPDATED, EventTag.BOT_STATE_CHANGED, EventTag.USER_SIGNED_IN, EventTag.USER_SIGNED_OUT)
@@ -64,6 +65,7 @@ def add_history(session: Session) -> None:
     Each week, one bot in a hundred rolls back. The last release is new: no rollout of it has started.
     """
     _add_fleet(session)
+    _add_sign_ins_of_a_script(session)
     for week in range(WEEKS + 1):
         release = factories.release(
             session,
@@ -207,6 +209,21 @@ def _add_sign_ins(session: Session, week: int, began: datetime) -> None:
         created_at=began,
         expires_at=began + timedelta(hours=1),
     )
+
+
+def _add_sign_ins_of_a_script(session: Session) -> None:
+    began = _NOW - timedelta(weeks=WEEKS)
+    moments = [began + timedelta(minutes=number) for number in range(SIGN_INS_OF_A_SCRIPT)]
+    rows = [
+        {
+            "id_hash": f"script-{number}",
+            "user_id": OPERATOR_ID,
+            "last_seen_at": moment,
+            "expires_at": moment + timedelta(days=7),
+        }
+        for number, moment in enumerate(moments)
+    ]
+    session.execute(sa.insert(UserSession), rows)
 
 
 def _insert_for_each_bot(session: Session, table: type[Base], **values: Any) -> None:
