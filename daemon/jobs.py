@@ -121,6 +121,7 @@ def sync_upstream(context: Context, _what: str) -> None:
 
 @_job
 def delete_expired(context: Context, _what: str) -> None:
-    """Delete rows whose retention period is over."""
+    """Delete rows whose retention period is over, then refresh the statistics of the database."""
     with context.database.transaction() as session:
         retention.delete_expired(session, utcnow())
+    context.database.refresh_statistics()

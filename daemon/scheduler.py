@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
-from portal.queue import DEFAULT_QUEUE, JobName, enqueue, open_queue, updates_queue_name
+from portal.queue import DEFAULT_QUEUE, JobName, WaitingMessages, enqueue_again, updates_queue_name
 from portal.services import fork_syncs, leases
 from portal.services.bots import desired_state, nodes, purging
 from portal.services.leases import HeldLease
@@ -38,8 +38,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _TICK_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 10.0
-# No worker serves a queue of this length. More jobs would only delay later ones.
-_MAX_QUEUE_LENGTH = 500
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class DueJob:
     Attributes:
         job: which job.
         argument: its argument, usually the id of a row.
-        repeat_seconds: seconds until the job may be enqueued again.
+        repeat_seconds: seconds after which the job is enqueued again, from the moment its message left the queue.
         queue: the queue of the job.
     """
 
@@ -180,14 +178,12 @@ class Scheduler:
 
     def _enqueue_due(self, jobs: list[DueJob]) -> None:
         redis = self._context.redis
+        waiting = WaitingMessages(redis)
         try:
             for job in jobs:
-                # The marker is in Redis too, so that losing the queues also loses the markers.
-                marker = f"flotilla:asked:{job.job}:{job.argument}"
-                if open_queue(redis, job.queue).count < _MAX_QUEUE_LENGTH and redis.set(
-                    marker, "", nx=True, ex=job.repeat_seconds
-                ):
-                    enqueue(redis, job.job, job.argument, queue=job.queue)
+                enqueue_again(
+                    redis, waiting, job.job, job.argument, repeat_seconds=job.repeat_seconds, queue=job.queue
+                )
         except RedisError as error:
             if self._redis_reachable:
                 logger.warning("Redis cannot be reached, retrying: %s", type(error).__name__)

@@ -50,6 +50,9 @@ def run() -> None:
             context.run_migrations()
             if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").all()):
                 raise RuntimeError(f"the migration would leave rows with broken foreign keys: {broken[:5]}")
+        # New indexes have no statistics, and SQLite never collects any automatically.
+        connection.exec_driver_sql("ANALYZE")
+        connection.commit()
         if sqlite:
             _set_foreign_keys(connection, "ON")
 

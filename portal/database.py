@@ -45,6 +45,15 @@ class Database:
         with self._session() as session:
             yield session
 
+    def refresh_statistics(self) -> None:
+        """Collect the statistics by which SQLite chooses indexes. PostgreSQL collects its own automatically."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self.transaction() as session:
+            # The limit keeps this short, because it holds the write lock: it reads a sample of each index.
+            session.execute(sa.text("PRAGMA analysis_limit = 1000"))
+            session.execute(sa.text("ANALYZE"))
+
     def dispose(self) -> None:
         """Close all pooled connections."""
         self.engine.dispose()
@@ -73,7 +82,8 @@ def engine_options(url: str) -> dict[str, Any]:
     # Parameters in logged errors would reveal email addresses, hashes and ciphertexts.
     common = {"hide_parameters": True}
     if url.startswith("sqlite"):
-        return {**common, "connect_args": {"timeout": 15}}
+        # A connection reads the statistics of indexes once, so it is replaced after an hour.
+        return {**common, "connect_args": {"timeout": 15}, "pool_recycle": 3600}
     return {**common, "pool_pre_ping": True, "pool_size": 5, "max_overflow": 10}
 
 

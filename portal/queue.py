@@ -1,12 +1,16 @@
 """Enqueueing of jobs in Redis. Used by the portal, commands and the scheduler.
 
 Jobs are idempotent hints that name a row. The state is in the database, so lost jobs cause only a delay.
+
+A queue holds at most one message per job and argument. The queue itself shows which messages wait, so a worker that
+dies after it has taken a message leaves nothing behind that blocks the next one.
 """
 
 from __future__ import annotations
 
 import logging
 from enum import StrEnum
+from hashlib import sha256
 from typing import Any
 
 from redis import Redis
@@ -16,9 +20,16 @@ from redis.retry import Retry
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from portal.models import new_id
+
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = "default"
+MAX_QUEUE_LENGTH = 500
+"""No worker serves a queue of this length. More messages would only delay later ones."""
+
+_PICKUP_SECONDS = 5
+"""A worker that has taken a message claims its row within this time, unless the worker died."""
 
 
 class JobName(StrEnum):
@@ -55,19 +66,81 @@ def open_queue(redis: Redis, name: str = DEFAULT_QUEUE) -> Queue:
     return Queue(name, connection=redis, serializer=JSONSerializer)
 
 
-def enqueue(redis: Redis, job: JobName, *arguments: str, queue: str = DEFAULT_QUEUE) -> bool:
-    """Enqueue a job. Call it after the commit, and pass only ids.
+class WaitingMessages:
+    """The messages that wait in the queues, read once per queue.
 
-    Enqueueing twice is harmless, and so is a failure: the scheduler enqueues everything that is due in the database.
+    Args:
+        redis: a client.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._keys: dict[str, list[str]] = {}
+
+    def contains(self, job: JobName, argument: str, queue: str) -> bool:
+        """Return whether a message for this job and argument waits in the queue."""
+        return _message_key(job, argument) in self._read(queue)
+
+    def add(self, job: JobName, argument: str, queue: str) -> bool:
+        """Add a message to the queue. Return False when the queue is full."""
+        waiting = self._read(queue)
+        if len(waiting) >= MAX_QUEUE_LENGTH:
+            return False
+        # No timeout: each step of a job has its own deadline, and RQ's timeout signal cannot interrupt calls in C.
+        options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 86400}
+        # The random part keeps a waiting message apart from a running job: when the job ends, RQ deletes its data.
+        key = _message_key(job, argument)
+        open_queue(self._redis, queue).enqueue(job, argument, job_id=f"{key}-{new_id()}", **options)
+        waiting.append(key)
+        return True
+
+    def _read(self, queue: str) -> list[str]:
+        if queue not in self._keys:
+            ids = open_queue(self._redis, queue).get_job_ids(0, MAX_QUEUE_LENGTH)
+            self._keys[queue] = [job_id.rpartition("-")[0] for job_id in ids]
+        return self._keys[queue]
+
+
+def enqueue(redis: Redis, job: JobName, argument: str, *, queue: str = DEFAULT_QUEUE) -> bool:
+    """Enqueue a job, unless it waits in the queue already. Call it after the commit, and pass only an id.
+
+    A failure is harmless: the scheduler enqueues everything that is due in the database.
 
     Returns:
         False if Redis could not be reached.
     """
+    waiting = WaitingMessages(redis)
     try:
-        # No timeout: each step of a job has its own deadline, and RQ's timeout signal cannot interrupt calls in C.
-        options: dict[str, Any] = {"job_timeout": -1, "result_ttl": 0, "failure_ttl": 86400}
-        open_queue(redis, queue).enqueue(job, *arguments, **options)
+        if waiting.contains(job, argument, queue) or waiting.add(job, argument, queue):
+            redis.set(_marker(job, argument), "", ex=_PICKUP_SECONDS)
     except RedisError as error:
         logger.warning("could not enqueue %s: %s", job, type(error).__name__)
         return False
     return True
+
+
+def enqueue_again(
+    redis: Redis, waiting: WaitingMessages, job: JobName, argument: str, *, repeat_seconds: int, queue: str
+) -> None:
+    """Enqueue a due job, unless it waits in the queue or left the queue less than `repeat_seconds` ago.
+
+    Used by the scheduler at every tick, for as long as the database shows the job as due.
+
+    Raises:
+        RedisError: Redis could not be reached.
+    """
+    # The marker is in Redis too, so that losing the queues also loses the markers. It is renewed while the message
+    # waits, so that it expires `repeat_seconds` after a worker took the message.
+    marker = _marker(job, argument)
+    if waiting.contains(job, argument, queue) or (not redis.exists(marker) and waiting.add(job, argument, queue)):
+        redis.set(marker, "", ex=repeat_seconds)
+
+
+def _message_key(job: JobName, argument: str) -> str:
+    """Return the common part of the ids of all messages for this job and argument."""
+    # RQ allows only letters, digits, `_` and `-` in an id.
+    return f"{job.rpartition('.')[2]}-{sha256(argument.encode()).hexdigest()[:16]}"
+
+
+def _marker(job: JobName, argument: str) -> str:
+    return f"flotilla:asked:{job}:{argument}"

@@ -49,6 +49,21 @@ def test_downgrade_and_second_upgrade_work(app: Flask) -> None:
         assert {"bots", "events"} <= set(sa.inspect(connection).get_table_names())
 
 
+def test_migrating_collects_statistics(app: Flask) -> None:
+    db.session.add_all(
+        User(email=f"{n}@example.com", email_normalized=f"{n}@example.com", name="A") for n in range(9)
+    )
+    db.session.commit()
+    downgrade(revision="-1")
+
+    upgrade()
+
+    query = "SELECT stat FROM sqlite_stat1 WHERE tbl = 'users'"
+    if db.engine.dialect.name == "postgresql":
+        query = "SELECT attname FROM pg_stats WHERE tablename = 'users'"
+    assert db.session.execute(sa.text(query)).all()
+
+
 @pytest.mark.parametrize("statement", ["UPDATE events SET tag = 'x'", "DELETE FROM events"])
 def test_events_cannot_be_changed_or_deleted(app: Flask, statement: str) -> None:
     db.session.add(Event(tag="bot.created"))

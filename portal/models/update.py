@@ -68,12 +68,22 @@ class Verdict(StrEnum):
 _RUNNING = UpdateState.RUNNING
 
 
+def _partial_index(name: str, condition: str) -> sa.Index:
+    return sa.Index(name, "state", sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+
+
 class BotUpdate(Base):
     """The update of one bot in a rollout."""
 
     __tablename__ = "bot_updates"
     __table_args__ = (
         sa.UniqueConstraint("rollout_id", "bot_id"),
+        # Almost all rows are ended updates in the same state, so an index on `state` alone would read the history.
+        # The partial indexes contain only the few rows with work left. They serve with and without statistics.
+        sa.Index(None, "bot_id", "state", "ended_at"),
+        sa.Index(None, "state", "ended_at"),
+        _partial_index("ix_bot_updates_open", "ended_at IS NULL"),
+        _partial_index("ix_bot_updates_uncleaned", "cleaned_at IS NULL"),
         sa.Index(
             "uq_bot_updates_running",
             "bot_id",
@@ -108,10 +118,10 @@ class BotUpdate(Base):
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     rollout_id: Mapped[str] = mapped_column(sa.ForeignKey("rollouts.id"))
-    bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id"), index=True)
+    bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id"))
     wave: Mapped[int | None]
     """Number of the wave, 1 for the first; None until a wave takes the bot."""
-    state: Mapped[UpdateState] = mapped_column(choice(UpdateState), default=UpdateState.PENDING, index=True)
+    state: Mapped[UpdateState] = mapped_column(choice(UpdateState), default=UpdateState.PENDING)
     skip_reason: Mapped[SkipReason | None] = mapped_column(choice(SkipReason))
     step: Mapped[Step | None] = mapped_column(choice(Step))
     verdict: Mapped[Verdict | None] = mapped_column(choice(Verdict))
@@ -151,11 +161,21 @@ class BotUpdate(Base):
         return {"skip_reason": reason, "error": None, "transient": False, "ended_at": now}
 
     @classmethod
+    def is_open(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for pending and running updates. Only these have no end."""
+        return sa.and_(cls.ended_at.is_(None), cls.state.in_((UpdateState.PENDING, UpdateState.RUNNING)))
+
+    @classmethod
+    def is_running(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for running updates."""
+        return sa.and_(cls.ended_at.is_(None), cls.state == UpdateState.RUNNING)
+
+    @classmethod
     def is_unfinished(cls) -> sa.ColumnElement[bool]:
         """Return the condition for updates with work left on the engine: running, or ended but not cleaned up.
 
         Before the cleanup, the bot's container may have the wrong restart policy, and the old container may still
         hold its volumes.
         """
-        ended = cls.state.in_(cls.LEAVES_TRACES)
-        return sa.or_(cls.state == UpdateState.RUNNING, sa.and_(ended, cls.cleaned_at.is_(None)))
+        # A running update is never cleaned.
+        return sa.and_(cls.cleaned_at.is_(None), cls.state.in_((UpdateState.RUNNING, *sorted(cls.LEAVES_TRACES))))

@@ -51,9 +51,9 @@ def separate_write_transaction() -> Iterator[Session]:
         yield separate
 
 
-def enqueue_after_commit(job: JobName, *arguments: str, queue: str = DEFAULT_QUEUE) -> None:
+def enqueue_after_commit(job: JobName, argument: str, *, queue: str = DEFAULT_QUEUE) -> None:
     """Enqueue a job after the request's transaction is committed."""
-    g.setdefault("jobs", []).append((job, arguments, queue))
+    g.setdefault("jobs", []).append((job, argument, queue))
 
 
 def commit_despite_error() -> None:
@@ -73,8 +73,8 @@ def _finish(response: Response) -> Response:
         return response
     session().commit()
     redis: Redis = current_app.extensions["redis"]
-    for job, arguments, queue in g.pop("jobs", []):
-        enqueue(redis, job, *arguments, queue=queue)
+    for job, argument, queue in g.pop("jobs", []):
+        enqueue(redis, job, argument, queue=queue)
     for mail_id in outbox.take_queued(session()):
         enqueue(redis, JobName.SEND_MAIL, mail_id)
     return response

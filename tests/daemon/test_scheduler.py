@@ -27,10 +27,11 @@ from portal.models import (
     UpdateState,
     utcnow,
 )
-from portal.queue import connect, open_queue, updates_queue_name
+from portal.queue import JobName, connect, enqueue, open_queue, updates_queue_name
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import StrategyName
 from portal.services.bots import nodes
+from portal.services.mail import outbox
 from portal.services.rollouts import rollouts, selection
 from portal.settings import Settings
 from tests import factories
@@ -52,6 +53,19 @@ class SchedulerUnderTest:
     def queued_jobs(self, queue: str = "default") -> list[tuple[str, str]]:
         """Return the jobs of a queue with their arguments."""
         return [(str(job.func_name), str(job.args[0])) for job in open_queue(self.redis, queue).jobs]
+
+    def take(self, message: tuple[str, str], queue: str = "default") -> bool:
+        """Remove a message from the queue, as a worker does before it runs the job."""
+        found = [
+            job for job in open_queue(self.redis, queue).jobs if (str(job.func_name), str(job.args[0])) == message
+        ]
+        return sum(self.redis.lrem(f"rq:queue:{queue}", 0, job.id) for job in found) == 1
+
+    def forget_markers(self) -> None:
+        """Let the intervals of all jobs end."""
+        markers = list(self.redis.scan_iter("flotilla:asked:*"))
+        assert markers
+        self.redis.delete(*markers)
 
 
 @pytest.fixture
@@ -111,6 +125,67 @@ def test_jobs_are_enqueued_again_after_redis_lost_its_data(parts: SchedulerUnder
     assert parts.queued_jobs() == before
 
 
+def test_waiting_message_is_not_enqueued_a_second_time(parts: SchedulerUnderTest) -> None:
+    add_bot(parts.database, add_node(parts.database))
+    parts.scheduler.tick(NOW)
+    before = parts.queued_jobs()
+    parts.forget_markers()  # as when the messages wait for longer than the interval
+
+    parts.scheduler.tick(NOW)
+
+    assert parts.queued_jobs() == before
+
+
+def test_interval_begins_when_a_worker_takes_the_message(parts: SchedulerUnderTest) -> None:
+    node = add_node(parts.database)
+    parts.scheduler.tick(NOW)
+    parts.forget_markers()
+    parts.scheduler.tick(NOW)
+
+    assert parts.take(("daemon.jobs.probe_node", node.id))
+    parts.scheduler.tick(NOW)
+
+    assert ("daemon.jobs.probe_node", node.id) not in parts.queued_jobs()
+
+
+def test_message_of_a_dead_worker_is_enqueued_again_after_the_interval(parts: SchedulerUnderTest) -> None:
+    node = add_node(parts.database)
+    parts.scheduler.tick(NOW)
+    assert parts.take(("daemon.jobs.probe_node", node.id))
+    parts.forget_markers()
+
+    parts.scheduler.tick(NOW)
+
+    assert ("daemon.jobs.probe_node", node.id) in parts.queued_jobs()
+
+
+def test_message_of_the_portal_is_not_enqueued_again_by_the_scheduler(parts: SchedulerUnderTest) -> None:
+    with parts.database.transaction() as session:
+        mail = outbox.queue_mail(session, to="a@example.com", template="signup", dedupe_key="one", context={})
+    message = ("daemon.jobs.send_mail", mail.id)
+
+    for _ in range(2):
+        enqueue(parts.redis, JobName.SEND_MAIL, mail.id)
+    parts.scheduler.tick(utcnow())
+
+    assert parts.queued_jobs().count(message) == 1
+    assert parts.take(message)
+    parts.scheduler.tick(utcnow())  # the worker has not claimed the mail yet
+    assert parts.queued_jobs().count(message) == 0
+
+
+def test_message_for_a_running_job_survives_the_end_of_that_job(parts: SchedulerUnderTest) -> None:
+    """RQ deletes the data of a job when it ends. The message that arrived since then must keep its own."""
+    enqueue(parts.redis, JobName.POLL_IMAGE, IMAGE)
+    (running,) = open_queue(parts.redis).jobs
+    assert parts.take(("daemon.jobs.poll_image", IMAGE))
+    enqueue(parts.redis, JobName.POLL_IMAGE, IMAGE)
+
+    running.delete(remove_from_queue=False)
+
+    assert parts.queued_jobs() == [("daemon.jobs.poll_image", IMAGE)]
+
+
 def test_changelogs_wait_for_an_active_node(parts: SchedulerUnderTest) -> None:
     release = add_release(parts.database)
     parts.scheduler.tick(NOW)
@@ -166,7 +241,7 @@ def test_unreachable_node_is_probed_less_often_and_gets_no_other_jobs(parts: Sch
 
 
 def test_queue_length_is_limited(parts: SchedulerUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daemon.scheduler._MAX_QUEUE_LENGTH", 3)
+    monkeypatch.setattr("portal.queue.MAX_QUEUE_LENGTH", 3)
     for number in range(5):
         add_node(parts.database, f"node-{number}")
 

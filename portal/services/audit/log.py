@@ -143,7 +143,7 @@ def list_all(session: Session, event_filter: EventFilter, before: int | None = N
 
 def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:
     """List the latest events that a user caused or that concern the user, for operators."""
-    condition = (Event.actor_id == user.id) | (Event.data["user_id"].as_string() == user.id)
+    condition = (Event.actor_id == user.id) | (Event.user_id == user.id)
     found = session.scalars(sa.select(Event).where(condition).order_by(Event.id.desc()).limit(limit)).all()
     names = _load_names(session, found)
     return [_build_row(event, names) for event in found]
@@ -207,7 +207,7 @@ def _concerns_person(text: str, searchable: sa.ColumnElement[bool]) -> sa.Column
     user_ids = sa.select(User.id).where(searchable, matches)
     return sa.or_(
         Event.actor_id.in_(user_ids),
-        Event.data["user_id"].as_string().in_(user_ids),
+        Event.user_id.in_(user_ids),
         Event.id.in_(
             sa.select(EventPersonalData.event_id).where(
                 EventPersonalData.email_normalized.contains(email_addresses.normalize(text), autoescape=True)
@@ -245,7 +245,7 @@ def _list_outside_operators(session: Session, org: Org, found: Sequence[Event]) 
     The log itself shows who was an operator once, even for deleted accounts.
     """
     granted = Event.tag.in_([EventTag.USER_OPERATOR_CREATED, EventTag.USER_OPERATOR_GRANTED])
-    former_operators = sa.select(Event.data["user_id"].as_string()).where(granted)
+    former_operators = sa.select(Event.user_id).where(granted)
     query = sa.select(User.id).where(
         User.id.in_({event.actor_id for event in found}),
         User.is_platform_admin | User.id.in_(former_operators),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, contains_eager, defer
+from sqlalchemy.orm import Session, aliased, contains_eager, defer
 
 from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, OrgState, Release, Rollout, UpdateState
 from portal.rules.references import parse_reference
@@ -103,13 +103,21 @@ def _target_if_behind(bot: Bot, target: Release | None) -> Release | None:
 
 
 def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUpdate]:
+    candidate = aliased(BotUpdate)
+    latest = (
+        sa.select(candidate.id)
+        .where(candidate.bot_id == Bot.id, candidate.state != UpdateState.SKIPPED)
+        .order_by(candidate.created_at.desc(), candidate.id.desc())
+        .limit(1)
+        .correlate(Bot)
+        .scalar_subquery()
+    )
     query = (
         sa.select(BotUpdate)
         .join(BotUpdate.rollout)
         .join(Rollout.release)
-        .where(BotUpdate.bot_id.in_(bot_ids), BotUpdate.state != UpdateState.SKIPPED)
+        .where(BotUpdate.id.in_(sa.select(latest).where(Bot.id.in_(bot_ids))))
         .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), defer(BotUpdate.saved_container))
-        .order_by(BotUpdate.created_at, BotUpdate.id)
     )
     return {update.bot_id: update for update in session.scalars(query)}
 
@@ -128,7 +136,7 @@ def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement
         case BotFilter.BEHIND:
             return _is_behind(releases.map_targets(session))
         case BotFilter.UPDATING:
-            return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.state == UpdateState.RUNNING))
+            return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.is_running()))
         case BotFilter.UNHEALTHY:
             return Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN})
         case BotFilter.STOPPED:

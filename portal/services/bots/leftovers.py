@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from portal.models import (
     Bot,
@@ -76,8 +76,9 @@ def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
     )
     # No bot follows a digest that an operator pasted.
     targets = sa.select(PolledImage.release_id).where(PolledImage.release_id.is_not(None), ~PolledImage.asked_once)
-    has_running_update = sa.exists().where(BotUpdate.rollout_id == Rollout.id, BotUpdate.state == UpdateState.RUNNING)
-    open_rollouts = sa.select(Rollout.release_id).where(sa.or_(Rollout.state.in_(Rollout.OPEN), has_running_update))
+    with_running_update = sa.select(BotUpdate.rollout_id).where(BotUpdate.is_running())
+    in_progress = sa.or_(Rollout.state.in_(Rollout.OPEN), Rollout.id.in_(with_running_update))
+    open_rollouts = sa.select(Rollout.release_id).where(in_progress)
     return sa.select(Release).where(
         Release.id.in_(pulled_once), Release.id.not_in(targets), Release.id.not_in(open_rollouts)
     )
@@ -85,14 +86,14 @@ def _pulled(node_id: str, before: datetime) -> sa.Select[Release]:
 
 def _digests_in_use(session: Session, node_id: str) -> set[str | None]:
     """Return the digests that bots of the node run, and that each bot ran before its last update."""
-    runs = sa.select(Bot.current_digest).where(Bot.node_id == node_id)
-    newer = aliased(BotUpdate)
-    was_last = ~sa.exists().where(
-        newer.bot_id == BotUpdate.bot_id, newer.state == UpdateState.UPDATED, newer.ended_at > BotUpdate.ended_at
-    )
-    ran = (
+    # One row per bot, found by the index on bot, state and end. A join with all updates would read the history.
+    before_last_update = (
         sa.select(BotUpdate.previous_digest)
-        .join(Bot, Bot.id == BotUpdate.bot_id)
-        .where(Bot.node_id == node_id, BotUpdate.state == UpdateState.UPDATED, was_last)
+        .where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.UPDATED)
+        .order_by(BotUpdate.ended_at.desc())
+        .limit(1)
+        .correlate(Bot)
+        .scalar_subquery()
     )
-    return {*session.scalars(runs), *session.scalars(ran)}
+    rows = session.execute(sa.select(Bot.current_digest, before_last_update).where(Bot.node_id == node_id))
+    return {digest for row in rows for digest in row}

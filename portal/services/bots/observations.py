@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
 from portal.database import database_now
-from portal.models import Bot, BotState, BotUpdate, EventTag, UpdateState
+from portal.models import Bot, BotState, BotUpdate, EventTag
 from portal.services import events
 
 
@@ -35,7 +35,7 @@ class Observation:
 
 def list_observable(session: Session, node_id: str) -> list[Bot]:
     """Return the bots of a node without a running update and without a lease. Their secrets are not loaded."""
-    updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.state == UpdateState.RUNNING)
+    updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.is_running())
     return list(
         session.scalars(
             sa.select(Bot)

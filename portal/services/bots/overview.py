@@ -62,7 +62,7 @@ class Overview:
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
-    running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING)
+    running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
     is_down = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
     failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)

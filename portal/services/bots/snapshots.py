@@ -43,13 +43,7 @@ def mark_all_deleted(session: Session, update_id: str) -> None:
 
 def list_kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot, Bot]]:
     """Return all archives that were not deleted, or those of one bot, newest first."""
-    query = (
-        sa.select(Snapshot, Bot)
-        .join(BotUpdate, BotUpdate.id == Snapshot.update_id)
-        .join(Bot, Bot.id == BotUpdate.bot_id)
-        .where(Snapshot.state != SnapshotState.DELETED)
-        .order_by(Snapshot.created_at.desc(), Snapshot.archive)
-    )
+    query = _select_kept().order_by(Snapshot.created_at.desc(), Snapshot.archive)
     found = session.execute(query.where(Bot.id == bot_id) if bot_id else query).all()
     return [(snapshot, bot) for snapshot, bot in found]
 
@@ -60,10 +54,11 @@ def get_with_bot(session: Session, snapshot_id: str) -> tuple[Snapshot, Bot]:
     Raises:
         NotFoundError: there is no such archive, or it was deleted.
     """
-    found = [(snapshot, bot) for snapshot, bot in list_kept(session) if snapshot.id == snapshot_id]
-    if not found:
+    found = session.execute(_select_kept().where(Snapshot.id == snapshot_id)).one_or_none()
+    if found is None:
         raise NotFoundError(f"There is no snapshot {snapshot_id!r}. `flotilla snapshots list` shows all snapshots.")
-    return found[0]
+    snapshot, bot = found
+    return snapshot, bot
 
 
 def require_unneeded(session: Session, snapshot: Snapshot, bot: Bot) -> None:
@@ -86,3 +81,12 @@ def mark_deleted(session: Session, snapshot: Snapshot, bot: Bot) -> None:
     move(session, snapshot, snapshot.state, SnapshotState.DELETED)
     data = {"volume": snapshot.volume, "archive": snapshot.archive}
     events.record(session, EventTag.SNAPSHOT_DELETED, org_id=bot.org_id, bot_id=bot.id, data=data)
+
+
+def _select_kept() -> sa.Select[Snapshot, Bot]:
+    return (
+        sa.select(Snapshot, Bot)
+        .join(BotUpdate, BotUpdate.id == Snapshot.update_id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(Snapshot.state != SnapshotState.DELETED)
+    )

@@ -140,7 +140,7 @@ def count_running_per_node(session: Session) -> Counter[str]:
     query = (
         sa.select(Bot.node_id, sa.func.count())
         .join(BotUpdate, BotUpdate.bot_id == Bot.id)
-        .where(BotUpdate.state == UpdateState.RUNNING)
+        .where(BotUpdate.is_running())
         .group_by(Bot.node_id)
     )
     return Counter(dict(session.execute(query).all()))
@@ -217,7 +217,5 @@ def _has_other_target(bot: Bot, rollout: Rollout, targets: Mapping[str, Release]
 
 
 def _running_elsewhere(session: Session, rollout: Rollout) -> set[str]:
-    query = sa.select(BotUpdate.bot_id).where(
-        BotUpdate.state == UpdateState.RUNNING, BotUpdate.rollout_id != rollout.id
-    )
+    query = sa.select(BotUpdate.bot_id).where(BotUpdate.is_running(), BotUpdate.rollout_id != rollout.id)
     return set(session.scalars(query))

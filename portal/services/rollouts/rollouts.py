@@ -5,7 +5,7 @@ These functions write only rows. The orchestrator reads the rows, starts waves a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -74,7 +74,8 @@ def start_rollout(
 ) -> Rollout:
     """Start a rollout of the bots that are selected now. Later bots belong to a later rollout.
 
-    A pending update of a selected bot in another rollout is skipped, because the latest request takes precedence.
+    A request that an open rollout already carries out starts no second one. A pending update of a selected bot in any
+    other rollout is skipped, because the latest request takes precedence.
 
     Args:
         session: the transaction.
@@ -84,6 +85,9 @@ def start_rollout(
         trigger: who started the rollout.
         actor: the user who started the rollout.
 
+    Returns:
+        The new rollout, or the open rollout of the same request.
+
     Raises:
         InvalidError: a parameter is invalid, the allowlist does not admit the image, or a named bot cannot be
             updated.
@@ -91,8 +95,14 @@ def start_rollout(
             paused.
         NothingToDoError: the rollout would change no bot.
     """
+    # The lock serializes simultaneous starts, so that the second one finds the rollout of the first one.
+    lock = sa.select(Release.id).where(Release.id == rollout_request.release.id)
+    session.execute(lock.with_for_update(key_share=True))
     parameters = selection.check_request(session, allowlist, rollout_request)
     selected = selection.select_bots(session, rollout_request)
+    existing = _find_same_request(session, rollout_request, parameters, selected)
+    if existing is not None:
+        return existing
     rollout = Rollout(
         release=rollout_request.release,
         strategy=rollout_request.strategy,
@@ -224,6 +234,28 @@ def retry_failed(
         ignore_windows=True,
     )
     return start_rollout(session, allowlist, rollout_request, now, actor=actor)
+
+
+def _find_same_request(
+    session: Session, rollout_request: RolloutRequest, parameters: Mapping[str, int], selected: Iterable[Candidate]
+) -> Rollout | None:
+    """Find a rollout that was started by hand with the same settings and updates each of these bots now or later."""
+    candidates = session.scalars(
+        sa.select(Rollout).where(
+            Rollout.release_id == rollout_request.release.id,
+            Rollout.state.in_({RolloutState.SCHEDULED, RolloutState.RUNNING}),
+            Rollout.trigger != Trigger.AUTO,
+            Rollout.strategy == rollout_request.strategy,
+            Rollout.audience == rollout_request.audience,
+            Rollout.ignore_windows == rollout_request.ignore_windows,
+        )
+    )
+    bot_ids = {candidate.bot.id for candidate in selected}
+    for rollout in candidates:
+        open_updates = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id, BotUpdate.is_open())
+        if rollout.parameters == parameters and bot_ids <= set(session.scalars(open_updates)):
+            return rollout
+    return None
 
 
 def _skip_in_other_rollouts(session: Session, bot_ids: Collection[str], now: datetime) -> None:

@@ -91,6 +91,9 @@ def test_release_of_a_tag_or_an_open_rollout_is_kept(world: World) -> None:
 
 def test_release_of_a_running_update_is_kept(world: World) -> None:
     roll_back(world, UpdateState.RUNNING)
+    record_changelog_pull(world, "4.0.0")
+    with world.database.transaction() as session:
+        session.execute(sa.update(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING).values(ended_at=None))
     assert list_unneeded(world) == []
 
 

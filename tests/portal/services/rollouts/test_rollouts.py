@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -80,6 +82,62 @@ def test_a_rollout_takes_all_outdated_bots(world: World) -> None:
         event = session.scalars(sa.select(Event)).one()
         assert (event.tag, event.actor_id, event.rollout_id) == ("rollout.started", world.root_id, rollout)
         assert event.data["bots"] == 3
+
+
+def test_simultaneous_starts_make_one_rollout(world: World) -> None:
+    world.add_bots(3)
+    new = world.push("2.0.0")
+    barrier = threading.Barrier(8)
+
+    def start(_number: int) -> str:
+        barrier.wait()
+        return world.start(new)
+
+    with ThreadPoolExecutor(8) as pool:
+        started = set(pool.map(start, range(8)))
+
+    assert [rollout.id for rollout in world.rollouts()] == list(started)
+    assert world.count(*started) == {"pending": 3}
+    assert world.events().count("rollout.started") == 1
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"strategy": StrategyName.IMMEDIATE},
+        {"parameters": {"percentage": 50}},
+        {"ignore_windows": False},
+        {"audience": Audience.AUTOMATIC},
+    ],
+)
+def test_a_start_with_other_settings_takes_precedence(world: World, values: dict[str, Any]) -> None:
+    world.add_bots(2)
+    new = world.push("2.0.0")
+    first = world.start(new)
+
+    second = world.start(new, **values)
+
+    assert second != first
+    assert world.count(first) == {"taken by hand": 2}
+    assert world.count(second) == {"pending": 2}
+
+
+def test_a_start_that_includes_further_bots_is_a_new_rollout(world: World) -> None:
+    one, two = world.add_bots(2)
+    new = world.push("2.0.0")
+    first = world.start(new, [one])
+
+    assert world.start(new, [one]) == first
+    assert world.start(new, [one, two]) != first
+
+
+def test_a_paused_rollout_does_not_keep_the_same_request_from_starting(world: World) -> None:
+    world.add_bots(2)
+    new = world.push("2.0.0")
+    first = world.start(new)
+    call(world, transitions.pause_rollout, first, "to see")
+
+    assert world.start(new) != first
 
 
 def test_a_stopped_bot_is_skipped(world: World) -> None:
