@@ -12,7 +12,7 @@ from portal.password_hashing import hash_password
 from portal.services.accounts import accounts, one_time_tokens
 from portal.views.support import mail_limits, mailed_links
 from portal.views.support.configuration import current_settings
-from portal.views.support.rate_limits import posted_email_and_network_key, posted_email_key
+from portal.views.support.rate_limits import posted_email_and_network_key
 from portal.web import device_cookie, htmx, pending_tokens
 from portal.web.extensions import limiter
 from portal.web.unit_of_work import separate_transaction, session
@@ -32,12 +32,11 @@ def start() -> str:
 
 @pages.post("/forgot")
 @limiter.limit("30 per hour")
-@limiter.limit("6 per hour", key_func=posted_email_key)
-@limiter.limit("3 per hour", key_func=posted_email_and_network_key)
+@limiter.limit("3 per hour; 6 per day", key_func=posted_email_and_network_key)
 def ask() -> Answer:
     """Mail a link. The work and the answer are the same for every email.
 
-    The lowest limit is checked first, so a client that reached it does not use up the others.
+    One network cannot use up the daily limit of mails to a recipient, which would keep the owner from a reset.
     """
     form = EmailForm()
     if not form.validate():

@@ -9,11 +9,10 @@ from portal.tokens import fingerprint
 from portal.web.client_address import current_network
 
 
-def posted_email_key() -> str:
-    """Return the SHA-256 of the posted email, so that a long text does not make a long key."""
-    return fingerprint(email_addresses.normalize(request.form.get("email", "")))
-
-
 def posted_email_and_network_key() -> str:
-    """Return a key for the posted email and the client network, so that clients elsewhere do not use up the limit."""
-    return f"{posted_email_key()} {current_network()}"
+    """Return a key for the posted email and the client network, so that clients elsewhere do not use up the limit.
+
+    The key contains the SHA-256 of the email, so that a long text does not make a long key.
+    """
+    email = email_addresses.normalize(request.form.get("email", ""))
+    return f"{fingerprint(email)} {current_network()}"
