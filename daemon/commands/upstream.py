@@ -12,7 +12,7 @@ import click
 
 from daemon.upstream.errors import ExitCode, SyncRefused, UpstreamError
 from daemon.upstream.forges import ForgeSettings
-from daemon.upstream.git import open_repository
+from daemon.upstream.git import creating_files_of, open_repository
 from daemon.upstream.hosted_mode import CONFIG_NAME, default_text
 from daemon.upstream.report import scan_lines
 from daemon.upstream.sync import Mode, SyncOptions, changelog_only, scan_only
@@ -104,8 +104,8 @@ def changelog(repo: Path, as_json: bool, rewriter: str | None, since: str | None
 def init(repo: Path) -> None:
     """Write hosted-mode.toml with the defaults and comments into the fork."""
     try:
-        path = open_repository(repo).root / CONFIG_NAME
-        with path.open("x", encoding="utf-8") as file:
+        root = open_repository(repo).root
+        with creating_files_of(root), (root / CONFIG_NAME).open("x", encoding="utf-8") as file:
             file.write(default_text())
     except FileExistsError:
         _refuse(SyncRefused(f"{CONFIG_NAME} exists and was not changed."), as_json=False)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,6 +39,24 @@ _WITHOUT_HOOKS = "core.hooksPath=/dev/null"
 POINTERS = ("filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false")
 _CREDENTIALS_IN_URL = re.compile(r"(\w+://)[^/@\s]+@")
 _DETAIL_LIMIT = 2000
+
+
+def umask_of(root: Path) -> int:
+    """Return the umask that gives new files of a checkout the permissions of its top folder.
+
+    Flotilla's own umask keeps other accounts out, but people and image builds use the checkout, too.
+    """
+    return 0o777 & ~root.stat().st_mode
+
+
+@contextmanager
+def creating_files_of(root: Path) -> Iterator[None]:
+    """Use the umask of a checkout for files that this process writes into it."""
+    previous = os.umask(umask_of(root))
+    try:
+        yield
+    finally:
+        os.umask(previous)
 
 
 @dataclass(frozen=True)
@@ -88,6 +107,7 @@ class Git:
             capture_output=True,
             check=False,
             pass_fds=self.inherited,
+            umask=umask_of(self.root),
         )
         if done.returncode not in codes:
             raise GitFailed(arguments[0], _detail(done), done.returncode)
@@ -119,6 +139,7 @@ class Git:
                 check=False,
                 timeout=NETWORK_TIMEOUT_SECONDS,
                 start_new_session=True,
+                umask=umask_of(self.root),
             )
         except subprocess.TimeoutExpired as error:
             raise GitFailed(arguments[0], f"no answer within {NETWORK_TIMEOUT_SECONDS} seconds", -1) from error

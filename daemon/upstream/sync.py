@@ -30,7 +30,7 @@ from daemon.upstream.commits import read_commits
 from daemon.upstream.errors import GitFailed, SyncRefused
 from daemon.upstream.findings import ScanResult
 from daemon.upstream.forges import ForgeSettings, OpenPullRequest, PullRequest
-from daemon.upstream.git import Git, open_repository
+from daemon.upstream.git import Git, creating_files_of, open_repository
 from daemon.upstream.history import JOIN_TRAILER, ORIGIN, SYNC_TRAILER, UPSTREAM, Series, SyncState, Tips
 from daemon.upstream.hosted_mode import CONFIG_NAME, HostedModeContext, load
 from daemon.upstream.internal_changelog import SyncContents
@@ -179,7 +179,8 @@ def changelog_only(path: Path, options: SyncOptions, since: str | None) -> Chang
     contents = SyncContents(excluded[0], head, tuple(changes), scan=result)
     version = next_version(_today(options), versions_on_disk(git.root))
     changelogs = write_changelogs(contents, context, version, options.rewriter)
-    write_to_disk(git.root, changelogs)
+    with creating_files_of(git.root):
+        write_to_disk(git.root, changelogs)
     return changelogs
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import stat
 import tomllib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from daemon.cli import main
 from daemon.commands.upstream import upstream
-from daemon.upstream.hosted_mode import load
+from daemon.upstream.hosted_mode import CONFIG_NAME, load
 from tests.daemon.upstream.repos import World
 
 
@@ -100,6 +102,21 @@ def test_changelog_writes_and_prints(world: World) -> None:
     assert data["changelog"]["sections"] == [{"title": "New", "items": ["Weekly summary emails"]}]
     assert (world.fork.path / data["files"]["user_facing"]).is_file()
     assert run(world, "changelog", "--since", "nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o775, 0o700])
+def test_new_files_have_the_permissions_of_the_checkout(world: World, mode: int) -> None:
+    """Flotilla's umask would hide the changelog from image builds and from the other users of the checkout."""
+    world.fork.path.chmod(mode)
+    world.upstream.commit("feat: dark theme", {"ui/new/Theme.tsx": "x\n"})
+    start = world.fork.head
+    for arguments in (["sync"], ["changelog", "--since", start], ["init"]):
+        command = ["upstream", *arguments, "--repo", str(world.fork.path)]
+        assert CliRunner().invoke(main, command, catch_exceptions=False).exit_code == 0
+    new = [world.fork.path / "ui/new", *(world.fork.path / "ui/new").iterdir(), world.fork.path / CONFIG_NAME]
+    new += [path for path in (world.fork.path / "changelogs").rglob("*") if not path.is_symlink()]
+    for path in new:
+        assert stat.S_IMODE(path.stat().st_mode) == (mode if path.is_dir() else mode & 0o666), path
 
 
 def test_a_folder_without_git_is_refused_by_every_command(tmp_path: Path) -> None:
