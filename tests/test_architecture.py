@@ -41,6 +41,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 """Modules and packages of `portal/services` by layer, lowest first."""
 
 DAEMON: tuple[tuple[str, ...], ...] = (
+    ("network",),
     ("errors", "context", "embedded_redis", "bot_lease"),
     ("engine", "upstream"),
     ("registry",),
