@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from urllib.parse import urlencode, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
+from daemon.network.addresses import Network
 from daemon.registry.credentials import Credential, Credentials
 from daemon.registry.documents import parse_object
 from daemon.registry.errors import InvalidResponse, WrongCredentials
@@ -26,6 +27,8 @@ class Challenge:
 
     scheme: str
     parameters: Mapping[str, str]
+    network: Network
+    """The network of the registry, which limits where its token server may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +83,26 @@ class Authenticator:
         known = self._tokens.get(key)
         if known is None or renew or known.expires_at <= self._clock() + _RENEWAL_MARGIN:
             query = {"service": challenge.parameters.get("service", ""), "scope": scope}
-            response = self._request_token(realm, {name: value for name, value in query.items() if value}, credential)
+            query = {name: value for name, value in query.items() if value}
+            response = self._request_token(realm, query, credential, challenge.network)
             known = self._tokens[key] = self._parse_token(registry, response)
         return known.value
 
-    def _request_token(self, realm: str, query: Mapping[str, str], credential: Credential | None) -> Response:
+    def _request_token(
+        self, realm: str, query: Mapping[str, str], credential: Credential | None, named_by: Network
+    ) -> Response:
         if credential is not None and credential.identity_token:
             grant = {
                 "grant_type": "refresh_token",
                 "client_id": "flotilla",
                 "refresh_token": credential.identity_token,
             }
-            return self._transport.send("POST", realm, form={**grant, **query}, limit=_MAX_RESPONSE_BYTES)
+            form = {**grant, **query}
+            return self._transport.send("POST", realm, form=form, limit=_MAX_RESPONSE_BYTES, named_by=named_by)
         headers = {"Authorization": credential.to_basic_auth()} if credential else {}
         separator = "&" if urlsplit(realm).query else "?"
-        return self._transport.send(
-            "GET", f"{realm}{separator}{urlencode(query)}", headers=headers, limit=_MAX_RESPONSE_BYTES
-        )
+        url = f"{realm}{separator}{urlencode(query)}"
+        return self._transport.send("GET", url, headers=headers, limit=_MAX_RESPONSE_BYTES, named_by=named_by)
 
     def _parse_token(self, registry: str, response: Response) -> _Token:
         if response.status in {401, 403}:
@@ -123,7 +129,8 @@ def choose_challenge(response: Response) -> Challenge:
             registry does.
     """
     host = urlsplit(response.url).netloc
-    offered = {challenge.scheme: challenge for challenge in map(_parse_challenge, response.challenges)}
+    challenges = [_parse_challenge(header, response.network) for header in response.challenges]
+    offered = {challenge.scheme: challenge for challenge in challenges}
     chosen = offered.get("bearer") or offered.get("basic")
     if chosen is None:
         raise InvalidResponse(f"{host} requires an unsupported kind of authentication: {sorted(offered) or 'none'}.")
@@ -132,11 +139,11 @@ def choose_challenge(response: Response) -> Challenge:
     return chosen
 
 
-def _parse_challenge(header: str) -> Challenge:
+def _parse_challenge(header: str, network: Network) -> Challenge:
     scheme, _, parameters = header.strip().partition(" ")
     # The parser fails on an empty value without quotes.
     pairs = parse_keqv_list([item for item in parse_http_list(parameters) if item.partition("=")[2]])
-    return Challenge(scheme.lower(), {name.lower(): value for name, value in pairs.items()})
+    return Challenge(scheme.lower(), {name.lower(): value for name, value in pairs.items()}, network)
 
 
 def _check_realm(realm: str, url: str) -> None:

@@ -15,6 +15,7 @@ from docker.errors import NotFound, create_api_error_from_http_exception
 from requests import HTTPError
 
 from daemon.engine.labels import CHANGELOG_PREFIX
+from daemon.network.deadlines import Deadline
 from daemon.registry.documents import parse_object
 from portal.rules.changelog_limits import (
     MAX_CHARACTERS,
@@ -118,7 +119,10 @@ def _fetch_archive(engine: docker.APIClient, container_id: str, path: str) -> by
     and the engine does not remove the container until the download is complete.
     """
     url = f"{engine.base_url}/v{engine.api_version}/containers/{container_id}/archive"
-    with engine.get(url, params={"path": path}, stream=True, timeout=engine.timeout) as response:
+    with (
+        Deadline(engine.timeout),
+        engine.get(url, params={"path": path}, stream=True, timeout=engine.timeout) as response,
+    ):
         if response.status_code == 404:
             return None
         try:

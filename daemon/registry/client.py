@@ -1,13 +1,15 @@
 """Client for OCI registries: resolve image references to digests. Used by the poller and `flotilla doctor`."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
 
+from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.registry.auth import Authenticator, Challenge, choose_challenge
 from daemon.registry.credentials import Credentials
-from daemon.registry.errors import InvalidResponse, NotFound, WrongCredentials
+from daemon.registry.errors import InvalidResponse, NotFound, TooSlow, WrongCredentials
 from daemon.registry.manifests import MEDIA_TYPES, compute_digest, find_platform_digests
 from daemon.registry.transport import Response, Transport, same_origin
 from portal.rules.references import DEFAULT_REGISTRY, DEFAULT_TAG, Reference, is_digest
@@ -40,6 +42,7 @@ class RegistryClient:
         credentials: credentials by registry; None for anonymous access.
         insecure_registries: registries to access by plain HTTP, in addition to those on loopback addresses.
         timeout: seconds to wait for a connection and for each part of a response.
+        deadline: seconds that one call of a method may take, with all its requests, redirects and tokens.
         clock: returns the current moment in UTC.
     """
 
@@ -49,11 +52,13 @@ class RegistryClient:
         insecure_registries: Iterable[str] = (),
         *,
         timeout: float = 10.0,
+        deadline: float = 30.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._transport = Transport(timeout=timeout, clock=clock)
         self._authenticator = Authenticator(self._transport, credentials or Credentials(), clock)
         self._insecure = frozenset(insecure_registries)
+        self._deadline = deadline
         self._challenges: dict[str, Challenge] = {}
 
     def get_current_digest(self, reference: Reference) -> str:
@@ -63,8 +68,13 @@ class RegistryClient:
             WrongCredentials: the registry refuses access.
             NotFound: the repository or tag does not exist.
             RateLimited: the registry limits requests.
+            TooSlow: the registry did not answer completely in time.
             RegistryError: any other error; it is transient.
         """
+        with self._limit_time(reference):
+            return self._find_current_digest(reference)
+
+    def _find_current_digest(self, reference: Reference) -> str:
         url = self._build_url(reference, reference.tag or DEFAULT_TAG)
         head = self._request("HEAD", url, reference)
         announced = head.headers.get("Docker-Content-Digest", "")
@@ -87,7 +97,11 @@ class RegistryClient:
             InvalidResponse: the registry contradicts itself, or the image was built for none of the platforms.
             RegistryError: as for `get_current_digest`.
         """
-        digest = reference.digest or self.get_current_digest(reference)
+        with self._limit_time(reference):
+            return self._resolve(reference, platforms)
+
+    def _resolve(self, reference: Reference, platforms: Collection[str]) -> ResolvedImage:
+        digest = reference.digest or self._find_current_digest(reference)
         try:
             raw = self._fetch_manifest(self._build_url(reference, digest), reference)
         except NotFound as error:
@@ -99,6 +113,14 @@ class RegistryClient:
         if compute_digest(raw) != digest:
             raise InvalidResponse(f"{reference.registry} returned other content for {digest}: {compute_digest(raw)}.")
         return ResolvedImage(digest, find_platform_digests(raw, platforms))
+
+    @contextmanager
+    def _limit_time(self, reference: Reference) -> Iterator[None]:
+        try:
+            with Deadline(self._deadline):
+                yield
+        except DeadlineExceeded as error:
+            raise TooSlow(f"{reference.registry} did not answer completely within {self._deadline:g} s.") from error
 
     def _fetch_manifest(self, url: str, reference: Reference) -> bytes:
         response = self._request("GET", url, reference)

@@ -31,5 +31,9 @@ class Unreachable(RegistryError):
     """There was no response because of the network, DNS, the certificate or the server. Transient."""
 
 
+class TooSlow(Unreachable):
+    """The registry or its token server did not answer completely in time."""
+
+
 class InvalidResponse(RegistryError):
     """The response violates the registry protocol or contradicts itself. Treated as transient."""

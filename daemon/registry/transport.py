@@ -1,6 +1,5 @@
-"""HTTP requests with limits of time and size, safe redirects and rate limiting. Used by the registry client."""
+"""HTTP requests with limits of size, safe redirects and rate limiting. Used by the registry client."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,13 +11,13 @@ import requests
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
-from daemon.registry.errors import InvalidResponse, RateLimited, Unreachable
+from daemon.network.addresses import AddressGuard, AddressRefused, Network
+from daemon.network.http import DeadlineAdapter
+from daemon.registry.errors import InvalidResponse, RateLimited, TooSlow, Unreachable
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 64 * 1024
-# The timeout applies to each read. This is the limit for the whole body, which may arrive in many small parts.
-_MAX_BODY_SECONDS = 30.0
 _DEFAULT_RETRY_AFTER = 60.0
 _MAX_RETRY_AFTER = 6 * 3600.0
 
@@ -33,6 +32,8 @@ class Response:
     """The `WWW-Authenticate` headers as a list, because headers joined by commas cannot be separated again."""
     body: bytes
     url: str
+    network: Network
+    """The network of the server that answered."""
 
 
 class _BareSession(requests.Session):
@@ -42,8 +43,10 @@ class _BareSession(requests.Session):
     if it does not follow it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, guard: AddressGuard) -> None:
         super().__init__()
+        self.mount("https://", DeadlineAdapter(guard))
+        self.mount("http://", DeadlineAdapter(guard))
         self.auth = _keep_unchanged  # requests reads ~/.netrc only if `auth` is not set
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
 
@@ -52,9 +55,11 @@ class _BareSession(requests.Session):
 
 
 class Transport:
-    """One HTTP session for all registries and token servers.
+    """Sends requests to registries and token servers, each over a new connection.
 
-    Certificates are verified. The environment variable `REQUESTS_CA_BUNDLE` adds private certificate authorities.
+    Connections are not reused, because a host to which the operator refers may be forbidden to a server that refers
+    to it. Certificates are verified. The environment variable `REQUESTS_CA_BUNDLE` adds private certificate
+    authorities. The caller sets a deadline.
 
     Args:
         timeout: seconds to wait for a connection and for each part of a response.
@@ -62,7 +67,6 @@ class Transport:
     """
 
     def __init__(self, *, timeout: float, clock: Callable[[], datetime]) -> None:
-        self._session = _BareSession()
         self._timeout = timeout
         self._clock = clock
         self._blocked_until: dict[str, datetime] = {}
@@ -76,11 +80,12 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         follow: bool = False,
+        named_by: Network | None = None,
     ) -> Response:
         """Send one request and read the response.
 
         The `Authorization` header is dropped when a redirect leads to another origin. Redirects from HTTPS to plain
-        HTTP are refused.
+        HTTP are refused, and so are redirects to networks to which the server may not refer.
 
         Args:
             method: the HTTP method.
@@ -89,49 +94,66 @@ class Transport:
             headers: additional headers.
             form: fields of a form to send.
             follow: whether to follow redirects.
+            named_by: the network of the server that named the URL; None if the operator configured the URL.
 
         Raises:
             RateLimited: the status is 429, or the host's rate limit still applies, in which case nothing is sent.
             Unreachable: no response arrived in time, or the server failed.
-            InvalidResponse: the response is too long or its redirect is invalid.
+            InvalidResponse: the response is too long, its redirect is invalid, or the URL is on a forbidden network.
         """
         sent = dict(headers or {})
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._exchange(method, url, sent, form, limit)
+            response = self._exchange(method, url, sent, form, limit, named_by)
             if response.status not in _REDIRECTS or not follow:
                 return response
             target = _find_redirect_target(response)
             if not same_origin(url, target):
                 sent.pop("Authorization", None)
-            url = target
+            url, named_by = target, response.network
         raise InvalidResponse(f"{_host(url)} redirects too often.")
 
-    def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None, limit: int
+    def _exchange(  # noqa: PLR0917 - all of them differ per request
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        form: Mapping[str, str] | None,
+        limit: int,
+        named_by: Network | None,
     ) -> Response:
         host = _host(url)
         self._require_not_rate_limited(host)
+        guard = AddressGuard(urlsplit(url).hostname or "", named_by)
         try:
-            with self._session.request(
-                method,
-                url,
-                # The digest is the hash of the bytes as stored, so they must not be compressed in transit.
-                headers={"Accept-Encoding": "identity", **headers},
-                data=form,
-                timeout=self._timeout,
-                stream=True,
-                # Plain HTTP is for nearby registries, which are not reached through the proxy of the environment.
-                proxies={"http": ""},
-            ) as received:
+            guard.permit_host()
+            with (
+                _BareSession(guard) as session,
+                session.request(
+                    method,
+                    url,
+                    # The digest is the hash of the bytes as stored, so they must not be compressed in transit.
+                    headers={"Accept-Encoding": "identity", **headers},
+                    data=form,
+                    timeout=self._timeout,
+                    stream=True,
+                    # Plain HTTP is for nearby registries, which are not reached through the proxy of the environment.
+                    proxies={"http": ""},
+                ) as received,
+            ):
                 body = b"" if received.status_code in _REDIRECTS else _read_body(received.raw, limit, host)
-        except (requests.RequestException, HTTPError, ValueError) as error:
-            raise Unreachable(f"{host} {_describe_error(error, self._timeout)}.") from error
+        except AddressRefused as error:
+            raise InvalidResponse(f"A registry may not refer to {error}.") from error
+        except requests.Timeout as error:
+            raise TooSlow(f"{host} did not answer within {self._timeout:g} s.") from error
+        except (requests.RequestException, HTTPError, ValueError, OSError) as error:
+            raise Unreachable(f"{host} {_describe_error(error)}.") from error
         response = Response(
             received.status_code,
             received.headers,
             tuple(received.raw.headers.getlist("WWW-Authenticate")),
             body,
             url,
+            guard.network,
         )
         self._check_status(host, response)
         return response
@@ -185,22 +207,17 @@ def _find_redirect_target(response: Response) -> str:
 
 def _read_body(raw: BaseHTTPResponse, limit: int, host: str) -> bytes:
     """Read a body in the parts in which it arrives, because reading a fixed size would block until it is complete."""
-    deadline = time.monotonic() + _MAX_BODY_SECONDS
     body = bytearray()
     while chunk := raw.read1(_CHUNK_BYTES, decode_content=True):
         body += chunk
         if len(body) > limit:
             raise InvalidResponse(f"{host} sent more than {limit // 1024} KB.")
-        if time.monotonic() > deadline:
-            raise Unreachable(f"{host} took longer than {_MAX_BODY_SECONDS:.0f} s to send its response.")
     return bytes(body)
 
 
-def _describe_error(error: Exception, timeout: float) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "has a certificate that cannot be verified"
-    if isinstance(error, requests.exceptions.Timeout):
-        return f"did not answer within {timeout:g} s"
     if isinstance(error, requests.exceptions.ConnectionError):
         return "cannot be reached"
     return f"broke off its response ({type(error).__name__})"

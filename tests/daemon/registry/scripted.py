@@ -41,8 +41,8 @@ class ScriptedServer:
 
 
 class _Server(ThreadingHTTPServer):
-    def __init__(self, respond: Callable[[Request], Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, respond: Callable[[Request], Reply], host: str) -> None:
+        super().__init__((host, 0), _Handler)
         self.respond = respond
         self.requests: list[Request] = []
         self.stopping = threading.Event()
@@ -85,16 +85,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def scripted_server(
-    respond: Callable[[Request], Reply], tls: ssl.SSLContext | None = None
+    respond: Callable[[Request], Reply], tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> Iterator[ScriptedServer]:
-    """Run a server on a free loopback port."""
-    with _Server(respond) as server:
+    """Run a server on a free port of a loopback address."""
+    with _Server(respond, host) as server:
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
-            yield ScriptedServer(f"127.0.0.1:{server.server_address[1]}", server.requests)
+            yield ScriptedServer(f"{host}:{server.server_address[1]}", server.requests)
         finally:
             server.stopping.set()
             server.shutdown()
