@@ -6,7 +6,7 @@ An engine that does not answer raises `EngineUnreachable`. An engine that refuse
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import docker
@@ -20,16 +20,24 @@ from docker.errors import (
     create_api_error_from_http_exception,
 )
 from docker.tls import TLSConfig
+from docker.transport import UnixHTTPAdapter
+from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import version_lt
+from requests.adapters import BaseAdapter
 
 from daemon.errors import OperationFailed
+from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
+from daemon.network.http import DeadlineAdapter
 from portal.models.node import Node
 
 CONNECT_SECONDS = 5
 """Time limit for connecting. A node that is switched off would otherwise block its worker for minutes."""
 CALL_SECONDS = 60
 STREAM_SECONDS = 300
-"""Longest silence within a stream: unpacking a large layer takes minutes without a message."""
+"""Time limit of each message of a stream: unpacking a large layer takes minutes without a message."""
+PULL_SECONDS = 1800
+"""Time limit of a pull, because an engine reports progress even when a registry sends one byte at a time. The engine
+keeps complete layers, so the next attempt continues from there."""
 # Later versions report only the MAC address in use, no longer the one that was configured.
 NEWEST_API = "1.51"
 
@@ -42,7 +50,7 @@ _BROKEN_CONNECTION = (
 
 
 class EngineUnreachable(OperationFailed):
-    """The engine does not answer, or stopped answering during a call. It may still carry out that call."""
+    """The engine does not answer, is too slow, or stopped answering. It may still carry out the call."""
 
     transient = True
 
@@ -54,22 +62,62 @@ class PullFailed(OperationFailed):
 class Engine(docker.APIClient):
     """A client whose every call has a time limit and whose connection errors are all `EngineUnreachable`."""
 
-    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
-        """Send a request with a time limit.
+    def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
+        """Mount an adapter like the library's, but with connections that obey deadlines."""
+        if isinstance(adapter, UnixHTTPAdapter):
+            super().mount(prefix, _UnixAdapter(f"http+unix://{adapter.socket_path}", adapter.timeout))
+        else:
+            super().mount(prefix, DeadlineAdapter())
 
-        The library sets no limit where an answer may take long (pull, wait). Those calls get `STREAM_SECONDS` as the
-        limit of silence. Connecting is always limited to `CONNECT_SECONDS`.
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """Send a request, and read the answer unless it is a stream, within a time limit.
+
+        The library sets no limit where an answer may take long (pull, wait). Those calls get `STREAM_SECONDS`.
+        Connecting is always limited to `CONNECT_SECONDS`. The reader of a stream sets the limits of its messages.
 
         Raises:
-            EngineUnreachable: no connection, or no answer in time.
+            EngineUnreachable: no connection, or no complete answer in time.
         """
         limit = kwargs.get("timeout") or STREAM_SECONDS
         # The library calls this method again for a redirect, then with both limits.
         kwargs["timeout"] = limit if isinstance(limit, tuple) else (CONNECT_SECONDS, limit)
         try:
-            return super().send(request, **kwargs)
+            with Deadline(kwargs["timeout"][1]):
+                return super().send(request, **kwargs)
+        except DeadlineExceeded as error:
+            raise EngineUnreachable(f"The Docker engine did not answer completely: the call {error}") from error
         except _BROKEN_CONNECTION as error:
             raise EngineUnreachable(f"The Docker engine did not answer: {error}") from error
+
+
+class _UnixConnection(UnixHTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        if self.sock is not None:
+            watch(self.sock)
+
+    def putrequest(self, *arguments: Any, **options: Any) -> None:
+        if self.sock is not None:  # kept alive after an earlier call, with an earlier deadline
+            watch(self.sock)
+        super().putrequest(*arguments, **options)
+
+
+class _UnixPool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> Any:
+        return _UnixConnection(self.base_url, self.socket_path, cast("Any", self.timeout))
+
+
+class _UnixAdapter(UnixHTTPAdapter):
+    """The library's adapter for a Unix socket, with connections that obey deadlines."""
+
+    def get_connection(self, url: str | bytes, proxies: Any = None) -> UnixHTTPConnectionPool:
+        with self.pools.lock:
+            pool = self.pools.get(url)
+            if pool is None:
+                pool = self.pools[url] = _UnixPool(
+                    str(url), self.socket_path, self.timeout, maxsize=self.max_pool_size
+                )
+        return pool
 
 
 @contextmanager
@@ -137,9 +185,7 @@ def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> N
         EngineUnreachable: the engine stopped answering.
     """
     try:
-        # A pull that fails midway has status 200 and reports the error in the stream. The stream is read to its end,
-        # because its connection stays open otherwise.
-        errors = [message["error"] for message in _pull_messages(engine, image, auth) if "error" in message]
+        errors = _pull_and_read_errors(engine, image, auth)
         if errors:
             raise PullFailed(f"Pulling {image} failed: {errors[0]}", transient=True)
         engine.inspect_image(image)  # type: ignore[no-untyped-call]
@@ -151,14 +197,39 @@ def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> N
         ) from error
 
 
-def _pull_messages(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> Iterator[dict[str, Any]]:
-    try:
+def _pull_and_read_errors(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> list[str]:
+    """Pull an image and return the errors in the stream: a pull that fails midway has status 200.
+
+    The stream is read to its end, because its connection stays open otherwise.
+    """
+    errors = []
+    with limit_stream(PULL_SECONDS, f"the pull of {image}"), Deadline(STREAM_SECONDS) as next_message:
         # With None the library would use the credentials in this user's home folder.
-        yield from engine.pull(image, stream=True, decode=True, auth_config=auth or {})
-    except (*_BROKEN_CONNECTION, StreamParseError) as error:
+        for message in engine.pull(image, stream=True, decode=True, auth_config=auth or {}):
+            next_message.restart()
+            if "error" in message:
+                errors.append(str(message["error"]))
+    return errors
+
+
+@contextmanager
+def limit_stream(seconds: float, action: str) -> Iterator[None]:
+    """Limit the time for reading a stream of the engine.
+
+    Args:
+        seconds: time limit for the whole stream.
+        action: what the stream is for; completes the sentence "The engine stopped answering during …".
+
+    Raises:
+        EngineUnreachable: the time is over, or the connection broke.
+    """
+    try:
+        with Deadline(seconds):
+            yield
+    except (*_BROKEN_CONNECTION, DeadlineExceeded, StreamParseError) as error:
         if isinstance(error, APIError):
             raise
-        raise EngineUnreachable(f"The Docker engine stopped answering during the pull of {image}: {error}") from error
+        raise EngineUnreachable(f"The Docker engine stopped answering during {action}: {error}") from error
 
 
 def connect_network(engine: docker.APIClient, container: str, network: str, endpoint: dict[str, Any]) -> None:

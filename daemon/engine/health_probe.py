@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +13,7 @@ from urllib.parse import urlsplit
 import docker
 from docker.errors import NotFound
 
+from daemon.network.deadlines import Deadline, connect
 from portal.models import Node
 from portal.rules.outside_text import clean_line
 
@@ -62,13 +60,17 @@ def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> ProbeResu
     Args:
         address: `host:port`.
         path: such as `/health`.
-        seconds: time limit of the complete answer.
+        seconds: time limit from the connection to the last byte of the answer.
     """
-    started = time.monotonic()
-    result = _request(address, path, seconds)
-    if not result.ok and time.monotonic() - started >= seconds:
+    try:
+        with Deadline(seconds):
+            status, body = _request(address, path, seconds)
+    except TimeoutError:
         return ProbeResult(ok=False, detail=f"timed out ({seconds:g} s)")
-    return result
+    # ValueError: the address or the path cannot be sent.
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
+    return _evaluate(status, body)
 
 
 def probe_with_retry(address: str, path: str) -> ProbeResult:
@@ -196,18 +198,18 @@ def _pauses(interval: float) -> Iterator[float]:
         pause *= 2
 
 
-def _request(address: str, path: str, seconds: float) -> ProbeResult:
+def _request(address: str, path: str, seconds: float) -> tuple[int, bytes]:
+    """Return the status and the beginning of the body."""
+    parts = urlsplit(f"//{address}")
+    host, port = parts.hostname or "", parts.port or http.client.HTTP_PORT
+    connection = http.client.HTTPConnection(host, port)
     try:
-        parts = urlsplit(f"//{address}")
-        with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=seconds)) as connection:
-            connection.connect()
-            with _close_after(connection.sock, seconds):
-                connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
-                response = connection.getresponse()
-                return _evaluate(response.status, response.read(_MAX_BYTES + 1))
-    # ValueError: the address or the path cannot be sent.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
+        connection.sock = connect(host, port, seconds)
+        connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
+        response = connection.getresponse()
+        return response.status, response.read(_MAX_BYTES + 1)
+    finally:
+        connection.close()
 
 
 def _evaluate(status: int, body: bytes) -> ProbeResult:
@@ -225,25 +227,6 @@ def _evaluate(status: int, body: bytes) -> ProbeResult:
     if not isinstance(reported, str):
         return ProbeResult(ok=False, detail="HTTP 200 without a status")
     return ProbeResult(ok=False, detail=f"HTTP 200 with status '{clean_line(reported, 100)}' instead of 'ok'")
-
-
-@contextmanager
-def _close_after(connected: socket.socket, seconds: float) -> Iterator[None]:
-    # A socket's own timeout starts again with each byte received.
-    timer = threading.Timer(seconds, _shut_down, [connected])
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _shut_down(connected: socket.socket) -> None:
-    try:
-        connected.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # already closed
 
 
 def _describe(error: Exception) -> str:

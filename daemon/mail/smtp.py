@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import smtplib
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from flask import Flask
 from flask_mail import BadHeaderError, Connection, Mail, Message
 
+from daemon.network.deadlines import Deadline, DeadlineExceeded, connect
 from portal.settings import MailSettings
 
 CONNECT_SECONDS = 10.0
@@ -23,6 +25,9 @@ CONNECT_SECONDS = 10.0
 
 DELIVER_SECONDS = 30.0
 """Time limit of each step of a delivery. It is longer because servers check for spam before they reply."""
+
+TOTAL_SECONDS = 90.0
+"""Time limit of all steps together. It is shorter than the claim on an attempt (`delivery.ATTEMPT_LEASE`)."""
 
 _AUTOMATIC_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 _MAX_REPLY_CHARACTERS = 300
@@ -99,10 +104,25 @@ def _connect(settings: MailSettings) -> Iterator[Connection]:
         }
     )
     try:
-        with _application.app_context(), _BoundedConnection(mail) as connection:
+        with (
+            Deadline(TOTAL_SECONDS, accept_late_success=True),
+            _application.app_context(),
+            _BoundedConnection(mail) as connection,
+        ):
             yield connection
     except (smtplib.SMTPException, OSError, BadHeaderError, UnicodeError) as error:
         raise _to_failure(error, settings) from None
+
+
+class _PlainClient(smtplib.SMTP):
+    """A client whose connection obeys deadlines, during the handshake of TLS, too."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return connect(host, port, timeout)
+
+
+class _TLSClient(smtplib.SMTP_SSL, _PlainClient):
+    """The same with TLS from the start, which the library adds to the connection of the other class."""
 
 
 class _BoundedConnection(Connection):
@@ -113,9 +133,9 @@ class _BoundedConnection(Connection):
         host: smtplib.SMTP
         if mail.use_ssl:
             context = ssl.create_default_context()
-            host = smtplib.SMTP_SSL(mail.server, mail.port, timeout=CONNECT_SECONDS, context=context)
+            host = _TLSClient(mail.server, mail.port, timeout=CONNECT_SECONDS, context=context)
         else:
-            host = smtplib.SMTP(mail.server, mail.port, timeout=CONNECT_SECONDS)
+            host = _PlainClient(mail.server, mail.port, timeout=CONNECT_SECONDS)
         try:
             if mail.use_tls:
                 host.starttls(context=ssl.create_default_context())
@@ -169,6 +189,8 @@ def _describe_problem(error: Exception) -> str:
             problem = "stopped answering"
         case ssl.SSLCertVerificationError():
             problem = f"has a certificate that cannot be trusted: {error.verify_message}"
+        case DeadlineExceeded():
+            problem = f"did not answer completely: it {error}"
         case TimeoutError():
             problem = "did not answer in time"
         case OSError():

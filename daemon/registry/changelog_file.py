@@ -14,8 +14,8 @@ import docker
 from docker.errors import NotFound, create_api_error_from_http_exception
 from requests import HTTPError
 
+from daemon.engine.client import limit_stream
 from daemon.engine.labels import CHANGELOG_PREFIX
-from daemon.network.deadlines import Deadline
 from daemon.registry.documents import parse_object
 from portal.rules.changelog_limits import (
     MAX_CHARACTERS,
@@ -80,7 +80,8 @@ def read_changelog(engine: docker.APIClient, image: str, labels: Mapping[str, st
 
     Raises:
         InvalidChangelog: the changelog violates the format.
-        docker.errors.DockerException: the engine refuses or does not answer.
+        docker.errors.DockerException: the engine refuses.
+        EngineUnreachable: the engine does not answer completely in time.
     """
     container = engine.create_container(
         image,
@@ -120,7 +121,7 @@ def _fetch_archive(engine: docker.APIClient, container_id: str, path: str) -> by
     """
     url = f"{engine.base_url}/v{engine.api_version}/containers/{container_id}/archive"
     with (
-        Deadline(engine.timeout),
+        limit_stream(engine.timeout, "the download of the changelog"),
         engine.get(url, params={"path": path}, stream=True, timeout=engine.timeout) as response,
     ):
         if response.status_code == 404:

@@ -1,4 +1,4 @@
-"""TCP servers that send their answers one byte at a time. Used by tests of deadlines."""
+"""Servers that send their answers one byte at a time. Used by tests of deadlines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 PAUSE_SECONDS = 0.02
 FILLER = b"x" * 1000
@@ -27,12 +28,15 @@ def http_answer(body: bytes, headers: str = "") -> bytes:
 
 
 @contextmanager
-def slow_server(answer: Callable[[bytes], Answer], *, reads_first: bool = True) -> Iterator[str]:
+def slow_server(
+    answer: Callable[[bytes], Answer], *, reads_first: bool = True, unix_socket: Path | None = None
+) -> Iterator[str]:
     """Run a server and yield its address. A connection stays open after an answer without a slow part.
 
     Args:
         answer: returns the answer to a request, given its bytes.
         reads_first: whether the server waits for a request before it answers.
+        unix_socket: where to listen instead of a TCP port.
     """
     stopped = threading.Event()
     threads: list[threading.Thread] = []
@@ -61,14 +65,23 @@ def slow_server(answer: Callable[[bytes], Answer], *, reads_first: bool = True) 
             threads.append(threading.Thread(target=serve, args=(connection,)))
             threads[-1].start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with _listen(unix_socket) as listener:
         accepting = threading.Thread(target=accept)
         accepting.start()
         try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
+            yield str(unix_socket) if unix_socket else f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
             stopped.set()
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
             for thread in threads:
                 thread.join()
+
+
+def _listen(unix_socket: Path | None) -> socket.socket:
+    if unix_socket is None:
+        return socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(unix_socket))
+    listener.listen()
+    return listener
