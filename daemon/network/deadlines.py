@@ -1,7 +1,7 @@
 """Deadlines over whole exchanges with other machines. Used by everything in the daemon that opens a connection.
 
 The timeout of a socket starts again with each byte received. A peer that sends one byte every few seconds therefore
-never exceeds it. A deadline has a timer of its own and shuts the connections down when the time is over.
+never exceeds it. A deadline has a timer that bytes do not restart, and shuts the connections down when it ends.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from docker.errors import DockerException, ImageNotFound
 from daemon.engine.client import EngineUnreachable, open_engine, pull
 from daemon.engine.labels import INSTALL_LABEL
 from daemon.errors import OperationFailed
+from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.registry.changelog_file import InvalidChangelog, read_changelog
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
@@ -25,6 +26,10 @@ from portal.services.releases import changelogs
 from portal.services.releases.changelogs import ClaimedReading
 from portal.services.rollouts import notifications
 from portal.settings import Settings
+
+READ_SECONDS = 480.0
+"""Time limit for the pull and the reading, on all nodes together. It is shorter than the claim on the reading, so
+that no two workers read one changelog at once. Engines keep complete layers for the next attempt."""
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +54,14 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
     # An installation that polls more often than usual, such as a demo, does not wait longer than one poll.
     collect = min(settings.poll_every or notifications.COLLECT_RELEASES, notifications.COLLECT_RELEASES)
     try:
-        changelog = _read_on_any_node(database, reading, settings, labels, now)
+        with Deadline(READ_SECONDS):
+            changelog = _read_on_any_node(database, reading, settings, labels, now)
     except InvalidChangelog as error:
         logger.warning("the changelog of %s is invalid: %s", reading.image, error)
         with database.transaction() as session:
             release = changelogs.record_invalid(session, release_id, str(error), now)
             notifications.notify_update_available(session, release, now, collect)
-    except (DockerException, OperationFailed, RegistryError, ImageNotAllowed) as error:
+    except (DeadlineExceeded, DockerException, OperationFailed, RegistryError, ImageNotAllowed) as error:
         logger.warning("the changelog of %s could not be read: %s", reading.image, error)
         with database.transaction() as session:
             changelogs.record_failure(session, release_id, str(error), now)

@@ -14,6 +14,8 @@ from daemon.registry.manifests import MEDIA_TYPES, compute_digest, find_platform
 from daemon.registry.transport import Response, Transport, same_origin
 from portal.rules.references import DEFAULT_REGISTRY, DEFAULT_TAG, Reference, is_digest
 
+DEADLINE_SECONDS = 30.0
+"""Time limit for finding the digest of an image, with all redirects and tokens."""
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
 _DOCKER_HUB = "registry-1.docker.io"
@@ -52,7 +54,7 @@ class RegistryClient:
         insecure_registries: Iterable[str] = (),
         *,
         timeout: float = 10.0,
-        deadline: float = 30.0,
+        deadline: float = DEADLINE_SECONDS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._transport = Transport(timeout=timeout, clock=clock)

@@ -9,12 +9,15 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 
 from daemon.registry.client import RegistryClient, ResolvedImage
-from daemon.registry.errors import InvalidResponse, NotFound, RateLimited, RegistryError
+from daemon.registry.errors import InvalidResponse, NotFound, RateLimited, RegistryError, TooSlow
 from portal.database import Database
 from portal.models import Node, PolledImage
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services.releases import polling
+
+SLOW_REGISTRY_PAUSE = timedelta(minutes=5)
+"""Pause for all images of a registry that is too slow, so that its polls do not take turns in blocking a worker."""
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +58,15 @@ class Poller:
         try:
             resolved = self._resolve(claimed, platforms)
         except (RegistryError, ImageNotAllowed) as error:
-            self._record_failure(image, error, now)
+            self._record_failure(claimed, error, now)
             return None
         except Exception as error:
             # The answer has a form that the client does not expect. The image shows that its polls fail.
             logger.exception("polling %s failed", image)
             problem = f"The registry's answer cannot be processed ({type(error).__name__}). See the worker's log."
-            self._record_failure(image, InvalidResponse(problem), now)
+            self._record_failure(claimed, InvalidResponse(problem), now)
             return None
-        return self._record_result(image, resolved, now)
+        return self._record_result(claimed, resolved, now)
 
     def _resolve(self, polled: PolledImage, platforms: set[str]) -> ResolvedImage:
         """Ask for the digest, and for the manifest only if the digest is new."""
@@ -75,18 +78,26 @@ class Poller:
                 return ResolvedImage(digest, {})
         return self.client.resolve(reference, platforms)
 
-    def _record_result(self, image: str, resolved: ResolvedImage, now: datetime) -> str | None:
-        reference = parse_reference(image)
+    def _record_result(self, claimed: PolledImage, resolved: ResolvedImage, now: datetime) -> str | None:
+        reference = parse_reference(claimed.image)
         with self.database.transaction() as session:
             release = polling.record_release(session, reference, resolved.digest, resolved.platform_digests, now)
-            polling.record_answer(session, image, resolved.digest, release, now)
+            polling.record_answer(session, claimed.image, resolved.digest, release, now)
+            polling.end_poll(session, claimed)
             return release.id if release.changelog_read_at is None else None
 
-    def _record_failure(self, image: str, error: Exception, now: datetime) -> None:
+    def _record_failure(self, claimed: PolledImage, error: Exception, now: datetime) -> None:
+        image = claimed.image
         logger.warning("polling %s failed: %s", image, error)
         with self.database.transaction() as session:
             if isinstance(error, RateLimited):
                 until = now + timedelta(seconds=error.retry_after)
-                polling.postpone_registry(session, image, str(error), now, until)
+                polling.postpone_registry(session, image, str(error), now, until, repeat=True)
+            elif isinstance(error, TooSlow):
+                if claimed.next_poll_at is None:  # only one poll was requested
+                    polling.record_failure(session, image, str(error), now)
+                until = now + SLOW_REGISTRY_PAUSE
+                polling.postpone_registry(session, image, str(error), now, until, repeat=False)
             else:
                 polling.record_failure(session, image, str(error), now, vanished=isinstance(error, NotFound))
+            polling.end_poll(session, claimed)

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def running_server(*pieces: bytes, pause: float = 0) -> Iterator[tuple[str, list[bytes]]]:
-    """Run a server that sends these pieces, with pauses in between. Yield its address and the requests received."""
+def running_server(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Run a server that gives the same answer to all requests. Yield its address and the requests received."""
     requests: list[bytes] = []
     stopped = threading.Event()
 
@@ -23,9 +23,7 @@ def running_server(*pieces: bytes, pause: float = 0) -> Iterator[tuple[str, list
             with connection:
                 requests.append(connection.recv(4096))
                 try:
-                    for piece in pieces:
-                        connection.sendall(piece)
-                        stopped.wait(pause)
+                    connection.sendall(answer)
                 except OSError:
                     continue
 

@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session
 from portal.models import Bot, Node, NodeState, ReadingPull, Release, update_where
 from portal.rules.references import parse_reference
 
-_CLAIM_DURATION = timedelta(minutes=10)
+CLAIM_DURATION = timedelta(minutes=10)
+"""Duration of the claim on a reading, longer than all its time limits together."""
+
 _FIRST_RETRY_WAIT = timedelta(seconds=30)
 _LONGEST_RETRY_WAIT = timedelta(days=1)
 
@@ -37,7 +39,7 @@ def claim_reading(session: Session, release_id: str, now: datetime) -> ClaimedRe
     The nodes are active and of a platform of the release. Nodes that run bots of the repository come first, because
     they need the image anyway.
     """
-    values = {"changelog_next_at": now + _CLAIM_DURATION, "changelog_attempts": Release.changelog_attempts + 1}
+    values = {"changelog_next_at": now + CLAIM_DURATION, "changelog_attempts": Release.changelog_attempts + 1}
     if update_where(session, Release, Release.id == release_id, _is_due(now), **values) == 0:
         return None
     release = session.get_one(Release, release_id)

@@ -20,6 +20,9 @@ _INTERVALS = {
     Channel.STAGING: timedelta(minutes=15),
     Channel.STABLE: timedelta(minutes=30),
 }
+POLL_LEASE = timedelta(minutes=3)
+"""Duration of the lease on a running poll, longer than all time limits of the poll together."""
+
 # Spreads images that became due together. A poll is never later than the interval of the channel.
 _JITTER = 0.1
 _KEEP_FAILED_LOOK_UPS = timedelta(days=1)
@@ -27,7 +30,7 @@ _KEEP_FAILED_LOOK_UPS = timedelta(days=1)
 
 
 def schedule_due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
-    """Schedule all polls and list the images that are due, each distinct image once.
+    """Schedule all polls and list the images that are due and not being polled, each distinct image once.
 
     An image that was never polled becomes due. An image whose fastest channel got faster becomes due earlier, unless
     its last poll failed. Pasted digests that failed a day ago are deleted.
@@ -46,8 +49,8 @@ def schedule_due(session: Session, now: datetime, every: timedelta | None = None
         elif not row.errors:
             row.next_poll_at = min(row.next_poll_at, now + interval)
     session.flush()
-    is_due = sa.select(PolledImage.image).where(PolledImage.next_poll_at <= now)
-    return list(session.scalars(is_due.order_by(PolledImage.next_poll_at)))
+    due = sa.select(PolledImage.image).where(_can_be_claimed(now)).order_by(PolledImage.next_poll_at)
+    return list(session.scalars(due))
 
 
 def check_now(session: Session, image: str, now: datetime) -> PolledImage:
@@ -96,15 +99,27 @@ def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
 
 
 def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> PolledImage | None:
-    """Claim the poll of a due image by scheduling its next poll. Return None when the image is no longer due.
+    """Claim the poll of a due image: schedule its next poll, and take the lease until `end_poll`.
 
-    When a poller dies after the claim, the image is polled again after one interval.
+    Return None when the image is not due, or while another poll of the image runs. When a poller dies after the
+    claim, the image is polled again after one interval, or after the lease if that is later.
     """
     interval = _intervals(session, every).get(image)
     next_poll_at = None if interval is None else now + interval * (1 - _JITTER * random.random())  # noqa: S311 - no secret
-    is_due = (PolledImage.image == image, PolledImage.next_poll_at <= now)
-    claimed = update_where(session, PolledImage, *is_due, next_poll_at=next_poll_at)
+    claim = {"next_poll_at": next_poll_at, "polling_until": now + POLL_LEASE}
+    claimed = update_where(session, PolledImage, PolledImage.image == image, _can_be_claimed(now), **claim)
     return _find_row(session, image) if claimed else None
+
+
+def end_poll(session: Session, claimed: PolledImage) -> None:
+    """Release the lease of a poll, unless it has expired and another poll has taken it.
+
+    Args:
+        session: a writing transaction.
+        claimed: the row as `claim_poll` returned it.
+    """
+    is_mine = (PolledImage.id == claimed.id, PolledImage.polling_until == claimed.polling_until)
+    update_where(session, PolledImage, *is_mine, polling_until=None)
 
 
 def find_release(session: Session, repository: str, digest: str) -> Release | None:
@@ -187,15 +202,31 @@ def record_failure(session: Session, image: str, error: str, now: datetime, *, v
     session.flush()
 
 
-def postpone_registry(session: Session, image: str, error: str, now: datetime, until: datetime) -> None:
-    """Postpone all polls of the registry of `image` to `until` or later, and record the error for each image."""
+def postpone_registry(
+    session: Session, image: str, error: str, now: datetime, until: datetime, *, repeat: bool
+) -> None:
+    """Postpone all polls of the registry of an image, and record the error for each postponed image.
+
+    Args:
+        session: a writing transaction.
+        image: the image whose poll failed.
+        error: the error, for operators, without secrets.
+        now: when the poll started.
+        until: the polls begin at this moment or later.
+        repeat: whether `image` is polled again even if only one poll was requested.
+    """
     registry = parse_reference(image).registry
     for row in session.scalars(sa.select(PolledImage)):
-        waiting = row.image == image or row.next_poll_at is not None
+        waiting = row.next_poll_at is not None or (repeat and row.image == image)
         if waiting and parse_reference(row.image).registry == registry:
             row.next_poll_at = max(row.next_poll_at or until, until)
             row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
     session.flush()
+
+
+def _can_be_claimed(now: datetime) -> sa.ColumnElement[bool]:
+    is_free = sa.or_(PolledImage.polling_until.is_(None), PolledImage.polling_until <= now)
+    return sa.and_(PolledImage.next_poll_at <= now, is_free)
 
 
 def _delete_failed_look_ups(session: Session, now: datetime) -> None:

@@ -14,18 +14,20 @@ import sqlalchemy as sa
 
 from daemon import jobs
 from daemon.context import Context
-from daemon.registry.client import RegistryClient
+from daemon.registry import changelog_reader
+from daemon.registry.client import DEADLINE_SECONDS, RegistryClient
 from daemon.registry.poller import Poller
 from portal.database import Database
 from portal.models import Event, PolledImage, Release, utcnow
 from portal.queue import connect
 from portal.rules.allowlist import Allowlist
 from portal.services.bots.overview import load_overview
-from portal.services.releases import polling, release_list
+from portal.services.releases import changelogs, polling, release_list
 from portal.settings import Settings
 from tests import factories
 from tests.daemon.registry.pushing import Pusher
-from tests.daemon.registry.scripted import Reply, scripted_server
+from tests.daemon.registry.scripted import Reply, Request, scripted_server
+from tests.support.slow_peers import FILLER, Answer, slow_server
 
 pytestmark = pytest.mark.registry
 
@@ -291,6 +293,62 @@ def test_rate_limit_postpones_all_images_of_the_registry(
     with database.transaction() as session:
         assert polling.schedule_due(session, NOW + timedelta(minutes=119)) == [calm]
         assert set(polling.schedule_due(session, NOW + timedelta(minutes=121))) == {busy, sibling, calm}
+
+
+def test_slow_registry_postpones_all_its_images(
+    database: Database, pusher: tuple[Pusher, str], add_bot: Callable[..., None]
+) -> None:
+    _, calm = pusher
+    with slow_server(lambda _: Answer(b"HTTP/1.1 200 ", FILLER)) as address:
+        slow, sibling = (f"{address}/acme/{name}:managed" for name in ("bot", "sibling"))
+        for image in (slow, sibling, calm):
+            add_bot(image)
+        _poll(Poller(database, RegistryClient(deadline=0.3), Allowlist.parse([address])), slow)
+
+    assert "did not answer completely" in str(_load_image(database, sibling).last_error)
+    with database.transaction() as session:
+        assert polling.schedule_due(session, NOW + timedelta(minutes=4)) == [calm]
+        assert set(polling.schedule_due(session, NOW + timedelta(minutes=31))) == {slow, sibling, calm}
+
+
+def test_requested_digest_of_a_slow_registry_is_polled_once(database: Database) -> None:
+    with slow_server(lambda _: Answer(b"HTTP/1.1 200 ", FILLER)) as address:
+        with database.transaction() as session:
+            requested = polling.request_digest(session, f"{address}/acme/bot@sha256:{'0' * 64}", NOW).image
+        Poller(database, RegistryClient(deadline=0.3), Allowlist.parse([address])).poll(requested, NOW)
+
+    assert _load_event_tags(database) == ["image.look_up_failed"]
+    with database.transaction() as session:
+        assert polling.schedule_due(session, NOW + timedelta(hours=1)) == []
+
+
+def test_image_is_polled_by_one_worker_at_a_time(
+    database: Database, add_bot: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An operator requests a check while the poll of a slow registry runs."""
+    asked: list[str | None] = []
+
+    def respond(request: Request) -> Reply:
+        with database.transaction() as session:
+            polling.check_now(session, image, NOW)
+        asked.append(poller.poll(image, NOW))
+        return Reply(503)
+
+    with scripted_server(respond) as server:
+        image = f"{server.address}/acme/bot:managed"
+        add_bot(image)
+        poller = Poller(database, RegistryClient(), Allowlist.parse([server.address]))
+        _poll(poller, image)
+
+        assert asked == [None]
+        assert len(server.requests) == 1
+    assert _load_image(database, image).polling_until is None
+
+
+def test_lease_and_claim_outlast_the_deadlines() -> None:
+    """A poll makes at most two calls of the client."""
+    assert polling.POLL_LEASE.total_seconds() > 2.5 * DEADLINE_SECONDS
+    assert changelogs.CLAIM_DURATION.total_seconds() > 1.2 * changelog_reader.READ_SECONDS
 
 
 def test_unusable_credentials_are_recorded_as_the_error(

@@ -47,6 +47,7 @@ def poll(database: Database, now: datetime, every: timedelta | None = None) -> t
         polling.schedule_due(session, now)
         row = polling.claim_poll(session, IMAGE, now, every)
         assert row is not None
+        polling.end_poll(session, row)
         return None if row.next_poll_at is None else row.next_poll_at - now
 
 
@@ -121,6 +122,54 @@ def test_an_image_is_claimed_by_one_poller(database: Database, add_bot: AddBot) 
         assert polling.claim_poll(session, IMAGE, NOW) is None
 
 
+def test_an_image_is_not_due_while_its_poll_runs(database: Database, add_bot: AddBot) -> None:
+    """A poll of a slow registry may run when an operator requests a check, or when the interval is over."""
+    add_bot(IMAGE, Channel.STABLE)
+    list_due(database, NOW)
+    with database.transaction() as session:
+        running = polling.claim_poll(session, IMAGE, NOW)
+        assert running is not None
+        polling.check_now(session, IMAGE, NOW)
+
+    with database.transaction() as session:
+        assert polling.schedule_due(session, NOW) == []
+        assert polling.claim_poll(session, IMAGE, NOW) is None
+
+    with database.transaction() as session:
+        polling.end_poll(session, running)
+    assert list_due(database, NOW) == [IMAGE]
+    assert poll(database, NOW) is not None
+
+
+def test_an_image_is_due_again_when_its_poller_died(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.CANARY)
+    list_due(database, NOW)
+    with database.transaction() as session:
+        died = polling.claim_poll(session, IMAGE, NOW)
+        assert died is not None
+        polling.check_now(session, IMAGE, NOW)
+
+    after = NOW + polling.POLL_LEASE
+    assert list_due(database, after - timedelta(seconds=1)) == []
+    assert list_due(database, after) == [IMAGE]
+
+
+def test_a_late_poller_does_not_end_the_poll_of_another(database: Database, add_bot: AddBot) -> None:
+    add_bot(IMAGE, Channel.CANARY)
+    list_due(database, NOW)
+    with database.transaction() as session:
+        late = polling.claim_poll(session, IMAGE, NOW)
+    after = NOW + timedelta(minutes=10)
+    with database.transaction() as session:
+        assert polling.claim_poll(session, IMAGE, after) is not None
+    assert late is not None
+
+    with database.transaction() as session:
+        polling.end_poll(session, late)
+        polling.check_now(session, IMAGE, after)
+        assert polling.claim_poll(session, IMAGE, after) is None
+
+
 def test_check_now_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
     poll(database, NOW)
@@ -182,8 +231,8 @@ def test_a_postponed_registry_stays_postponed(database: Database, add_bot: AddBo
         add_bot(image, Channel.CANARY)
     poll(database, NOW)
     with database.transaction() as session:
-        polling.postpone_registry(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2))
-        polling.postpone_registry(session, sibling, "limited", NOW, NOW + timedelta(minutes=1))
+        polling.postpone_registry(session, IMAGE, "limited", NOW, NOW + timedelta(hours=2), repeat=True)
+        polling.postpone_registry(session, sibling, "limited", NOW, NOW + timedelta(minutes=1), repeat=True)
 
     for minutes in (1, 60, 119):
         assert list_due(database, NOW + timedelta(minutes=minutes)) == []
