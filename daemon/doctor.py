@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 import sqlalchemy as sa
 from alembic.config import Config
@@ -20,6 +25,7 @@ from daemon.engine.client import open_engine
 from daemon.engine.labels import INSTALL_LABEL
 from daemon.errors import OperationFailed
 from daemon.mail.smtp import TemporaryFailure, check_connection
+from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
@@ -32,7 +38,16 @@ from portal.rules.references import parse_reference
 from portal.services import fleet_settings, leases
 from portal.services.bots import nodes
 
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 30.0
+"""Time limit of a check."""
+ENGINE_SECONDS = 120.0
+"""Time limit of the check of an engine, which pulls the snapshot image if it is missing."""
+
 _MIN_FREE_BYTES = 1024**3
+# A check that ignores its deadline, such as one that waits for a disk, is given up this many seconds later.
+_MARGIN_SECONDS = 2.0
 
 
 class CheckFailed(Exception):
@@ -55,31 +70,73 @@ class CheckResult:
 
 
 def run_checks(context: Context) -> Iterator[CheckResult]:
-    """Run all checks and yield each result as soon as it is known."""
-    yield _run_check("disk", lambda: _check_disk(context))
-    yield _run_check("data folder", lambda: _check_data_folder(context))
-    yield _run_check("proxy", lambda: _check_proxy(context))
-    yield _run_check("redis", lambda: _check_redis(context))
-    yield _run_check("workers", lambda: _check_workers(context))
-    yield _run_check("mail", lambda: _check_mail(context))
-    database = _run_check("database", lambda: _check_database(context))
-    yield database
-    if not database.passed:
-        return
-    yield _run_check("scheduler", lambda: _check_scheduler(context))
+    """Run all checks side by side, each with its own deadline, and yield the results in a fixed order.
+
+    Nodes and registries are checked when the database is up to date, because it names them.
+    """
+    database = _RunningCheck("database", partial(_check_database, context))
+    others = [
+        _RunningCheck("disk", partial(_check_disk, context)),
+        _RunningCheck("data folder", partial(_check_data_folder, context)),
+        _RunningCheck("proxy", partial(_check_proxy, context)),
+        _RunningCheck("redis", partial(_check_redis, context)),
+        _RunningCheck("workers", partial(_check_workers, context)),
+        _RunningCheck("mail", partial(_check_mail, context)),
+    ]
+    if database.wait().passed:
+        others += _start_checks_of_rows(context)
+    for check in [database, *others]:
+        yield check.wait()
+
+
+class _RunningCheck:
+    """A check that runs in a thread.
+
+    Args:
+        subject: what is checked.
+        check: returns the state, or raises an error.
+        seconds: time limit in seconds.
+    """
+
+    def __init__(self, subject: str, check: Callable[[], str], seconds: float | None = None) -> None:
+        self._subject = subject
+        self._seconds = seconds or CHECK_SECONDS
+        self._given_up_at = time.monotonic() + self._seconds + _MARGIN_SECONDS
+        self._results: SimpleQueue[CheckResult] = SimpleQueue()
+        self._result: CheckResult | None = None
+        Thread(target=self._run, args=(check,), name=f"check of {subject}", daemon=True).start()
+
+    def wait(self) -> CheckResult:
+        """Wait for the result, at most until the check is given up."""
+        if self._result is None:
+            try:
+                self._result = self._results.get(timeout=max(0.0, self._given_up_at - time.monotonic()))
+            except Empty:
+                self._result = CheckResult(self._subject, False, f"no result within {self._seconds:g} s")
+        return self._result
+
+    def _run(self, check: Callable[[], str]) -> None:
+        self._results.put(_run_check(self._subject, check, self._seconds))
+
+
+def _start_checks_of_rows(context: Context) -> Iterator[_RunningCheck]:
+    yield _RunningCheck("scheduler", partial(_check_scheduler, context))
     with context.database.reading() as session:
         all_nodes = nodes.list_nodes(session)
         polled = sa.select(PolledImage.image).where(~PolledImage.asked_once)
         images = list(session.scalars(polled.order_by(PolledImage.image)))
     for node in all_nodes:
-        yield _run_check(f"engine {node.name}", lambda node=node: _check_engine(context, node))  # type: ignore[misc]
+        yield _RunningCheck(f"engine {node.name}", partial(_check_engine, context, node), ENGINE_SECONDS)
     for registry, image in {parse_reference(image).registry: image for image in images}.items():
-        yield _run_check(f"registry {registry}", lambda image=image: _check_registry(context, image))  # type: ignore[misc]
+        yield _RunningCheck(f"registry {registry}", partial(_check_registry, context, image))
 
 
-def _run_check(subject: str, check: Callable[[], str]) -> CheckResult:
+def _run_check(subject: str, check: Callable[[], str], seconds: float) -> CheckResult:
     try:
-        return CheckResult(subject, True, check())
+        with Deadline(seconds):
+            return CheckResult(subject, True, check())
+    except DeadlineExceeded:
+        return CheckResult(subject, False, f"no complete answer within {seconds:g} s")
     except (CheckFailed, RegistryError, OperationFailed, DockerException, TemporaryFailure) as error:
         return CheckResult(subject, False, str(error))
     except RedisError as error:
@@ -88,6 +145,9 @@ def _run_check(subject: str, check: Callable[[], str]) -> CheckResult:
         )
     except SQLAlchemyError as error:
         return CheckResult(subject, False, f"cannot be used ({type(error).__name__}): check DATABASE_URL")
+    except Exception as error:
+        logger.exception("the check of %s failed", subject)
+        return CheckResult(subject, False, f"the check itself failed: {type(error).__name__}")
 
 
 def _check_disk(context: Context) -> str:
