@@ -22,7 +22,7 @@ from daemon.registry.poller import Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
 from portal.models import utcnow
-from portal.queue import JobName, enqueue
+from portal.queue import DOWNLOADS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
@@ -68,7 +68,7 @@ def poll_image(context: Context, image: str) -> None:
     )
     release_id = poller.poll(image, utcnow())
     if release_id is not None:
-        enqueue(context.redis, JobName.READ_CHANGELOG, release_id)
+        enqueue(context.redis, JobName.READ_CHANGELOG, release_id, queue=DOWNLOADS_QUEUE)
 
 
 @_job

@@ -22,7 +22,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
-from portal.queue import DEFAULT_QUEUE, JobName, WaitingMessages, enqueue_again, updates_queue_name
+from portal.queue import (
+    DEFAULT_QUEUE,
+    DOWNLOADS_QUEUE,
+    POLLS_QUEUE,
+    JobName,
+    WaitingMessages,
+    enqueue_again,
+    updates_queue_name,
+)
 from portal.services import fork_syncs, leases
 from portal.services.bots import desired_state, nodes, purging
 from portal.services.leases import HeldLease
@@ -144,12 +152,12 @@ class Scheduler:
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
         for image in due_images:
-            yield DueJob(JobName.POLL_IMAGE, image, 5)
+            yield DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
         for mail_id in due_mails:
             yield DueJob(JobName.SEND_MAIL, mail_id, 5)
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
-                yield DueJob(JobName.READ_CHANGELOG, release_id, 30)
+                yield DueJob(JobName.READ_CHANGELOG, release_id, 30, DOWNLOADS_QUEUE)
         due_updates = orchestrator.tick(database, now)
         # Unreachable nodes are only probed, because every other job would block a worker until its timeout.
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
@@ -174,7 +182,7 @@ class Scheduler:
         with self._context.database.reading() as session:
             is_due = fork_syncs.is_due(session, upstream.time_of_day, now)
         if is_due:
-            yield DueJob(JobName.SYNC_UPSTREAM, "fork", 60)
+            yield DueJob(JobName.SYNC_UPSTREAM, "fork", 60, DOWNLOADS_QUEUE)
 
     def _enqueue_due(self, jobs: list[DueJob]) -> None:
         redis = self._context.redis

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import jobs
 from daemon.context import Context
-from portal.queue import DEFAULT_QUEUE, connect, updates_queue_name
+from portal.queue import DEFAULT_QUEUE, DOWNLOADS_QUEUE, POLLS_QUEUE, connect, updates_queue_name
 from portal.services.bots import nodes
 
 logger = logging.getLogger(__name__)
@@ -89,8 +89,9 @@ class _Slot:
 class Supervisor:
     """Keeps the RQ workers running and assigns the queues of all nodes to them.
 
-    The first worker serves only the default queue, so that long updates never delay polls and email. The others
-    prefer the update queues of the nodes.
+    Of the configured workers, the first serves only the default queue, so that long updates never delay email. The
+    others prefer the update queues of the nodes. Two more workers reach registries: one only polls, and the other
+    prefers downloads. However slow a registry is, it delays neither email nor updates.
 
     Args:
         context: settings, database and Redis.
@@ -103,7 +104,9 @@ class Supervisor:
     def __init__(self, context: Context, grace: float = 60.0) -> None:
         self._context = context
         self._grace = grace
-        self._slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes)]
+        self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
+        registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
+        self._slots = [_Slot([DEFAULT_QUEUE]), *registry_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 
@@ -133,7 +136,7 @@ class Supervisor:
             self._database_answers = False
             return
         self._database_answers = True
-        for slot in self._slots[1:]:
+        for slot in self._update_slots:
             slot.queues = [*queues, DEFAULT_QUEUE]
 
     def _ensure_running(self, slot: _Slot) -> None:

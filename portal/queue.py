@@ -25,6 +25,10 @@ from portal.models import new_id
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = "default"
+POLLS_QUEUE = "polls"
+"""Polls have a queue and workers of their own, so that slow registries cannot delay email, probes and updates."""
+DOWNLOADS_QUEUE = "downloads"
+"""Changelogs need a pull and the sync of the fork needs a fetch. Both take minutes and must not delay polls."""
 MAX_QUEUE_LENGTH = 500
 """No worker serves a queue of this length. More messages would only delay later ones."""
 
@@ -57,7 +61,7 @@ def connect(url: str) -> Redis:
 
 
 def updates_queue_name(node_id: str) -> str:
-    """Return the name of a node's queue for updates, which take long and must not delay polls and email."""
+    """Return the name of a node's queue for updates, which take long and must not delay email."""
     return f"updates-{node_id}"
 
 

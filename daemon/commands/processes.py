@@ -15,7 +15,8 @@ from portal import logs
 def worker() -> None:
     """Run background jobs: polls, updates, health checks, email.
 
-    Starts WORKER_PROCESSES processes. The first never updates bots, so that other jobs need not wait for updates.
+    Starts WORKER_PROCESSES processes, of which the first never updates bots, so that other jobs need not wait for
+    updates, and two processes that reach registries.
     After SIGTERM running jobs have one minute to finish; another worker takes over jobs that did not.
     """
     context = current_context()

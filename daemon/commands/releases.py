@@ -7,7 +7,7 @@ import click
 from daemon.commands.output import print_table, shorten_digest
 from daemon.context import current_context
 from portal.models import utcnow
-from portal.queue import JobName, enqueue
+from portal.queue import POLLS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.releases import polling, release_list
@@ -63,7 +63,7 @@ def check(image: str) -> None:
             row = polling.check_now(session, str(reference), utcnow())
         else:
             row = polling.request_digest(session, image, utcnow())
-    enqueue(context.redis, JobName.POLL_IMAGE, row.image)
+    enqueue(context.redis, JobName.POLL_IMAGE, row.image, queue=POLLS_QUEUE)
     click.echo(f"Checking {row.image}. The result will be in `flotilla releases list`.")
 
 

@@ -27,7 +27,15 @@ from portal.models import (
     UpdateState,
     utcnow,
 )
-from portal.queue import JobName, connect, enqueue, open_queue, updates_queue_name
+from portal.queue import (
+    DOWNLOADS_QUEUE,
+    POLLS_QUEUE,
+    JobName,
+    connect,
+    enqueue,
+    open_queue,
+    updates_queue_name,
+)
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import StrategyName
 from portal.services.bots import nodes
@@ -109,9 +117,9 @@ def test_due_jobs_are_enqueued_once_per_interval(parts: SchedulerUnderTest) -> N
     assert sorted(parts.queued_jobs()) == [
         ("daemon.jobs.collect_node", node.id),
         ("daemon.jobs.delete_expired", "old rows"),
-        ("daemon.jobs.poll_image", IMAGE),
         ("daemon.jobs.probe_node", node.id),
     ]
+    assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", IMAGE)]
 
 
 def test_jobs_are_enqueued_again_after_redis_lost_its_data(parts: SchedulerUnderTest) -> None:
@@ -189,12 +197,12 @@ def test_message_for_a_running_job_survives_the_end_of_that_job(parts: Scheduler
 def test_changelogs_wait_for_an_active_node(parts: SchedulerUnderTest) -> None:
     release = add_release(parts.database)
     parts.scheduler.tick(NOW)
-    assert ("daemon.jobs.read_changelog", release.id) not in parts.queued_jobs()
+    assert parts.queued_jobs(DOWNLOADS_QUEUE) == []
 
     add_node(parts.database)
     parts.scheduler.tick(NOW)
 
-    assert ("daemon.jobs.read_changelog", release.id) in parts.queued_jobs()
+    assert parts.queued_jobs(DOWNLOADS_QUEUE) == [("daemon.jobs.read_changelog", release.id)]
 
 
 def test_updates_are_enqueued_in_the_queue_of_their_node(parts: SchedulerUnderTest) -> None:

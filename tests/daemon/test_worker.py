@@ -15,12 +15,22 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from portal.database import Database
-from portal.models import Node
-from portal.queue import DEFAULT_QUEUE, JobName, connect, enqueue, open_queue, updates_queue_name
+from portal.models import Node, PolledImage, utcnow
+from portal.queue import (
+    DEFAULT_QUEUE,
+    DOWNLOADS_QUEUE,
+    POLLS_QUEUE,
+    JobName,
+    connect,
+    enqueue,
+    open_queue,
+    updates_queue_name,
+)
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, is_alive, running, wait_until
 from tests.daemon.rows import add_node
 from tests.daemon.work_for_tests import PREFIX
+from tests.support.slow_peers import FILLER, Answer, slow_server
 
 pytestmark = pytest.mark.processes
 
@@ -92,6 +102,62 @@ def test_long_updates_do_not_delay_the_default_queue(node: Node, worker: Running
     worker.start_long_job(updates_queue_name(node.id))
 
     worker.wait_for(worker.enqueue_note())
+
+
+def test_polls_and_downloads_delay_neither_email_nor_updates(node: Node, worker: RunningWorker) -> None:
+    """Registries may be slow. Two jobs block all workers that reach registries, and more of them wait."""
+    worker.start_long_job(DOWNLOADS_QUEUE)
+    worker.start_long_job(POLLS_QUEUE)
+    waiting = [worker.enqueue_note(queue) for queue in (POLLS_QUEUE, DOWNLOADS_QUEUE)]
+
+    worker.wait_for(worker.enqueue_note())
+    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+
+    assert not any(note.exists() for note in waiting)
+
+
+@dataclass
+class SlowRegistry:
+    """A registry that sends one byte at a time, and the requests it received."""
+
+    address: str
+    requests: list[bytes]
+
+
+@pytest.fixture
+def slow_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowRegistry]:
+    """Run a slow registry and allow its images. Request this fixture before the worker."""
+    requests: list[bytes] = []
+
+    def answer(request: bytes) -> Answer:
+        requests.append(request)
+        return Answer(b"HTTP/1.1 200 OK\r\nX-Filler: ", FILLER * 50)
+
+    with slow_server(answer) as address:
+        monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", address)
+        yield SlowRegistry(address, requests)
+
+
+def test_slow_registry_delays_neither_email_nor_updates(
+    node: Node, database: Database, slow_registry: SlowRegistry, worker: RunningWorker
+) -> None:
+    images = [f"{slow_registry.address}/acme/bot-{number}:managed" for number in range(6)]
+    with database.transaction() as session:
+        session.add_all(PolledImage(image=image, next_poll_at=utcnow()) for image in images)
+    for image in images:
+        assert enqueue(worker.redis, JobName.POLL_IMAGE, image, queue=POLLS_QUEUE)
+    wait_until(lambda: len(slow_registry.requests) == 2, "both workers that poll have reached the registry")
+
+    worker.wait_for(worker.enqueue_note())
+    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+
+    assert len(slow_registry.requests) == 2
+
+
+def test_downloads_do_not_delay_polls(worker: RunningWorker) -> None:
+    worker.start_long_job(DOWNLOADS_QUEUE)
+
+    worker.wait_for(worker.enqueue_note(POLLS_QUEUE))
 
 
 def test_queue_of_a_new_node_is_served(database: Database, worker: RunningWorker) -> None:

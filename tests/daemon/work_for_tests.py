@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from daemon import jobs, worker
 from daemon.context import current_context
+from daemon.registry.client import RegistryClient
 from portal import logs
 
 PREFIX = "tests.daemon.work_for_tests"
@@ -33,7 +35,8 @@ def long_work(folder: str) -> None:
 
 
 def main(grace: float) -> None:
-    """Run the supervisor with short intervals."""
+    """Run the supervisor with short intervals, and polls with a deadline longer than any test."""
+    vars(jobs)["RegistryClient"] = partial(RegistryClient, deadline=600.0)
     jobs.NAMES.update({f"{PREFIX}.note", f"{PREFIX}.long_work"})
     worker.HEARTBEAT_SECONDS = 1
     worker.Supervisor.NODE_REFRESH_SECONDS = 0.2

@@ -7,7 +7,7 @@ from werkzeug.wrappers import Response
 
 from portal.forms.releases import DigestForm, ReasonForm, RollBackForm
 from portal.models import Release, utcnow
-from portal.queue import JobName
+from portal.queue import POLLS_QUEUE, JobName
 from portal.services.errors import InvalidError
 from portal.services.releases import polling, release_list, releases
 from portal.services.rollouts import rollouts
@@ -32,7 +32,7 @@ def check() -> Answer:
     """Check one image in its registry now."""
     authorization.require_operator()
     polled = polling.check_now(session(), request.form.get("image", ""), utcnow())
-    enqueue_after_commit(JobName.POLL_IMAGE, polled.image)
+    enqueue_after_commit(JobName.POLL_IMAGE, polled.image, queue=POLLS_QUEUE)
     flash(f"Checking {polled.image}. The result appears here within seconds.", "info")
     return htmx.see_other(url_for("admin_releases.index"))
 
@@ -51,7 +51,7 @@ def paste() -> Answer:
         session().rollback()
         form.reference.errors = [str(error)]
         return _list_page(form), 422
-    enqueue_after_commit(JobName.POLL_IMAGE, polled.image)
+    enqueue_after_commit(JobName.POLL_IMAGE, polled.image, queue=POLLS_QUEUE)
     flash("Looking up this digest. The release appears here within seconds.", "info")
     return htmx.see_other(url_for("admin_releases.index"))
 

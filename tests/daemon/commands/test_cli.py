@@ -28,7 +28,7 @@ from portal.models import (
     utcnow,
 )
 from portal.password_hashing import verify_password
-from portal.queue import connect, open_queue
+from portal.queue import POLLS_QUEUE, connect, open_queue
 from portal.settings import Settings
 from tests import factories
 from tests.daemon.conftest import Flotilla
@@ -305,7 +305,7 @@ def test_checking_an_image_enqueues_a_poll(
 
     assert result.exit_code == 0, result.output
 
-    (job,) = open_queue(connect(redis_url)).jobs
+    (job,) = open_queue(connect(redis_url), POLLS_QUEUE).jobs
     assert (job.func_name, job.args) == ("daemon.jobs.poll_image", [IMAGE])
 
 

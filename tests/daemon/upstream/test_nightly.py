@@ -16,7 +16,7 @@ from daemon.scheduler import Scheduler
 from daemon.upstream import nightly
 from portal.database import Database
 from portal.models import Event, ForkSync, ForkSyncState, Org, OutgoingMail
-from portal.queue import connect, open_queue
+from portal.queue import DOWNLOADS_QUEUE, connect, open_queue
 from portal.services import fork_syncs, retention
 from portal.services.audit import sentences
 from portal.settings import Settings
@@ -233,7 +233,7 @@ def test_the_scheduler_enqueues_a_due_sync_if_it_is_configured(
     redis = connect(redis_url)
     scheduler = Scheduler(Context(replace(night.settings, upstream=upstream), night.database, redis))
     scheduler.tick(night.now)
-    names = [job.func_name for job in open_queue(redis).jobs]
+    names = [job.func_name for job in open_queue(redis, DOWNLOADS_QUEUE).jobs]
     assert ("daemon.jobs.sync_upstream" in names) is configured
 
 

@@ -5,7 +5,7 @@ from flask import Flask
 
 from portal.database import Database
 from portal.models import Bot, BotState, PolledImage, Release, UpdateState, utcnow
-from portal.queue import open_queue
+from portal.queue import POLLS_QUEUE, open_queue
 from tests.factories import IMAGE, REPOSITORY
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, digest, rollout
@@ -30,7 +30,7 @@ def test_check_now_enqueues_a_poll_of_the_image(
 ) -> None:
     answer = signed_in("root").post("/admin/releases/check", data={"image": IMAGE})
     assert answer.status_code == 303
-    (job,) = open_queue(app.extensions["redis"]).jobs
+    (job,) = open_queue(app.extensions["redis"], POLLS_QUEUE).jobs
     assert (job.func_name, list(job.args)) == ("daemon.jobs.poll_image", [IMAGE])
     with database.reading() as session:
         assert session.query(PolledImage).one().next_poll_at is not None
@@ -40,7 +40,7 @@ def test_lookup_of_a_digest_enqueues_a_poll(app: Flask, signed_in: SignedIn, sce
     root = signed_in("root")
     pasted = f"{REPOSITORY}@{digest('d')}"
     assert root.post("/admin/releases/paste", data={"reference": f" {pasted} "}).status_code == 303
-    assert [job.args for job in open_queue(app.extensions["redis"]).jobs] == [[pasted]]
+    assert [job.args for job in open_queue(app.extensions["redis"], POLLS_QUEUE).jobs] == [[pasted]]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_invalid_digest_is_rejected(
     answer = signed_in("root").post("/admin/releases/paste", data={"reference": reference})
     assert answer.status_code == 422
     assert error in answer.text
-    assert open_queue(app.extensions["redis"]).jobs == []
+    assert open_queue(app.extensions["redis"], POLLS_QUEUE).jobs == []
 
 
 def test_quarantine_and_its_end_require_a_reason(signed_in: SignedIn, scene: Scene, database: Database) -> None:
