@@ -18,10 +18,14 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from daemon.network.deadlines import Deadline, DeadlineExceeded
+from daemon.network.http import DeadlineAdapter
 from daemon.upstream.errors import SyncRefused, UpstreamError
 from daemon.upstream.git import redact
 
 TIMEOUT_SECONDS = (10, 60)
+DEADLINE_SECONDS = 90.0
+"""Time limit of a request with its complete answer. A timeout starts again with each byte."""
 ATTEMPTS = 4
 LONGEST_WAIT_SECONDS = 300.0
 _PAGE_SIZE = 50
@@ -161,6 +165,8 @@ def propose(
         ForgeFailed: if the forge refuses, or fails in every attempt.
     """
     with requests.Session() as session:
+        session.mount("https://", DeadlineAdapter())
+        session.mount("http://", DeadlineAdapter())
         client = _CLIENTS[repository.kind](session, repository, settings.token)
         attempt = 1
         while True:
@@ -227,8 +233,11 @@ class _Client(ABC):
         """
         url = f"{self._repository.api_url}{path}"
         try:
-            answer = self._session.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **arguments)
-        except requests.RequestException as error:
+            with Deadline(DEADLINE_SECONDS):
+                answer = self._session.request(
+                    method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **arguments
+                )
+        except (requests.RequestException, DeadlineExceeded) as error:
             raise _TryAgain(
                 f"The forge at {self._repository.api_url} cannot be reached ({type(error).__name__})."
             ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from daemon.upstream import forges
 from daemon.upstream.errors import SyncRefused
 from daemon.upstream.forges import (
     ForgeFailed,
@@ -19,6 +20,7 @@ from daemon.upstream.forges import (
     repository_of,
 )
 from tests.daemon.upstream.forge import TOKEN, Failure, Forge, running_forge
+from tests.support.slow_peers import FILLER, Answer, slow_server
 
 WANTED = PullRequest("Sync with upstream 2026-03-14", "- [ ] finding", "flotilla/upstream", "main")
 API = {"github": "", "gitlab": "/api/v4", "gitea": "/api/v1"}
@@ -63,6 +65,23 @@ def test_an_open_pull_request_on_a_later_page_is_found(forge: Forge) -> None:
         forge.add(f"feature-{number}")
     forge.add(WANTED.head)
     assert propose(repository(forge, "gitea"), ForgeSettings(TOKEN), WANTED).number == 61
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(b"HTTP/1.1 200 OK\r\nX-Filler: ", FILLER),
+        Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", FILLER),
+    ],
+    ids=["headers", "body"],
+)
+def test_a_forge_that_sends_one_byte_at_a_time_is_given_up(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forges, "DEADLINE_SECONDS", 0.2)
+    with (
+        slow_server(lambda _: answer) as address,
+        pytest.raises(ForgeFailed, match=r"cannot be reached \(DeadlineExceeded\)\. Gave up after 4 attempts"),
+    ):
+        propose(Repository("github", f"http://{address}", "acme/bot"), ForgeSettings(TOKEN), WANTED, lambda _: None)
 
 
 @KINDS
