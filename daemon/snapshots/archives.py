@@ -194,7 +194,7 @@ class SnapshotHelper:
         for folder, files in folders.items():
             self._run("delete", archive_scripts.DELETE, files, folder=folder)
 
-    def end_all(self) -> None:
+    def remove_all_helpers(self) -> None:
         """Remove every helper of this update that a worker which died left running."""
         label = f"{UPDATE_LABEL}={self.update_id}"
         for container in self._engine.containers(all=True, filters={"label": label}):

@@ -68,7 +68,7 @@ def undo_before_start(context: UpdateContext, error: Exception) -> None:
     """Start the old container again. The new one never ran, so the volumes are untouched."""
 
     def start_again() -> None:
-        context.helper.end_all()
+        context.helper.remove_all_helpers()
         _remove_new_container(context)
         restored = _start_old_container(context)
 

@@ -334,7 +334,7 @@ def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures
     assert engine.containers(all=True, filters={"id": left["Id"]}) == []
 
 
-def test_end_all_removes_only_the_helpers_of_this_update(
+def test_remove_all_helpers_removes_only_the_helpers_of_this_update(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, run_labels: dict[str, str]
 ) -> None:
     def start(update_id: str, name: str) -> str:
@@ -348,7 +348,7 @@ def test_end_all_removes_only_the_helpers_of_this_update(
     start(mine, f"flotilla-{mine}-restore-2")
     kept = [start(mine, f"bot-{mine}"), start(mine, f"flotilla-{mine}-new"), start(other, f"flotilla-{other}-snap-1")]
 
-    helper.end_all()
+    helper.remove_all_helpers()
 
     assert sorted(containers_of(engine, helper)) == sorted(kept[:2])
     assert engine.inspect_container(kept[2])["State"]["Running"]
