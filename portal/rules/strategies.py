@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from portal.rules.canary import DEFAULT_CANARIES
+
 HEALTH_CHECK_TIMEOUT = timedelta(seconds=120)
 
 
@@ -76,7 +78,7 @@ PARAMETERS: dict[str, Parameter] = {
             label="Canary bots",
             hint="updated first",
             help="Bots in the first wave, which has to prove the release.",
-            default=1,
+            default=DEFAULT_CANARIES,
             minimum=1,
             maximum=100,
         ),

@@ -27,6 +27,7 @@ from portal.models import (
     TenantUpdateConfig,
     UpdateState,
 )
+from portal.rules import canary
 from portal.services import fleet_settings
 from portal.services.orgs.update_preferences import resolve_preferences
 from portal.services.releases import releases
@@ -46,8 +47,8 @@ class Candidate:
 
     @property
     def may_be_canary(self) -> bool:
-        """Whether the bot can prove a release: the bot is healthy and snapshots protect all its data."""
-        return self.bot.state is BotState.RUNNING and not self.bot.unprotected
+        """Whether the bot can prove a release."""
+        return canary.may_be_canary(healthy=self.bot.state is BotState.RUNNING, protected=not self.bot.unprotected)
 
 
 def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Candidate]:
