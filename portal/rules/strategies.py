@@ -14,8 +14,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from portal.rules.canary import DEFAULT_CANARIES
-
-HEALTH_CHECK_TIMEOUT = timedelta(seconds=120)
+from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT
 
 
 class StrategyName(StrEnum):
