@@ -206,7 +206,12 @@ class RolloutStrategy(ABC):
 
     @abstractmethod
     def next_batch(self, facts: Facts) -> Batch:
-        """Return size and kind of the next wave. The planner asks only when no bot of the last wave is in flight."""
+        """Return size and kind of the next wave. The planner asks only when no bot of the last wave is in flight.
+
+        A wave of size 0 starts nothing until the next tick. Use it only for the pause after `facts.wave_ended_at`,
+        with the length of `pause_duration`. The forecast adds this pause itself: it asks with a `wave_ended_at` of
+        None and without failures, and ends where it still gets the size 0.
+        """
 
     @abstractmethod
     def pause_duration(self) -> timedelta:
