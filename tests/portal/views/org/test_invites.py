@@ -65,6 +65,10 @@ def test_only_owners_and_admins_can_invite(inviting: Inviting, signed_in: Signed
     assert len(inviting.all_invites()) == (status == 303)
 
 
+def test_member_is_the_preselected_role(signed_in: SignedIn) -> None:
+    assert re.findall(r'<option selected value="(\w*)"', signed_in("alice").get(TEAM).text) == ["member"]
+
+
 def test_members_see_the_team_without_invites(inviting: Inviting, signed_in: SignedIn) -> None:
     inviting.post_form(signed_in("alice"))
     bob = signed_in("bob")
