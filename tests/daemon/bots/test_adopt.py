@@ -80,7 +80,7 @@ def test_digest_of_another_repository_is_ignored(empty_node: Site, start: Start)
     adopted = adopt_container(empty_node, start(), AdoptOptions(image=f"{registry}/flotilla/other:stable"))
 
     assert adopted.bot.current_digest is None
-    assert any("counts as behind" in warning for warning in adopted.warnings)
+    assert any("counts as outdated" in warning for warning in adopted.warnings)
 
 
 def test_unknown_organization_node_or_container_is_refused(empty_node: Site, start: Start) -> None:
