@@ -171,7 +171,7 @@ def _remove_new_container(context: UpdateContext) -> None:
         return
     containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
     containers.stop(context.engine, new, context.lease.renew_or_raise)
-    containers.remove(context.guarded_engine(), new, with_fresh_volumes=True)
+    containers.remove(context.guarded_engine(), new, with_anonymous_volumes=True)
 
 
 def _restore_volumes(context: UpdateContext) -> None:

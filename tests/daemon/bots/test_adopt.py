@@ -45,7 +45,7 @@ def test_adopted_container_becomes_a_bot_and_is_not_changed(empty_node: Site, st
         assert event.data["adopted"] is True
         assert "secret" not in str(event.data)
         assert "secret" not in str(session.execute(sa.text("SELECT spec FROM bots")).scalar_one())
-        # The members of its organization will be synchronized to the bot.
+        # The members of its organization have a desired role in the bot.
         sync = session.scalars(sa.select(MemberSync).where(MemberSync.bot_id == bot.id)).one()
         assert (sync.user_id, sync.desired_role) == (bot.org.owner_id, SyncRole.OWNER)
         polled = session.scalars(sa.select(PolledImage)).one()
