@@ -50,7 +50,7 @@ def invite(client: FlaskClient, email: str, org: int = 0) -> int:
 
 def change_email(client: FlaskClient, email: str) -> int:
     """Ask for a mail to a new email of the account and return the status."""
-    data = {"address-email": email, "address-present": PASSWORD}
+    data = {"address-email": email, "address-current_password": PASSWORD}
     return client.post("/account/address", data=data).status_code
 
 

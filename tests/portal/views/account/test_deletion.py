@@ -47,7 +47,7 @@ def _set_passwords(database: Database, cast: Cast) -> None:
 
 def delete_account(client: FlaskClient, name: str, **changes: str) -> tuple[int, str]:
     """Submit the form and return the status and the text of the answer."""
-    data = {"email": f"{name}@example.com", "present": PASSWORD, **changes}
+    data = {"email": f"{name}@example.com", "current_password": PASSWORD, **changes}
     answer = client.post("/account/delete", data=data)
     return answer.status_code, answer.text
 
@@ -56,7 +56,7 @@ def test_deletion_erases_personal_data_memberships_and_sessions(
     app: Flask, mailer: Mailer, database: Database, cast: Cast, scene: Scene
 ) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
-    bob.post("/account/address", data={"address-email": "bobby@example.com", "address-present": PASSWORD})
+    bob.post("/account/address", data={"address-email": "bobby@example.com", "address-current_password": PASSWORD})
     assert "Acme" in bob.get("/account/delete").text
     assert delete_account(bob, "bob")[0] == 303
     assert "Account deleted" in bob.get("/login").text
@@ -105,7 +105,7 @@ def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
             events.record(session, tag, actor=cast.people["alice"], org_id=cast.org_id, data=data)
     bob = sign_in(app, "bob")
     bob.post("/account/name", data={"name-name": "Robert Tables"})
-    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-current_password": PASSWORD})
     bob.get(mailer.link("robert@example.com"))
     assert bob.post("/account/email").status_code == 303
     browser(app).post("/forgot", data={"email": "ROBERT@example.com"})
@@ -140,7 +140,7 @@ def test_former_address_that_another_account_has_now_is_kept(
     app: Flask, mailer: Mailer, database: Database, cast: Cast
 ) -> None:
     bob = sign_in(app, "bob")
-    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-current_password": PASSWORD})
     bob.get(mailer.link("robert@example.com"))
     bob.post("/account/email")
     with database.transaction() as session:
@@ -209,8 +209,8 @@ def test_deleted_organization_does_not_prevent_account_deletion(app: Flask, data
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"present": OTHER_PASSWORD}, "Wrong password"),
-        ({"present": ""}, "Enter your password"),
+        ({"current_password": OTHER_PASSWORD}, "Wrong password"),
+        ({"current_password": ""}, "Enter your password"),
         ({"email": "carol@example.com"}, "bob@example.com"),
         ({"email": ""}, "Type your email"),
     ],

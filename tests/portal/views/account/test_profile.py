@@ -12,7 +12,7 @@ from tests.support.cast import Cast
 from tests.support.outbox import Mailer, links_in
 from tests.support.scene import Scene
 
-ADDRESS = {"address-email": "bobby@example.com", "address-present": PASSWORD}
+ADDRESS = {"address-email": "bobby@example.com", "address-current_password": PASSWORD}
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_email_changes_after_the_link_to_the_new_email_is_confirmed(
 
 def test_email_change_requires_the_password(bob: FlaskClient, mailer: Mailer) -> None:
     for wrong in ("", OTHER_PASSWORD):
-        answer = bob.post("/account/address", data={**ADDRESS, "address-present": wrong})
+        answer = bob.post("/account/address", data={**ADDRESS, "address-current_password": wrong})
         assert answer.status_code == 422
     assert "Wrong password" in answer.text
     assert mailer.deliver() == []
@@ -155,7 +155,7 @@ def test_password_change_ends_other_sessions_and_rotates_the_current_one(
 ) -> None:
     other, carol = sign_in(app, "bob"), sign_in(app, "carol")
     before = bob.get_cookie("flotilla-session")
-    data = {"password-present": PASSWORD, "password-password": OTHER_PASSWORD}
+    data = {"password-current_password": PASSWORD, "password-password": OTHER_PASSWORD}
     assert bob.post("/account/password", data=data).location == "/account"
     assert is_signed_in(bob)
     assert is_signed_in(carol)
@@ -170,7 +170,7 @@ def test_password_change_ends_other_sessions_and_rotates_the_current_one(
 
 
 @pytest.mark.parametrize(
-    ("present", "new", "complaint"),
+    ("current", "new", "complaint"),
     [
         (OTHER_PASSWORD, OTHER_PASSWORD, "Wrong password"),
         ("", OTHER_PASSWORD, "Enter your password"),
@@ -179,9 +179,9 @@ def test_password_change_ends_other_sessions_and_rotates_the_current_one(
     ],
 )
 def test_refused_password_change_keeps_the_password(
-    app: Flask, bob: FlaskClient, present: str, new: str, complaint: str
+    app: Flask, bob: FlaskClient, current: str, new: str, complaint: str
 ) -> None:
-    answer = bob.post("/account/password", data={"password-present": present, "password-password": new})
+    answer = bob.post("/account/password", data={"password-current_password": current, "password-password": new})
     assert answer.status_code == 422
     assert complaint in answer.text
     sign_in(app, "bob", PASSWORD)

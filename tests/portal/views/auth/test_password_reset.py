@@ -90,7 +90,7 @@ def test_password_change_invalidates_reset_links(app: Flask, stranger: FlaskClie
     alice = sign_in(app, "alice")
     request_reset(stranger)
     link = mailer.link("alice@example.com")
-    data = {"password-present": PASSWORD, "password-password": OTHER_PASSWORD}
+    data = {"password-current_password": PASSWORD, "password-password": OTHER_PASSWORD}
     assert alice.post("/account/password", data=data).status_code == 303
     assert stranger.get(link, follow_redirects=True).status_code == 410
 

@@ -110,9 +110,12 @@ def test_sign_in_fails_when_the_account_changes_during_password_verification(
 @pytest.mark.parametrize(
     "sent",
     [
-        ("/account/password", {"password-present": PASSWORD, "password-password": "a third one, which is long"}),
-        ("/account/address", {"address-email": "new@example.com", "address-present": PASSWORD}),
-        ("/account/delete", {"email": "alice@example.com", "present": PASSWORD}),
+        (
+            "/account/password",
+            {"password-current_password": PASSWORD, "password-password": "a third one, which is long"},
+        ),
+        ("/account/address", {"address-email": "new@example.com", "address-current_password": PASSWORD}),
+        ("/account/delete", {"email": "alice@example.com", "current_password": PASSWORD}),
         ("/o/acme/delete", {"name": "Acme", "password": PASSWORD}),
     ],
 )
