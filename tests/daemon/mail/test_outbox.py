@@ -14,11 +14,13 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from daemon.context import Context
+from daemon.mail.composers import COMPOSERS
 from daemon.scheduler import Scheduler
 from portal.database import Database
 from portal.models import Event, MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.queue import connect, open_queue
 from portal.services.mail import delivery, outbox
+from portal.views.admin.mail import TYPE_LABELS
 from tests.daemon.mail.conftest import add_token
 from tests.daemon.processes import running, wait_until
 from tests.support.cast import Cast, SignedIn
@@ -62,6 +64,11 @@ def test_operators_see_waiting_emails_and_the_last_error(mail_worker: MailWorker
     assert "new@example.com" in page
     assert "cannot be reached: Connection refused" in page
     assert "Try now" in page
+    assert "Sign-up" in page
+
+
+def test_every_email_has_a_label_for_operators() -> None:
+    assert set(TYPE_LABELS) == set(COMPOSERS)
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "carol", "mallory"])
