@@ -189,7 +189,7 @@ class RolloutStrategy(ABC):
     A strategy does not decide:
         - which bots belong to the rollout (`portal.services.rollouts.eligibility`),
         - which of the due bots a wave takes (`portal.rules.waves`),
-        - when a bot is due: update windows, node states, the wait before a retry,
+        - when a bot is due: windows, node states, the wait before a retry,
         - how many bots a node updates in parallel, when a stalled rollout is paused, and whether an aborted rollout
           quarantines its release (`portal.rules.planner`),
         - how one bot is updated and rolled back.

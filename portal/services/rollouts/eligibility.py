@@ -43,7 +43,7 @@ class Candidate:
     automatic: bool
     """The organization is in automatic mode, and the fleet is not in manual mode."""
     hour_utc: int
-    """Hour of the update window of the organization (0 to 23, UTC)."""
+    """Update hour of the organization (0 to 23, UTC)."""
 
     @property
     def may_be_canary(self) -> bool:

@@ -47,7 +47,7 @@ class RolloutSummary:
     waits: tuple[str, ...]
     """Why waiting bots are not updated now."""
     next_window: datetime | None
-    """When the next bot that waits for its update window may start."""
+    """When the next bot that waits for its window may start."""
     words: str
     """Wave and counts in one line, such as `wave 2 of 5 · 2 of 8 updated`."""
 

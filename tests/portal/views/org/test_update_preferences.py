@@ -40,13 +40,13 @@ def read_stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] 
 def test_updates_are_manual_by_default(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     page = signed_in("alice").get("/o/acme/settings").text
     assert 'checked class="form-check-input" id="mode-1" name="mode" type="radio" value="manual"' in page
-    assert "Next window" not in page
+    assert "Next update hour" not in page
 
     assert choose(signed_in("carol"), "auto", 22) == 303
     assert read_stored(database, cast) == (TenantMode.AUTO, 22, False)
     page = signed_in("alice").get("/o/acme/settings").text
     assert '<option selected value="22">22:00 UTC</option>' in page
-    assert "Next window: <time" in page
+    assert "Next update hour: <time" in page
     with database.reading() as session:
         (event,) = session.query(Event).filter_by(tag="config.changed")
         assert (event.actor_id, event.data["new"]["hour_utc"]) == (cast.people["carol"], 22)
