@@ -1,7 +1,7 @@
 """Windows: the time span of each day in which automatic updates of an organization start, given its update hour.
 
-The window of the update hour 3 is [03:00, 04:00). An update starts inside the window and may end after it. Used by the
-planner's input, the forecast, the claim of an update, and pages that show the next window.
+The window of the update hour 3 is [03:00, 04:00). An update starts inside the window and may end after it. Used by
+the planner's input, the forecast, the claim of an update, and pages that show the next window.
 """
 
 from __future__ import annotations
