@@ -12,7 +12,7 @@ from functools import wraps
 
 from rq import get_current_job
 
-from daemon.bots import collector, desired_state, node_probe, purge
+from daemon.bots import desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.registry import changelog_reader
@@ -104,7 +104,7 @@ def probe_node(context: Context, node_id: str) -> None:
 @_job
 def collect_node(context: Context, node_id: str) -> None:
     """Remove leftovers of updates from a node."""
-    collector.collect_node(context.database, node_id, utcnow())
+    leftover_collector.collect_node(context.database, node_id, utcnow())
 
 
 @_job

@@ -158,7 +158,7 @@ class Scheduler:
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield DueJob(JobName.READ_CHANGELOG, release_id, 30, DOWNLOADS_QUEUE)
-        due_updates = orchestrator.tick(database, now)
+        due_updates = orchestrator.tick(database, now, self._context.settings.health_check_timeout)
         # Unreachable nodes are only probed, because every other job would block a worker until its timeout.
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _without_nodes(due_updates, unreachable):

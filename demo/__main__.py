@@ -30,6 +30,7 @@ from demo.users import add_users
 from demo.versions import ALL_VERSIONS, FIRST
 from portal.database import Database
 from portal.models.encrypted import use_keys
+from portal.rules.roles import ROLES
 
 
 @click.group(invoke_without_command=True)
@@ -151,11 +152,12 @@ def _print_step(text: str) -> None:
 
 
 def _print_accounts(config: DemoConfig) -> None:
+    accounts = ", ".join(f"{role}@" for role in ROLES)
     print(
         f"""
   Portal     {config.base_url}/admin/
   Sign in    {OPERATOR}
-             or owner@, admin@ or member@ of {", ".join(f"{slug}.example" for slug in ORGS)}
+             or {accounts} of {", ".join(f"{slug}.example" for slug in ORGS)}
   Password   {config.operator_password} (for every account)
   Mails      {config.mail_url}
   Logs       {config.folder / "logs"}

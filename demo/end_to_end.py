@@ -132,7 +132,7 @@ def _roll_out(config: DemoConfig, settings: Mapping[str, str], database: Databas
         nonlocal printed
         with database.reading() as session:
             rollout = session.get_one(Rollout, rollout_id)
-            words = progress.summarize(session, rollout, utcnow()).words
+            words = progress.summarize(session, rollout, utcnow(), None).words
             ended = rollout.state not in Rollout.OPEN
         if words != printed:
             printed = words

@@ -54,7 +54,7 @@ def seed(config: DemoConfig, settings: Mapping[str, str], engine: docker.APIClie
     """Create the operator, the node, the organizations and the bots, unless an earlier start created them.
 
     Args:
-        config: of the demo.
+        config: the configuration of the demo.
         settings: environment of the platform's processes.
         engine: a client of the Docker engine.
         docker_url: the engine's address, for the node.
@@ -96,8 +96,8 @@ def start_container(engine: docker.APIClient, image: str, name: str, labels: Map
     Args:
         engine: a client of the Docker engine.
         image: reference of the image.
-        name: of the container, and the prefix of its volumes.
-        labels: put on the container and the volumes.
+        name: name of the container, and prefix of its volumes.
+        labels: labels of the container and the volumes.
 
     Returns:
         Host and port of the published bot.
@@ -128,13 +128,13 @@ def write_note(address: str, text: str) -> None:
 
     Args:
         address: host and port of the bot.
-        text: of the note.
+        text: text of the note.
 
     Raises:
         OSError: the bot does not answer or refused the note.
     """
     _wait_until_healthy(address)
-    # Never sent twice: the bot may have stored the note although its answer was lost.
+    # Do not repeat this request: the bot may have stored the note although its answer was lost.
     with urlopen(f"http://{address}/notes", urlencode({"text": text}).encode(), timeout=30):
         pass
 

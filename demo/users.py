@@ -15,7 +15,7 @@ _OWNER_NAME = "Olivia Owner"
 
 
 def add_users(database: Database, slugs: Iterable[str], password: str) -> None:
-    """Give each owner a password, and add `admin@<slug>.example` and `member@<slug>.example` with the same password.
+    """Give each owner a password, and add an account `<role>@<slug>.example` with the same password for each role.
 
     Existing passwords and memberships stay unchanged.
 

@@ -75,7 +75,8 @@ class Settings:
     insecure_registries: tuple[str, ...]
     registry_config: Path
     poll_every: timedelta | None
-    health_timeout: timedelta | None
+    health_check_timeout: timedelta | None
+    """None: each strategy decides; see `portal.rules.health_check_timeout`."""
     health_interval: timedelta
     worker_processes: int
 
@@ -147,7 +148,7 @@ class Settings:
             insecure_registries=tuple(env.list("INSECURE_REGISTRIES", [])),
             registry_config=Path(env.str("REGISTRY_CONFIG", "~/.docker/config.json")).expanduser(),
             poll_every=_read_seconds(env, "POLL_SECONDS", None),
-            health_timeout=_read_seconds(env, "HEALTH_TIMEOUT_SECONDS", None),
+            health_check_timeout=_read_seconds(env, "HEALTH_TIMEOUT_SECONDS", None),
             health_interval=_read_seconds(env, "HEALTH_INTERVAL_SECONDS", 5) or timedelta(),
             worker_processes=env.int("WORKER_PROCESSES", 3, validate=Range(min=2, max=64)),
         )

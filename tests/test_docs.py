@@ -94,7 +94,7 @@ def test_named_identifiers_exist_in_the_code() -> None:
         code for page in CONTRIBUTOR_PAGES for code in _CODE.findall(page.read_text()) if _IDENTIFIER.fullmatch(code)
     }
     assert len(named) > 20
-    assert named - words == INVENTED
+    assert named - words <= INVENTED <= named
 
 
 def test_named_make_targets_exist() -> None:

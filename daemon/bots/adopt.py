@@ -40,10 +40,10 @@ def adopt(
         EngineUnreachable: the node does not answer.
     """
     with database.reading() as session:
-        row = nodes.get_by_name(session, node)
+        found_node = nodes.get_by_name(session, node)
         bots.require_active_org(session, org)
-    with open_engine(row) as engine:
-        inspection = inspect_container(engine, database, settings, container, row, options or AdoptOptions())
+    with open_engine(found_node) as engine:
+        inspection = inspect_container(engine, database, settings, container, found_node, options or AdoptOptions())
     with database.transaction() as session:
         bot = bots.add_adopted(session, org, inspection.container, now=utcnow(), actor=actor)
         return Adoption(bot, inspection.warnings)

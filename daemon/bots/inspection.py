@@ -194,7 +194,7 @@ def _list_warnings(engine: docker.APIClient, found: bots.FoundContainer, health:
             " will fail too."
         )
     if found.digest is None:
-        yield f"The running release of {found.image.name} is unknown, so the bot counts as behind."
+        yield f"The running release of {found.image.name} is unknown, so the bot counts as outdated."
     if found.unprotected:
         yield (
             f"Snapshots do not include the folders of the node at {join_paths(found.unprotected)}. Use volumes for"

@@ -67,7 +67,7 @@ def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> It
     with lease.transaction() as session:
         purging.record_volumes(session, bot.id, volumes)
     lease.renew_or_raise()
-    containers.remove(engine, found["Id"], with_fresh_volumes=False)
+    containers.remove(engine, found["Id"], with_anonymous_volumes=False)
     return volumes
 
 

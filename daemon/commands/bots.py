@@ -126,5 +126,5 @@ def _row(line: BotRow) -> tuple[object, ...]:
     bot = line.bot
     runs = line.runs.version if line.runs else shorten_digest(bot.current_digest)
     state = "needs attention" if bot.needs_attention else bot.state
-    behind = line.behind.version if line.behind else None
-    return (bot.id, bot.name, bot.subdomain, bot.org.slug, bot.node.name, state, runs, behind, bot.image)
+    available = line.available.version if line.available else None
+    return (bot.id, bot.name, bot.subdomain, bot.org.slug, bot.node.name, state, runs, available, bot.image)

@@ -167,7 +167,7 @@ def follow(database: Database, rollout_id: str) -> None:
     while True:
         with database.reading() as session:
             rollout = service.get_rollout(session, rollout_id)
-            summary = progress.summarize(session, rollout, utcnow())
+            summary = progress.summarize(session, rollout, utcnow(), current_context().settings.health_check_timeout)
             line = f"{rollout.state}: {'; '.join((summary.words, *summary.waits))}"
             reason = rollout.reason
         if line != last:
@@ -183,7 +183,7 @@ def follow(database: Database, rollout_id: str) -> None:
 
 
 def _describe(session: Session, rollout: Rollout) -> dict[str, Any]:
-    summary = progress.summarize(session, rollout, utcnow())
+    summary = progress.summarize(session, rollout, utcnow(), current_context().settings.health_check_timeout)
     return {
         "id": rollout.id,
         "state": rollout.state,
@@ -209,7 +209,7 @@ def _print_list(found: list[dict[str, Any]]) -> None:
 
 
 def _print_one(session: Session, rollout: Rollout) -> None:
-    summary = progress.summarize(session, rollout, utcnow())
+    summary = progress.summarize(session, rollout, utcnow(), current_context().settings.health_check_timeout)
     click.echo(f"{rollout.release.image} to {rollout.release.version} ({shorten_digest(rollout.release.digest)})")
     click.echo(f"{rollout.state}: {summary.words}")
     for words in (*summary.waits, rollout.reason):

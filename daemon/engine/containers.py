@@ -29,7 +29,11 @@ _LOG_CHARACTERS = 8000
 
 
 def find(engine: docker.APIClient, name: str, update_id: str) -> str | None:
-    """Return the id of the container with this name, or None when no such container was created by this update."""
+    """Return the id of the container with this name that this update created.
+
+    Returns:
+        The id; None if no container has this name, or another update or program created it.
+    """
     try:
         found: dict[str, Any] = engine.inspect_container(name)
     except NotFound:
@@ -49,9 +53,9 @@ def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any
     return found
 
 
-def name_of_container(inspect: dict[str, Any]) -> str:
+def name_of_container(description: dict[str, Any]) -> str:
     """Return the name of a container, given the engine's description of it."""
-    return str(inspect["Name"]).removeprefix("/")
+    return str(description["Name"]).removeprefix("/")
 
 
 def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict[str, Any]) -> None:
@@ -60,10 +64,10 @@ def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict
 
 
 def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[], object]) -> None:
-    """Stop a container with its own signal and grace period, then kill it.
+    """Stop a container with its own signal and grace period; kill it if it still runs after that.
 
-    The signal is sent and the state is polled, so that no single call is long and a worker that takes over can
-    repeat it. A container that is not running or does not exist is left alone.
+    Sends the signal and polls the state, because a worker that takes over could not repeat one long call. A container
+    that is not running or does not exist is left alone.
 
     Args:
         engine: the node's engine.
@@ -103,18 +107,18 @@ def rename(engine: docker.APIClient, container_id: str, name: str) -> None:
         engine.rename(container_id, name)
 
 
-def remove(engine: docker.APIClient, container_id: str, *, with_fresh_volumes: bool, force: bool = False) -> None:
+def remove(engine: docker.APIClient, container_id: str, *, with_anonymous_volumes: bool, force: bool = False) -> None:
     """Remove a container and wait until its name is free. A container that does not exist is left alone.
 
     Args:
         engine: the node's engine.
         container_id: the container.
-        with_fresh_volumes: also remove anonymous volumes that the engine created for it; volumes that were attached
-            by name stay.
+        with_anonymous_volumes: also remove anonymous volumes that the engine created for it; volumes that were
+            attached by name stay.
         force: also remove a running container; only for containers without data.
     """
     try:
-        engine.remove_container(container_id, v=with_fresh_volumes, force=force)
+        engine.remove_container(container_id, v=with_anonymous_volumes, force=force)
     except NotFound:
         return
     except APIError as error:
@@ -141,7 +145,15 @@ def log_tail(engine: docker.APIClient, container_id: str | None) -> str | None:
 def _wait_until_removed(
     engine: docker.APIClient, container_id: str, seconds: float, *, even_if_running: bool
 ) -> bool:
-    """Wait for a removal in progress. Return False when the container still exists."""
+    """Wait for a removal in progress. Return False when the container still exists.
+
+    Args:
+        engine: the node's engine.
+        container_id: the container.
+        seconds: how long to wait at most.
+        even_if_running: whether the removal is forced. Only a forced removal can be in progress while the container
+            runs; without force, a running container means that there is no removal to wait for.
+    """
     deadline = time.monotonic() + seconds
     while (found := inspect(engine, container_id)) is not None and (even_if_running or not found["State"]["Running"]):
         if time.monotonic() >= deadline:

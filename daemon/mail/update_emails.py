@@ -62,7 +62,9 @@ def _compose_rollout_stopped(context: EmailContext) -> Email:
         raise Obsolete("The rollout was resumed before the email could be sent.")
     names = {
         "reason": rollout.reason or "",
-        "progress": progress.summarize(context.session, rollout, context.now).words,
+        "progress": progress.summarize(
+            context.session, rollout, context.now, context.settings.health_check_timeout
+        ).words,
     }
     facts = {
         "version": rollout.release.version,

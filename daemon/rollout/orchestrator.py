@@ -11,7 +11,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -40,7 +40,7 @@ class DueUpdate(NamedTuple):
     node_id: str
 
 
-def tick(database: Database, now: datetime) -> list[DueUpdate]:
+def tick(database: Database, now: datetime, health_check_timeout: timedelta | None) -> list[DueUpdate]:
     """Advance every open rollout by one step.
 
     1. List the unfinished updates whose worker has died.
@@ -52,6 +52,7 @@ def tick(database: Database, now: datetime) -> list[DueUpdate]:
     Args:
         database: the database.
         now: the moment, for windows and pauses. Leases use the clock of the database.
+        health_check_timeout: the setting of this installation, if given.
 
     Returns:
         The updates that workers have to start or to take over.
@@ -66,7 +67,7 @@ def tick(database: Database, now: datetime) -> list[DueUpdate]:
         automatic_rollouts.open_rollouts(session)
     for rollout_id in _list_open_rollouts(database):
         with _isolate_errors(f"rollout {rollout_id}"), database.transaction() as session:
-            due += _advance(session, rollout_id, running, now)
+            due += _advance(session, rollout_id, running, now, health_check_timeout)
     return due
 
 
@@ -96,7 +97,13 @@ def _list_open_rollouts(database: Database) -> Sequence[str]:
         return session.scalars(query).all()
 
 
-def _advance(session: Session, rollout_id: str, running: Counter[str], now: datetime) -> list[DueUpdate]:
+def _advance(
+    session: Session,
+    rollout_id: str,
+    running: Counter[str],
+    now: datetime,
+    health_check_timeout: timedelta | None,
+) -> list[DueUpdate]:
     """Advance one rollout by one step.
 
     1. End the rollout when its release is quarantined or superseded.
@@ -109,6 +116,7 @@ def _advance(session: Session, rollout_id: str, running: Counter[str], now: date
         rollout_id: the rollout.
         running: updates per node, to which the started updates are added.
         now: the moment.
+        health_check_timeout: the setting of this installation, if given.
     """
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
     if rollout.state not in Rollout.OPEN or _end_obsolete(session, rollout, now):
@@ -121,7 +129,9 @@ def _advance(session: Session, rollout_id: str, running: Counter[str], now: date
     if _refresh_bots(session, rollout, planned, now):
         planned = planner_input.load_updates(session, rollout)
 
-    snapshot = planner_input.build_snapshot(session, rollout, planned, running, now)
+    snapshot = planner_input.build_snapshot(
+        session, rollout, planned, running, now, health_check_timeout=health_check_timeout
+    )
     started = decisions.apply_decisions(session, rollout, plan(snapshot, now), now)
 
     nodes = {entry.update.id: entry.candidate.bot.node_id for entry in planned}

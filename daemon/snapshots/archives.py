@@ -2,7 +2,8 @@
 
 A helper container on the bot's node does the work, so that volumes and archives stay on that machine. The helper has
 no network. It uses GNU tar, because busybox loses times of folders, nanoseconds, large user ids, extended attributes
-and sparseness. Callers restore a volume only from a verified archive.
+and sparseness. The scripts in `archive_scripts` decide when an archive is complete. Callers restore a volume only
+from a verified archive.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from docker.errors import ImageNotFound
 
 from daemon.engine.client import pull
 from daemon.engine.labels import UPDATE_LABEL, container_name, is_helper
-from daemon.snapshots import helper_containers, scripts
+from daemon.snapshots import archive_scripts, helper_containers
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 
 # The deadline assumes at least this speed. Every byte is read and written up to three times.
@@ -90,7 +91,7 @@ class SnapshotHelper:
         if not self.has_image():
             pull(self._engine, self._image, None)
         self._image = str(self._engine.inspect_image(self._image)["Id"])  # type: ignore[no-untyped-call]
-        self._run("probe", scripts.CHECK)
+        self._run("probe", archive_scripts.CHECK)
         return self._image
 
     def has_image(self) -> bool:
@@ -115,7 +116,7 @@ class SnapshotHelper:
         ]
         if not mounts:
             return 0
-        return int(self._run("probe", scripts.MEASURE, mounts=mounts, seconds=_MEASURE_SECONDS)["size"])
+        return int(self._run("probe", archive_scripts.MEASURE, mounts=mounts, seconds=_MEASURE_SECONDS)["size"])
 
     def free_space(self, folder: str) -> int:
         """Return the free bytes on the node's disk that holds `folder`. The engine creates a missing folder.
@@ -123,7 +124,7 @@ class SnapshotHelper:
         Raises:
             HelperFailed: the helper failed.
         """
-        return int(self._run("probe", scripts.FREE_SPACE, folder=folder)["free"])
+        return int(self._run("probe", archive_scripts.FREE_SPACE, folder=folder)["free"])
 
     def archive(self, n: int, volume: str, folder: str, file: str, size: int = 0) -> ArchiveInfo:
         """Archive a volume into `folder`/`file` on the node's disk and verify the archive.
@@ -144,7 +145,7 @@ class SnapshotHelper:
         try:
             mount = helper_containers.volume_mount(self._engine, volume, "/volume", read_only=True)
             result = self._run(
-                f"snap-{n}", scripts.ARCHIVE, [file], mounts=[mount], folder=folder, seconds=_deadline(size)
+                f"snap-{n}", archive_scripts.ARCHIVE, [file], mounts=[mount], folder=folder, seconds=_deadline(size)
             )
         except HelperFailed as error:
             raise SnapshotFailed(f"Snapshot of volume {volume} failed: {error}") from error
@@ -171,7 +172,7 @@ class SnapshotHelper:
             mount = helper_containers.volume_mount(self._engine, volume, "/volume", read_only=False)
             self._run(
                 f"restore-{n}",
-                scripts.RESTORE,
+                archive_scripts.RESTORE,
                 [archive.name, sha256],
                 mounts=[mount],
                 folder=str(archive.parent),
@@ -191,9 +192,9 @@ class SnapshotHelper:
         for path in map(PurePosixPath, paths):
             folders[str(path.parent)].append(path.name)
         for folder, files in folders.items():
-            self._run("delete", scripts.DELETE, files, folder=folder)
+            self._run("delete", archive_scripts.DELETE, files, folder=folder)
 
-    def end_all(self) -> None:
+    def remove_all_helpers(self) -> None:
         """Remove every helper of this update that a worker which died left running."""
         label = f"{UPDATE_LABEL}={self.update_id}"
         for container in self._engine.containers(all=True, filters={"label": label}):

@@ -103,7 +103,7 @@ def run_helper(
 
 def remove_helper(engine: docker.APIClient, container: str) -> None:
     """Remove a helper, running or not, with volumes that its image declares. A missing helper is ignored."""
-    containers.remove(engine, container, with_fresh_volumes=True, force=True)
+    containers.remove(engine, container, with_anonymous_volumes=True, force=True)
 
 
 def _build_config(

@@ -36,7 +36,7 @@ def _remove_old_container(context: UpdateContext) -> None:
     if containers.inspect(context.engine, context.new_container):  # an operator may have removed it
         containers.set_restart_policy(context.guarded_engine(), context.new_container, policy)
     # The new container uses the same volumes.
-    containers.remove(context.guarded_engine(), context.old_container, with_fresh_volumes=False)
+    containers.remove(context.guarded_engine(), context.old_container, with_anonymous_volumes=False)
 
 
 def _delete_archives(context: UpdateContext) -> None:

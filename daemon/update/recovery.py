@@ -48,7 +48,7 @@ def recover(context: UpdateContext) -> bool:
 
 def _remove_helpers(context: UpdateContext) -> None:
     context.lease.renew_or_raise()
-    context.helper.end_all()
+    context.helper.remove_all_helpers()
 
 
 def _requeue(context: UpdateContext) -> None:

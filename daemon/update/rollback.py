@@ -68,7 +68,7 @@ def undo_before_start(context: UpdateContext, error: Exception) -> None:
     """Start the old container again. The new one never ran, so the volumes are untouched."""
 
     def start_again() -> None:
-        context.helper.end_all()
+        context.helper.remove_all_helpers()
         _remove_new_container(context)
         restored = _start_old_container(context)
 
@@ -171,7 +171,7 @@ def _remove_new_container(context: UpdateContext) -> None:
         return
     containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
     containers.stop(context.engine, new, context.lease.renew_or_raise)
-    containers.remove(context.guarded_engine(), new, with_fresh_volumes=True)
+    containers.remove(context.guarded_engine(), new, with_anonymous_volumes=True)
 
 
 def _restore_volumes(context: UpdateContext) -> None:

@@ -47,7 +47,7 @@ def precreate(context: UpdateContext) -> None:
     plan = creation.plan_replacement(context.saved, context.image, context.labels)
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
-        containers.remove(context.guarded_engine(), leftover, with_fresh_volumes=True)
+        containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
     container_id = creation.create(context.guarded_engine(), plan, context.temporary_name)
     with context.transaction() as (_, update):
         update.new_container_id = container_id

@@ -22,6 +22,7 @@ from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, contain
 from daemon.errors import OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
 from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
+from portal.rules.health_check_timeout import choose_timeout
 from portal.rules.references import parse_reference
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
@@ -143,15 +144,15 @@ class UpdateContext:
             self.node,
             self.bot.port,
             self.bot.health_path,
-            timeout=self.health_timeout.total_seconds(),
+            timeout=self.health_check_timeout.total_seconds(),
             interval=self.settings.health_interval.total_seconds(),
             renew_or_raise=self.lease.renew_or_raise,
         )
 
     @property
-    def health_timeout(self) -> timedelta:
-        """Time limit of the health check: the setting if given, otherwise that of the strategy."""
-        return self.settings.health_timeout or self._strategy.health_check_timeout()
+    def health_check_timeout(self) -> timedelta:
+        """Time limit of the health check."""
+        return choose_timeout(self.settings.health_check_timeout, self._strategy.health_check_timeout())
 
     @property
     def image(self) -> str:

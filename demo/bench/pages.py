@@ -50,7 +50,7 @@ def _create_half_done_rollout(database: Database) -> tuple[str, str]:
         token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
     done = 0
     while done < fleet.BOTS // 2:
-        due = [update.update_id for update in orchestrator.tick(database, utcnow())]
+        due = [update.update_id for update in orchestrator.tick(database, utcnow(), None)]
         fleet.complete_updates(database, due)
         done += len(due)
     return rollout_id, token

@@ -16,7 +16,7 @@ def measure(environment: BenchEnvironment) -> Table:
     table = Table(
         "Snapshot and restore of one volume",
         ("data", "snapshot", "MB/s", "restore", "MB/s"),
-        note="Both include starting the helper container, checksums and the comparison of the written data.",
+        note="Both include the start of the helper and the checksums; the restore also compares volume and archive.",
     )
     table.rows.extend(_measure_size(environment, megabytes) for megabytes in SIZES)
     return table

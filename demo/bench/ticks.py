@@ -35,7 +35,7 @@ def measure_rollout(database: Database) -> Iterator[tuple[str, Cost]]:
     due: list[str] = []
 
     def tick() -> None:
-        due[:] = [update.update_id for update in orchestrator.tick(database, utcnow())]
+        due[:] = [update.update_id for update in orchestrator.tick(database, utcnow(), None)]
 
     yield "nothing to do", measure_cost(tick, database.engine, _REPETITIONS)
     yield "an operator starts the rollout (not a tick)", measure_cost(start, database.engine)

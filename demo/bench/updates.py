@@ -94,7 +94,7 @@ def _update_bot(environment: BenchEnvironment, database: Database, megabytes: in
     with database.transaction() as session:
         bot = session.scalars(sa.select(Bot).where(Bot.image == image)).one()
         _start_rollout(session, environment.settings, bot)
-    [due] = orchestrator.tick(database, utcnow())
+    [due] = orchestrator.tick(database, utcnow(), environment.settings.health_check_timeout)
     update_bot(database, environment.settings, due.update_id)
     environment.engine.remove_container(name, force=True)
     for volume in (f"{name}-data", f"{name}-files"):

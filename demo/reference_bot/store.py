@@ -18,7 +18,7 @@ class Store:
     """Notes in volumes. Migrations only add, so an older release can read the data of a newer schema."""
 
     def __init__(self, data: Path, files: Path) -> None:
-        """Use the volume `data` for the database and the volume `files` for copies."""
+        """Use the volume `data` for the database and the volume `files` for one file per note."""
         self._database = data / "bot.db"
         self._files = files / "notes"
 
@@ -29,11 +29,11 @@ class Store:
             current = self._schema(connection)
             for migration in MIGRATIONS[current:schema]:
                 connection.execute(migration)
-            if current < schema:  # without a migration the file must stay unchanged
+            if current < schema:  # write nothing when no migration ran: tests compare the file before and after
                 connection.execute(f"PRAGMA user_version = {schema}")
 
     def check(self) -> None:
-        """Run a query.
+        """Check that the database answers.
 
         Raises:
             sqlite3.Error: the database does not answer.

@@ -26,23 +26,23 @@ class ChangeEmailForm(Form):
     email = EmailField(
         "New email", filters=[strip_whitespace], validators=[InputRequired("Enter an email."), validate_email]
     )
-    present = _current_password()
+    current_password = _current_password()
 
 
 class ChangePasswordForm(NewPasswordForm):
     """The new and the current password."""
 
-    present = _current_password()
+    current_password = _current_password()
 
 
 class ConfirmForm(Form):
     """The user's own password, which confirms a sensitive action on another account."""
 
-    present = _current_password()
+    current_password = _current_password()
 
 
 class DeleteAccountForm(Form):
     """The user's own email and password, which prevent an accidental deletion or one by another person."""
 
     email = StringField("Your email", filters=[strip_whitespace], validators=[InputRequired("Type your email.")])
-    present = _current_password()
+    current_password = _current_password()

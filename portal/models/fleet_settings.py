@@ -22,7 +22,7 @@ class FleetMode(StrEnum):
 
 
 class TenantMode(StrEnum):
-    """Update mode of an organization. `AUTO`: its bots are updated automatically, inside its update window."""
+    """Update mode of an organization. `AUTO`: its bots are updated automatically, at its update hour."""
 
     AUTO = "auto"
     MANUAL = "manual"

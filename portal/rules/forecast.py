@@ -16,6 +16,7 @@ NO_CANARY = (
     "No bot can be the canary. A canary must be healthy, and snapshots must protect all its data. "
     "Choose another strategy, or repair such a bot first."
 )
+NO_WAVE = "The strategy starts no bot at this point, so the rest of the rollout cannot be forecast."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Forecast:
     waiting: dict[int, int]
     """Number of bots that have to wait for their window, by its hour of the day (UTC)."""
     ends_at: datetime | None
-    """The likely end; None where the rollout would have nothing to do or could not end."""
+    """The likely end; None if there is no bot to update or an obstacle."""
     obstacle: str | None = None
-    """Why the rollout could not end."""
+    """Why the rollout cannot end, or why its end is unknown."""
 
 
 def forecast(
@@ -65,7 +66,7 @@ def forecast(
     Args:
         strategy: the strategy with its parameters.
         bots: the bots of the rollout, oldest first.
-        ignore_windows: bots do not wait for their window.
+        ignore_windows: whether bots start outside their window.
         max_parallel: updates that run in parallel on one node.
         per_bot: duration of one update.
         now: start of the rollout.
@@ -79,6 +80,8 @@ def forecast(
         if not eligible:
             return Forecast(len(bots), tuple(waves), waiting, None, NO_CANARY)
         wave = select_wave(batch, due)
+        if not wave and list_eligible(batch, due):
+            return Forecast(len(bots), tuple(waves), waiting, None, NO_WAVE)
         if not wave:
             clock = min(windows.next_window(bot.hour_utc, clock).opens for bot in eligible)
             continue
@@ -109,6 +112,7 @@ def _select_startable(
     wave: Sequence[ForecastBot], max_parallel: int, per_bot: timedelta, now: datetime
 ) -> list[ForecastBot]:
     """Select the bots of a wave that can start before the window closes; the others wait for their next window."""
+    # All bots of the wave are due, so the same window is open for all of them.
     left = windows.next_window(wave[0].hour_utc, now).closes - now
     capacity = max(1, math.ceil(left / per_bot)) * max_parallel
     per_node: Counter[str] = Counter()
@@ -121,7 +125,7 @@ def _select_startable(
 
 
 def _remove(bots: Sequence[ForecastBot], wave: Sequence[ForecastBot]) -> list[ForecastBot]:
-    # Equal bots cannot be told apart, so they are counted.
+    # A `ForecastBot` has no id, so equal bots are removed by their number.
     to_remove = Counter(wave)
     rest = []
     for bot in bots:

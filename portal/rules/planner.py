@@ -35,7 +35,7 @@ class Stage(StrEnum):
 class BlockReason(StrEnum):
     """Why a waiting bot of the rollout cannot start now."""
 
-    WINDOW = "outside its update window"
+    WINDOW = "outside its window"
     NODE = "its node accepts no updates"
     BUSY = "another update of the bot is running"
     RETRY = "waiting before a retry"

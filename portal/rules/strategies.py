@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-HEALTH_CHECK_TIMEOUT = timedelta(seconds=120)
+from portal.rules.canary import DEFAULT_CANARIES
+from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT
 
 
 class StrategyName(StrEnum):
@@ -76,7 +77,7 @@ PARAMETERS: dict[str, Parameter] = {
             label="Canary bots",
             hint="updated first",
             help="Bots in the first wave, which has to prove the release.",
-            default=1,
+            default=DEFAULT_CANARIES,
             minimum=1,
             maximum=100,
         ),
@@ -188,7 +189,7 @@ class RolloutStrategy(ABC):
     A strategy does not decide:
         - which bots belong to the rollout (`portal.services.rollouts.eligibility`),
         - which of the due bots a wave takes (`portal.rules.waves`),
-        - when a bot is due: update windows, node states, the wait before a retry,
+        - when a bot is due: windows, node states, the wait before a retry,
         - how many bots a node updates in parallel, when a stalled rollout is paused, and whether an aborted rollout
           quarantines its release (`portal.rules.planner`),
         - how one bot is updated and rolled back.
@@ -205,7 +206,12 @@ class RolloutStrategy(ABC):
 
     @abstractmethod
     def next_batch(self, facts: Facts) -> Batch:
-        """Return size and kind of the next wave. The planner asks only when no bot of the last wave is in flight."""
+        """Return size and kind of the next wave. The planner asks only when no bot of the last wave is in flight.
+
+        A wave of size 0 starts nothing until the next tick. Use it only for the pause after `facts.wave_ended_at`,
+        with the length of `pause_duration`. The forecast adds this pause itself: it asks with a `wave_ended_at` of
+        None and without failures, and ends where it still gets the size 0.
+        """
 
     @abstractmethod
     def pause_duration(self) -> timedelta:

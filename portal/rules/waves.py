@@ -1,36 +1,19 @@
-"""Selection of the bots of a wave, canary first. Used by the planner and the forecast."""
+"""Selection of the bots of a wave. Used by the planner and the forecast. Canaries: see `portal.rules.canary`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
+from portal.rules.canary import Bot, list_canaries
 from portal.rules.strategies import Batch
-
-
-class WaveBot(Protocol):
-    """The facts of a bot that decide about its place in a wave."""
-
-    @property
-    def may_be_canary(self) -> bool:
-        """The bot is healthy and snapshots protect all its data."""
-
-    @property
-    def canary_channel(self) -> bool:
-        """The bot follows the canary channel, which asks to go first."""
-
-
-Bot = TypeVar("Bot", bound=WaveBot)
 
 
 def list_eligible(batch: Batch, bots: Sequence[Bot]) -> list[Bot]:
     """List the bots that a wave may take, in the order in which it takes them.
 
-    A canary wave takes only bots that may be a canary, those of the canary channel first.
+    A canary wave takes only canaries (`portal.rules.canary`).
     """
-    if not batch.canary:
-        return list(bots)
-    return sorted((bot for bot in bots if bot.may_be_canary), key=lambda bot: not bot.canary_channel)
+    return list_canaries(bots) if batch.canary else list(bots)
 
 
 def select_wave(batch: Batch, due: Sequence[Bot]) -> list[Bot]:

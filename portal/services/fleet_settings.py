@@ -70,7 +70,7 @@ def set_tenant_defaults(
     Args:
         session: the transaction.
         mode: the update mode.
-        hour: hour of the update window, 0 to 23, UTC.
+        hour: the update hour, 0 to 23, UTC.
         now: the moment.
         actor: the operator.
 

@@ -12,7 +12,7 @@ from werkzeug.routing import RequestRedirect
 def safe_redirect_target(target: str | None) -> str | None:
     r"""Return `target` when it is a path of this portal that answers GET requests, otherwise None.
 
-    Refuses `//host`, `/\host`, paths with (also percent-encoded) control characters and addresses with a scheme:
+    Refuses `//host`, `/\host`, paths with control characters or any percent-encoding, and addresses with a scheme:
     browsers read some of them as another site.
     """
     if not target or not target.isprintable() or "\\" in target or "%" in target.partition("?")[0]:

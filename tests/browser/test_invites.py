@@ -12,29 +12,29 @@ from tests.browser.conftest import Open, sign_in
 from tests.browser.test_every_page import AXE
 from tests.portal.views.inviting import NEW, PASSWORD
 from tests.support.mail import Mailbox
-from tests.support.outbox import Mailer, MailWorker, bodies
+from tests.support.outbox import MailDelivery, OutboxWorker, bodies
 from tests.support.scene import Scene
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def mailer(database: Database, settings: Settings, portal: str, smtp: Mailbox, scene: Scene) -> Mailer:
+def mailer(database: Database, settings: Settings, portal: str, smtp: Mailbox, scene: Scene) -> MailDelivery:
     """A worker that sends the mails of this portal, in which alice owns Acme."""
-    mail_worker = MailWorker(database, replace(settings, base_url=portal))
+    mail_worker = OutboxWorker(database, replace(settings, base_url=portal))
     mail_worker.use_server(smtp)
-    return Mailer(mail_worker, smtp)
+    return MailDelivery(mail_worker, smtp)
 
 
-def open_mail(page: Page, mailer: Mailer, label: str) -> None:
+def open_mail(page: Page, mailer: MailDelivery, label: str) -> None:
     """Read the mail and click the button in it."""
-    page.set_content(bodies(mailer.one_to(NEW))[1])
+    page.set_content(bodies(mailer.deliver_one_to(NEW))[1])
     page.get_by_role("link", name=label).click()
 
 
 @pytest.mark.parametrize("script", [True, False])
 def test_new_user_accepts_an_invite(
-    browser: Browser, portal: str, settings: Settings, database: Database, mailer: Mailer, *, script: bool
+    browser: Browser, portal: str, settings: Settings, database: Database, mailer: MailDelivery, *, script: bool
 ) -> None:
     with (
         browser.new_context(java_script_enabled=script) as inviter,
@@ -73,7 +73,7 @@ def test_new_user_accepts_an_invite(
         expect(team.get_by_text("No pending invites")).to_be_visible()
 
 
-def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, mailer: Mailer) -> None:
+def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, mailer: MailDelivery) -> None:
     visit("alice", "/o/acme/team")
     page.get_by_label("Email").fill(NEW)
     invite = page.get_by_role("button", name="Send invite")
@@ -93,7 +93,7 @@ def test_focus_stays_on_the_button_that_was_pressed(visit: Open, page: Page, mai
 
 @pytest.mark.parametrize("script", [True, False])
 def test_copied_link_requires_a_mail_before_joining(
-    browser: Browser, portal: str, settings: Settings, database: Database, mailer: Mailer, *, script: bool
+    browser: Browser, portal: str, settings: Settings, database: Database, mailer: MailDelivery, *, script: bool
 ) -> None:
     with browser.new_context(java_script_enabled=script) as inviter:
         sign_in(inviter, portal, settings, database, "alice")
@@ -104,7 +104,7 @@ def test_copied_link_requires_a_mail_before_joining(
         team.get_by_role("button", name=f"Copy link for {NEW}").click()
         link = team.get_by_label("Link", exact=True).input_value()
         assert link.startswith(f"{portal}/invite/")
-        mailer.one_to(NEW)
+        mailer.deliver_one_to(NEW)
     with browser.new_context(java_script_enabled=script) as invitee:
         page = invitee.new_page()
         page.goto(link)
@@ -116,7 +116,7 @@ def test_copied_link_requires_a_mail_before_joining(
 
 
 def test_double_click_on_accept_keeps_the_session(
-    visit: Open, page: Page, portal: str, database: Database, mailer: Mailer
+    visit: Open, page: Page, portal: str, database: Database, mailer: MailDelivery
 ) -> None:
     with database.transaction() as session:
         factories.user(session, "nora", id="nora", email=NEW)
@@ -124,7 +124,7 @@ def test_double_click_on_accept_keeps_the_session(
     page.get_by_label("Email").fill(NEW)
     page.get_by_role("button", name="Send invite").click()
     expect(page.get_by_text(f"Invite sent to {NEW}.")).to_be_visible()
-    (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]
+    (link,) = [word for word in bodies(mailer.deliver_one_to(NEW))[0].split() if "/invite/" in word]
     visit("nora", link.removeprefix(portal))
     page.get_by_role("button", name="Accept").dblclick()
     expect(page.get_by_role("heading", name="Acme", exact=True)).to_be_visible()
@@ -134,7 +134,7 @@ def test_double_click_on_accept_keeps_the_session(
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_invite_pages_are_accessible_and_fit_phones(  # noqa: PLR0917 - fixtures come by name
-    visit: Open, page: Page, portal: str, database: Database, mailer: Mailer, scheme: str
+    visit: Open, page: Page, portal: str, database: Database, mailer: MailDelivery, scheme: str
 ) -> None:
     problems: list[str] = []
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -153,7 +153,7 @@ def test_invite_pages_are_accessible_and_fit_phones(  # noqa: PLR0917 - fixtures
     page.get_by_role("button", name="Send invite").click()
     expect(page.get_by_role("row").filter(has_text=NEW)).to_be_visible()
     check("team")
-    (link,) = [word for word in bodies(mailer.one_to(NEW))[0].split() if "/invite/" in word]
+    (link,) = [word for word in bodies(mailer.deliver_one_to(NEW))[0].split() if "/invite/" in word]
     mailed = link.removeprefix(portal)
     page.get_by_role("button", name=f"Copy link for {NEW}").click()
     expect(page.get_by_label("Link", exact=True)).to_be_visible()

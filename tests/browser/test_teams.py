@@ -139,7 +139,7 @@ def test_team_is_managed_without_javascript(
         page.get_by_role("button", name="Save").nth(1).click()
         expect(page.get_by_text("Update settings saved.")).to_be_visible()
         expect(page.get_by_label("Preferred hour")).to_have_value("22")
-        expect(page.get_by_text("Next window")).to_be_visible()
+        expect(page.get_by_text("Next update hour")).to_be_visible()
 
         page.locator(".switcher summary").click()
         page.get_by_role("link", name="New organization").click()

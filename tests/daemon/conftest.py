@@ -65,7 +65,7 @@ def empty_site(  # noqa: PLR0917 - fixtures come by name
             fleet_image_allowlist=(f"{registry}/flotilla",),
             snapshot_image=snapshot_image,
             registry_config=tmp_path / "no such file",
-            health_timeout=timedelta(seconds=20),
+            health_check_timeout=timedelta(seconds=20),
             health_interval=timedelta(seconds=0.5),
         ),
         reference_images,

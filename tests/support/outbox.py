@@ -18,7 +18,7 @@ from tests.support.mail import Mailbox
 
 
 @dataclass
-class MailWorker:
+class OutboxWorker:
     """Queues emails in a test's database and sends them with the real sender, in this process."""
 
     database: Database
@@ -51,10 +51,10 @@ class MailWorker:
 
 
 @dataclass
-class Mailer:
+class MailDelivery:
     """Sends due emails to a mail server and returns what arrived there."""
 
-    mail_worker: MailWorker
+    mail_worker: OutboxWorker
     smtp: Mailbox
 
     def deliver(self) -> list[EmailMessage]:
@@ -63,15 +63,15 @@ class Mailer:
         self.mail_worker.send_due()
         return self.smtp.messages[before:]
 
-    def one_to(self, address: str) -> EmailMessage:
+    def deliver_one_to(self, address: str) -> EmailMessage:
         """Send the only due email, check that it goes to `address`, and return the message."""
         (message,) = self.deliver()
         assert message["X-Recipients"] == address
         return message
 
-    def link(self, address: str) -> str:
+    def deliver_link_to(self, address: str) -> str:
         """Send the only due email, which goes to `address`, and return the path of its first link."""
-        return links_in(self.one_to(address))[0]
+        return links_in(self.deliver_one_to(address))[0]
 
 
 def links_in(message: EmailMessage) -> list[str]:

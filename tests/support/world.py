@@ -67,6 +67,7 @@ class World:
         """Create one node, an operator, and release 1.0.0 at which the tag points."""
         self.database = database
         self.now = datetime(2100, 5, 4, HOUR, 5, tzinfo=UTC)
+        self.health_check_timeout: timedelta | None = None
         with database.transaction() as session:
             self.root_id = factories.user(session, "root").id
             self.node_id = factories.node(session, "one").id
@@ -148,7 +149,7 @@ class World:
 
     def tick(self) -> list[str]:
         """Run one tick of the orchestrator, and return the ids of the updates for workers."""
-        return [due.update_id for due in orchestrator.tick(self.database, self.now)]
+        return [due.update_id for due in orchestrator.tick(self.database, self.now, self.health_check_timeout)]
 
     def work(self, update_ids: Iterable[str], worker: Worker = good) -> None:
         """Let workers start and end these updates."""

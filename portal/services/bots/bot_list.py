@@ -22,7 +22,7 @@ class BotFilter(StrEnum):
     """Filter of the bot list."""
 
     ALL = "all"
-    BEHIND = "behind"
+    OUTDATED = "outdated"
     UPDATING = "updating"
     UNHEALTHY = "unwell"
     STOPPED = "stopped"
@@ -36,8 +36,8 @@ class BotRow:
     bot: Bot
     runs: Release | None
     """Current release; None when no registry has the digest of the bot."""
-    behind: Release | None
-    """Target release when the bot is behind; None when it is not."""
+    available: Release | None
+    """Target release if the bot is outdated; None otherwise."""
     update: BotUpdate | None
     """Latest update, finished or running."""
 
@@ -79,7 +79,7 @@ def build_rows(session: Session, bots: Sequence[Bot]) -> list[BotRow]:
         BotRow(
             bot=bot,
             runs=by_digest.get((_repository(bot), bot.current_digest)),
-            behind=_target_if_behind(bot, targets.get(bot.image)),
+            available=_target_if_outdated(bot, targets.get(bot.image)),
             update=updates.get(bot.id),
         )
         for bot in bots
@@ -96,7 +96,7 @@ def _repository(bot: Bot) -> str:
     return parse_reference(bot.image).name
 
 
-def _target_if_behind(bot: Bot, target: Release | None) -> Release | None:
+def _target_if_outdated(bot: Bot, target: Release | None) -> Release | None:
     if target is None or bot.release_channel is Channel.PINNED or releases.is_running(bot, target):
         return None
     return target
@@ -133,8 +133,8 @@ def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement
     match bot_filter:
         case BotFilter.ALL:
             return sa.true()
-        case BotFilter.BEHIND:
-            return _is_behind(releases.map_targets(session))
+        case BotFilter.OUTDATED:
+            return _is_outdated(releases.map_targets(session))
         case BotFilter.UPDATING:
             return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.is_running()))
         case BotFilter.UNHEALTHY:
@@ -145,7 +145,7 @@ def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement
             return Bot.needs_attention.is_not(None)
 
 
-def _is_behind(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
+def _is_outdated(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
     differs = (
         (Bot.image == image) & (Bot.current_digest.is_(None) | Bot.current_digest.not_in(release.digests))
         for image, release in targets.items()

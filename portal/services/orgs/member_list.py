@@ -139,5 +139,6 @@ def _measure_progress(row: MemberSync, epoch: int) -> SyncProgress:
     if row.state is SyncState.SYNCED and row.observed_epoch == epoch:
         return SyncProgress.SYNCED
     if row.desired_role is SyncRole.NONE:
-        return SyncProgress.REMOVING
+        # The bot does not know a user whose first desired role is none, so there is nothing to remove.
+        return SyncProgress.SYNCED if row.desired_version == 1 else SyncProgress.REMOVING
     return SyncProgress.PROVISIONING if row.observed_role in {None, SyncRole.NONE} else SyncProgress.CHANGING

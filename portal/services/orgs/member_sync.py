@@ -1,7 +1,7 @@
 """Desired roles of members in the bots of their organization, written in the transaction that changes a membership.
 
-A worker sends each desired role to the bot later. It builds the call from the row as it is at that moment, so that
-a desired role that was replaced is never sent.
+No job sends the desired roles to the bots yet. The job that will send them has to build each call from the row as it
+is at that moment, so that a desired role that was replaced is never sent.
 """
 
 from __future__ import annotations

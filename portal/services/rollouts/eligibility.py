@@ -27,6 +27,7 @@ from portal.models import (
     TenantUpdateConfig,
     UpdateState,
 )
+from portal.rules import canary
 from portal.services import fleet_settings
 from portal.services.orgs.update_preferences import resolve_preferences
 from portal.services.releases import releases
@@ -42,12 +43,12 @@ class Candidate:
     automatic: bool
     """The organization is in automatic mode, and the fleet is not in manual mode."""
     hour_utc: int
-    """Hour of the update window of the organization (0 to 23, UTC)."""
+    """Update hour of the organization (0 to 23, UTC)."""
 
     @property
     def may_be_canary(self) -> bool:
-        """Whether the bot can prove a release: the bot is healthy and snapshots protect all its data."""
-        return self.bot.state is BotState.RUNNING and not self.bot.unprotected
+        """Whether the bot can prove a release."""
+        return canary.may_be_canary(healthy=self.bot.state is BotState.RUNNING, protected=not self.bot.unprotected)
 
 
 def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> list[Candidate]:

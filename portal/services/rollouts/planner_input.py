@@ -29,6 +29,7 @@ from portal.models import (
     UpdateState,
 )
 from portal.rules import windows
+from portal.rules.health_check_timeout import choose_timeout
 from portal.rules.planner import BlockReason, RolloutSnapshot, Stage, Target
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
@@ -111,7 +112,13 @@ def list_restarted(rollout: Rollout, planned: list[PlannedUpdate]) -> list[BotUp
 
 
 def build_snapshot(
-    session: Session, rollout: Rollout, planned: list[PlannedUpdate], running: Mapping[str, int], now: datetime
+    session: Session,
+    rollout: Rollout,
+    planned: list[PlannedUpdate],
+    running: Mapping[str, int],
+    now: datetime,
+    *,
+    health_check_timeout: timedelta | None,
 ) -> RolloutSnapshot:
     """Build the state of a rollout for the planner.
 
@@ -121,13 +128,15 @@ def build_snapshot(
         planned: its updates, from `load_updates`.
         running: updates per node that run or were handed to workers, in all rollouts.
         now: the moment.
+        health_check_timeout: the setting of this installation, if given.
     """
     settings = fleet_settings.get_settings(session)
     strategy = strategy_for(rollout.strategy, rollout.parameters)
+    timeout = choose_timeout(health_check_timeout, strategy.health_check_timeout())
     busy = _running_elsewhere(session, rollout)
     return RolloutSnapshot(
         strategy=strategy,
-        targets=[_build_target(rollout, entry, busy, strategy.health_check_timeout(), now) for entry in planned],
+        targets=[_build_target(rollout, entry, busy, timeout, now) for entry in planned],
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
         max_parallel=settings.max_parallel,
@@ -147,11 +156,11 @@ def count_running_per_node(session: Session) -> Counter[str]:
 
 
 def _build_target(
-    rollout: Rollout, entry: PlannedUpdate, busy: set[str], health_timeout: timedelta, now: datetime
+    rollout: Rollout, entry: PlannedUpdate, busy: set[str], health_check_timeout: timedelta, now: datetime
 ) -> Target:
     update, bot = entry.update, entry.candidate.bot
     outage = _find_outage(update, bot, rollout.release)
-    is_long = outage is not None and outage.last_seen - outage.since >= health_timeout
+    is_long = outage is not None and outage.last_seen - outage.since >= health_check_timeout
     return Target(
         update_id=update.id,
         bot_id=bot.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -47,7 +47,7 @@ class RolloutSummary:
     waits: tuple[str, ...]
     """Why waiting bots are not updated now."""
     next_window: datetime | None
-    """When the next bot that waits for its update window may start."""
+    """When the next bot that waits for its window may start."""
     words: str
     """Wave and counts in one line, such as `wave 2 of 5 · 2 of 8 updated`."""
 
@@ -63,11 +63,22 @@ class RolloutSummary:
         return sum(self.counts[state] for state in ends)
 
 
-def summarize(session: Session, rollout: Rollout, now: datetime) -> RolloutSummary:
-    """Summarize the progress of a rollout."""
+def summarize(
+    session: Session, rollout: Rollout, now: datetime, health_check_timeout: timedelta | None
+) -> RolloutSummary:
+    """Summarize the progress of a rollout.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        now: the moment.
+        health_check_timeout: the setting of this installation, if given.
+    """
     planned = planner_input.load_updates(session, rollout)
     running = planner_input.count_running_per_node(session)
-    snapshot = planner_input.build_snapshot(session, rollout, planned, running, now)
+    snapshot = planner_input.build_snapshot(
+        session, rollout, planned, running, now, health_check_timeout=health_check_timeout
+    )
     is_open = rollout.state in Rollout.OPEN
     updates = [entry.update for entry in planned]
     counts = {state: sum(update.state is state for update in updates) for state in UpdateState}
@@ -90,7 +101,9 @@ def summarize(session: Session, rollout: Rollout, now: datetime) -> RolloutSumma
     )
 
 
-def describe_all(session: Session, rollouts: Sequence[Rollout], now: datetime) -> dict[str, str]:
+def describe_all(
+    session: Session, rollouts: Sequence[Rollout], now: datetime, health_check_timeout: timedelta | None
+) -> dict[str, str]:
     """Return the progress line of each rollout, by its id. All ended rollouts together cost one query."""
     ended = [rollout.id for rollout in rollouts if rollout.state not in Rollout.OPEN]
     query = (
@@ -105,7 +118,9 @@ def describe_all(session: Session, rollouts: Sequence[Rollout], now: datetime) -
         waves[rollout_id] = max(waves[rollout_id], wave or 0)
     words = {key: " · ".join(_words(counts[key], waves[key], waves[key], 0)) for key in ended}
     return words | {
-        rollout.id: summarize(session, rollout, now).words for rollout in rollouts if rollout.state in Rollout.OPEN
+        rollout.id: summarize(session, rollout, now, health_check_timeout).words
+        for rollout in rollouts
+        if rollout.state in Rollout.OPEN
     }
 
 

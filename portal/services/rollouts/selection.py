@@ -33,7 +33,7 @@ class RolloutRequest:
         audience: bots of organizations in automatic mode, all outdated bots, or named bots.
         bots: the bots of the audience `NAMED`.
         image: only bots that follow this reference; see `eligibility.load_for_release` for the default.
-        ignore_windows: bots do not wait for the update window of their organization.
+        ignore_windows: whether bots start outside the window of their organization.
     """
 
     release: Release

@@ -112,7 +112,7 @@ def complete_rollout(session: Session, rollout: Rollout, now: datetime) -> bool:
 
 
 def may_start_update(session: Session, update: BotUpdate, now: datetime) -> bool:
-    """Return whether rollout and fleet allow an update to start. The caller checks the update window.
+    """Return whether rollout and fleet allow an update to start. The caller checks the window.
 
     A job may arrive late: since it was enqueued, the rollout or the fleet may have been paused, or the bot may have
     been removed from its wave.

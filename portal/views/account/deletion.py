@@ -32,8 +32,8 @@ def delete() -> Answer:
     user, form = authorization.require_user(), DeleteAccountForm()
     if not form.validate():
         return _render_form(form), 422
-    if not reauthentication.is_password_correct(form.present.data):
-        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+    if not reauthentication.is_password_correct(form.current_password.data):
+        form.current_password.errors = [reauthentication.MISMATCH_MESSAGE]
         return _render_form(form), 422
     if email_addresses.normalize(form.email.data) != user.email_normalized:
         form.email.errors = [f"Type the email of this account: {user.email}"]

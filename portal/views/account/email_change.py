@@ -29,8 +29,8 @@ def ask() -> Answer:
     user, form = authorization.require_user(), ChangeEmailForm(prefix="address")
     if not form.validate():
         return account_page.render_page(address=form)
-    if not reauthentication.is_password_correct(form.present.data):
-        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+    if not reauthentication.is_password_correct(form.current_password.data):
+        form.current_password.errors = [reauthentication.MISMATCH_MESSAGE]
         return account_page.render_page(address=form)
     mail_limits.count_email_change(form.email.data, actor=user)
     reauthentication.require_unchanged_password()

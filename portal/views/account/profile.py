@@ -62,8 +62,8 @@ def change_password() -> Answer:
     user, form = authorization.require_user(), ChangePasswordForm(prefix="password")
     if not form.validate_with_policy(current_settings().product_name, user.email, user.name):
         return render_page(password=form)
-    if not reauthentication.is_password_correct(form.present.data):
-        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+    if not reauthentication.is_password_correct(form.current_password.data):
+        form.current_password.errors = [reauthentication.MISMATCH_MESSAGE]
         return render_page(password=form)
 
     password_hash = hash_password(form.password.data)

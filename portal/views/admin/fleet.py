@@ -16,7 +16,7 @@ pages = Blueprint("admin_fleet", __name__, url_prefix="/admin/fleet")
 
 _FILTER_LABELS = {
     BotFilter.ALL: "All bots",
-    BotFilter.BEHIND: "Update available",
+    BotFilter.OUTDATED: "Update available",
     BotFilter.UPDATING: "Updating now",
     BotFilter.UNHEALTHY: "Not healthy",
     BotFilter.STOPPED: "Stopped",

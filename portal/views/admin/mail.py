@@ -15,6 +15,28 @@ from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_mail", __name__, url_prefix="/admin/mail")
 
+TYPE_LABELS = {
+    "signup": "Sign-up",
+    "reset": "Password reset",
+    "change_email": "Email change: confirmation",
+    "email_changed": "Email change: notice",
+    "password_changed": "Password changed",
+    "invite": "Invite",
+    "invite_proof": "Invite: confirmation of the email",
+    "member_removed": "Removal from an organization",
+    "ownership_offer_sent": "Ownership offer: copy for the owner",
+    "ownership_offered": "Ownership offer",
+    "ownership_transferred": "Ownership transferred",
+    "org_deletion": "Deletion of an organization",
+    "update_available": "Update available",
+    "updated": "Update finished",
+    "update_failed": "Update failed",
+    "rollback_failed": "Rollback failed",
+    "rollout_stopped": "Rollout stopped",
+    "fork_sync": "Fork sync",
+}
+"""What an email is about, by its template, as operators read it."""
+
 
 @pages.get("/")
 def index() -> Response:
@@ -29,6 +51,7 @@ def index() -> Response:
         parts={"mails": "admin/_mails.html"},
         outbox=outbox.list_mails(session(), state, request.args.get("page", 1, type=int)),
         state=state,
+        type_labels=TYPE_LABELS,
     )
 
 

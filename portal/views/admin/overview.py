@@ -11,7 +11,7 @@ from portal.services import fleet_settings
 from portal.services.bots.overview import load_overview
 from portal.services.errors import InvalidError
 from portal.services.rollouts.progress import summarize
-from portal.views.support import authorization
+from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.unit_of_work import session
 
@@ -24,11 +24,12 @@ def index() -> Response:
     authorization.require_operator()
     now = utcnow()
     overview = load_overview(session(), now)
+    timeout = configuration.current_settings().health_check_timeout
     return htmx.page(
         "admin/overview.html",
         live={"state": "admin/_overview_state.html"},
         overview=overview,
-        summaries={rollout.id: summarize(session(), rollout, now) for rollout in overview.rollouts},
+        summaries={rollout.id: summarize(session(), rollout, now, timeout) for rollout in overview.rollouts},
         mode=fleet_settings.get_settings(session()).mode,
         modes=FLEET_MODES,
     )

@@ -32,7 +32,8 @@ def index() -> Answer:
     """Show the latest rollouts, open ones first."""
     authorization.require_operator()
     found = rollouts.list_recent_rollouts(session())
-    progress_texts = progress.describe_all(session(), found, utcnow())
+    timeout = configuration.current_settings().health_check_timeout
+    progress_texts = progress.describe_all(session(), found, utcnow(), timeout)
     return htmx.page(
         "admin/rollouts.html",
         live={"list": "admin/_rollout_list.html"},
@@ -139,7 +140,9 @@ def _page(rollout: Rollout, form: AbortForm) -> Response:
         live={"progress": "admin/_rollout_progress.html"},
         parts={"updates": "admin/_rollout_updates.html", "controls": "admin/_rollout_controls.html"},
         rollout=rollout,
-        summary=progress.summarize(session(), rollout, utcnow()),
+        summary=progress.summarize(
+            session(), rollout, utcnow(), configuration.current_settings().health_check_timeout
+        ),
         is_open=rollout.state in Rollout.OPEN,
         form=form,
     )

@@ -90,12 +90,12 @@ def end_sessions(user_id: str) -> Response:
 def grant_operator(user_id: str) -> Response | tuple[str, int]:
     """Make a user an operator, confirmed with the password of the operator who acts."""
     form = ConfirmForm()
-    is_correct = reauthentication.is_password_correct(form.present.data)
+    is_correct = reauthentication.is_password_correct(form.current_password.data)
 
     if not form.validate():
         return _render_user(user_id, form), 422
     if not is_correct:
-        form.present.errors = [reauthentication.MISMATCH_MESSAGE]
+        form.current_password.errors = [reauthentication.MISMATCH_MESSAGE]
         return _render_user(user_id, form), 422
     user = administration.grant_operator(session(), user_id, utcnow(), actor=authorization.require_operator())
     reauthentication.require_unchanged_password()

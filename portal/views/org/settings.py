@@ -69,7 +69,7 @@ def set_updates(slug: str) -> Answer:
     return _answer_saved(access)
 
 
-@pages.post("/updates/own")
+@pages.post("/updates/lift-override")
 def lift_override(slug: str) -> Answer:
     """Return control of the update preferences to the organization."""
     access = authorization.require_org(slug, Action.OVERRIDE_UPDATE_PREFERENCES)

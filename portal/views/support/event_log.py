@@ -1,4 +1,4 @@
-"""Pages with the event log and its filters, which the query string carries. Used by organization and admin pages."""
+"""Pages with the event log. The query string contains the filters. Used by organization and admin pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def render_event_log(template: str, load: Callable[[EventFilter, int | None], Ev
 
     Args:
         template: the template of the page.
-        load: loads the events that match a filter, starting before an event id.
+        load: loads the matching events that are older than an event id; the newest ones if the id is None.
         context: further context of the template.
     """
     event_filter, before = _read_filter(), request.args.get("before", type=_parse_event_id)
@@ -36,7 +36,7 @@ def render_event_log(template: str, load: Callable[[EventFilter, int | None], Ev
 
 
 def _read_filter() -> EventFilter:
-    """Read the filter of the query string. Values that make no sense do not filter."""
+    """Read the filter of the query string. Invalid values are ignored."""
     return EventFilter(
         about=request.args.get("about", "").strip(),
         person=request.args.get("person", "").strip(),

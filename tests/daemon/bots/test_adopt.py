@@ -45,7 +45,7 @@ def test_adopted_container_becomes_a_bot_and_is_not_changed(empty_node: Site, st
         assert event.data["adopted"] is True
         assert "secret" not in str(event.data)
         assert "secret" not in str(session.execute(sa.text("SELECT spec FROM bots")).scalar_one())
-        # The members of its organization will be synchronized to the bot.
+        # The members of its organization have a desired role in the bot.
         sync = session.scalars(sa.select(MemberSync).where(MemberSync.bot_id == bot.id)).one()
         assert (sync.user_id, sync.desired_role) == (bot.org.owner_id, SyncRole.OWNER)
         polled = session.scalars(sa.select(PolledImage)).one()
@@ -80,7 +80,7 @@ def test_digest_of_another_repository_is_ignored(empty_node: Site, start: Start)
     adopted = adopt_container(empty_node, start(), AdoptOptions(image=f"{registry}/flotilla/other:stable"))
 
     assert adopted.bot.current_digest is None
-    assert any("counts as behind" in warning for warning in adopted.warnings)
+    assert any("counts as outdated" in warning for warning in adopted.warnings)
 
 
 def test_unknown_organization_node_or_container_is_refused(empty_node: Site, start: Start) -> None:

@@ -12,7 +12,7 @@ from portal.models import InviteToken, MembershipRole, OneTimeToken, TokenDelive
 from portal.settings import Settings
 from tests import factories
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker
+from tests.support.outbox import OutboxWorker
 
 BASE_URL = "https://portal.example.com"
 
@@ -28,10 +28,10 @@ class World:
 
 
 @pytest.fixture
-def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> MailWorker:
+def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> OutboxWorker:
     """Return a mail worker that sends to `smtp`."""
     mail_settings = replace(settings.mail, sender="Flotilla <fleet@portal.example.com>")
-    mail_worker = MailWorker(database, replace(settings, base_url=BASE_URL, mail=mail_settings))
+    mail_worker = OutboxWorker(database, replace(settings, base_url=BASE_URL, mail=mail_settings))
     mail_worker.use_server(smtp)
     return mail_worker
 

@@ -29,7 +29,7 @@ from portal.models import (
 from portal.tokens import fingerprint
 from tests.daemon.mail.conftest import BASE_URL, World, add_token
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker, bodies
+from tests.support.outbox import OutboxWorker, bodies
 
 TEMPLATES = {
     "signup",
@@ -55,7 +55,7 @@ def token_in(text: str) -> str:
 
 
 def test_sign_up_of_an_unknown_address_sends_a_link(
-    mail_worker: MailWorker, database: Database, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, smtp: Mailbox
 ) -> None:
     token_id = add_token(database, TokenPurpose.SIGNUP)
     mail_worker.queue("signup", token_id=token_id)
@@ -73,7 +73,7 @@ def test_sign_up_of_an_unknown_address_sends_a_link(
 
 
 def test_sign_up_of_a_known_address_sends_a_hint_to_sign_in(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     token_id = add_token(database, TokenPurpose.SIGNUP, "alice@example.com")
     mail_worker.queue("signup", to="alice@example.com", token_id=token_id)
@@ -89,7 +89,7 @@ def test_sign_up_of_a_known_address_sends_a_hint_to_sign_in(
 
 
 def test_reset_of_a_known_address_sends_a_link(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     token_id = add_token(database, TokenPurpose.RESET, "alice@example.com")
     mail_worker.queue("reset", to="alice@example.com", token_id=token_id)
@@ -103,7 +103,7 @@ def test_reset_of_a_known_address_sends_a_link(
 
 @pytest.mark.parametrize("public_signup", [True, False])
 def test_reset_of_an_unknown_address_says_that_there_is_no_account(
-    mail_worker: MailWorker, database: Database, smtp: Mailbox, public_signup: bool
+    mail_worker: OutboxWorker, database: Database, smtp: Mailbox, public_signup: bool
 ) -> None:
     mail_worker.settings = replace(mail_worker.settings, public_signup=public_signup)
     mail_worker.queue("reset", token_id=add_token(database, TokenPurpose.RESET))
@@ -117,7 +117,7 @@ def test_reset_of_an_unknown_address_says_that_there_is_no_account(
 
 
 def test_reset_of_a_disabled_account_sends_no_link(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     with database.transaction() as session:
         session.get_one(User, world.alice).disabled_at = utcnow()
@@ -133,7 +133,7 @@ def test_reset_of_a_disabled_account_sends_no_link(
 
 
 def test_invite_names_organization_inviter_role_and_expiry(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     mail_worker.queue("invite", invite_token_id=world.invite_token)
 
@@ -155,7 +155,7 @@ def test_invite_names_organization_inviter_role_and_expiry(
 
 
 def test_every_email_has_text_and_html_with_the_same_working_links(
-    mail_worker: MailWorker, app: Flask, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, app: Flask, world: World, smtp: Mailbox
 ) -> None:
     database = mail_worker.database
     with database.transaction() as session:
@@ -198,7 +198,7 @@ def test_every_template_is_covered_by_these_tests() -> None:
 
 
 def test_names_cannot_inject_headers_links_or_markup(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     with database.transaction() as session:
         session.get_one(Org, world.org).name = "Acme\r\nBcc: victim@example.com\r\n\r\n<a href='x'>win</a>"
@@ -217,7 +217,7 @@ def test_names_cannot_inject_headers_links_or_markup(
     assert "\nBcc" not in text
 
 
-def test_address_with_a_line_break_is_refused(mail_worker: MailWorker, database: Database, smtp: Mailbox) -> None:
+def test_address_with_a_line_break_is_refused(mail_worker: OutboxWorker, database: Database, smtp: Mailbox) -> None:
     mail_id = mail_worker.queue(
         "signup", to="a@example.com\nBcc: b@example.com", token_id=add_token(database, TokenPurpose.SIGNUP)
     )
@@ -249,7 +249,7 @@ def _delete_org(invite: Invite, _token: InviteToken) -> None:
     [(_revoke, "revoked"), (_expire, "expired"), (_replace, "newer mail"), (_delete_org, "being deleted")],
 )
 def test_closed_invite_is_not_sent(
-    mail_worker: MailWorker,
+    mail_worker: OutboxWorker,
     world: World,
     smtp: Mailbox,
     change: Callable[[Invite, InviteToken], None],
@@ -269,7 +269,7 @@ def test_closed_invite_is_not_sent(
 
 
 def test_database_contains_hashes_but_no_tokens(
-    mail_worker: MailWorker, database: Database, world: World, smtp: Mailbox
+    mail_worker: OutboxWorker, database: Database, world: World, smtp: Mailbox
 ) -> None:
     mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
     mail_worker.queue("invite", invite_token_id=world.invite_token)

@@ -14,16 +14,18 @@ from flask.testing import FlaskClient
 from redis import Redis
 
 from daemon.context import Context
+from daemon.mail.composers import COMPOSERS
 from daemon.scheduler import Scheduler
 from portal.database import Database
 from portal.models import Event, MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.queue import connect, open_queue
 from portal.services.mail import delivery, outbox
+from portal.views.admin.mail import TYPE_LABELS
 from tests.daemon.mail.conftest import add_token
 from tests.daemon.processes import running, wait_until
 from tests.support.cast import Cast, SignedIn
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker
+from tests.support.outbox import OutboxWorker
 
 
 def test_emails_with_the_same_dedupe_key_are_queued_once(database: Database) -> None:
@@ -52,7 +54,7 @@ def test_email_is_not_queued_when_its_transaction_fails(database: Database) -> N
         assert outbox.find_by_dedupe_key(session, ["one"]) == {}
 
 
-def test_operators_see_waiting_emails_and_the_last_error(mail_worker: MailWorker, signed_in: SignedIn) -> None:
+def test_operators_see_waiting_emails_and_the_last_error(mail_worker: OutboxWorker, signed_in: SignedIn) -> None:
     mail_worker.use_server(Mailbox())
     mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP))
     mail_worker.send_due()
@@ -62,11 +64,16 @@ def test_operators_see_waiting_emails_and_the_last_error(mail_worker: MailWorker
     assert "new@example.com" in page
     assert "cannot be reached: Connection refused" in page
     assert "Try now" in page
+    assert "Sign-up" in page
+
+
+def test_every_email_has_a_label_for_operators() -> None:
+    assert set(TYPE_LABELS) == set(COMPOSERS)
 
 
 @pytest.mark.parametrize("name", ["alice", "bob", "carol", "mallory"])
 def test_only_operators_may_open_the_outbox_and_resend(
-    mail_worker: MailWorker, signed_in: SignedIn, name: str
+    mail_worker: OutboxWorker, signed_in: SignedIn, name: str
 ) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
     client = signed_in(name)
@@ -82,7 +89,7 @@ def test_signed_out_visitor_is_redirected_to_sign_in(cast: Cast, stranger: Flask
     assert "/login" in answer.headers["Location"]
 
 
-def test_outbox_is_paged_and_filtered_by_state(mail_worker: MailWorker, signed_in: SignedIn) -> None:
+def test_outbox_is_paged_and_filtered_by_state(mail_worker: OutboxWorker, signed_in: SignedIn) -> None:
     for number in range(55):
         mail_worker.queue("signup", to=f"person-{number}@example.com", token_id=str(number))
     with mail_worker.database.transaction() as session:
@@ -103,28 +110,28 @@ def test_outbox_is_paged_and_filtered_by_state(mail_worker: MailWorker, signed_i
     assert client.get("/admin/mail/?state=nonsense&page=nonsense").status_code == 200
 
 
-def _fail(mail_worker: MailWorker, mail_id: str) -> None:
+def _fail(mail_worker: OutboxWorker, mail_id: str) -> None:
     with mail_worker.database.transaction() as session:
         attempt = delivery.claim_attempt(session, mail_id, "example.com", utcnow())
         assert attempt is not None
         delivery.mark_failed(session, attempt, "550 unknown")
 
 
-def _wait(mail_worker: MailWorker, mail_id: str) -> None:
+def _wait(mail_worker: OutboxWorker, mail_id: str) -> None:
     with mail_worker.database.transaction() as session:
         session.get_one(OutgoingMail, mail_id).next_attempt_at = utcnow() + timedelta(hours=1)
 
 
-def _send(mail_worker: MailWorker, _mail_id: str) -> None:
+def _send(mail_worker: OutboxWorker, _mail_id: str) -> None:
     mail_worker.send_due()
 
 
 @pytest.mark.parametrize(("before", "copies"), [(_fail, 1), (_wait, 1), (_send, 2)])
 def test_resending_sends_one_new_copy(
-    mail_worker: MailWorker,
+    mail_worker: OutboxWorker,
     signed_in: SignedIn,
     smtp: Mailbox,
-    before: Callable[[MailWorker, str], None],
+    before: Callable[[OutboxWorker, str], None],
     copies: int,
 ) -> None:
     mail_id = mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP))
@@ -143,7 +150,7 @@ def test_resending_sends_one_new_copy(
         assert event.data["mail"] == mail_id
 
 
-def test_email_that_is_being_sent_cannot_be_resent(mail_worker: MailWorker, signed_in: SignedIn) -> None:
+def test_email_that_is_being_sent_cannot_be_resent(mail_worker: OutboxWorker, signed_in: SignedIn) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
     with mail_worker.database.transaction() as session:
         assert delivery.claim_attempt(session, mail_id, "example.com", utcnow())
@@ -153,7 +160,7 @@ def test_email_that_is_being_sent_cannot_be_resent(mail_worker: MailWorker, sign
 
 
 def test_portal_enqueues_the_job_after_the_commit(
-    mail_worker: MailWorker, signed_in: SignedIn, redis_url: str
+    mail_worker: OutboxWorker, signed_in: SignedIn, redis_url: str
 ) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
     queue = open_queue(connect(redis_url))
@@ -164,7 +171,7 @@ def test_portal_enqueues_the_job_after_the_commit(
     assert [(job.func_name, job.args) for job in queue.jobs] == [("daemon.jobs.send_mail", [mail_id])]
 
 
-def test_resending_works_without_redis(mail_worker: MailWorker, signed_in: SignedIn, app: Flask) -> None:
+def test_resending_works_without_redis(mail_worker: OutboxWorker, signed_in: SignedIn, app: Flask) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
     client = signed_in("root")
     app.extensions["redis"] = Redis.from_url("unix:///nowhere.sock")
@@ -173,7 +180,7 @@ def test_resending_works_without_redis(mail_worker: MailWorker, signed_in: Signe
 
 
 def test_scheduler_and_worker_send_queued_emails(
-    mail_worker: MailWorker, redis_url: str, smtp: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mail_worker: OutboxWorker, redis_url: str, smtp: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP))
     monkeypatch.setenv("REDIS_URL", redis_url)
@@ -189,6 +196,6 @@ def test_scheduler_and_worker_send_queued_emails(
     assert "/signup/" not in (tmp_path / "log").read_text()
 
 
-def _all_sent(mail_worker: MailWorker) -> bool:
+def _all_sent(mail_worker: OutboxWorker) -> bool:
     with mail_worker.database.reading() as session:
         return set(session.scalars(sa.select(OutgoingMail.state))) == {MailState.SENT}

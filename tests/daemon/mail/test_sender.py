@@ -29,25 +29,25 @@ from tests.daemon.mail.servers import HangingServer, RefusingServer, self_signed
 from tests.daemon.processes import wait_until
 from tests.support.cast import SignedIn
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker, bodies
+from tests.support.outbox import OutboxWorker, bodies
 
 LATER = timedelta(minutes=50)
 """Longer than any pause between attempts, shorter than the lifetime of links."""
 
 
-def worker_environment(mail_worker: MailWorker) -> dict[str, str]:
+def worker_environment(mail_worker: OutboxWorker) -> dict[str, str]:
     """Return the environment of a worker process that uses this test's database."""
     return {**os.environ, "BASE_URL": mail_worker.settings.base_url, "MAIL_SENDER": mail_worker.settings.mail.sender}
 
 
 @pytest.fixture
-def mail_id(mail_worker: MailWorker, database: Database) -> str:
+def mail_id(mail_worker: OutboxWorker, database: Database) -> str:
     """Queue an email and return its id."""
     return mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
 
 
 def test_email_is_sent_once_when_the_job_runs_repeatedly(
-    mail_worker: MailWorker, mail_id: str, smtp: Mailbox
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox
 ) -> None:
     for _ in range(3):
         sender.send_mail(mail_worker.database, mail_worker.settings, mail_id, utcnow())
@@ -60,7 +60,7 @@ def test_email_is_sent_once_when_the_job_runs_repeatedly(
 
 
 def test_only_one_of_many_concurrent_workers_sends_an_email(
-    mail_worker: MailWorker, mail_id: str, smtp: Mailbox
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox
 ) -> None:
     gate = threading.Barrier(8)
 
@@ -75,7 +75,7 @@ def test_only_one_of_many_concurrent_workers_sends_an_email(
     assert mail_worker.get_mail(mail_id).attempts == 1
 
 
-def test_email_is_sent_once_after_the_server_recovers(mail_worker: MailWorker, mail_id: str) -> None:
+def test_email_is_sent_once_after_the_server_recovers(mail_worker: OutboxWorker, mail_id: str) -> None:
     down = Mailbox()
     mail_worker.use_server(down)
     mail_worker.send_due()
@@ -93,7 +93,7 @@ def test_email_is_sent_once_after_the_server_recovers(mail_worker: MailWorker, m
     assert mail_worker.get_mail(mail_id).state is MailState.SENT
 
 
-def test_pauses_grow_and_the_email_fails_after_three_days(mail_worker: MailWorker, mail_id: str) -> None:
+def test_pauses_grow_and_the_email_fails_after_three_days(mail_worker: OutboxWorker, mail_id: str) -> None:
     mail_worker.use_server(Mailbox())
     pauses = []
     for _ in range(12):
@@ -113,7 +113,7 @@ def test_pauses_grow_and_the_email_fails_after_three_days(mail_worker: MailWorke
     assert f"Gave up after {MAX_ATTEMPTS} attempts" in (row.last_error or "")
 
 
-def leave_one_attempt(mail_worker: MailWorker, mail_id: str) -> None:
+def leave_one_attempt(mail_worker: OutboxWorker, mail_id: str) -> None:
     """Use up all attempts of an email but one."""
     with mail_worker.database.transaction() as session:
         mail = session.get_one(OutgoingMail, mail_id)
@@ -122,7 +122,7 @@ def leave_one_attempt(mail_worker: MailWorker, mail_id: str) -> None:
 
 @pytest.mark.parametrize("failed_before", [True, False])
 def test_resending_restarts_the_three_days_of_attempts(
-    mail_worker: MailWorker, mail_id: str, signed_in: SignedIn, failed_before: bool
+    mail_worker: OutboxWorker, mail_id: str, signed_in: SignedIn, failed_before: bool
 ) -> None:
     mail_worker.use_server(Mailbox())
     leave_one_attempt(mail_worker, mail_id)
@@ -139,7 +139,7 @@ def test_resending_restarts_the_three_days_of_attempts(
 
 
 def test_attempts_without_a_configured_server_do_not_count(
-    mail_worker: MailWorker, mail_id: str, smtp: Mailbox
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox
 ) -> None:
     with_server = mail_worker.settings
     mail_worker.settings = replace(with_server, mail=replace(with_server.mail, server=None))
@@ -159,7 +159,7 @@ def test_attempts_without_a_configured_server_do_not_count(
     "server", [RefusingServer(recipient="550 no such user"), RefusingServer(mail="554 no thanks")]
 )
 def test_permanent_refusal_fails_and_keeps_the_servers_reply(
-    mail_worker: MailWorker, mail_id: str, server: RefusingServer
+    mail_worker: OutboxWorker, mail_id: str, server: RefusingServer
 ) -> None:
     with serving(server):
         mail_worker.use_server(server)
@@ -172,7 +172,7 @@ def test_permanent_refusal_fails_and_keeps_the_servers_reply(
 
 
 @pytest.mark.parametrize("answer", [{"recipient": "450 greylisted"}, {"mail": "451 try again"}])
-def test_temporary_refusal_is_retried(mail_worker: MailWorker, mail_id: str, answer: dict[str, str]) -> None:
+def test_temporary_refusal_is_retried(mail_worker: OutboxWorker, mail_id: str, answer: dict[str, str]) -> None:
     server = RefusingServer(**answer)
     with serving(server):
         mail_worker.use_server(server)
@@ -186,7 +186,7 @@ def test_temporary_refusal_is_retried(mail_worker: MailWorker, mail_id: str, ans
 
 
 def test_tokens_quoted_by_the_server_are_removed_from_the_error(
-    mail_worker: MailWorker, database: Database, world: World
+    mail_worker: OutboxWorker, database: Database, world: World
 ) -> None:
     server = RefusingServer(mail="554 spam")
     mail_id = mail_worker.queue("invite", invite_token_id=world.invite_token)
@@ -202,7 +202,7 @@ def test_tokens_quoted_by_the_server_are_removed_from_the_error(
     assert "x" * 10 not in reason
 
 
-def test_failing_quit_does_not_cause_a_second_delivery(mail_worker: MailWorker, mail_id: str) -> None:
+def test_failing_quit_does_not_cause_a_second_delivery(mail_worker: OutboxWorker, mail_id: str) -> None:
     server = Mailbox()
     with serving(server, closes_on_quit=True):
         mail_worker.use_server(server)
@@ -214,7 +214,7 @@ def test_failing_quit_does_not_cause_a_second_delivery(mail_worker: MailWorker, 
 
 
 def test_hanging_server_runs_into_the_time_limit(
-    mail_worker: MailWorker, mail_id: str, monkeypatch: pytest.MonkeyPatch
+    mail_worker: OutboxWorker, mail_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smtp_client, "DELIVER_SECONDS", 0.2)
     server = HangingServer(keeps=False)
@@ -228,7 +228,7 @@ def test_hanging_server_runs_into_the_time_limit(
     assert "stopped answering" in (row.last_error or "")
 
 
-def test_outage_postpones_all_other_emails(mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_outage_postpones_all_other_emails(mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     ids = [
         mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP)) for _ in range(5)
     ]
@@ -242,7 +242,7 @@ def test_outage_postpones_all_other_emails(mail_worker: MailWorker, smtp: Mailbo
     assert len(smtp.messages) == len(ids)
 
 
-def test_many_workers_can_detect_an_outage_at_once(mail_worker: MailWorker) -> None:
+def test_many_workers_can_detect_an_outage_at_once(mail_worker: OutboxWorker) -> None:
     ids = [
         mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP)) for _ in range(24)
     ]
@@ -258,7 +258,7 @@ def test_many_workers_can_detect_an_outage_at_once(mail_worker: MailWorker) -> N
     assert {mail_worker.get_mail(mail_id).state for mail_id in ids} == {MailState.PENDING}
 
 
-def test_error_without_a_configured_server_names_the_setting(mail_worker: MailWorker, mail_id: str) -> None:
+def test_error_without_a_configured_server_names_the_setting(mail_worker: OutboxWorker, mail_id: str) -> None:
     mail_worker.settings = replace(mail_worker.settings, mail=replace(mail_worker.settings.mail, server=None))
 
     mail_worker.send_due()
@@ -268,7 +268,7 @@ def test_error_without_a_configured_server_names_the_setting(mail_worker: MailWo
     assert "MAIL_SERVER" in (row.last_error or "")
 
 
-def test_internal_error_is_recorded_and_the_email_is_retried(mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_internal_error_is_recorded_and_the_email_is_retried(mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     mail_id = mail_worker.queue("no such mail")
 
     with pytest.raises(KeyError):
@@ -282,7 +282,7 @@ def test_internal_error_is_recorded_and_the_email_is_retried(mail_worker: MailWo
 
 @pytest.mark.parametrize("tls", [{"use_tls": True}, {"use_ssl": True}])
 def test_untrusted_certificate_gets_no_email_and_no_password(
-    mail_worker: MailWorker, mail_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: dict[str, bool]
+    mail_worker: OutboxWorker, mail_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: dict[str, bool]
 ) -> None:
     server = Mailbox()
     credentials: list[object] = []
@@ -307,7 +307,7 @@ def test_untrusted_certificate_gets_no_email_and_no_password(
 
 
 def test_server_without_tls_gets_no_email_if_tls_is_required(
-    mail_worker: MailWorker, mail_id: str, smtp: Mailbox
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox
 ) -> None:
     mail_worker.use_server(smtp, use_tls=True)
 
@@ -318,7 +318,7 @@ def test_server_without_tls_gets_no_email_if_tls_is_required(
 
 
 def test_logs_contain_neither_links_nor_passwords(
-    mail_worker: MailWorker,
+    mail_worker: OutboxWorker,
     mail_id: str,
     smtp: Mailbox,
     caplog: pytest.LogCaptureFixture,
@@ -345,7 +345,7 @@ def test_logs_contain_neither_links_nor_passwords(
 
 @pytest.mark.parametrize("accepted", [False, True], ids=["before", "after"])
 def test_email_is_sent_again_after_a_worker_was_killed(
-    mail_worker: MailWorker, mail_id: str, *, accepted: bool
+    mail_worker: OutboxWorker, mail_id: str, *, accepted: bool
 ) -> None:
     server = HangingServer(keeps=accepted)
     with serving(server):
@@ -374,7 +374,7 @@ def test_email_is_sent_again_after_a_worker_was_killed(
 
 
 def test_worker_with_an_expired_claim_cannot_record_an_outcome(
-    mail_worker: MailWorker, mail_id: str, smtp: Mailbox
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox
 ) -> None:
     with mail_worker.database.transaction() as session:
         late = delivery.claim_attempt(session, mail_id, "portal.example.com", utcnow())
@@ -390,7 +390,7 @@ def test_worker_with_an_expired_claim_cannot_record_an_outcome(
 
 
 def test_worker_with_an_expired_claim_cannot_record_an_outcome_after_a_resend(
-    mail_worker: MailWorker, mail_id: str, signed_in: SignedIn
+    mail_worker: OutboxWorker, mail_id: str, signed_in: SignedIn
 ) -> None:
     def attempt(after: timedelta) -> OutgoingMail:
         with mail_worker.database.transaction() as session:
@@ -410,7 +410,7 @@ def test_worker_with_an_expired_claim_cannot_record_an_outcome_after_a_resend(
     assert mail_worker.get_mail(mail_id).state is MailState.SENDING
 
 
-def test_longest_waiting_emails_are_due_first(mail_worker: MailWorker, database: Database) -> None:
+def test_longest_waiting_emails_are_due_first(mail_worker: OutboxWorker, database: Database) -> None:
     ids = [mail_worker.queue("signup", to=f"{n}@example.com", token_id=str(n)) for n in range(3)]
     with database.transaction() as session:
         for age, mail_id in enumerate(ids):

@@ -37,7 +37,7 @@ from portal.services.rollouts.outcomes import Outcome
 from tests import factories
 from tests.daemon.mail.conftest import BASE_URL
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker, bodies
+from tests.support.outbox import OutboxWorker, bodies
 from tests.support.statements import counted_statements
 from tests.support.world import World, bad
 
@@ -124,7 +124,7 @@ def fail_rollback(session: Session, update: BotUpdate) -> None:
 
 
 @pytest.fixture
-def fleet(database: Database, mail_worker: MailWorker) -> Fleet:
+def fleet(database: Database, mail_worker: OutboxWorker) -> Fleet:
     """Return Acme with two bots and three members. Emails are sent to `smtp`."""
     world = World(database)
     first, second = world.add_bots(2, mode=TenantMode.MANUAL)
@@ -150,7 +150,7 @@ MANAGERS = ["adam@acme.test", "olga@acme.test"]
 
 
 def test_owner_and_admins_get_one_email_about_an_update_they_have_to_start(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     release = fleet.add_release()
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_owner_and_admins_get_one_email_about_an_update_they_have_to_start(
 
 
 def test_an_organization_on_automatic_update_gets_no_email_before_the_update(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     fleet.change(TenantUpdateConfig, fleet.org, mode=TenantMode.AUTO)
     fleet.read_changelog(fleet.add_release())
@@ -187,7 +187,7 @@ def list_announced(smtp: Mailbox) -> list[str]:
 
 
 def test_several_releases_in_a_row_make_one_email_about_the_newest(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     start = utcnow()
     for number in range(4):
@@ -200,7 +200,7 @@ def test_several_releases_in_a_row_make_one_email_about_the_newest(
     assert list_announced(smtp) == ["2.0.3"]
 
 
-def test_frequent_releases_make_one_email_a_day(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_frequent_releases_make_one_email_a_day(fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     start = utcnow()
     for hour in range(51):
         now = start + timedelta(hours=hour)
@@ -212,7 +212,7 @@ def test_frequent_releases_make_one_email_a_day(fleet: Fleet, mail_worker: MailW
 
 
 def test_a_release_that_arrives_while_the_email_is_being_sent_is_mailed_later(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     start = utcnow()
     fleet.announce("2.0.0", start)
@@ -235,7 +235,7 @@ def list_pending(fleet: Fleet) -> list[OutgoingMail]:
         return session.query(OutgoingMail).filter_by(state=MailState.PENDING).all()
 
 
-def test_releases_of_two_images_are_both_mailed(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_releases_of_two_images_are_both_mailed(fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     other = f"{factories.REPOSITORY}:canary"
     now = utcnow()
     fleet.announce("2.0.0", now)
@@ -249,7 +249,7 @@ def test_releases_of_two_images_are_both_mailed(fleet: Fleet, mail_worker: MailW
 
 
 def test_an_update_that_a_newer_update_has_replaced_is_not_mailed(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     for version in ("1.1.0", "1.2.0"):
         for update in fleet.start(fleet.world.push(version)).values():
@@ -259,7 +259,7 @@ def test_an_update_that_a_newer_update_has_replaced_is_not_mailed(
     assert "was updated to 1.2.0" in " ".join(bodies(smtp.messages[0])[0].split()).replace("were", "was")
 
 
-def test_a_quarantined_release_is_not_announced(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_a_quarantined_release_is_not_announced(fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     release = fleet.add_release()
     with fleet.world.database.transaction() as session:
         releases.quarantine(session, session.get_one(Release, release), "bad", utcnow(), actor=None)
@@ -270,7 +270,9 @@ def test_a_quarantined_release_is_not_announced(fleet: Fleet, mail_worker: MailW
     assert smtp.messages == []
 
 
-def test_an_update_that_has_been_made_is_not_announced(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_an_update_that_has_been_made_is_not_announced(
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
+) -> None:
     release = fleet.add_release()
     fleet.read_changelog(release)
     for update in fleet.start(release).values():
@@ -285,7 +287,7 @@ def test_an_update_that_has_been_made_is_not_announced(fleet: Fleet, mail_worker
 
 
 def test_one_email_lists_the_outcome_of_all_bots_of_an_organization(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     first, second = fleet.start(fleet.world.push("1.1.0")).values()
     fleet.end(first, succeed)
@@ -301,7 +303,7 @@ def test_one_email_lists_the_outcome_of_all_bots_of_an_organization(
     assert "failed. Version and data are as before." in text
 
 
-def test_the_outcome_of_an_aborted_rollout_is_mailed(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_the_outcome_of_an_aborted_rollout_is_mailed(fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     first, second = fleet.start(fleet.world.push("1.1.0")).values()
     fleet.end(first, succeed)
     fleet.change(BotUpdate, second, state=UpdateState.PENDING)
@@ -313,7 +315,7 @@ def test_the_outcome_of_an_aborted_rollout_is_mailed(fleet: Fleet, mail_worker: 
     assert list_recipients(smtp) == MANAGERS
 
 
-def test_failures_that_are_retried_are_not_mailed(fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_failures_that_are_retried_are_not_mailed(fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     for update in fleet.start(fleet.world.push("1.1.0")).values():
         fleet.end(update, fail_transiently)
 
@@ -323,7 +325,7 @@ def test_failures_that_are_retried_are_not_mailed(fleet: Fleet, mail_worker: Mai
 
 
 def test_operators_get_the_instructions_for_a_bot_that_needs_attention(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     for update in fleet.start(fleet.world.push("1.1.0")).values():
         fleet.end(update, fail_rollback)
@@ -348,7 +350,7 @@ def list_to_operators(smtp: Mailbox) -> list[EmailMessage]:
 
 
 def test_operators_get_an_email_when_failures_abort_a_rollout(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     rollout = fleet.world.start(fleet.world.push("1.1.0"))
     fleet.world.work(fleet.world.tick(), bad)
@@ -366,7 +368,7 @@ def test_operators_get_an_email_when_failures_abort_a_rollout(
 
 
 def test_operators_get_an_email_about_each_stall_that_is_not_over(
-    fleet: Fleet, mail_worker: MailWorker, smtp: Mailbox
+    fleet: Fleet, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     rollout = fleet.world.start(fleet.world.push("1.1.0"))
     fleet.world.begin(*fleet.world.tick())

@@ -28,7 +28,8 @@ from portal.models import (
     utcnow,
 )
 from portal.models.encrypted import use_keys
-from portal.rules.strategies import HEALTH_CHECK_TIMEOUT, StrategyName
+from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT
+from portal.rules.strategies import StrategyName
 from portal.services.releases import releases
 from portal.services.rollouts import progress, rollouts, transitions
 from tests.support.world import ALLOWLIST, IMAGE, World, bad
@@ -145,7 +146,7 @@ def test_bots_wait_for_the_window_of_their_organization(world: World) -> None:
     [rollout] = world.rollouts()
     assert (rollout.state, world.count_running(new)) == (RolloutState.RUNNING, 2)
     with world.database.reading() as session:
-        summary = progress.summarize(session, session.get_one(Rollout, rollout.id), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout.id), world.now, None)
     assert summary.next_window is not None
     assert summary.next_window.hour == 5
     assert summary.waits == ("3 bots waiting for the update hour of their organization",)
@@ -382,6 +383,23 @@ def test_a_canary_that_stays_down_after_its_update_aborts_the_rollout(world: Wor
         assert session.get_one(Release, new).quarantined_at is not None
 
 
+def test_a_canary_may_be_down_for_as_long_as_the_setting_allows_a_health_check_to_take(world: World) -> None:
+    world.health_check_timeout = 5 * HEALTH_CHECK_TIMEOUT
+    first, *_ = world.add_bots(4)
+    world.push("2.0.0")
+    world.work(world.tick())
+    since = make_unhealthy(world, first)
+
+    states = []
+    for down in (HEALTH_CHECK_TIMEOUT, 4 * HEALTH_CHECK_TIMEOUT, 5 * HEALTH_CHECK_TIMEOUT):
+        world.now = since + down
+        world.change(Bot, first, checked_at=world.now)
+        world.tick()
+        states.append(world.rollouts()[0].state)
+
+    assert states == [RolloutState.RUNNING, RolloutState.RUNNING, RolloutState.ABORTED]
+
+
 def test_a_canary_that_recovers_does_not_abort_the_rollout(world: World) -> None:
     first, *_ = world.add_bots(4)
     new = world.push("2.0.0")
@@ -498,7 +516,7 @@ def set_tenant_mode(world: World, bot_id: str, mode: TenantMode) -> None:
 
 def count_wave_sizes(world: World, rollout_id: str) -> list[int]:
     with world.database.reading() as session:
-        summary = progress.summarize(session, session.get_one(Rollout, rollout_id), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout_id), world.now, None)
         return [len(wave.updates) for wave in summary.waves]
 
 

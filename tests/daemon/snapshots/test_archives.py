@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from daemon.engine.labels import UPDATE_LABEL
-from daemon.snapshots import scripts
+from daemon.snapshots import archive_scripts
 from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 from portal.models.base import new_id
@@ -238,12 +238,12 @@ du() {
 def test_measurement_is_repeated_when_du_prints_no_sum(
     helper: SnapshotHelper, volume: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = scripts.MEASURE
+    script = archive_scripts.MEASURE
 
-    monkeypatch.setattr(scripts, "MEASURE", DU_WITHOUT_SUM % 2 + script)
+    monkeypatch.setattr(archive_scripts, "MEASURE", DU_WITHOUT_SUM % 2 + script)
     assert helper.measure([volume]) > 0
 
-    monkeypatch.setattr(scripts, "MEASURE", DU_WITHOUT_SUM % 100 + script)
+    monkeypatch.setattr(archive_scripts, "MEASURE", DU_WITHOUT_SUM % 100 + script)
     with pytest.raises(HelperFailed, match="change too fast to be measured"):
         helper.measure([volume])
 
@@ -253,7 +253,7 @@ def test_result_is_read_when_many_error_lines_follow_it(
 ) -> None:
     # The engine copies both streams independently, so that errors written before the result can be logged after it.
     errors_after_result = """echo '{"size": 5}'; sleep 0.2; for n in $(seq 200); do echo "error $n" >&2; done"""
-    monkeypatch.setattr(scripts, "MEASURE", errors_after_result)
+    monkeypatch.setattr(archive_scripts, "MEASURE", errors_after_result)
 
     assert helper.measure([volume]) == 5
 
@@ -334,7 +334,7 @@ def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures
     assert engine.containers(all=True, filters={"id": left["Id"]}) == []
 
 
-def test_end_all_removes_only_the_helpers_of_this_update(
+def test_remove_all_helpers_removes_only_the_helpers_of_this_update(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, run_labels: dict[str, str]
 ) -> None:
     def start(update_id: str, name: str) -> str:
@@ -348,7 +348,7 @@ def test_end_all_removes_only_the_helpers_of_this_update(
     start(mine, f"flotilla-{mine}-restore-2")
     kept = [start(mine, f"bot-{mine}"), start(mine, f"flotilla-{mine}-new"), start(other, f"flotilla-{other}-snap-1")]
 
-    helper.end_all()
+    helper.remove_all_helpers()
 
     assert sorted(containers_of(engine, helper)) == sorted(kept[:2])
     assert engine.inspect_container(kept[2])["State"]["Running"]
@@ -385,7 +385,7 @@ def test_helper_that_exceeds_its_time_limit_is_removed(
     engine: docker.APIClient, helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.snapshots.archives._MIN_SECONDS", 1)
-    monkeypatch.setattr("daemon.snapshots.scripts.ARCHIVE", "sleep 1000")
+    monkeypatch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", "sleep 1000")
 
     with pytest.raises(SnapshotFailed, match="did not finish within 1 s"):
         archive(helper, volume, folder)

@@ -135,7 +135,7 @@ def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: 
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(CORRUPTING)
     kill_worker_when(site, update_id, moment, health_seconds=3)
-    update_bot(site.database, site.with_settings(health_timeout=timedelta(seconds=4)), update_id)
+    update_bot(site.database, site.with_settings(health_check_timeout=timedelta(seconds=4)), update_id)
     assert_rolled_back(site, update_id)
     assert (site.contents(), site.volumes(), site.notes()) == (before, volumes, [NOTE])
 

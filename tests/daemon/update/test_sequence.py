@@ -73,7 +73,7 @@ def test_good_release_replaces_the_old_one(site: Site) -> None:
 def test_bad_release_is_rolled_back_with_all_data(site: Site, version: BotVersion, reason: str) -> None:
     volumes, before, old = site.volumes(), site.contents(), site.inspect()
     update_id = site.update_to(version)
-    update_bot(site.database, site.with_settings(health_timeout=timedelta(seconds=4)), update_id)
+    update_bot(site.database, site.with_settings(health_check_timeout=timedelta(seconds=4)), update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict) == (UpdateState.ROLLED_BACK, Verdict.FAILED)
     assert reason in (update.error or "")
@@ -413,7 +413,7 @@ def test_instructions_for_a_container_that_cannot_be_recreated_name_the_attach_c
 @contextmanager
 def worker_in_health_check(site: Site, update_id: str) -> Iterator[None]:
     """Let a worker reach the health check of a bad release, run the block, and let the worker finish."""
-    settings = site.with_settings(health_timeout=timedelta(seconds=8))
+    settings = site.with_settings(health_check_timeout=timedelta(seconds=8))
     worker = threading.Thread(target=update_bot, args=(site.database, settings, update_id))
     worker.start()
     while site.update(update_id).step is not Step.HEALTH:

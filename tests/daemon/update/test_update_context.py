@@ -29,7 +29,7 @@ def add_update(database: Database) -> tuple[str, str]:
         return bot_id, session.scalars(sa.select(BotUpdate.id)).one()
 
 
-def test_health_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
+def test_health_check_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
     database: Database, settings: Settings
 ) -> None:
     bot_id, update_id = add_update(database)
@@ -37,7 +37,7 @@ def test_health_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
 
     with BotLease(database, bot_id) as lease:
         unset, given = (
-            UpdateContext(replace(settings, health_timeout=timeout), lease, update_id).health_timeout
+            UpdateContext(replace(settings, health_check_timeout=timeout), lease, update_id).health_check_timeout
             for timeout in (None, minute)
         )
 

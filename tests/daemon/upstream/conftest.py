@@ -11,7 +11,7 @@ from portal.database import Database
 from portal.settings import Settings
 from tests.daemon.upstream.repos import World, new_world
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker
+from tests.support.outbox import OutboxWorker
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +33,8 @@ def world(tmp_path: Path) -> World:
 
 
 @pytest.fixture
-def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> MailWorker:
+def mail_worker(database: Database, settings: Settings, smtp: Mailbox) -> OutboxWorker:
     """A mail worker that sends to `smtp`."""
-    worker = MailWorker(database, replace(settings, base_url="https://portal.example.com"))
+    worker = OutboxWorker(database, replace(settings, base_url="https://portal.example.com"))
     worker.use_server(smtp)
     return worker

@@ -24,7 +24,7 @@ from tests import factories
 from tests.daemon.upstream.forge import TOKEN, Forge, running_forge
 from tests.daemon.upstream.repos import World
 from tests.support.mail import Mailbox
-from tests.support.outbox import MailWorker, bodies
+from tests.support.outbox import OutboxWorker, bodies
 
 SIX = time(6)
 MORNING = datetime(2026, 3, 14, 6, 0, 30, tzinfo=UTC)
@@ -115,7 +115,7 @@ def test_nothing_new_is_recorded_without_an_event(night: Night) -> None:
     assert len(night.events()) == 1
 
 
-def test_a_conflict_is_mailed_to_operators_once(night: Night, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_a_conflict_is_mailed_to_operators_once(night: Night, mail_worker: OutboxWorker, smtp: Mailbox) -> None:
     night.world.fork.commit("feat: <b>own</b> start", {"server/index.js": "ours();\n"})
     night.world.fork.git("push", "--quiet", "origin", "main")
     night.world.upstream.commit("feat: their start", {"server/index.js": "theirs();\n"})
@@ -134,7 +134,9 @@ def test_a_conflict_is_mailed_to_operators_once(night: Night, mail_worker: MailW
     assert "<b>own</b>" not in html
 
 
-def test_new_findings_are_mailed_and_known_ones_are_not(night: Night, mail_worker: MailWorker, smtp: Mailbox) -> None:
+def test_new_findings_are_mailed_and_known_ones_are_not(
+    night: Night, mail_worker: OutboxWorker, smtp: Mailbox
+) -> None:
     night.world.upstream.commit("feat: form", {"ui/src/Form.tsx": "adapterType\n"})
     assert night.run().state is ForkSyncState.SYNCED
     night.now += timedelta(days=1)
@@ -151,7 +153,7 @@ def test_new_findings_are_mailed_and_known_ones_are_not(night: Night, mail_worke
 
 
 def test_a_refusal_is_recorded_and_mailed_without_secrets(
-    night: Night, mail_worker: MailWorker, smtp: Mailbox
+    night: Night, mail_worker: OutboxWorker, smtp: Mailbox
 ) -> None:
     night.world.fork.git("remote", "set-url", "upstream", "https://user:hunter2@127.0.0.1:1/bot.git")
     sync = night.run()

@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from portal.rules.forecast import NO_CANARY, Forecast, ForecastBot, forecast
-from portal.rules.strategies import strategy_for
+from portal.rules.forecast import NO_CANARY, NO_WAVE, Forecast, ForecastBot, forecast
+from portal.rules.strategies import DEFAULTS, STRATEGIES, Batch, Facts, SingleBot, strategy_for
 from portal.rules.windows import is_open
 
 NOW = datetime(2026, 5, 4, 3, 10, tzinfo=UTC)
@@ -17,6 +18,11 @@ FLEETS = st.lists(
         ForecastBot, st.sampled_from(["one", "two"]), st.integers(0, 23), st.booleans(), canary_channel=st.booleans()
     ),
     max_size=30,
+)
+
+
+FIRST_WAVE = Facts(
+    total=30, wave=0, due=30, in_flight=0, updated=0, failed=0, proven=False, wave_ended_at=None, now=NOW
 )
 
 
@@ -62,13 +68,26 @@ def test_a_rollout_without_a_possible_canary_has_an_obstacle() -> None:
     assert (result.waves, result.ends_at, result.obstacle) == ((), None, NO_CANARY)
 
 
+@pytest.mark.parametrize("ignore_windows", [True, False])
+def test_the_forecast_ends_where_the_strategy_starts_no_bot(ignore_windows: bool) -> None:
+    class Hesitant(SingleBot):
+        def next_batch(self, facts: Facts) -> Batch:
+            return Batch(1 if facts.updated < 2 else 0)
+
+    result = forecast(
+        Hesitant(DEFAULTS), make_bots(3), ignore_windows=ignore_windows, max_parallel=2, per_bot=MINUTE, now=NOW
+    )
+
+    assert ([wave.bots for wave in result.waves], result.ends_at, result.obstacle) == ([1, 1], None, NO_WAVE)
+
+
 def test_without_bots_there_are_no_waves() -> None:
     assert run_forecast([]) == Forecast(0, (), {}, None)
 
 
 @given(
     bots=FLEETS,
-    strategy=st.sampled_from(["rolling_wave", "single_bot", "immediate"]),
+    strategy=st.sampled_from(list(STRATEGIES)),
     ignore_windows=st.booleans(),
 )
 def test_every_bot_is_in_a_wave_that_starts_inside_a_window(
@@ -77,7 +96,7 @@ def test_every_bot_is_in_a_wave_that_starts_inside_a_window(
     result = run_forecast(bots, strategy, ignore_windows=ignore_windows)
 
     if result.obstacle:
-        assert strategy == "rolling_wave"
+        assert strategy_for(strategy, {}).next_batch(FIRST_WAVE).canary
         assert not any(bot.may_be_canary for bot in bots)
         return
     assert sum(wave.bots for wave in result.waves) == len(bots)

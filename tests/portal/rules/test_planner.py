@@ -29,10 +29,14 @@ from portal.rules.planner import (
     plan,
 )
 from portal.rules.remaining import estimate_waves_left, list_wait_reasons
-from portal.rules.strategies import strategy_for
+from portal.rules.strategies import STRATEGIES, StrategyName, strategy_for
 
 NOW = datetime(2026, 5, 4, 3, tzinfo=UTC)
 PAUSE = timedelta(seconds=60)
+WITH_CANARY = {StrategyName.ROLLING_WAVE}
+"""Strategies that start only canaries until one has proven the release."""
+ABORTING = {StrategyName.ROLLING_WAVE}
+"""Strategies that abort a rollout because of failures."""
 
 
 def make_target(number: int, **values: Any) -> Target:
@@ -258,7 +262,7 @@ class RolloutMachine(RuleBasedStateMachine):
     @initialize(
         number=st.integers(1, 12),
         nodes=st.integers(1, 3),
-        strategy=st.sampled_from(["rolling_wave", "single_bot", "immediate"]),
+        strategy=st.sampled_from(list(STRATEGIES)),
         max_parallel=st.integers(1, 3),
         canary=st.integers(1, 2),
         threshold=st.integers(1, 3),
@@ -331,7 +335,7 @@ class RolloutMachine(RuleBasedStateMachine):
         assert wave == 1 + max(
             (target.wave or 0 for target in self.targets if target.stage is not Stage.SKIPPED), default=0
         )
-        if self.name == "rolling_wave" and not any(target.stage is Stage.UPDATED for target in self.targets):
+        if self.name in WITH_CANARY and not any(target.stage is Stage.UPDATED for target in self.targets):
             assert len(chosen) <= self.canaries
             assert all(target.may_be_canary for target in chosen)
 
@@ -397,7 +401,7 @@ class RolloutMachine(RuleBasedStateMachine):
             for target in self.targets
             if target.stage in {Stage.IN_FLIGHT, Stage.FAILED} and not target.transient
         ]
-        if getattr(self, "name", "") == "rolling_wave" and not any(
+        if getattr(self, "name", "") in WITH_CANARY and not any(
             target.stage is Stage.UPDATED for target in self.targets
         ):
             assert len(failed_or_in_flight) <= self.canaries
@@ -406,7 +410,7 @@ class RolloutMachine(RuleBasedStateMachine):
     def rollout_ends_only_for_a_reason(self) -> None:
         faults = sum(target.stage is Stage.FAILED and not target.transient for target in self.targets)
         if isinstance(self.ended, Abort):
-            assert self.name == "rolling_wave"
+            assert self.name in ABORTING
             assert faults
         if isinstance(self.ended, Complete):
             assert not any(target.stage in {Stage.WAITING, Stage.IN_FLIGHT} for target in self.targets)

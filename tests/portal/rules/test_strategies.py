@@ -114,7 +114,8 @@ def test_an_unhealthy_container_is_never_retried() -> None:
 
 
 def test_parsed_parameters_are_complete_and_only_those_of_the_strategy() -> None:
-    assert parse_parameters("rolling_wave", {"percentage": "50"}) == DEFAULTS | {"percentage": 50}
+    used = {name: DEFAULTS[name] for name in STRATEGIES["rolling_wave"].uses}
+    assert parse_parameters("rolling_wave", {"percentage": "50"}) == used | {"percentage": 50}
     assert parse_parameters("immediate", {"percentage": "50"}) == {"max_retries": 2}
 
 

@@ -1,4 +1,4 @@
-"""Update windows: when they are open, and the next one."""
+"""Windows: when they are open, and the next one."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

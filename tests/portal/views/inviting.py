@@ -12,7 +12,7 @@ from portal.models import Event, Invite, Membership, MembershipState, OutgoingMa
 from tests import factories
 from tests.portal.views import people
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Mailer
+from tests.support.outbox import MailDelivery
 
 NEW = "new@example.com"
 PASSWORD = "grumpy lantern over wet gravel"
@@ -26,7 +26,7 @@ class Inviting:
     app: Flask
     database: Database
     cast: Cast
-    mailer: Mailer
+    mailer: MailDelivery
     signed_in: SignedIn
 
     def post_form(self, by: FlaskClient, email: str = NEW, role: str = "member") -> TestResponse:
@@ -37,7 +37,7 @@ class Inviting:
         """Send an invite and return the path of the link in its mail."""
         response = self.post_form(self.signed_in(by), email, role)
         assert response.status_code == 303, response.text
-        return self.mailer.link(email)
+        return self.mailer.deliver_link_to(email)
 
     def copy_link(self, by: str = "alice") -> str:
         """Copy a link to the latest invite and return its path."""
@@ -50,9 +50,9 @@ class Inviting:
         """Press a button of the latest invite in the list of pending invites."""
         return by.post(f"/o/acme/team/invites/{self.latest_invite().id}/{button}")
 
-    def browser(self) -> FlaskClient:
-        """Return a signed-out browser."""
-        return people.browser(self.app)
+    def new_client(self) -> FlaskClient:
+        """Return a signed-out test client."""
+        return people.new_client(self.app)
 
     def add_person(self, name: str, email: str = NEW) -> FlaskClient:
         """Add a user without an organization and return a browser signed in as that user."""

@@ -28,8 +28,8 @@ def give_password(database: Database, cast: Cast, *names: str) -> None:
             session.get_one(User, cast.people[name]).password_hash = password_hash()
 
 
-def browser(app: Flask, headers: Mapping[str, str] | None = None) -> FlaskClient:
-    """Return a signed-out browser that sends these headers with every request."""
+def new_client(app: Flask, headers: Mapping[str, str] | None = None) -> FlaskClient:
+    """Return a signed-out test client that sends these headers with every request."""
     client = app.test_client()
     client.environ_base["HTTP_SEC_FETCH_SITE"] = "same-origin"
     for name, text in (headers or {}).items():
@@ -38,13 +38,13 @@ def browser(app: Flask, headers: Mapping[str, str] | None = None) -> FlaskClient
 
 
 def sign_in(app: Flask, name: str, password: str = PASSWORD) -> FlaskClient:
-    """Return a browser in which a person of the cast has signed in through the form."""
-    client = browser(app)
+    """Return a test client in which a person of the cast has signed in through the form."""
+    client = new_client(app)
     response = client.post("/login", data={"email": f"{name}@example.com", "password": password})
     assert response.status_code == 303, response.text
     return client
 
 
 def is_signed_in(client: FlaskClient) -> bool:
-    """Whether the browser has an active session."""
+    """Whether the client has an active session."""
     return client.get("/account").status_code == 200

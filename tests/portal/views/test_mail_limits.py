@@ -17,7 +17,7 @@ from tests import factories
 from tests.portal.views.org.concurrency import Request, run_together
 from tests.portal.views.people import PASSWORD, give_password
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Mailer, bodies
+from tests.support.outbox import MailDelivery, bodies
 
 VICTIM = "victim@example.com"
 
@@ -50,7 +50,7 @@ def invite(client: FlaskClient, email: str, org: int = 0) -> int:
 
 def change_email(client: FlaskClient, email: str) -> int:
     """Ask for a mail to a new email of the account and return the status."""
-    data = {"address-email": email, "address-present": PASSWORD}
+    data = {"address-email": email, "address-current_password": PASSWORD}
     return client.post("/account/address", data=data).status_code
 
 
@@ -158,14 +158,14 @@ def test_no_organization_can_be_created_where_the_limit_is_zero(app: Flask, sign
 
 
 def test_mail_to_a_stranger_has_words_of_its_sender_only_in_its_body(
-    mallory: FlaskClient, database: Database, mailer: Mailer
+    mallory: FlaskClient, database: Database, mailer: MailDelivery
 ) -> None:
     spam = "Win $1,000,000 now, call +1 555 0100"
     with database.transaction() as session:
         session.query(Org).filter_by(slug="org-0").one().name = spam
         session.query(User).filter_by(email="mallory@example.com").one().name = spam
     assert invite(mallory, VICTIM) == 303
-    message = mailer.one_to(VICTIM)
+    message = mailer.deliver_one_to(VICTIM)
     assert message["Subject"] == "You have been invited to an organization on Flotilla"
     assert "Win" in bodies(message)[0]
     assert not any("Win" in str(value) for value in message.values())

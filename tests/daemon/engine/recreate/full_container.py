@@ -58,9 +58,9 @@ class Resources:
 
     primary: str
     secondary: str
-    bound: str
-    mounted: str
-    read_only: str
+    volume_in_binds: str
+    volume_in_mounts: str
+    read_only_volume: str
     address: str
     port: int
 
@@ -70,18 +70,18 @@ def provide_resources(engine: docker.APIClient) -> Iterator[Resources]:
     """Create networks and volumes for the duration of a `with` block."""
     subnet = f"10.178.{random.randrange(256)}"  # noqa: S311
     one, two, bound, mounted, read_only = (f"flotilla-test-{uuid4().hex[:8]}" for _ in range(5))
-    names = Resources(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
+    resources = Resources(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
     pool = IPAMPool(subnet=f"{subnet}.0/24", gateway=f"{subnet}.1")
-    engine.create_network(names.primary, ipam=IPAMConfig(pool_configs=[pool]))
-    engine.create_network(names.secondary)
-    for volume in (names.bound, names.mounted, names.read_only):
+    engine.create_network(resources.primary, ipam=IPAMConfig(pool_configs=[pool]))
+    engine.create_network(resources.secondary)
+    for volume in (resources.volume_in_binds, resources.volume_in_mounts, resources.read_only_volume):
         engine.create_volume(volume)
     try:
-        yield names
+        yield resources
     finally:
-        for network in (names.primary, names.secondary):
+        for network in (resources.primary, resources.secondary):
             engine.remove_network(network)
-        for volume in (names.bound, names.mounted, names.read_only):
+        for volume in (resources.volume_in_binds, resources.volume_in_mounts, resources.read_only_volume):
             engine.remove_volume(volume)
 
 
@@ -122,10 +122,10 @@ def full_config(image: str, resources: Resources) -> dict[str, Any]:
 
 def _host_config(resources: Resources) -> dict[str, Any]:
     return {
-        "Binds": [f"{resources.bound}:/bound", "/srv:/folder", "/usr:/usr-of-node:ro"],
+        "Binds": [f"{resources.volume_in_binds}:/bound", "/srv:/folder", "/usr:/usr-of-node:ro"],
         "Mounts": [
-            {"Type": "volume", "Source": resources.mounted, "Target": "/mounted"},
-            {"Type": "volume", "Source": resources.read_only, "Target": "/read-only", "ReadOnly": True},
+            {"Type": "volume", "Source": resources.volume_in_mounts, "Target": "/mounted"},
+            {"Type": "volume", "Source": resources.read_only_volume, "Target": "/read-only", "ReadOnly": True},
             {"Type": "volume", "Target": "/unnamed", "VolumeOptions": {"Labels": {"kept": "yes"}}},
             {"Type": "tmpfs", "Target": "/quick", "TmpfsOptions": {"SizeBytes": 1 << 20, "Mode": 0o1777}},
         ],

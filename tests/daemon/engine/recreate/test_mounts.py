@@ -26,8 +26,8 @@ def test_writable_volumes_are_named_and_anonymous_ones(
         "/declared-old": True,
     }
     assert {
-        Volume(resources.bound, "/bound", anonymous=False),
-        Volume(resources.mounted, "/mounted", anonymous=False),
+        Volume(resources.volume_in_binds, "/bound", anonymous=False),
+        Volume(resources.volume_in_mounts, "/mounted", anonymous=False),
     } <= set(volumes)
     assert volumes == sorted(volumes, key=lambda volume: volume.name)
 
@@ -35,10 +35,12 @@ def test_writable_volumes_are_named_and_anonymous_ones(
 def test_volume_mounted_twice_is_listed_once(
     containers: Containers, resources: Resources, snapshot_image: str, engine: docker.APIClient
 ) -> None:
-    binds = [f"{resources.bound}:/here/", f"{resources.bound}:/there:ro"]
+    binds = [f"{resources.volume_in_binds}:/here/", f"{resources.volume_in_binds}:/there:ro"]
     container = containers.add({"Image": snapshot_image, "Cmd": ["true"], "HostConfig": {"Binds": binds}})
 
-    assert writable_volumes(containers.inspect(container)) == [Volume(resources.bound, "/here", anonymous=False)]
+    assert writable_volumes(containers.inspect(container)) == [
+        Volume(resources.volume_in_binds, "/here", anonymous=False)
+    ]
 
 
 def test_writable_folders_of_the_node_are_unprotected(

@@ -125,8 +125,8 @@ def test_creating_a_replacement_leaves_empty_volumes_empty(
         | {
             "Volumes": {"/bin": {}},
             "HostConfig": {
-                "Binds": [f"{resources.bound}:/etc"],
-                "Mounts": [{"Type": "volume", "Source": resources.mounted, "Target": "/lib"}],
+                "Binds": [f"{resources.volume_in_binds}:/etc"],
+                "Mounts": [{"Type": "volume", "Source": resources.volume_in_mounts, "Target": "/lib"}],
             },
         }
     )
@@ -272,7 +272,7 @@ def test_network_of_another_container_is_shared_by_name(
 def test_links_and_volumes_of_another_container_are_kept(
     engine: docker.APIClient, containers: Containers, resources: Resources, old_image: Image, new_image: Image
 ) -> None:
-    binds = {"Binds": [f"{resources.bound}:/theirs"]}
+    binds = {"Binds": [f"{resources.volume_in_binds}:/theirs"]}
     other = containers.add({"Image": old_image["Id"], "Entrypoint": RUN_FOREVER, "HostConfig": binds})
     engine.start(other)
     old = containers.add(
@@ -283,7 +283,7 @@ def test_links_and_volumes_of_another_container_are_kept(
 
     assert unexplained_differences(saved, new, new_image) == []
     assert new["HostConfig"]["Links"][0].endswith("/db")
-    assert {m["Destination"]: m["Name"] for m in new["Mounts"]}["/theirs"] == resources.bound
+    assert {m["Destination"]: m["Name"] for m in new["Mounts"]}["/theirs"] == resources.volume_in_binds
 
 
 def test_default_network_keeps_a_mac_address(containers: Containers, old_image: Image, new_image: Image) -> None:

@@ -42,7 +42,7 @@ def list_due(database: Database, now: datetime) -> list[str]:
 
 
 def poll(database: Database, now: datetime, every: timedelta | None = None) -> timedelta | None:
-    """Claim the image as a poller does, and return in how long it is due again."""
+    """Claim the image as a poller does, and return the time until it is due again."""
     with database.transaction() as session:
         polling.schedule_due(session, now)
         row = polling.claim_poll(session, IMAGE, now, every)
@@ -80,7 +80,7 @@ def test_the_fastest_channel_sets_the_interval(
     assert list_due(database, NOW + timedelta(minutes=minutes)) == [IMAGE]
 
 
-def test_the_interval_of_the_settings_replaces_that_of_the_channels(database: Database, add_bot: AddBot) -> None:
+def test_configured_interval_replaces_channel_intervals(database: Database, add_bot: AddBot) -> None:
     add_bot(IMAGE, Channel.STABLE)
 
     wait = poll(database, NOW, timedelta(seconds=10))

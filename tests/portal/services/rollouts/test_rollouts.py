@@ -432,7 +432,7 @@ def test_the_counts_of_the_summary_add_up(world: World) -> None:
     world.work(due, lambda bot: "bad" if bot.id == bots[1] else "good")
 
     with world.database.reading() as session:
-        summary = progress.summarize(session, session.get_one(Rollout, rollout), world.now)
+        summary = progress.summarize(session, session.get_one(Rollout, rollout), world.now, None)
 
     assert summary.words == "wave 2 of 5 · 2 of 8 updated · 1 rolled back"
     assert summary.total == sum(summary.counts.values()) == sum(len(wave.updates) for wave in summary.waves)
@@ -455,7 +455,7 @@ def test_the_forecast_matches_the_rollout(world: World) -> None:
     world.run()
 
     with world.database.reading() as session:
-        waves = progress.summarize(session, session.get_one(Rollout, rollout), world.now).waves
+        waves = progress.summarize(session, session.get_one(Rollout, rollout), world.now, None).waves
     assert [wave.bots for wave in expected.waves] == [len(wave.updates) for wave in waves]
 
 

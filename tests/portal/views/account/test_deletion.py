@@ -34,9 +34,9 @@ from portal.services.accounts.accounts import Credentials
 from portal.services.errors import ConflictError
 from portal.services.orgs import creation, memberships, orgs
 from tests import factories
-from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, is_signed_in, new_client, sign_in
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Mailer
+from tests.support.outbox import MailDelivery
 from tests.support.scene import Scene
 
 
@@ -47,16 +47,16 @@ def _set_passwords(database: Database, cast: Cast) -> None:
 
 def delete_account(client: FlaskClient, name: str, **changes: str) -> tuple[int, str]:
     """Submit the form and return the status and the text of the answer."""
-    data = {"email": f"{name}@example.com", "present": PASSWORD, **changes}
+    data = {"email": f"{name}@example.com", "current_password": PASSWORD, **changes}
     answer = client.post("/account/delete", data=data)
     return answer.status_code, answer.text
 
 
 def test_deletion_erases_personal_data_memberships_and_sessions(
-    app: Flask, mailer: Mailer, database: Database, cast: Cast, scene: Scene
+    app: Flask, mailer: MailDelivery, database: Database, cast: Cast, scene: Scene
 ) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
-    bob.post("/account/address", data={"address-email": "bobby@example.com", "address-present": PASSWORD})
+    bob.post("/account/address", data={"address-email": "bobby@example.com", "address-current_password": PASSWORD})
     assert "Acme" in bob.get("/account/delete").text
     assert delete_account(bob, "bob")[0] == 303
     assert "Account deleted" in bob.get("/login").text
@@ -89,7 +89,7 @@ def find_in_database(database: Database, *words: str) -> list[str]:
 
 
 def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
-    app: Flask, mailer: Mailer, database: Database, cast: Cast, signed_in: SignedIn
+    app: Flask, mailer: MailDelivery, database: Database, cast: Cast, signed_in: SignedIn
 ) -> None:
     # Bob signs in, changes name and email, is invited, promoted, resent a mail, and has mails waiting.
     with database.transaction() as session:
@@ -105,10 +105,10 @@ def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
             events.record(session, tag, actor=cast.people["alice"], org_id=cast.org_id, data=data)
     bob = sign_in(app, "bob")
     bob.post("/account/name", data={"name-name": "Robert Tables"})
-    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
-    bob.get(mailer.link("robert@example.com"))
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-current_password": PASSWORD})
+    bob.get(mailer.deliver_link_to("robert@example.com"))
     assert bob.post("/account/email").status_code == 303
-    browser(app).post("/forgot", data={"email": "ROBERT@example.com"})
+    new_client(app).post("/forgot", data={"email": "ROBERT@example.com"})
     with database.reading() as session:
         mail_id = session.query(OutgoingMail).filter_by(template="email_changed").one().id
     signed_in("root").post(f"/admin/mail/{mail_id}/resend")
@@ -137,11 +137,11 @@ def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
 
 
 def test_former_address_that_another_account_has_now_is_kept(
-    app: Flask, mailer: Mailer, database: Database, cast: Cast
+    app: Flask, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:
     bob = sign_in(app, "bob")
-    bob.post("/account/address", data={"address-email": "robert@example.com", "address-present": PASSWORD})
-    bob.get(mailer.link("robert@example.com"))
+    bob.post("/account/address", data={"address-email": "robert@example.com", "address-current_password": PASSWORD})
+    bob.get(mailer.deliver_link_to("robert@example.com"))
     bob.post("/account/email")
     with database.transaction() as session:
         heir = factories.user(session, "heir", email="bob@example.com")
@@ -160,7 +160,7 @@ def test_former_address_that_another_account_has_now_is_kept(
 
 
 def test_events_themselves_contain_no_addresses_and_names(
-    app: Flask, mailer: Mailer, database: Database, signed_in: SignedIn
+    app: Flask, mailer: MailDelivery, database: Database, signed_in: SignedIn
 ) -> None:
     alice = signed_in("alice")
     alice.post("/o/acme/team/invites", data={"email": "new@example.com", "role": "member"})
@@ -173,12 +173,12 @@ def test_events_themselves_contain_no_addresses_and_names(
     assert "new@example.com was invited" in alice.get("/o/acme/audit?person=NEW@").text
 
 
-def test_email_of_a_deleted_account_can_sign_up_again(app: Flask, mailer: Mailer, database: Database) -> None:
+def test_email_of_a_deleted_account_can_sign_up_again(app: Flask, mailer: MailDelivery, database: Database) -> None:
     delete_account(sign_in(app, "bob"), "bob")
-    fresh = browser(app)
+    fresh = new_client(app)
     assert fresh.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
     fresh.post("/signup", data={"email": "bob@example.com"})
-    fresh.get(mailer.link("bob@example.com"))
+    fresh.get(mailer.deliver_link_to("bob@example.com"))
     assert fresh.post("/signup/finish", data={"name": "Bob", "password": PASSWORD}).status_code == 303
     assert fresh.get("/o/acme/").status_code == 404
 
@@ -209,8 +209,8 @@ def test_deleted_organization_does_not_prevent_account_deletion(app: Flask, data
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"present": OTHER_PASSWORD}, "Wrong password"),
-        ({"present": ""}, "Enter your password"),
+        ({"current_password": OTHER_PASSWORD}, "Wrong password"),
+        ({"current_password": ""}, "Enter your password"),
         ({"email": "carol@example.com"}, "bob@example.com"),
         ({"email": ""}, "Type your email"),
     ],

@@ -7,12 +7,12 @@ from flask.testing import FlaskClient
 
 from portal.database import Database
 from portal.models import Event, MemberSync, OneTimeToken, User
-from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, is_signed_in, new_client, sign_in
 from tests.support.cast import Cast
-from tests.support.outbox import Mailer, links_in
+from tests.support.outbox import MailDelivery, links_in
 from tests.support.scene import Scene
 
-ADDRESS = {"address-email": "bobby@example.com", "address-present": PASSWORD}
+ADDRESS = {"address-email": "bobby@example.com", "address-current_password": PASSWORD}
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_invalid_name_is_refused(bob: FlaskClient, database: Database, cast: Cas
 
 
 def test_new_name_and_email_are_synced_to_bots(
-    bob: FlaskClient, mailer: Mailer, database: Database, cast: Cast, scene: Scene
+    bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast, scene: Scene
 ) -> None:
     def desired_syncs() -> dict[str, tuple[int, str]]:
         with database.reading() as session:
@@ -63,16 +63,16 @@ def test_new_name_and_email_are_synced_to_bots(
     bob.post("/account/name", data={"name-name": "Bobby"})
     assert desired_syncs() == dict.fromkeys(scene.bots, (1, "member"))
     bob.post("/account/address", data=ADDRESS)
-    bob.get(mailer.link("bobby@example.com"))
+    bob.get(mailer.deliver_link_to("bobby@example.com"))
     bob.post("/account/email")
     assert desired_syncs() == dict.fromkeys(scene.bots, (2, "member"))
 
 
 def test_email_changes_after_the_link_to_the_new_email_is_confirmed(
-    app: Flask, bob: FlaskClient, mailer: Mailer, database: Database, cast: Cast
+    app: Flask, bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:
     assert bob.post("/account/address", data=ADDRESS).status_code == 303
-    link = mailer.link("bobby@example.com")
+    link = mailer.deliver_link_to("bobby@example.com")
     assert load_user(database, cast).email == "bob@example.com"
 
     assert bob.get(link).location == "/account/email"
@@ -88,25 +88,27 @@ def test_email_changes_after_the_link_to_the_new_email_is_confirmed(
     assert before.value != after.value
     assert is_signed_in(bob)
     assert load_user(database, cast).email_normalized == "bobby@example.com"
-    assert "was changed" in mailer.one_to("bob@example.com")["Subject"]
-    assert browser(app).post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
-    assert browser(app).post("/login", data={"email": "bobby@example.com", "password": PASSWORD}).status_code == 303
+    assert "was changed" in mailer.deliver_one_to("bob@example.com")["Subject"]
+    assert new_client(app).post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
+    assert (
+        new_client(app).post("/login", data={"email": "bobby@example.com", "password": PASSWORD}).status_code == 303
+    )
     assert bob.post("/account/email").status_code == 404
 
 
-def test_email_change_requires_the_password(bob: FlaskClient, mailer: Mailer) -> None:
+def test_email_change_requires_the_password(bob: FlaskClient, mailer: MailDelivery) -> None:
     for wrong in ("", OTHER_PASSWORD):
-        answer = bob.post("/account/address", data={**ADDRESS, "address-present": wrong})
+        answer = bob.post("/account/address", data={**ADDRESS, "address-current_password": wrong})
         assert answer.status_code == 422
     assert "Wrong password" in answer.text
     assert mailer.deliver() == []
 
 
 def test_email_change_link_works_only_for_the_user_who_requested_it(
-    app: Flask, bob: FlaskClient, mailer: Mailer, database: Database, cast: Cast
+    app: Flask, bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:
     bob.post("/account/address", data=ADDRESS)
-    link = mailer.link("bobby@example.com")
+    link = mailer.deliver_link_to("bobby@example.com")
     carol = sign_in(app, "carol")
     assert carol.get(link, follow_redirects=True).status_code == 410
     assert carol.post("/account/email").status_code == 404
@@ -115,10 +117,12 @@ def test_email_change_link_works_only_for_the_user_who_requested_it(
     assert bob.post("/account/email").status_code == 303
 
 
-def test_signed_out_user_signs_in_and_confirms_the_email_change(app: Flask, bob: FlaskClient, mailer: Mailer) -> None:
+def test_signed_out_user_signs_in_and_confirms_the_email_change(
+    app: Flask, bob: FlaskClient, mailer: MailDelivery
+) -> None:
     bob.post("/account/address", data=ADDRESS)
-    link = mailer.link("bobby@example.com")
-    fresh = browser(app)
+    link = mailer.deliver_link_to("bobby@example.com")
+    fresh = new_client(app)
     assert fresh.get(link).location == "/account/email"
     assert fresh.get("/account/email").location == "/login?next=/account/email"
     data = {"email": "bob@example.com", "password": PASSWORD, "next": "/account/email"}
@@ -128,7 +132,7 @@ def test_signed_out_user_signs_in_and_confirms_the_email_change(app: Flask, bob:
 
 
 def test_email_of_another_account_is_refused_only_at_confirmation(
-    bob: FlaskClient, mailer: Mailer, database: Database, cast: Cast
+    bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:
     taken = bob.post("/account/address", data={**ADDRESS, "address-email": "carol@example.com"})
     free = bob.post("/account/address", data=ADDRESS)
@@ -151,26 +155,26 @@ def test_changing_to_the_current_email_is_refused(bob: FlaskClient) -> None:
 
 
 def test_password_change_ends_other_sessions_and_rotates_the_current_one(
-    app: Flask, bob: FlaskClient, mailer: Mailer
+    app: Flask, bob: FlaskClient, mailer: MailDelivery
 ) -> None:
     other, carol = sign_in(app, "bob"), sign_in(app, "carol")
     before = bob.get_cookie("flotilla-session")
-    data = {"password-present": PASSWORD, "password-password": OTHER_PASSWORD}
+    data = {"password-current_password": PASSWORD, "password-password": OTHER_PASSWORD}
     assert bob.post("/account/password", data=data).location == "/account"
     assert is_signed_in(bob)
     assert is_signed_in(carol)
     assert not is_signed_in(other)
     # The old token of this browser is invalid too.
-    thief = browser(app)
+    thief = new_client(app)
     assert before is not None
     thief.set_cookie("flotilla-session", before.value)
     assert not is_signed_in(thief)
-    assert "was changed" in mailer.one_to("bob@example.com")["Subject"]
+    assert "was changed" in mailer.deliver_one_to("bob@example.com")["Subject"]
     sign_in(app, "bob", OTHER_PASSWORD)
 
 
 @pytest.mark.parametrize(
-    ("present", "new", "complaint"),
+    ("current", "new", "complaint"),
     [
         (OTHER_PASSWORD, OTHER_PASSWORD, "Wrong password"),
         ("", OTHER_PASSWORD, "Enter your password"),
@@ -179,9 +183,9 @@ def test_password_change_ends_other_sessions_and_rotates_the_current_one(
     ],
 )
 def test_refused_password_change_keeps_the_password(
-    app: Flask, bob: FlaskClient, present: str, new: str, complaint: str
+    app: Flask, bob: FlaskClient, current: str, new: str, complaint: str
 ) -> None:
-    answer = bob.post("/account/password", data={"password-present": present, "password-password": new})
+    answer = bob.post("/account/password", data={"password-current_password": current, "password-password": new})
     assert answer.status_code == 422
     assert complaint in answer.text
     sign_in(app, "bob", PASSWORD)

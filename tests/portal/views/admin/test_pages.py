@@ -93,7 +93,7 @@ def test_fleet_is_searched_and_filtered(signed_in: SignedIn, scene: Scene, datab
         session.get_one(Bot, scene.bots[0]).current_digest = scene.new_digest
     assert "3 bots" in root.get("/admin/fleet").text
     assert "1 bot<" in root.get("/admin/fleet?q=paperclip+2").text
-    assert "2 bots" in root.get("/admin/fleet?show=behind").text
+    assert "2 bots" in root.get("/admin/fleet?show=outdated").text
     assert "No matching bots" in root.get("/admin/fleet?q=%25").text
     assert "3 bots" in root.get("/admin/fleet?show=nonsense&page=-4").text
     # A page number larger than a database integer.

@@ -27,7 +27,7 @@ def root(signed_in: SignedIn, database: Database, cast: Cast) -> FlaskClient:
 
 def post_action(client: FlaskClient, cast: Cast, user: str, action: str) -> int:
     """Send an action from the page of a user and return the status."""
-    return client.post(f"/admin/users/{cast.people[user]}/{action}", data={"present": PASSWORD}).status_code
+    return client.post(f"/admin/users/{cast.people[user]}/{action}", data={"current_password": PASSWORD}).status_code
 
 
 def list_operators(database: Database) -> set[str]:
@@ -130,7 +130,7 @@ def test_new_and_former_operators_must_sign_in_again(
 def test_making_an_operator_requires_the_own_password(
     root: FlaskClient, database: Database, cast: Cast, password: str, error: str
 ) -> None:
-    answer = root.post(f"/admin/users/{cast.people['carol']}/operator/grant", data={"present": password})
+    answer = root.post(f"/admin/users/{cast.people['carol']}/operator/grant", data={"current_password": password})
     assert answer.status_code == 422
     assert error in answer.text
     assert list_operators(database) == {"root"}

@@ -34,7 +34,7 @@ def test_new_person_signs_up_on_the_invite_page_and_joins(
     inviting: Inviting, scene: Scene, database: Database
 ) -> None:
     link = inviting.invite(role="admin")
-    nora = inviting.browser()
+    nora = inviting.new_client()
     page = follow(nora, link)
     for fact in ("Acme", "Alice", "Admin", "n•••@example.com", "UTC"):
         assert fact in page.text
@@ -56,25 +56,25 @@ def test_new_person_signs_up_on_the_invite_page_and_joins(
         tags = {event.tag for event in session.query(Event).filter_by(actor_id=nora_id)}
         assert {"user.signed_up", "member.joined", "invite.accepted"} <= tags
     # The new password works.
-    other_browser = inviting.browser()
+    other_browser = inviting.new_client()
     assert other_browser.post("/login", data={"email": NEW, "password": PASSWORD}).location == "/"
 
 
 def test_mail_scanner_that_follows_the_link_does_not_use_it_up(inviting: Inviting) -> None:
     link = inviting.invite()
     for _ in range(3):
-        scanner = inviting.browser()
+        scanner = inviting.new_client()
         assert scanner.head(link).status_code == 303
         assert follow(scanner, link).status_code == 200
     assert inviting.latest_invite().state is InviteState.PENDING
-    nora = inviting.browser()
+    nora = inviting.new_client()
     follow(nora, link)
     assert join(nora).status_code == 303
 
 
 def test_invites_work_while_public_signup_is_off(app: Flask, inviting: Inviting) -> None:
     app.extensions["settings"] = replace(app.extensions["settings"], public_signup=False)
-    nora = inviting.browser()
+    nora = inviting.new_client()
     follow(nora, inviting.invite())
     assert join(nora).status_code == 303
 
@@ -83,7 +83,7 @@ def test_invites_work_while_public_signup_is_off(app: Flask, inviting: Inviting)
     ("name", "password"), [("", PASSWORD), ("Nora", ""), ("Nora", "short"), ("Nora", "new@example.com")]
 )
 def test_invalid_signup_form_leaves_the_invite_pending(inviting: Inviting, name: str, password: str) -> None:
-    nora = inviting.browser()
+    nora = inviting.new_client()
     follow(nora, inviting.invite())
     refused = join(nora, name, password)
     assert refused.status_code == 422
@@ -104,7 +104,7 @@ def test_accepting_rotates_the_session_token(inviting: Inviting) -> None:
     after = nora.get_cookie("flotilla-session")
     assert after is not None
     assert after.value != before.value
-    thief = inviting.browser()
+    thief = inviting.new_client()
     thief.set_cookie("flotilla-session", before.value)
     assert thief.get("/o/acme/").location.startswith("/login")
 
@@ -114,7 +114,7 @@ def test_invite_can_be_accepted_after_sign_in(inviting: Inviting, database: Data
     stored = hash_password(PASSWORD)
     with database.transaction() as session:
         session.get_one(User, inviting.cast.people["nora"]).password_hash = stored
-    browser = inviting.browser()
+    browser = inviting.new_client()
     page = follow(browser, inviting.invite())
     assert "You already have an account" in page.text
     assert 'href="/login?next=/invite"' in page.text
@@ -135,7 +135,7 @@ def test_invited_email_matches_in_any_case(inviting: Inviting) -> None:
 def test_copied_link_requires_confirming_the_email_first(inviting: Inviting) -> None:
     inviting.invite()
     link = inviting.copy_link()
-    browser = inviting.browser()
+    browser = inviting.new_client()
     page = follow(browser, link)
     assert 'name="password"' not in page.text
     assert "n•••@example.com" in page.text
@@ -155,7 +155,7 @@ def test_copied_link_requires_confirming_the_email_first(inviting: Inviting) -> 
     mailed = browser.get(sent.location).text
     assert "n•••@example.com" in mailed
     assert NEW not in mailed
-    proof = inviting.mailer.link(NEW)
+    proof = inviting.mailer.deliver_link_to(NEW)
     follow(browser, proof)
     assert join(browser).status_code == 303
     assert inviting.role_of() == "member"
@@ -166,11 +166,11 @@ def test_copied_link_does_not_show_whether_an_account_exists(inviting: Inviting)
     inviting.add_person("known", "known@example.com")
     for address in ("known@example.com", "kempt@example.com"):
         inviting.invite(address)
-        browser = inviting.browser()
+        browser = inviting.new_client()
         page = follow(browser, inviting.copy_link())
         shown = re.sub(r"<dt>Expires.*?</dd>|value=\S+", "", page.text.partition("<main")[2], flags=re.DOTALL)
         pages.append((shown, browser.post("/invite/proof").location))
-        inviting.mailer.one_to(address)
+        inviting.mailer.deliver_one_to(address)
     assert pages[0] == pages[1]
     assert "k•••@example.com" in pages[0][0]
 
@@ -184,12 +184,12 @@ def test_copied_link_suffices_when_signed_in_with_the_invited_email(inviting: In
 
 def test_confirmation_mails_are_limited_and_keep_older_links_valid(inviting: Inviting) -> None:
     mailed = inviting.invite()
-    browser = inviting.browser()
+    browser = inviting.new_client()
     follow(browser, inviting.copy_link())
     statuses = [browser.post("/invite/proof").status_code for _ in range(3)]
     # The limit is three mails, and the invite itself was the first.
     assert statuses == [303, 303, 429]
-    assert follow(inviting.browser(), mailed).status_code == 200
+    assert follow(inviting.new_client(), mailed).status_code == 200
 
 
 def test_invite_cannot_be_answered_with_another_account(inviting: Inviting, signed_in: SignedIn) -> None:
@@ -233,7 +233,7 @@ def test_form_of_one_invite_cannot_answer_another_invite(inviting: Inviting, dat
     first = follow(nora, inviting.invite())
     alice = inviting.signed_in("alice")
     alice.post("/o/other/team/invites", data={"email": NEW, "role": "admin"})
-    follow(nora, inviting.mailer.link(NEW))
+    follow(nora, inviting.mailer.deliver_link_to(NEW))
     for action in ("accept", "decline"):
         refused = submit(nora, action, first)
         assert refused.status_code == 409
@@ -290,7 +290,7 @@ def close_invite(inviting: Inviting, database: Database, how: str) -> None:
 def test_closed_invite_cannot_be_answered(
     inviting: Inviting, database: Database, how: str, words: str, *, with_account: bool
 ) -> None:
-    person = inviting.add_person("nora") if with_account else inviting.browser()
+    person = inviting.add_person("nora") if with_account else inviting.new_client()
     page = follow(person, inviting.invite(by="carol"))
     close_invite(inviting, database, how)
     gone = person.get("/invite")
@@ -309,7 +309,7 @@ def test_closed_invite_cannot_be_answered(
 @pytest.mark.parametrize("path", ["/invite/" + "A" * 43, "/invite/short", "/invite/%00%0a", "/invite"])
 def test_unknown_link_shows_no_names(inviting: Inviting, path: str) -> None:
     inviting.invite()
-    browser = inviting.browser()
+    browser = inviting.new_client()
     browser.get(path)
     page = browser.get("/invite")
     assert page.status_code == 404
@@ -322,7 +322,7 @@ def test_unknown_link_shows_no_names(inviting: Inviting, path: str) -> None:
 
 @pytest.mark.parametrize("action", ["join", "accept", "decline", "proof", "switch"])
 def test_get_request_to_a_form_address_redirects_to_the_invite(inviting: Inviting, action: str) -> None:
-    browser = inviting.browser()
+    browser = inviting.new_client()
     follow(browser, inviting.invite())
     assert browser.post("/invite/join", data={"password": "short"}).status_code == 422
     # The browser requests this address after Enter in the address bar or a reload.
@@ -332,10 +332,10 @@ def test_get_request_to_a_form_address_redirects_to_the_invite(inviting: Invitin
 
 def test_invite_accepted_by_another_user_is_closed(inviting: Inviting, signed_in: SignedIn) -> None:
     link = inviting.invite()
-    nora = inviting.browser()
+    nora = inviting.new_client()
     follow(nora, link)
     join(nora)
-    for client in (inviting.browser(), signed_in("mallory")):
+    for client in (inviting.new_client(), signed_in("mallory")):
         page = follow(client, link)
         assert page.status_code == 410
         assert "already accepted" in page.text
@@ -373,7 +373,7 @@ def test_member_who_left_rejoins_with_a_higher_version(inviting: Inviting, signe
 
 
 def test_signed_out_visitor_cannot_accept(inviting: Inviting) -> None:
-    browser = inviting.browser()
+    browser = inviting.new_client()
     page = follow(browser, inviting.invite())
     refused = submit(browser, "accept", page)
     assert refused.status_code == 403
@@ -386,7 +386,7 @@ def test_invite_page_is_not_cached(inviting: Inviting, stranger: FlaskClient) ->
 
 
 def test_double_signup_on_the_invite_page_starts_one_session(inviting: Inviting, database: Database) -> None:
-    nora = inviting.browser()
+    nora = inviting.new_client()
     page = follow(nora, inviting.invite())
     submit(nora, "join", page, name="Nora", password=PASSWORD)
     second = submit(nora, "join", page, name="Nora", password=PASSWORD)
@@ -413,7 +413,7 @@ def test_second_tab_of_the_person_who_accepted_lands_on_the_organization(app: Fl
 
 
 def test_second_tab_of_the_person_who_signed_up_lands_on_the_organization(app: Flask, inviting: Inviting) -> None:
-    link, nora = inviting.invite(), inviting.browser()
+    link, nora = inviting.invite(), inviting.new_client()
     app.config["WTF_CSRF_ENABLED"] = True
     person = {"name": "Nora", "password": PASSWORD}
     first, second = (read_form(follow(nora, link).text) for _ in range(2))

@@ -14,9 +14,9 @@ from portal.database import Database
 from portal.queue import connect
 from portal.settings import Settings
 from portal.web.extensions import limiter
-from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, sign_in
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, new_client, sign_in
 from tests.support.cast import Cast
-from tests.support.outbox import Mailer
+from tests.support.outbox import MailDelivery
 
 
 def assert_limited(answer: TestResponse, max_seconds: int) -> None:
@@ -37,7 +37,7 @@ def attempt(client: FlaskClient, email: str, password: str, *, address: str = "1
 
 def sign_in_elsewhere(app: Flask, name: str) -> FlaskClient:
     """Return a browser in which a person of the cast has signed in from another network and signed out."""
-    client = browser(app)
+    client = new_client(app)
     answer = attempt(client, f"{name}@example.com", PASSWORD, address="198.51.100.200")
     assert answer.status_code == 303
     client.post("/logout")
@@ -63,7 +63,7 @@ def test_all_addresses_of_an_ipv6_network_count_as_one(stranger: FlaskClient) ->
 
 def test_sessions_show_the_exact_address(app: Flask, database: Database, cast: Cast) -> None:
     give_password(database, cast, "alice")
-    client = browser(app)
+    client = new_client(app)
     data = {"email": "alice@example.com", "password": PASSWORD}
     client.post("/login", data=data, environ_base={"REMOTE_ADDR": "2001:db8:1:2:3:4:5:6"})
     assert "2001:db8:1:2:3:4:5:6" in client.get("/account").text
@@ -94,9 +94,9 @@ def test_ten_wrong_passwords_per_15_minutes_and_email_and_network(
 ) -> None:
     give_password(database, cast, "alice")
     for _ in range(10):
-        assert attempt(browser(app), email, OTHER_PASSWORD).status_code == 422
-    assert_limited(attempt(browser(app), f" {email.title()}", PASSWORD), 900)
-    assert attempt(browser(app), "other@example.com", PASSWORD).status_code == 422
+        assert attempt(new_client(app), email, OTHER_PASSWORD).status_code == 422
+    assert_limited(attempt(new_client(app), f" {email.title()}", PASSWORD), 900)
+    assert attempt(new_client(app), "other@example.com", PASSWORD).status_code == 422
 
 
 def test_wrong_passwords_from_another_network_do_not_refuse_the_owner(
@@ -104,18 +104,18 @@ def test_wrong_passwords_from_another_network_do_not_refuse_the_owner(
 ) -> None:
     give_password(database, cast, "alice")
     for _ in range(11):
-        attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::1")
-    assert attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::2").status_code == 429
-    assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 303
+        attempt(new_client(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::1")
+    assert attempt(new_client(app), "alice@example.com", OTHER_PASSWORD, address="2001:db8::2").status_code == 429
+    assert attempt(new_client(app), "alice@example.com", PASSWORD).status_code == 303
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
 def test_fifty_wrong_passwords_per_hour_and_email(app: Flask, database: Database, cast: Cast, email: str) -> None:
     give_password(database, cast, "alice")
     for number in range(50):
-        answer = attempt(browser(app), email, OTHER_PASSWORD, address=f"192.0.2.{number}")
+        answer = attempt(new_client(app), email, OTHER_PASSWORD, address=f"192.0.2.{number}")
         assert answer.status_code == 422
-    refused = attempt(browser(app), email, PASSWORD)
+    refused = attempt(new_client(app), email, PASSWORD)
     assert_limited(refused, 3600)
     assert "reset your password" in refused.text
 
@@ -127,10 +127,10 @@ def locked_account(app: Flask, database: Database, cast: Cast) -> FlaskClient:
     known = sign_in(app, "alice")
     known.post("/logout")
     for number in range(50):
-        attempt(browser(app), "alice@example.com", OTHER_PASSWORD, address=f"192.0.2.{number}")
+        attempt(new_client(app), "alice@example.com", OTHER_PASSWORD, address=f"192.0.2.{number}")
     for number in range(40):
-        attempt(browser(app), "alice@example.com" if number < 10 else f"n{number}@example.com", OTHER_PASSWORD)
-    assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 429
+        attempt(new_client(app), "alice@example.com" if number < 10 else f"n{number}@example.com", OTHER_PASSWORD)
+    assert attempt(new_client(app), "alice@example.com", PASSWORD).status_code == 429
     return known
 
 
@@ -159,17 +159,17 @@ def test_forged_device_cookie_is_ignored(app: Flask, locked_account: FlaskClient
     assert cookie is not None
     forger = URLSafeTimedSerializer("another key, long enough to be accepted", salt="device cookie")
     for value in (forger.dumps(["x", [cast.people["alice"]]]), f"{cookie.value}x", cookie.value[1:], "x"):
-        client = browser(app)
+        client = new_client(app)
         client.set_cookie("flotilla-device", value)
         assert attempt(client, "alice@example.com", PASSWORD).status_code == 429
 
 
 def test_password_reset_gives_access_to_a_locked_account(
-    app: Flask, locked_account: FlaskClient, mailer: Mailer
+    app: Flask, locked_account: FlaskClient, mailer: MailDelivery
 ) -> None:
-    client = browser(app)
+    client = new_client(app)
     client.post("/forgot", data={"email": "alice@example.com"})
-    client.get(mailer.link("alice@example.com"))
+    client.get(mailer.deliver_link_to("alice@example.com"))
     assert client.post("/reset", data={"password": OTHER_PASSWORD}).status_code == 303
     assert attempt(client, "alice@example.com", OTHER_PASSWORD).status_code == 303
 
@@ -177,7 +177,7 @@ def test_password_reset_gives_access_to_a_locked_account(
 def test_successful_sign_ins_do_not_count(app: Flask, database: Database, cast: Cast) -> None:
     give_password(database, cast, "alice")
     for _ in range(60):
-        assert attempt(browser(app), "alice@example.com", PASSWORD).status_code == 303
+        assert attempt(new_client(app), "alice@example.com", PASSWORD).status_code == 303
 
 
 def test_device_cookie_is_bound_to_the_host_as_the_session_cookie(
@@ -186,7 +186,7 @@ def test_device_cookie_is_bound_to_the_host_as_the_session_cookie(
     give_password(database, cast, "alice")
     app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
     app.config["WTF_CSRF_ENABLED"] = False
-    answer = attempt(browser(app), "alice@example.com", PASSWORD)
+    answer = attempt(new_client(app), "alice@example.com", PASSWORD)
     [cookie] = [text for text in answer.headers.getlist("Set-Cookie") if "device" in text]
     assert cookie.startswith("__Host-flotilla-device=")
     assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"} <= set(cookie.split("; "))
@@ -195,8 +195,8 @@ def test_device_cookie_is_bound_to_the_host_as_the_session_cookie(
 
 def test_thirty_wrong_passwords_per_15_minutes_and_network(app: Flask) -> None:
     for number in range(30):
-        assert attempt(browser(app), f"n{number}@example.com", PASSWORD).status_code == 422
-    assert_limited(attempt(browser(app), "n99@example.com", PASSWORD), 900)
+        assert attempt(new_client(app), f"n{number}@example.com", PASSWORD).status_code == 422
+    assert_limited(attempt(new_client(app), "n99@example.com", PASSWORD), 900)
 
 
 def test_thirty_reset_mails_per_hour_and_network_address(stranger: FlaskClient) -> None:
@@ -241,7 +241,7 @@ def test_forged_forwarded_address_does_not_avoid_the_limit(stranger: FlaskClient
 def test_address_from_a_trusted_proxy_is_counted(settings: Settings, redis_url: str) -> None:
     app = create_app(replace(settings, redis_url=redis_url, base_url="http://localhost", trusted_proxies=1))
     app.config["WTF_CSRF_ENABLED"] = False
-    client = browser(app)
+    client = new_client(app)
     for number in range(6):
         forwarded = {"X-Forwarded-For": f"203.0.113.{number}, 192.0.2.1"}
         status = client.post("/signup", data={"email": f"n{number}@example.com"}, headers=forwarded).status_code
@@ -255,6 +255,6 @@ def test_limits_are_counted_in_memory_when_redis_is_down(settings: Settings, mon
     monkeypatch.setattr(limiter, "_storage_dead", False)
     app = create_app(replace(settings, redis_url="redis://127.0.0.1:1", base_url="http://localhost"))
     app.config["WTF_CSRF_ENABLED"] = False
-    client = browser(app)
+    client = new_client(app)
     statuses = [client.post("/signup", data={"email": "nina@example.com"}).status_code for _ in range(6)]
     assert statuses == [303] * 5 + [429]

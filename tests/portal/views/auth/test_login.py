@@ -131,10 +131,10 @@ def test_csrf_token_of_another_session_is_refused(app: Flask, signed_in: SignedI
 
 def test_login_form_of_a_second_tab_leads_home_after_sign_in(app: Flask, operator: str) -> None:
     app.config["WTF_CSRF_ENABLED"] = True
-    olga = people.browser(app)
+    olga = people.new_client(app)
     found = re.search(r'name="csrf_token"[^>]* value="([^"]+)"', olga.get("/login").text)
     assert found
     form = {"email": operator, "password": PASSWORD, "csrf_token": found[1]}
     assert olga.post("/login", data=form).status_code == 303
     assert olga.post("/login", data=form).location == "/"
-    assert people.browser(app).post("/login", data=form).status_code == 400
+    assert people.new_client(app).post("/login", data=form).status_code == 400

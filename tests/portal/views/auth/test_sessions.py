@@ -17,7 +17,7 @@ from portal.services.account_changes import deletion
 from portal.services.accounts import accounts, administration
 from portal.settings import Settings
 from portal.tokens import fingerprint
-from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, browser, give_password, is_signed_in, sign_in
+from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, is_signed_in, new_client, sign_in
 from tests.support.cast import Cast
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
@@ -34,7 +34,7 @@ def listed_sessions(client: FlaskClient) -> list[str]:
 
 
 def test_all_sessions_are_listed_and_the_current_one_is_marked(app: Flask) -> None:
-    bob = browser(app, {"User-Agent": FIREFOX})
+    bob = new_client(app, {"User-Agent": FIREFOX})
     bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
     sign_in(app, "bob")
     sign_in(app, "carol")
@@ -101,7 +101,7 @@ def test_sign_in_fails_when_the_account_changes_during_password_verification(
         return verify_password(stored, password)
 
     monkeypatch.setattr("portal.views.auth.login.verify_password", change_then_verify)
-    bob = browser(app)
+    bob = new_client(app)
     assert bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD}).status_code == 422
     with database.reading() as session:
         assert session.query(UserSession).filter_by(user_id=cast.people["bob"]).count() == 0
@@ -110,9 +110,12 @@ def test_sign_in_fails_when_the_account_changes_during_password_verification(
 @pytest.mark.parametrize(
     "sent",
     [
-        ("/account/password", {"password-present": PASSWORD, "password-password": "a third one, which is long"}),
-        ("/account/address", {"address-email": "new@example.com", "address-present": PASSWORD}),
-        ("/account/delete", {"email": "alice@example.com", "present": PASSWORD}),
+        (
+            "/account/password",
+            {"password-current_password": PASSWORD, "password-password": "a third one, which is long"},
+        ),
+        ("/account/address", {"address-email": "new@example.com", "address-current_password": PASSWORD}),
+        ("/account/delete", {"email": "alice@example.com", "current_password": PASSWORD}),
         ("/o/acme/delete", {"name": "Acme", "password": PASSWORD}),
     ],
 )
@@ -159,7 +162,7 @@ def test_second_sign_in_in_one_browser_ends_its_first_session(app: Flask) -> Non
     assert old is not None
     bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
     assert is_signed_in(bob)
-    thief = browser(app)
+    thief = new_client(app)
     thief.set_cookie("flotilla-session", old.value)
     assert not is_signed_in(thief)
 
@@ -188,7 +191,7 @@ def test_session_cookie_is_secure_and_bound_to_the_host_under_https(
 ) -> None:
     app = create_app(replace(settings, redis_url=redis_url, base_url="https://localhost"))
     app.config["WTF_CSRF_ENABLED"] = False
-    client = browser(app)
+    client = new_client(app)
     data = {"email": "bob@example.com", "password": PASSWORD}
     answer = client.post("/login", data=data, base_url="https://localhost")
     assert answer.status_code == 303

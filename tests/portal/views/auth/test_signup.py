@@ -11,9 +11,9 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Event, OneTimeToken, User, utcnow
 from portal.services.accounts import accounts
-from tests.portal.views.people import PASSWORD, browser
+from tests.portal.views.people import PASSWORD, new_client
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Mailer, links_in
+from tests.support.outbox import MailDelivery, links_in
 
 
 def list_emails(database: Database) -> list[str]:
@@ -22,13 +22,13 @@ def list_emails(database: Database) -> list[str]:
         return sorted(user.email for user in session.query(User))
 
 
-def test_new_person_signs_up(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
+def test_new_person_signs_up(stranger: FlaskClient, mailer: MailDelivery, database: Database) -> None:
     requested = stranger.post("/signup", data={"email": " Nina@Example.com "})
     assert (requested.status_code, requested.location) == (303, "/signup/sent")
     assert "Nina@Example.com" in stranger.get("/signup/sent").text
     assert list_emails(database) == []
 
-    link = mailer.link("Nina@Example.com")
+    link = mailer.deliver_link_to("Nina@Example.com")
     followed = stranger.get(link)
     assert (followed.status_code, followed.location) == (303, "/signup/finish")
     assert "Nina@Example.com" in stranger.get("/signup/finish").text
@@ -45,19 +45,19 @@ def test_new_person_signs_up(stranger: FlaskClient, mailer: Mailer, database: Da
 
 
 def test_email_with_an_account_gets_a_mail_without_signup_link(
-    stranger: FlaskClient, mailer: Mailer, cast: Cast
+    stranger: FlaskClient, mailer: MailDelivery, cast: Cast
 ) -> None:
     requested = stranger.post("/signup", data={"email": "ALICE@example.com"})
     assert (requested.status_code, requested.location) == (303, "/signup/sent")
-    message = mailer.one_to("ALICE@example.com")
+    message = mailer.deliver_one_to("ALICE@example.com")
     assert "already have an account" in message["Subject"]
     assert links_in(message) == ["/login", "/forgot"]
 
 
-def test_following_the_link_does_not_use_it_up(app: Flask, stranger: FlaskClient, mailer: Mailer) -> None:
+def test_following_the_link_does_not_use_it_up(app: Flask, stranger: FlaskClient, mailer: MailDelivery) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = mailer.link("nina@example.com")
-    scanner = browser(app)
+    link = mailer.deliver_link_to("nina@example.com")
+    scanner = new_client(app)
     for _ in range(3):
         assert scanner.get(link, follow_redirects=True).status_code == 200
         assert scanner.head(link).status_code == 303
@@ -65,11 +65,11 @@ def test_following_the_link_does_not_use_it_up(app: Flask, stranger: FlaskClient
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).location == "/"
 
 
-def test_link_works_once(app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
+def test_link_works_once(app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = mailer.link("nina@example.com")
+    link = mailer.deliver_link_to("nina@example.com")
     stranger.get(link)
-    other = browser(app)
+    other = new_client(app)
     other.get(link)
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
     answer = other.post("/signup/finish", data={"name": "Mallory", "password": PASSWORD})
@@ -80,13 +80,13 @@ def test_link_works_once(app: Flask, stranger: FlaskClient, mailer: Mailer, data
 
 
 def test_second_link_to_one_email_cannot_create_a_second_account(
-    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
+    app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
     stranger.post("/signup", data={"email": "Nina@example.com"})
     first, second = (links_in(message)[0] for message in mailer.deliver())
     stranger.get(first)
-    other = browser(app)
+    other = new_client(app)
     other.get(second)
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
     answer = other.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
@@ -95,9 +95,9 @@ def test_second_link_to_one_email_cannot_create_a_second_account(
     assert len(list_emails(database)) == 1
 
 
-def test_link_expires_after_an_hour(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
+def test_link_expires_after_an_hour(stranger: FlaskClient, mailer: MailDelivery, database: Database) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(mailer.link("nina@example.com"))
+    stranger.get(mailer.deliver_link_to("nina@example.com"))
     with database.transaction() as session:
         row = session.query(OneTimeToken).one()
         assert row.expires_at - row.created_at <= timedelta(minutes=60)
@@ -114,9 +114,9 @@ def test_unknown_link_is_refused_and_not_stored(stranger: FlaskClient, link: str
     assert cookie is None or len(cookie.value) < 500
 
 
-def test_reset_link_cannot_create_an_account(stranger: FlaskClient, mailer: Mailer, cast: Cast) -> None:
+def test_reset_link_cannot_create_an_account(stranger: FlaskClient, mailer: MailDelivery, cast: Cast) -> None:
     stranger.post("/forgot", data={"email": "alice@example.com"})
-    token = mailer.link("alice@example.com").removeprefix("/reset/")
+    token = mailer.deliver_link_to("alice@example.com").removeprefix("/reset/")
     assert stranger.get(f"/signup/{token}", follow_redirects=True).status_code == 410
     assert stranger.get(f"/account/email/{token}").status_code == 303
     assert stranger.get(f"/reset/{token}", follow_redirects=True).status_code == 200
@@ -135,10 +135,10 @@ def test_reset_link_cannot_create_an_account(stranger: FlaskClient, mailer: Mail
     ],
 )
 def test_invalid_form_keeps_the_link_valid(
-    stranger: FlaskClient, mailer: Mailer, name: str, password: str, complaint: str
+    stranger: FlaskClient, mailer: MailDelivery, name: str, password: str, complaint: str
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(mailer.link("nina@example.com"))
+    stranger.get(mailer.deliver_link_to("nina@example.com"))
     answer = stranger.post("/signup/finish", data={"name": name, "password": password})
     assert answer.status_code == 422
     assert complaint in answer.text
@@ -146,9 +146,9 @@ def test_invalid_form_keeps_the_link_valid(
     assert stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD}).status_code == 303
 
 
-def test_name_with_markup_is_escaped(stranger: FlaskClient, mailer: Mailer) -> None:
+def test_name_with_markup_is_escaped(stranger: FlaskClient, mailer: MailDelivery) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(mailer.link("nina@example.com"))
+    stranger.get(mailer.deliver_link_to("nina@example.com"))
     stranger.post("/signup/finish", data={"name": "<b>Nina</b> https://evil.example", "password": PASSWORD})
     page = stranger.get("/account").text
     assert "<b>Nina</b>" not in page
@@ -164,10 +164,10 @@ def test_invalid_email_is_refused(stranger: FlaskClient, database: Database, ema
 
 
 def test_public_signup_can_be_turned_off(
-    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
+    app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    stranger.get(mailer.link("nina@example.com"))
+    stranger.get(mailer.deliver_link_to("nina@example.com"))
     assert "/signup" in stranger.get("/login").text
 
     app.extensions["settings"] = replace(app.extensions["settings"], public_signup=False)
@@ -185,27 +185,29 @@ def test_public_signup_can_be_turned_off(
 
 
 def test_signup_ends_the_previous_session_of_the_browser(
-    app: Flask, signed_in: SignedIn, mailer: Mailer, database: Database
+    app: Flask, signed_in: SignedIn, mailer: MailDelivery, database: Database
 ) -> None:
     alice = signed_in("alice")
     cookie = alice.get_cookie("flotilla-session")
     assert cookie is not None
-    browser(app).post("/signup", data={"email": "nina@example.com"})
-    alice.get(mailer.link("nina@example.com"))
+    new_client(app).post("/signup", data={"email": "nina@example.com"})
+    alice.get(mailer.deliver_link_to("nina@example.com"))
     alice.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
     assert "nina@example.com" in alice.get("/account").text
-    old = browser(app)
+    old = new_client(app)
     old.set_cookie("flotilla-session", cookie.value)
     assert old.get("/account").location == "/login?next=/account"
 
 
-def test_database_contains_no_tokens_or_passwords(stranger: FlaskClient, mailer: Mailer, database: Database) -> None:
+def test_database_contains_no_tokens_or_passwords(
+    stranger: FlaskClient, mailer: MailDelivery, database: Database
+) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = mailer.link("nina@example.com")
+    link = mailer.deliver_link_to("nina@example.com")
     stranger.get(link)
     stranger.post("/signup/finish", data={"name": "Nina", "password": PASSWORD})
     stranger.post("/forgot", data={"email": "nina@example.com"})
-    reset = mailer.link("nina@example.com")
+    reset = mailer.deliver_link_to("nina@example.com")
     cookie = stranger.get_cookie("flotilla-session")
     assert cookie is not None
     with database.reading() as session:
@@ -224,11 +226,11 @@ def test_similar_unicode_email_does_not_match_an_account(database: Database, cas
 
 
 def test_concurrent_use_of_one_link_creates_one_account(
-    app: Flask, stranger: FlaskClient, mailer: Mailer, database: Database
+    app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:
     stranger.post("/signup", data={"email": "nina@example.com"})
-    link = mailer.link("nina@example.com")
-    browsers = [browser(app) for _ in range(8)]
+    link = mailer.deliver_link_to("nina@example.com")
+    browsers = [new_client(app) for _ in range(8)]
     for client in browsers:
         client.get(link)
 

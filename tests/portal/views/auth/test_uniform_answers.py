@@ -15,7 +15,7 @@ from portal import password_hashing
 from portal.database import Database
 from portal.models import OneTimeToken, OutgoingMail
 from portal.web.extensions import db
-from tests.portal.views.people import OTHER_PASSWORD, browser, give_password
+from tests.portal.views.people import OTHER_PASSWORD, give_password, new_client
 from tests.support.cast import Cast
 
 TOKEN = r'(csrf_token" value="|X-CSRFToken": ")[^"]+'
@@ -68,7 +68,7 @@ def collect_answer(app: Flask, work: Work, path: str, email: str, **data: str) -
     """Submit a form in a new browser. Return every part of the answer and of the work that could differ."""
     work.statements.clear()
     work.hashes.clear()
-    client = browser(app)
+    client = new_client(app)
     answer = client.post(path, data={"email": email, **data})
     headers = sorted((name, text) for name, text in answer.headers.items() if name != "Set-Cookie")
     cookies = sorted(text.partition("=")[0] for text in answer.headers.getlist("Set-Cookie"))

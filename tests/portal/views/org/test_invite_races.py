@@ -83,7 +83,7 @@ def test_two_browsers_that_sign_up_with_one_link_create_one_account(inviting: In
     link = inviting.invite()
     requests = []
     for name in ("Nora", "Nina"):
-        browser = inviting.browser()
+        browser = inviting.new_client()
         follow(browser, link)
         requests.append(press(browser, "join", name=name, password=PASSWORD))
     assert sorted(run_together(requests)) == [303, 410]
@@ -146,4 +146,4 @@ def test_concurrent_invites_to_one_address_create_one_invite(inviting: Inviting,
     assert statuses == [303] * len(clients)
     assert len(inviting.all_invites()) == 1
     # Only the newest mail is sent.
-    inviting.mailer.one_to(NEW)
+    inviting.mailer.deliver_one_to(NEW)

@@ -167,12 +167,12 @@ def test_invites_stay_revoked_after_a_restore(alice: FlaskClient, inviting: Invi
     assert event.data["because"] == "organization deleted"
     assert alice.post("/o/acme/restore").status_code == 303
     for link in (mailed, copied):
-        nora = inviting.browser()
+        nora = inviting.new_client()
         assert "withdrawn" in follow(nora, link).text
         assert join(nora).status_code == 410
     assert inviting.role_of() is None
     # Another invite to the same email works.
     inviting.mailer.deliver()
-    nora = inviting.browser()
+    nora = inviting.new_client()
     follow(nora, inviting.invite())
     assert join(nora).status_code == 303

@@ -11,7 +11,7 @@ from portal.services.orgs import transfers
 from tests.portal.views.org.test_team import Team
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password
 from tests.support.cast import Cast, SignedIn
-from tests.support.outbox import Mailer, bodies
+from tests.support.outbox import MailDelivery, bodies
 from tests.support.scene import Scene
 
 
@@ -84,7 +84,7 @@ def test_offer_requires_the_password_of_the_owner(
     assert (acme(team).transfer_to, mails(team)) == (None, [])
 
 
-def test_mails_about_ownership_name_both_sides(signed_in: SignedIn, team: Team, mailer: Mailer) -> None:
+def test_mails_about_ownership_name_both_sides(signed_in: SignedIn, team: Team, mailer: MailDelivery) -> None:
     offer(signed_in, team, "bob")
     sent = {message["To"]: message for message in mailer.deliver()}
     assert sent["alice@example.com"]["Subject"] == "You offered the ownership of Acme"
@@ -95,7 +95,9 @@ def test_mails_about_ownership_name_both_sides(signed_in: SignedIn, team: Team, 
     assert "you are now the owner of Acme" in bodies(sent["bob@example.com"])[0]
 
 
-def test_mail_about_an_offer_that_was_withdrawn_is_not_sent(signed_in: SignedIn, team: Team, mailer: Mailer) -> None:
+def test_mail_about_an_offer_that_was_withdrawn_is_not_sent(
+    signed_in: SignedIn, team: Team, mailer: MailDelivery
+) -> None:
     offer(signed_in, team, "bob")
     signed_in("alice").post("/o/acme/transfer/withdraw")
     assert mailer.deliver() == []

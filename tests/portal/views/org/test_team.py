@@ -168,6 +168,8 @@ def test_list_shows_the_sync_progress_of_each_member(
     assert shown_progress("bob", state=SyncState.SYNCED, observed_role=SyncRole.MEMBER, observed_epoch=1) == "synced"
     assert shown_progress("bob", desired_role=SyncRole.ADMIN, state=SyncState.PENDING) == "changing"
     assert shown_progress("bob", state=SyncState.SYNCED, observed_epoch=0) == "changing"
+    assert shown_progress("bob", desired_role=SyncRole.NONE, desired_version=2) == "removing"
+    assert shown_progress("bob", desired_version=1) == "synced", "the bot does not know a user without a role"
     assert shown_progress("bob", state=SyncState.BLOCKED, last_error="The bot answers 401.") == "blocked"
     assert "The bot answers 401." in signed_in("bob").get("/o/acme/team").text
 

@@ -22,7 +22,7 @@ def choose(client: FlaskClient, mode: str, hour: int, version: str | None = None
 
 def lift(client: FlaskClient, version: str) -> TestResponse:
     """Lift the override with a form that shows this version."""
-    return client.post(f"{ADDRESS}/own", data={"version": version})
+    return client.post(f"{ADDRESS}/lift-override", data={"version": version})
 
 
 def list_versions(page: str) -> list[str]:
@@ -30,7 +30,7 @@ def list_versions(page: str) -> list[str]:
     return re.findall(r'name="version"[^>]*value="(\d+)"', page[page.index('id="updates"') :])
 
 
-def stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] | None:
+def read_stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] | None:
     """Read the stored mode, hour and override; None without a row."""
     with database.reading() as session:
         row = session.get(TenantUpdateConfig, cast.org_id)
@@ -40,13 +40,13 @@ def stored(database: Database, cast: Cast) -> tuple[TenantMode, int, bool] | Non
 def test_updates_are_manual_by_default(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     page = signed_in("alice").get("/o/acme/settings").text
     assert 'checked class="form-check-input" id="mode-1" name="mode" type="radio" value="manual"' in page
-    assert "Next window" not in page
+    assert "Next update hour" not in page
 
     assert choose(signed_in("carol"), "auto", 22) == 303
-    assert stored(database, cast) == (TenantMode.AUTO, 22, False)
+    assert read_stored(database, cast) == (TenantMode.AUTO, 22, False)
     page = signed_in("alice").get("/o/acme/settings").text
     assert '<option selected value="22">22:00 UTC</option>' in page
-    assert "Next window: <time" in page
+    assert "Next update hour: <time" in page
     with database.reading() as session:
         (event,) = session.query(Event).filter_by(tag="config.changed")
         assert (event.actor_id, event.data["new"]["hour_utc"]) == (cast.people["carol"], 22)
@@ -57,7 +57,7 @@ def test_invalid_mode_or_hour_is_refused(
     signed_in: SignedIn, database: Database, cast: Cast, mode: str, hour: int
 ) -> None:
     assert choose(signed_in("alice"), mode, hour) == 422
-    assert stored(database, cast) is None
+    assert read_stored(database, cast) is None
 
 
 def test_form_with_an_old_version_is_refused_and_shows_the_stored_values(
@@ -72,23 +72,23 @@ def test_form_with_an_old_version_is_refused_and_shows_the_stored_values(
     assert answer.status_code == 409
     assert answer.text.lstrip().startswith('<section id="updates"')
     assert '<option selected value="5">' in answer.text
-    assert stored(database, cast) == (TenantMode.AUTO, 5, False)
+    assert read_stored(database, cast) == (TenantMode.AUTO, 5, False)
     assert choose(carol, "manual", 7) == 303
 
 
 def test_organization_can_see_but_not_change_an_override(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     root, alice = signed_in("root"), signed_in("alice")
     assert choose(root, "auto", 4) == 303
-    assert stored(database, cast) == (TenantMode.AUTO, 4, True)
+    assert read_stored(database, cast) == (TenantMode.AUTO, 4, True)
     page = alice.get("/o/acme/settings").text
     assert "Managed by your provider" in page
     assert "Return control" not in page
     assert choose(alice, "manual", 3) == 403
-    assert alice.post(f"{ADDRESS}/own").status_code == 403
-    assert stored(database, cast) == (TenantMode.AUTO, 4, True)
+    assert alice.post(f"{ADDRESS}/lift-override").status_code == 403
+    assert read_stored(database, cast) == (TenantMode.AUTO, 4, True)
 
     assert lift(root, "1").status_code == 303
-    assert stored(database, cast) == (TenantMode.AUTO, 4, False)
+    assert read_stored(database, cast) == (TenantMode.AUTO, 4, False)
     assert choose(alice, "manual", 3) == 303
 
 
@@ -105,15 +105,15 @@ def test_lifting_an_override_with_an_old_version_is_refused(
     assert answer.status_code == 409
     assert "Another person changed the update settings" in answer.text
     assert list_versions(answer.text) == ["2", "2"]
-    assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
+    assert read_stored(database, cast) == (TenantMode.MANUAL, 9, True)
 
-    here = f"/admin/orgs/{cast.org_id}"
-    stale = root.post(f"{here}/lift", data={"version": seen[1]})
+    admin_page = f"/admin/orgs/{cast.org_id}"
+    stale = root.post(f"{admin_page}/lift", data={"version": seen[1]})
     assert stale.status_code == 409
-    assert stored(database, cast) == (TenantMode.MANUAL, 9, True)
+    assert read_stored(database, cast) == (TenantMode.MANUAL, 9, True)
     assert list_versions(stale.text) == ["2", "2"]
-    assert root.post(f"{here}/lift", data={"version": "2"}).status_code == 303
-    assert stored(database, cast) == (TenantMode.MANUAL, 9, False)
+    assert root.post(f"{admin_page}/lift", data={"version": "2"}).status_code == 303
+    assert read_stored(database, cast) == (TenantMode.MANUAL, 9, False)
 
 
 @pytest.mark.parametrize("version", ["", "many"])

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from docker.errors import ImageNotFound
 
-from daemon.bots import collector
-from daemon.bots.collector import collect_node
+from daemon.bots import leftover_collector
+from daemon.bots.leftover_collector import collect_node
 from daemon.engine.client import pull
 from daemon.engine.labels import INSTALL_LABEL
 from demo.versions import SECOND
@@ -132,7 +132,7 @@ def test_changelog_container_is_removed_when_it_is_old(site: Site, monkeypatch: 
     create(site, f"flotilla-changelog-{new_id()}", install=new_id())
 
     assert collect(site) == []
-    monkeypatch.setattr(collector, "_CHANGELOG_CONTAINER_AGE", timedelta(0))
+    monkeypatch.setattr(leftover_collector, "_CHANGELOG_CONTAINER_AGE", timedelta(0))
     assert collect(site) == [name]
 
 
