@@ -19,14 +19,16 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 
 from redis.exceptions import RedisError
-from rq import Queue, Worker
+from rq import Queue, Worker, worker_registration
 from rq.executions import Execution
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.utils import now as rq_now
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon import jobs
 from daemon.context import Context
+from daemon.messages import Message, drop_records
 from portal.queue import DEFAULT_QUEUE, DOWNLOADS_QUEUE, POLLS_QUEUE, connect, updates_queue_name
 from portal.services.bots import nodes
 
@@ -40,6 +42,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 class BotWorker(Worker):
     """RQ's worker with two changes: it survives outages of Redis, and it only runs Flotilla's jobs."""
 
+    job_class = Message
     max_connection_wait_time = 4.0
 
     def subscribe(self) -> None:
@@ -47,11 +50,18 @@ class BotWorker(Worker):
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job in a child if it is known, so that write access to Redis does not allow running other code."""
-        if not _is_known_job(job):
+        if not isinstance(job, Message) or not job.is_for(jobs.NAMES):
             logger.error("queue %s contained an unknown job, which was dropped", queue.name)
             job.delete()
             return
         super().execute_job(job, queue)
+
+    def run_maintenance_tasks(self) -> None:
+        """Delete old records instead of what RQ does with them; see `drop_records`."""
+        for queue in self.queues:
+            drop_records(queue)
+            worker_registration.clean_worker_registry(queue)
+        self.last_cleaned_at = rq_now()  # type: ignore[assignment] # RQ declares None
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """Run the job in the child, which is killed when its worker dies."""
@@ -202,13 +212,6 @@ def _run_worker(redis_url: str, queues: list[str], supervisor: int) -> None:
     except RedisError as error:
         logger.warning("Redis cannot be reached (%s); retrying", type(error).__name__)
         sys.exit(1)
-
-
-def _is_known_job(job: Job) -> bool:
-    try:
-        return job.func_name in jobs.NAMES
-    except Exception:  # noqa: BLE001 - an unreadable message can raise anything
-        return False
 
 
 def _send_signal(process: ForkProcess, number: signal.Signals) -> None:

@@ -42,7 +42,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
-    ("errors", "context", "embedded_redis", "bot_lease"),
+    ("errors", "context", "embedded_redis", "bot_lease", "messages"),
     ("engine", "upstream"),
     ("registry",),
     ("snapshots",),

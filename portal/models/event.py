@@ -108,7 +108,7 @@ class Event(Base):
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     user_id: Mapped[str | None] = mapped_column(sa.String(16), sa.Computed("data ->> 'user_id'"), index=True)
     """The user whom the event concerns, from `data`. The database computes it."""
-    request_id: Mapped[str | None] = mapped_column(sa.String(64))
+    request_id: Mapped[str | None] = mapped_column(OutsideLine(64))
     address: Mapped[str | None] = mapped_column(OutsideLine(45))
     """Network address of the browser that sent the request."""
 

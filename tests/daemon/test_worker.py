@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
+from rq import Callback, Repeat, Retry
+from rq.job import JobStatus
+from rq.rate_limit import RateLimit
+from rq.webhook import Webhook
 
 from portal.database import Database
 from portal.models import Node, PolledImage, utcnow
@@ -176,6 +180,74 @@ def test_unknown_job_is_not_run(worker: RunningWorker) -> None:
 
     assert not folder.exists()
     assert "unknown job" in (worker.folder / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"on_success": Callback(f"{PREFIX}.trespass")},
+        {"on_failure": Callback(f"{PREFIX}.trespass")},
+        {"on_stopped": Callback(f"{PREFIX}.trespass")},
+        {"webhooks": [Webhook("http://127.0.0.1:1/", "finished")]},
+        {"meta": {"a": 1}},
+        {"repeat": Repeat(times=1)},
+        {"retry": Retry(max=1)},
+        {"ttl": 60},
+        {"rate_limit": RateLimit("a", 1)},
+        {"args": ("a", "b")},
+        {"args": ({"a": 1},)},
+        {"kwargs": {"more": 1}},
+        {"args": ("x" * 501,)},
+        {"args": ("x" * 20_000_000,)},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_message_that_says_more_than_a_job_and_its_argument_is_dropped(
+    worker: RunningWorker, options: dict[str, Any]
+) -> None:
+    file = worker.folder / "created"
+    open_queue(worker.redis).enqueue_call(f"{PREFIX}.note", **{"args": (str(file),), "timeout": -1, **options})
+    wait_until(lambda: "dropped" in (worker.folder / "log").read_text(), "the message is dropped")
+    worker.wait_for(worker.enqueue_note())
+
+    assert not file.exists()
+    assert not Path(f"{file}-trespass").exists()
+
+
+@pytest.mark.parametrize("field", [b"success_callback_name", b"unknown", b"\xff", b"timeout"])
+def test_message_with_other_fields_is_dropped(worker: RunningWorker, field: bytes) -> None:
+    file = worker.folder / "created"
+    queue = open_queue(worker.redis)
+    job = queue.create_job(f"{PREFIX}.note", args=(str(file),))
+    job.save()
+    worker.redis.hset(job.key, field, "x")
+    worker.redis.rpush(queue.key, job.id)
+    wait_until(lambda: "dropped" in (worker.folder / "log").read_text(), "the message is dropped")
+    worker.wait_for(worker.enqueue_note())
+
+    assert not file.exists()
+
+
+def test_records_of_abandoned_jobs_run_nothing(
+    settings: Settings, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    file = tmp_path / "created"
+    with connect(redis_url) as redis:
+        queue = open_queue(redis)
+        job = queue.create_job(f"{PREFIX}.note", args=(str(file),), on_failure=Callback(f"{PREFIX}.trespass"))
+        job.set_status(JobStatus.STARTED)
+        job.save()
+        redis.zadd(queue.started_job_registry.key, {f"{job.id}:execution": 1})
+        redis.zadd(queue.ready_job_registry.key, {job.id: 1})
+        redis.rpush(queue.intermediate_queue.key, job.id)
+    with running_worker(redis_url, tmp_path) as worker:
+        worker.wait_for(worker.enqueue_note())
+
+        assert worker.redis.zcard(queue.started_job_registry.key) == 0
+        assert worker.redis.llen(queue.intermediate_queue.key) == 0
+    assert not file.exists()
+    assert not Path(f"{file}-trespass").exists()
 
 
 def test_job_dies_with_its_killed_worker_which_is_replaced(worker: RunningWorker) -> None:

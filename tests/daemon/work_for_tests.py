@@ -11,6 +11,8 @@ import time
 from functools import partial
 from pathlib import Path
 
+from rq.job import Job
+
 from daemon import jobs, worker
 from daemon.context import current_context
 from daemon.registry.client import RegistryClient
@@ -22,6 +24,11 @@ PREFIX = "tests.daemon.work_for_tests"
 def note(file: str) -> None:
     """Create a file, which proves that the job ran."""
     Path(file).touch()
+
+
+def trespass(job: Job, *_: object) -> None:
+    """Create a file, which proves that a function ran that is not a job."""
+    Path(f"{job.args[0]}-trespass").touch()
 
 
 def long_work(folder: str) -> None:
