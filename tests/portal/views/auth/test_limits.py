@@ -24,9 +24,10 @@ def assert_limited(answer: TestResponse, max_seconds: int) -> None:
     assert answer.status_code == 429
     seconds = int(answer.headers["Retry-After"])
     assert 0 < seconds <= max_seconds
-    minutes = re.search(r"Try again in (\d+) minute", answer.text)
-    assert minutes is not None
-    assert abs(60 * int(minutes[1]) - seconds) <= 60
+    span = re.search(r"Try again in (\d+) (minute|hour)", answer.text)
+    assert span is not None
+    unit = 60 if span[2] == "minute" else 3600
+    assert abs(unit * int(span[1]) - seconds) <= unit
 
 
 def attempt(client: FlaskClient, email: str, password: str, *, address: str = "127.0.0.1") -> TestResponse:
@@ -86,6 +87,17 @@ def test_reset_mails_requested_elsewhere_do_not_use_up_the_limit(
         answer = stranger.post("/forgot", data={"email": email}, environ_base=address)
         assert answer.status_code == (429 if number == 3 else 303)
     assert_limited(stranger.post("/forgot", data={"email": email}, environ_base={"REMOTE_ADDR": "192.0.2.99"}), 3600)
+
+
+def test_one_network_cannot_use_up_the_daily_mails_of_a_recipient(stranger: FlaskClient, redis_url: str) -> None:
+    redis = connect(redis_url)
+    for _ in range(2):
+        for _ in range(3):
+            assert stranger.post("/forgot", data={"email": "alice@example.com"}).status_code == 303
+        redis.delete(*redis.keys("LIMITS*/hour*"))
+    assert_limited(stranger.post("/forgot", data={"email": "alice@example.com"}), 86400)
+    elsewhere = {"REMOTE_ADDR": "192.0.2.9"}
+    assert stranger.post("/forgot", data={"email": "alice@example.com"}, environ_base=elsewhere).status_code == 303
 
 
 @pytest.mark.parametrize("email", ["alice@example.com", "nobody@example.com"])
