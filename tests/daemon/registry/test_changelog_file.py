@@ -181,7 +181,7 @@ class TestReading:
             ({LATEST: RAW.ljust(MAX_CHANGELOG_BYTES + 1)}, "longer than 256 KB"),
             ({LATEST: b" " * 50_000_000}, "longer than 256 KB"),
             ({f"{LATEST}/x": RAW}, "is not a file"),
-            ({LATEST: b"{}"}, "needs a list of sections"),
+            ({LATEST: b"{}"}, "needs a version"),
         ],
     )
     def test_other_links_and_files_are_refused(
