@@ -45,9 +45,13 @@ class Mailbox:
 
 
 @contextmanager
-def running_mailbox() -> Iterator[Mailbox]:
-    """Run the SMTP server for the duration of a `with` block."""
-    mailbox = Mailbox()
+def running_mailbox(mailbox: Mailbox | None = None) -> Iterator[Mailbox]:
+    """Run the SMTP server for the duration of a `with` block.
+
+    Args:
+        mailbox: handles the commands of clients; by default it stores every email.
+    """
+    mailbox = mailbox or Mailbox()
     controller = Controller(mailbox, hostname=mailbox.host, port=mailbox.port)
     controller.start()
     try:
