@@ -180,10 +180,16 @@ def digest_of(document: bytes) -> str:
 class HostileMailbox(Mailbox):
     """A mail server that stores emails to `good-…`, and answers others slowly, wrongly or never."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.recipients: set[str] = set()
+        """All recipients that clients named."""
+
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name and arguments
         self, server: Any, _session: Any, envelope: Any, address: str, _options: Any
     ) -> str:
         """Accept good recipients."""
+        self.recipients.add(address)
         kind = address.partition("-")[0]
         while kind == "endless" and not server.transport.is_closing():
             await server.push("250-one moment")

@@ -49,6 +49,7 @@ from tests.daemon.hostile import (
     LIES,
     SLOW_EXCHANGES,
     HostileMailbox,
+    Peer,
     SlowClients,
     digest_of,
     hostile_server,
@@ -93,6 +94,7 @@ class World:
         engine_url: of the node, whose bots are servers of this test.
         containers: host ports of the bots by the ids of their containers.
         recipients: to whom emails were queued that must arrive.
+        slow_polls: how many requests the slow registry received.
         seconds: durations by what was measured and by the phase of the test.
     """
 
@@ -104,11 +106,17 @@ class World:
     engine_url: str = ""
     containers: dict[str, str] = field(default_factory=dict)
     recipients: list[str] = field(default_factory=list)
+    slow_polls: int = 0
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
 
     def answer_poll(self, _request: Request) -> Reply:
         """Answer a request to the good registry."""
         return manifest_reply(self.manifest)
+
+    def answer_slow_poll(self, peer: Peer) -> None:
+        """Answer a request to the slow registry."""
+        self.slow_polls += 1
+        serve_slowly(peer)
 
     def answer_engine_call(self, request: Request) -> Reply:
         """Answer a call of the engine. Pulls fail, lists are empty, and the bots with a server run."""
@@ -213,7 +221,7 @@ def world(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Wo
         world.registries = {
             "good": stack.enter_context(scripted_server(world.answer_poll)).address,
             "lying": stack.enter_context(scripted_server(lie)).address,
-            "slow": stack.enter_context(hostile_server(serve_slowly)),
+            "slow": stack.enter_context(hostile_server(world.answer_slow_poll)),
         }
         for name, script in {**BAD_HEALTH, "good": GOOD_HEALTH}.items():
             world.containers[name] = stack.enter_context(hostile_server(serve_health(script))).rpartition(":")[2]
@@ -271,6 +279,8 @@ def attack(world: World) -> Iterator[None]:
     for recipient in BAD_RECIPIENTS:
         world.queue_email(recipient)
     with SlowClients(world.port, SLOW_CLIENTS):
+        wait_until(lambda: world.slow_polls > 0, "the slow registry is polled", WAIT_SECONDS)
+        wait_until(lambda: world.mailbox.recipients >= set(BAD_RECIPIENTS), "emails to all are tried", WAIT_SECONDS)
         yield
 
 
