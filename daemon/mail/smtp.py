@@ -13,6 +13,8 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from email.charset import QP, Charset
+from email.mime.text import MIMEText
 
 from flask import Flask
 from flask_mail import BadHeaderError, Connection, Mail, Message
@@ -31,6 +33,9 @@ TOTAL_SECONDS = 90.0
 
 _AUTOMATIC_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 _MAX_REPLY_CHARACTERS = 300
+
+_QUOTED_PRINTABLE = Charset("utf-8")
+_QUOTED_PRINTABLE.body_encoding = QP
 
 # Flask-Mail only works within an application context. One empty application per process provides it; the settings
 # of the server do not come from this application but from `Mail.init_mail`.
@@ -155,8 +160,18 @@ class _BoundedConnection(Connection):
                 self.host.quit()
 
 
+class _EncodedMessage(Message):
+    """A message with quoted-printable bodies.
+
+    Flask-Mail's own 8bit bodies may have lines over 998 bytes, which strict servers refuse (RFC 5321, 4.5.3.1.6).
+    """
+
+    def _mimetext(self, text: str | None, subtype: str = "plain") -> MIMEText:
+        return MIMEText(text or "", subtype, _QUOTED_PRINTABLE)  # type: ignore[arg-type]  # a Charset is accepted
+
+
 def _build_message(message: OutgoingMessage, sender: str) -> Message:
-    built = Message(
+    built = _EncodedMessage(
         message.subject, [message.to], message.text, message.html, sender=sender, extra_headers=_AUTOMATIC_HEADERS
     )
     built.msgId = message.message_id

@@ -108,12 +108,11 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
     if not bot.image.startswith((f"{release.repository}:", f"{release.repository}@")):
         raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
     if bot.needs_attention:
-        raise InvalidError(f"{bot.name} needs attention first: {bot.needs_attention}", "bots")
+        # Its text holds commands and paths for operators, and customers read this message, too.
+        raise InvalidError(f"{bot.name} must be repaired by an operator before it can be updated.", "bots")
     reason = eligibility.exclusion_reason(candidate, release, Audience.NAMED)
     if bot.state is BotState.MISSING:
-        raise InvalidError(
-            f"The container of {bot.name} is gone from node {bot.node.name}, so there is nothing to update.", "bots"
-        )
+        raise InvalidError(f"The container of {bot.name} is gone, so there is nothing to do.", "bots")
     if reason is SkipReason.STOPPED:
         raise InvalidError(f"{bot.name} is stopped. Start it first, then update it.", "bots")
     if reason is SkipReason.NOT_ELIGIBLE:

@@ -422,3 +422,13 @@ def test_longest_waiting_emails_are_due_first(mail_worker: OutboxWorker, databas
 
     with database.reading() as session:
         assert delivery.list_due(session, utcnow()) == ids[::-1]
+
+
+def test_bodies_have_no_line_that_strict_servers_refuse(mail_worker: OutboxWorker, smtp: Mailbox) -> None:
+    text = "å" * 3000
+    message = smtp_client.OutgoingMessage("new@example.com", "Long lines", text, f"<p>{text}</p>", "<1@example.com>")
+    smtp_client.deliver(mail_worker.settings.mail, message)
+
+    [received] = smtp.messages
+    assert max(map(len, received.as_bytes().splitlines())) <= 998
+    assert [body.strip() for body in bodies(received)] == [text, f"<p>{text}</p>"]

@@ -14,6 +14,7 @@ from daemon.upstream.git import open_repository
 from daemon.upstream.lock import locked
 from daemon.upstream.report import Outcome, SyncReport
 from daemon.upstream.sync import Mode, SyncOptions, sync
+from portal.rules.changelog_limits import MAX_ITEMS
 from tests.daemon.upstream.repos import Repo, World, clone, new_repo
 
 TODAY = date(2026, 3, 14)
@@ -398,7 +399,8 @@ def test_hundreds_of_commits_and_merges_are_synced(world: World) -> None:
     assert len(world.fork.log("upstream/main..main")) == 123
     items = json.loads(world.fork.read("changelogs/user-facing/latest.json"))["sections"][0]["items"]
     assert "Topic 75 page" in items
-    assert "Report number 99 for the board" in items
+    assert "Report number 0 for the board" in items
+    assert len(items) == MAX_ITEMS  # the limit of the contract for one image
 
 
 def test_a_merge_of_the_fork_that_resolved_a_conflict_is_a_conflict(world: World) -> None:

@@ -226,9 +226,12 @@ def test_a_rollout_that_changes_no_bot_is_refused_with_the_reason(world: World) 
     ("values", "message"),
     [
         ({"state": BotState.STOPPED}, "is stopped"),
-        ({"state": BotState.MISSING}, "gone from node one"),
-        ({"state": BotState.MISSING, "desired_state": DesiredState.STOPPED}, "gone from node one"),
-        ({"needs_attention": "restore failed"}, "needs attention first: restore failed"),
+        ({"state": BotState.MISSING}, r"is gone, so there is nothing to do\.$"),
+        (
+            {"state": BotState.MISSING, "desired_state": DesiredState.STOPPED},
+            r"is gone, so there is nothing to do\.$",
+        ),
+        ({"needs_attention": "docker start 1234"}, r"must be repaired by an operator before it can be updated\.$"),
         ({"image": "ghcr.io/acme/other:stable"}, "not an image of"),
     ],
 )
