@@ -139,10 +139,10 @@ def test_rejected_click_shows_a_message(visit: Open, page: Page, scene: Scene, d
         session.get_one(Bot, scene.bots[0]).needs_attention = "archives kept"
     page.get_by_role("button", name="Update now").click()
     # The message is inside the dialog, because everything outside of it is inert.
-    expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("needs attention first")
+    expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("must be repaired by an operator")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    expect(page.locator("body > #toast")).to_contain_text("needs attention first")
+    expect(page.locator("body > #toast")).to_contain_text("must be repaired by an operator")
 
 
 def test_focus_returns_to_a_link_that_was_replaced_behind_the_dialog(
