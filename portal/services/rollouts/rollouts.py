@@ -95,35 +95,17 @@ def start_rollout(
             paused.
         NothingToDoError: the rollout would change no bot.
     """
-    # The lock serializes simultaneous starts, so that the second one finds the rollout of the first one.
-    lock = sa.select(Release.id).where(Release.id == rollout_request.release.id)
-    session.execute(lock.with_for_update(key_share=True))
+    _lock_release(session, rollout_request.release)
     parameters = selection.check_request(session, allowlist, rollout_request)
     selected = selection.select_bots(session, rollout_request)
     existing = _find_same_request(session, rollout_request, parameters, selected)
     if existing is not None:
         return existing
-    rollout = Rollout(
-        release=rollout_request.release,
-        strategy=rollout_request.strategy,
-        parameters=parameters,
-        trigger=trigger,
-        audience=rollout_request.audience,
-        ignore_windows=rollout_request.ignore_windows,
-        started_by=actor.id if actor else None,
-    )
-    session.add(rollout)
-    session.flush()
     _skip_in_other_rollouts(session, [candidate.bot.id for candidate in selected], now)
+    rollout = _create_rollout(session, rollout_request, parameters, trigger, actor)
     add_bots(session, rollout, selected)
-    transitions.record_event(
-        session,
-        EventTag.ROLLOUT_STARTED,
-        rollout,
-        actor=actor,
-        bots=len(selected),
-        ignore_windows=rollout_request.ignore_windows,
-    )
+    facts = {"bots": len(selected), "ignore_windows": rollout_request.ignore_windows}
+    transitions.record_event(session, EventTag.ROLLOUT_STARTED, rollout, actor=actor, **facts)
     return rollout
 
 
@@ -234,6 +216,32 @@ def retry_failed(
         ignore_windows=True,
     )
     return start_rollout(session, allowlist, rollout_request, now, actor=actor)
+
+
+def _lock_release(session: Session, release: Release) -> None:
+    """Serialize simultaneous starts, so that the second one finds the rollout of the first one."""
+    session.execute(sa.select(Release.id).where(Release.id == release.id).with_for_update(key_share=True))
+
+
+def _create_rollout(
+    session: Session,
+    rollout_request: RolloutRequest,
+    parameters: Mapping[str, int],
+    trigger: Trigger,
+    actor: User | None,
+) -> Rollout:
+    rollout = Rollout(
+        release=rollout_request.release,
+        strategy=rollout_request.strategy,
+        parameters=parameters,
+        trigger=trigger,
+        audience=rollout_request.audience,
+        ignore_windows=rollout_request.ignore_windows,
+        started_by=actor.id if actor else None,
+    )
+    session.add(rollout)
+    session.flush()
+    return rollout
 
 
 def _find_same_request(
