@@ -15,7 +15,7 @@ from rq import get_current_job
 from daemon.bots import desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
-from daemon.registry import changelog_reader
+from daemon.registry import changelog_job
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.poller import Poller
@@ -74,7 +74,7 @@ def poll_image(context: Context, image: str) -> None:
 @_job
 def read_changelog(context: Context, release_id: str) -> None:
     """Read the changelog of a release from its image."""
-    changelog_reader.read_and_record(context.database, context.settings, release_id, utcnow())
+    changelog_job.read_and_record(context.database, context.settings, release_id, utcnow())
 
 
 @_job

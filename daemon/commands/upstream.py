@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 import click
 
 from daemon.upstream.errors import ExitCode, SyncRefused, UpstreamError
-from daemon.upstream.forges import ForgeSettings
-from daemon.upstream.git import creating_files_of, open_repository
-from daemon.upstream.hosted_mode import CONFIG_NAME, default_text
+from daemon.upstream.publishing.forges import ForgeSettings
 from daemon.upstream.report import scan_lines
+from daemon.upstream.repository.git import creating_files_of, open_repository
+from daemon.upstream.scan.hosted_mode import CONFIG_NAME, default_text
 from daemon.upstream.sync import Mode, SyncOptions, changelog_only, scan_only
 from daemon.upstream.sync import sync as sync_fork
 

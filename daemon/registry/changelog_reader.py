@@ -1,117 +1,107 @@
-"""Reading the changelog of a release: claim, pull, read, record. Used by the job `read_changelog`."""
+"""Reading the changelog out of an image, from a container that is created but never started. Used by its job."""
 
-from __future__ import annotations
-
-import logging
+import io
+import posixpath
+import tarfile
+import uuid
 from collections.abc import Mapping
-from datetime import datetime
+from contextlib import suppress
 from typing import Any
 
 import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import NotFound, create_api_error_from_http_exception
+from requests import HTTPError
 
-from daemon.engine.client import EngineUnreachable, open_engine, pull
-from daemon.engine.labels import INSTALL_LABEL
-from daemon.errors import OperationFailed
-from daemon.network.deadlines import Deadline, DeadlineExceeded
-from daemon.registry.changelog_file import InvalidChangelog, read_changelog
-from daemon.registry.credentials import Credentials
-from daemon.registry.errors import RegistryError
-from portal.database import Database
-from portal.models import Node
-from portal.rules.allowlist import Allowlist, ImageNotAllowed
-from portal.rules.references import parse_reference
-from portal.services import fleet_settings
-from portal.services.releases import changelogs
-from portal.services.releases.changelogs import ClaimedReading
-from portal.services.rollouts import notifications
-from portal.settings import Settings
+from daemon.engine.client import limit_stream
+from daemon.engine.labels import CHANGELOG_PREFIX
+from daemon.registry.changelog_format import MAX_CHANGELOG_BYTES, InvalidChangelog, parse_changelog
 
-READ_SECONDS = 480.0
-"""Time limit for the pull and the reading, on all nodes together. It is shorter than the claim on the reading, so
-that no two workers read one changelog at once. Engines keep complete layers for the next attempt."""
+CHANGELOG_PATH = "/app/changelogs/latest.json"
 
-logger = logging.getLogger(__name__)
+_FOLDER = posixpath.dirname(CHANGELOG_PATH)
+_MAX_LINKS = 5
+# Maximum size of headers, long names and padding of an archive with one file.
+_MAX_TAR_OVERHEAD_BYTES = 32 * 1024
 
 
-def read_and_record(database: Database, settings: Settings, release_id: str, now: datetime) -> None:
-    """Read the changelog of a release unless it was read before or another worker is reading it.
+def read_changelog(engine: docker.APIClient, image: str, labels: Mapping[str, str]) -> dict[str, Any] | None:
+    """Read the changelog from an image that the engine already has.
 
-    Failures are recorded and retried after growing pauses. They do not delay rollouts, because a release can be
-    rolled out without a changelog.
+    The function creates a container, reads its file system and removes it without starting it. So the image needs no
+    program for reading files, and its code does not run.
 
     Args:
-        database: where releases and nodes are stored.
-        settings: the allowlist and the registry credentials.
-        release_id: the release.
-        now: the current moment in UTC.
+        engine: the engine that has the image.
+        image: the image as the engine knows it, usually `registry/repository@digest`.
+        labels: labels of the container, by which the collector finds it if this process is killed.
+
+    Returns:
+        The result of `parse_changelog`, or None if the image has no changelog.
+
+    Raises:
+        InvalidChangelog: the changelog violates the format.
+        docker.errors.DockerException: the engine refuses.
+        EngineUnreachable: the engine does not answer completely in time.
     """
-    with database.transaction() as session:
-        reading = changelogs.claim_reading(session, release_id, now)
-        labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
-    if reading is None:
-        return
-    # An installation that polls more often than usual, such as a demo, does not wait longer than one poll.
-    collect = min(settings.poll_every or notifications.COLLECT_RELEASES, notifications.COLLECT_RELEASES)
+    container = engine.create_container(
+        image,
+        command=["never-started"],  # required for images without a command
+        name=f"{CHANGELOG_PREFIX}{uuid.uuid4().hex[:12]}",
+        labels=dict(labels),
+        host_config=engine.create_host_config(network_mode="none"),
+    )
     try:
-        with Deadline(READ_SECONDS):
-            changelog = _read_on_any_node(database, reading, settings, labels, now)
-    except InvalidChangelog as error:
-        logger.warning("the changelog of %s is invalid: %s", reading.image, error)
-        with database.transaction() as session:
-            release = changelogs.record_invalid(session, release_id, str(error), now)
-            notifications.notify_update_available(session, release, now, collect)
-    except (DeadlineExceeded, DockerException, OperationFailed, RegistryError, ImageNotAllowed) as error:
-        logger.warning("the changelog of %s could not be read: %s", reading.image, error)
-        with database.transaction() as session:
-            changelogs.record_failure(session, release_id, str(error), now)
-    except Exception as error:
-        logger.exception("the changelog of %s could not be read", reading.image)
-        problem = f"The changelog cannot be processed ({type(error).__name__}). See the worker's log."
-        with database.transaction() as session:
-            changelogs.record_failure(session, release_id, problem, now)
-    else:
-        with database.transaction() as session:
-            release = changelogs.record_changelog(session, release_id, changelog, now)
-            notifications.notify_update_available(session, release, now, collect)
+        raw = _read_file(engine, container["Id"])
+    finally:
+        with suppress(NotFound):
+            engine.remove_container(container["Id"], v=True, force=True)
+    return None if raw is None else parse_changelog(raw)
 
 
-def _read_on_any_node(
-    database: Database, reading: ClaimedReading, settings: Settings, labels: Mapping[str, str], now: datetime
-) -> dict[str, Any] | None:
-    reference = parse_reference(reading.image)
-    Allowlist.parse(settings.fleet_image_allowlist).require(reference)
-    credential = Credentials.from_docker_config(settings.registry_config).for_registry(reference.registry)
-    auth = credential.to_engine_auth() if credential else None
-    last_error = EngineUnreachable("No active node has a platform for which this release was built.")
-    for node in reading.nodes:
+def _read_file(engine: docker.APIClient, container_id: str) -> bytes | None:
+    path = CHANGELOG_PATH
+    for _ in range(_MAX_LINKS + 1):
+        archive = _fetch_archive(engine, container_id, path)
+        if archive is None:
+            return None
+        member, content = _read_only_member(archive)
+        if not member.issym():
+            return content
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+        if not path.startswith(f"{_FOLDER}/"):
+            raise InvalidChangelog(f"{CHANGELOG_PATH} links to {path}, outside {_FOLDER}.")
+    raise InvalidChangelog(f"{CHANGELOG_PATH} leads through more than {_MAX_LINKS} symbolic links.")
+
+
+def _fetch_archive(engine: docker.APIClient, container_id: str, path: str) -> bytes | None:
+    """Download the archive of a path, up to the maximum size of a changelog.
+
+    The client's own method is not used because it cannot stop in the middle of a download: the connection stays open,
+    and the engine does not remove the container until the download is complete.
+    """
+    url = f"{engine.base_url}/v{engine.api_version}/containers/{container_id}/archive"
+    with (
+        limit_stream(engine.timeout, "the download of the changelog"),
+        engine.get(url, params={"path": path}, stream=True, timeout=engine.timeout) as response,
+    ):
+        if response.status_code == 404:
+            return None
         try:
-            return _read_on(node, database, reading, auth, labels, now)
-        except EngineUnreachable as error:
-            last_error = error
-    raise last_error
+            response.raise_for_status()
+        except HTTPError as error:
+            create_api_error_from_http_exception(error)
+        archive = bytearray()
+        for chunk in response.iter_content(64 * 1024):
+            archive += chunk
+            if len(archive) > MAX_CHANGELOG_BYTES + _MAX_TAR_OVERHEAD_BYTES:
+                raise InvalidChangelog(f"The changelog is longer than {MAX_CHANGELOG_BYTES // 1024} KB.")
+        return bytes(archive)
 
 
-def _read_on(  # noqa: PLR0917 - all of them differ per call
-    node: Node,
-    database: Database,
-    reading: ClaimedReading,
-    auth: dict[str, str] | None,
-    labels: Mapping[str, str],
-    now: datetime,
-) -> dict[str, Any] | None:
-    with open_engine(node) as engine:
-        if not _has_image(engine, reading.image):
-            # Recorded before the pull, so that the collector removes the image even if this worker dies in between.
-            with database.transaction() as session:
-                changelogs.record_pull(session, reading.release_id, node.id, now)
-        pull(engine, reading.image, auth)
-        return read_changelog(engine, reading.image, labels)
-
-
-def _has_image(engine: docker.APIClient, image: str) -> bool:
-    try:
-        engine.inspect_image(image)  # type: ignore[no-untyped-call]
-    except ImageNotFound:
-        return False
-    return True
+def _read_only_member(archive: bytes) -> tuple[tarfile.TarInfo, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        member = members.next()
+        if member is None or not (member.isfile() or member.issym()):
+            raise InvalidChangelog(f"{CHANGELOG_PATH} is not a file.")
+        content = members.extractfile(member) if member.isfile() else None
+        return member, content.read() if content else b""

@@ -5,11 +5,8 @@ git checkout.
 
 - `nightly`: the job: claim, sync, record
 - `sync`: the whole run, in order
-- `git`, `lock`, `journal`, `working_tree`: one repository, changed by one process, recovered after a crash
-- `history`, `rebase`: which commits are ours, and how they move onto upstream
-- `hosted_mode`: the words and folders of `hosted-mode.toml`, used by scan and changelogs
-- `scanner`, `source`, `usage`, `findings`: user interface code that hosted mode must hide
-- `commits`, `changes`, `exclusions`, `wording`, `phrasing`, `vocabulary`, `release_notes`, `internal_changelog`,
-  `rewriter`, `changelog_files`: from commits to changelogs
-- `forges`, `pull_request`: GitHub, GitLab, Gitea and Forgejo
+- `repository`: one repository, changed by one process and recovered after a crash; the fork's own commits and their rebase
+- `scan`: user interface code that hosted mode must hide, and the words and folders of `hosted-mode.toml`
+- `changelog`: from upstream's commits to the internal and the user-facing changelog
+- `publishing`: pull requests at GitHub, GitLab, Gitea and Forgejo
 """

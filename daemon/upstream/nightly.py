@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from daemon.upstream.errors import UpstreamError
-from daemon.upstream.forges import ForgeSettings
+from daemon.upstream.publishing.forges import ForgeSettings
 from daemon.upstream.report import Outcome, SyncReport
 from daemon.upstream.sync import Mode, SyncOptions, sync
 from portal.database import Database

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from daemon.upstream.errors import ExitCode
-from daemon.upstream.findings import ScanResult
-from daemon.upstream.forges import OpenPullRequest
-from daemon.upstream.rebase import CommitSummary, Conflict
+from daemon.upstream.publishing.forges import OpenPullRequest
+from daemon.upstream.repository.rebase import CommitSummary, Conflict
+from daemon.upstream.scan.findings import ScanResult
 
 _SHORT = 12
 

@@ -14,8 +14,7 @@ from datetime import UTC, date, datetime
 from enum import Enum
 from pathlib import Path
 
-from daemon.upstream import forges, history
-from daemon.upstream.changelog_files import (
+from daemon.upstream.changelog.changelog_files import (
     LATEST,
     Changelogs,
     commit_changelogs,
@@ -25,19 +24,20 @@ from daemon.upstream.changelog_files import (
     write_changelogs,
     write_to_disk,
 )
-from daemon.upstream.changes import read_changes
-from daemon.upstream.commits import read_commits
+from daemon.upstream.changelog.changes import read_changes
+from daemon.upstream.changelog.commits import read_commits
+from daemon.upstream.changelog.internal_changelog import SyncContents
 from daemon.upstream.errors import GitFailed, SyncRefused
-from daemon.upstream.findings import ScanResult
-from daemon.upstream.forges import ForgeSettings, OpenPullRequest, PullRequest
-from daemon.upstream.git import Git, creating_files_of, open_repository
-from daemon.upstream.history import JOIN_TRAILER, ORIGIN, SYNC_TRAILER, UPSTREAM, Series, SyncState, Tips
-from daemon.upstream.hosted_mode import CONFIG_NAME, HostedModeContext, load
-from daemon.upstream.internal_changelog import SyncContents
-from daemon.upstream.journal import Journal, LastSync
-from daemon.upstream.lock import locked
-from daemon.upstream.pull_request import pull_request_body
-from daemon.upstream.rebase import (
+from daemon.upstream.publishing import forges
+from daemon.upstream.publishing.forges import ForgeSettings, OpenPullRequest, PullRequest
+from daemon.upstream.publishing.pull_request import pull_request_body
+from daemon.upstream.report import Outcome, SyncReport, counted
+from daemon.upstream.repository import history
+from daemon.upstream.repository.git import Git, creating_files_of, open_repository
+from daemon.upstream.repository.history import JOIN_TRAILER, ORIGIN, SYNC_TRAILER, UPSTREAM, Series, SyncState, Tips
+from daemon.upstream.repository.journal import Journal, LastSync
+from daemon.upstream.repository.lock import locked
+from daemon.upstream.repository.rebase import (
     CommitSummary,
     Conflict,
     Replay,
@@ -46,9 +46,10 @@ from daemon.upstream.rebase import (
     summaries,
     temporary_tree,
 )
-from daemon.upstream.report import Outcome, SyncReport, counted
-from daemon.upstream.scanner import scan
-from daemon.upstream.working_tree import Head, advance, current_head, recover, require_clean
+from daemon.upstream.repository.working_tree import Head, advance, current_head, recover, require_clean
+from daemon.upstream.scan.findings import ScanResult
+from daemon.upstream.scan.hosted_mode import CONFIG_NAME, HostedModeContext, load
+from daemon.upstream.scan.scanner import scan
 
 BACKUP_PREFIX = "flotilla/backup"
 _IDENTITY = "Flotilla"

@@ -9,9 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemon.upstream.git import Git
-from daemon.upstream.hosted_mode import load
-from daemon.upstream.scanner import scan
+from daemon.upstream.repository.git import Git
+from daemon.upstream.scan.hosted_mode import load
+from daemon.upstream.scan.scanner import scan
 from demo.bench.environment import BenchEnvironment
 from demo.bench.tables import Table
 

@@ -2,6 +2,8 @@
 
 A mailed link proves that its reader has the invited address. A copied link does not; its reader signs in or asks for
 a mailed link. So every user who accepts has proven the address, by signing in or by a mailed link.
+
+The membership itself is added by `memberships.add_member`, which never lowers a role.
 """
 
 from __future__ import annotations

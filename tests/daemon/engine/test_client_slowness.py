@@ -10,7 +10,7 @@ import pytest
 
 from daemon.engine import client as engine_module
 from daemon.engine.client import NEWEST_API, EngineUnreachable, open_engine, pull
-from daemon.registry.changelog_file import read_changelog
+from daemon.registry.changelog_reader import read_changelog
 from portal.models.node import Node
 from tests.support.slow_peers import FILLER, Answer, http_answer, slow_server
 

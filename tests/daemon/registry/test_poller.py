@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from daemon import jobs
 from daemon.context import Context
-from daemon.registry import changelog_reader
+from daemon.registry import changelog_job
 from daemon.registry.client import DEADLINE_SECONDS, RegistryClient
 from daemon.registry.poller import Poller
 from portal.database import Database
@@ -348,7 +348,7 @@ def test_image_is_polled_by_one_worker_at_a_time(
 def test_lease_and_claim_outlast_the_deadlines() -> None:
     """A poll makes at most two calls of the client."""
     assert polling.POLL_LEASE.total_seconds() > 2.5 * DEADLINE_SECONDS
-    assert changelogs.CLAIM_DURATION.total_seconds() > 1.2 * changelog_reader.READ_SECONDS
+    assert changelogs.CLAIM_DURATION.total_seconds() > 1.2 * changelog_job.READ_SECONDS
 
 
 def test_unusable_credentials_are_recorded_as_the_error(

@@ -12,8 +12,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from daemon.upstream import git as git_module
-from daemon.upstream import journal as journal_module
+from daemon.upstream.repository import git as git_module
+from daemon.upstream.repository import journal as journal_module
 from daemon.upstream.sync import Mode, SyncOptions, sync
 
 CHANGING = {"fetch", "worktree", "cherry-pick", "reset", "commit-tree", "read-tree", "update-ref", "push"}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from daemon.registry.changelog_file import parse_changelog
-from daemon.upstream.changelog_files import next_version
+from daemon.registry.changelog_format import parse_changelog
+from daemon.upstream.changelog.changelog_files import next_version
+from daemon.upstream.changelog.release_notes import ReleaseNotes
+from daemon.upstream.changelog.rewriter import RewriterFailed, rewrite
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.hosted_mode import HostedModeContext, default_text, load
-from daemon.upstream.release_notes import ReleaseNotes
-from daemon.upstream.rewriter import RewriterFailed, rewrite
+from daemon.upstream.scan.hosted_mode import HostedModeContext, default_text, load
 from daemon.upstream.sync import Mode, SyncOptions, changelog_only, sync
 from tests.daemon.upstream.repos import World
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from daemon.cli import main
 from daemon.commands.upstream import upstream
-from daemon.upstream.hosted_mode import CONFIG_NAME, load
+from daemon.upstream.scan.hosted_mode import CONFIG_NAME, load
 from tests.daemon.upstream.repos import World
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.git import open_repository
-from daemon.upstream.journal import Journal, Move
-from daemon.upstream.lock import locked
 from daemon.upstream.report import Outcome, SyncReport
+from daemon.upstream.repository.git import open_repository
+from daemon.upstream.repository.journal import Journal, Move
+from daemon.upstream.repository.lock import locked
+from daemon.upstream.repository.working_tree import recover
 from daemon.upstream.sync import Mode, SyncOptions, sync
-from daemon.upstream.working_tree import recover
 from tests.daemon.upstream.killing import Moment, sync_and_die
 from tests.daemon.upstream.repos import Repo, World
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.upstream import forges
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.forges import (
+from daemon.upstream.publishing import forges
+from daemon.upstream.publishing.forges import (
     ForgeFailed,
     ForgeSettings,
     PullRequest,

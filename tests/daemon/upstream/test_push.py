@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.forges import ForgeSettings
+from daemon.upstream.publishing.forges import ForgeSettings
 from daemon.upstream.report import Outcome, SyncReport
 from daemon.upstream.sync import Mode, SyncOptions, sync
 from tests.daemon.upstream.forge import TOKEN, Failure, Forge, running_forge

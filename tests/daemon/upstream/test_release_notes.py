@@ -11,11 +11,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from daemon.registry.changelog_file import parse_changelog
-from daemon.upstream.changes import to_changes
-from daemon.upstream.commits import Commit, parse
-from daemon.upstream.hosted_mode import load
-from daemon.upstream.release_notes import ReleaseNotes, collect, write_release_notes
+from daemon.registry.changelog_format import parse_changelog
+from daemon.upstream.changelog.changes import to_changes
+from daemon.upstream.changelog.commits import Commit, parse
+from daemon.upstream.changelog.release_notes import ReleaseNotes, collect, write_release_notes
+from daemon.upstream.scan.hosted_mode import load
 
 CORPUS = [
     tuple(line.split("\t", 2))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.upstream.findings import ScanResult
-from daemon.upstream.git import Git
-from daemon.upstream.hosted_mode import load
-from daemon.upstream.scanner import scan
-from daemon.upstream.source import Language, without_comments
+from daemon.upstream.repository.git import Git
+from daemon.upstream.scan.findings import ScanResult
+from daemon.upstream.scan.hosted_mode import load
+from daemon.upstream.scan.scanner import scan
+from daemon.upstream.scan.source import Language, without_comments
 from tests.daemon.upstream.repos import new_repo
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from daemon.upstream.errors import ExitCode, GitFailed, SyncRefused
-from daemon.upstream.git import open_repository
-from daemon.upstream.lock import locked
 from daemon.upstream.report import Outcome, SyncReport
+from daemon.upstream.repository.git import open_repository
+from daemon.upstream.repository.lock import locked
 from daemon.upstream.sync import Mode, SyncOptions, sync
 from portal.rules.changelog_limits import MAX_ITEMS
 from tests.daemon.upstream.repos import Repo, World, clone, new_repo

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.git import Git
+from daemon.upstream.repository.git import Git
 
 # A git command that outlived its killed parent holds the lock until it ends, usually for less than a second.
 PATIENCE_SECONDS = 5.0

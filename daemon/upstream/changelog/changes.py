@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from daemon.upstream.commits import Commit, read_commits
-from daemon.upstream.git import Git
-from daemon.upstream.vocabulary import KIND_OF_FIRST_WORD, KIND_OF_TYPE, Kind
+from daemon.upstream.changelog.commits import Commit, read_commits
+from daemon.upstream.changelog.vocabulary import KIND_OF_FIRST_WORD, KIND_OF_TYPE, Kind
+from daemon.upstream.repository.git import Git
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from daemon.upstream.changes import Change
-from daemon.upstream.commits import Commit
-from daemon.upstream.findings import Finding, ScanResult
-from daemon.upstream.rebase import CommitSummary, Replay
-from daemon.upstream.vocabulary import Kind
+from daemon.upstream.changelog.changes import Change
+from daemon.upstream.changelog.commits import Commit
+from daemon.upstream.changelog.vocabulary import Kind
+from daemon.upstream.repository.rebase import CommitSummary, Replay
+from daemon.upstream.scan.findings import Finding, ScanResult
 
 _SHORT = 9
 

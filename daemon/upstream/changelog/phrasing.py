@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from daemon.upstream.vocabulary import ALSO_NOUNS, NOW, PAST, Kind
+from daemon.upstream.changelog.vocabulary import ALSO_NOUNS, NOW, PAST, Kind
 
 _FIX_PREFIX = re.compile(
     r"(?:(?:an?|the)\s+)?(?:bug|issue|problem|regression|case|error)s?\s+(?:where|in which|whereby)\s+(?:the\s+)?",

@@ -21,7 +21,7 @@ import requests
 from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.network.http import DeadlineAdapter
 from daemon.upstream.errors import SyncRefused, UpstreamError
-from daemon.upstream.git import redact
+from daemon.upstream.repository.git import redact
 
 TIMEOUT_SECONDS = (10, 60)
 DEADLINE_SECONDS = 90.0

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.upstream.errors import GitFailed, SyncRefused
-from daemon.upstream.git import Git, decode
-from daemon.upstream.journal import Journal, Move
+from daemon.upstream.repository.git import Git, decode
+from daemon.upstream.repository.journal import Journal, Move
 
 _OPERATIONS = {
     "rebase-merge": "a rebase",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from daemon.upstream.phrasing import phrase
-from daemon.upstream.vocabulary import ACRONYMS, NAMES, NAMES_IN_CAMEL_CASE, VAGUE, Kind
+from daemon.upstream.changelog.phrasing import phrase
+from daemon.upstream.changelog.vocabulary import ACRONYMS, NAMES, NAMES_IN_CAMEL_CASE, VAGUE, Kind
 
 _HANDLE = re.compile(
     r"\s*[(\[]?(?:\b(?:(?:thanks|thx|kudos|credits?)(?:\s+to)?|by|via|cc|h/t|from|and)\s+)*"

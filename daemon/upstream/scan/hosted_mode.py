@@ -54,7 +54,7 @@ class HostedModeContext:
 
 def default_text() -> str:
     """Return the commented file with the built-in defaults."""
-    return files("daemon.upstream").joinpath("hosted-mode.default.toml").read_text(encoding="utf-8")
+    return files("daemon.upstream.scan").joinpath("hosted-mode.default.toml").read_text(encoding="utf-8")
 
 
 def load(raw: bytes | None) -> HostedModeContext:

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from daemon.upstream.changelog.internal_changelog import SyncContents, write_internal_changelog
+from daemon.upstream.changelog.release_notes import ReleaseNotes, write_release_notes
+from daemon.upstream.changelog.rewriter import RewriterFailed, rewrite
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.findings import ScanResult
-from daemon.upstream.git import Git
-from daemon.upstream.history import STATE_PATH
-from daemon.upstream.hosted_mode import HostedModeContext
-from daemon.upstream.internal_changelog import SyncContents, write_internal_changelog
-from daemon.upstream.release_notes import ReleaseNotes, write_release_notes
-from daemon.upstream.rewriter import RewriterFailed, rewrite
+from daemon.upstream.repository.git import Git
+from daemon.upstream.repository.history import STATE_PATH
+from daemon.upstream.scan.findings import ScanResult
+from daemon.upstream.scan.hosted_mode import HostedModeContext
 
 INTERNAL_FOLDER = "changelogs/internal"
 USER_FACING_FOLDER = "changelogs/user-facing"

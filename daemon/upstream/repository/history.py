@@ -12,9 +12,9 @@ import json
 from dataclasses import dataclass, field
 
 from daemon.upstream.errors import SyncRefused
-from daemon.upstream.git import Git
-from daemon.upstream.journal import LastSync
-from daemon.upstream.working_tree import Head
+from daemon.upstream.repository.git import Git
+from daemon.upstream.repository.journal import LastSync
+from daemon.upstream.repository.working_tree import Head
 
 STATE_PATH = "changelogs/upstream.json"
 SYNC_TRAILER = "Flotilla-Upstream"

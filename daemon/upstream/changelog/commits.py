@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from daemon.upstream.git import Git
-from daemon.upstream.vocabulary import KIND_OF_TYPE, TYPE_OF_EMOJI
+from daemon.upstream.changelog.vocabulary import KIND_OF_TYPE, TYPE_OF_EMOJI
+from daemon.upstream.repository.git import Git
 
 _CONVENTIONAL = re.compile(
     r"(?P<type>[A-Za-z][\w-]{0,20})\s*(?:[(\[](?P<scope>[^)\]]*)[)\]])?\s*(?P<breaking>!)?\s*:\s*(?P<rest>\S.*)",

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from daemon.upstream.git import Git
+from daemon.upstream.repository.git import Git
 
 
 @dataclass(frozen=True)

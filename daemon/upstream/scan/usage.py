@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from daemon.upstream.source import Language, without_comments, without_imports, without_strings
+from daemon.upstream.scan.source import Language, without_comments, without_imports, without_strings
 
 _BRACKETS = re.compile(r"[(){}\[\]]")
 _DECLARATION = re.compile(r"\b(?:const|let|var)\b[^\n;]*[\n;]|\bfunction\b[^\n({]*")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from daemon.upstream.findings import ScanResult
-from daemon.upstream.internal_changelog import finding_lines
+from daemon.upstream.changelog.internal_changelog import finding_lines
+from daemon.upstream.scan.findings import ScanResult
 
 # GitHub accepts 65,536 characters.
 _BODY_LIMIT = 60_000

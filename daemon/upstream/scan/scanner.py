@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from daemon.upstream.findings import Finding, ScanResult, compare
-from daemon.upstream.git import Git
-from daemon.upstream.hosted_mode import HostedModeContext
-from daemon.upstream.source import EXTENSIONS, Language, language_of, without_comments, without_imports
-from daemon.upstream.usage import imported_names, reexported_names, uses_only_behind_guard
+from daemon.upstream.repository.git import Git
+from daemon.upstream.scan.findings import Finding, ScanResult, compare
+from daemon.upstream.scan.hosted_mode import HostedModeContext
+from daemon.upstream.scan.source import EXTENSIONS, Language, language_of, without_comments, without_imports
+from daemon.upstream.scan.usage import imported_names, reexported_names, uses_only_behind_guard
 
 _SIZE_LIMIT = 2 * 1024 * 1024
 _EXCERPT_LENGTH = 120

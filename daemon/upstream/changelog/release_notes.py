@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.upstream.changes import Change
-from daemon.upstream.exclusions import WordList, excluded_subjects
-from daemon.upstream.hosted_mode import HostedModeContext
-from daemon.upstream.vocabulary import Kind
-from daemon.upstream.wording import plain_item, same_item, without_folders
+from daemon.upstream.changelog.changes import Change
+from daemon.upstream.changelog.exclusions import WordList, excluded_subjects
+from daemon.upstream.changelog.vocabulary import Kind
+from daemon.upstream.changelog.wording import plain_item, same_item, without_folders
+from daemon.upstream.scan.hosted_mode import HostedModeContext
 from portal.rules.changelog_limits import MAX_CHARACTERS, MAX_ITEM_LENGTH, MAX_ITEMS
 from portal.rules.outside_text import clean_line
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from daemon.upstream.errors import ExitCode, GitFailed, UpstreamError
-from daemon.upstream.git import Git
-from daemon.upstream.working_tree import remove_temporary_tree, temporary_tree_path
+from daemon.upstream.repository.git import Git
+from daemon.upstream.repository.working_tree import remove_temporary_tree, temporary_tree_path
 
 _UPSTREAM_COMMITS_SHOWN = 3
 _KINDS = {

@@ -10,9 +10,9 @@ import json
 import subprocess
 from collections.abc import Sequence
 
-from daemon.upstream.exclusions import excluded_subjects
-from daemon.upstream.hosted_mode import HostedModeContext
-from daemon.upstream.release_notes import SECTIONS, ReleaseNotes, collect
+from daemon.upstream.changelog.exclusions import excluded_subjects
+from daemon.upstream.changelog.release_notes import SECTIONS, ReleaseNotes, collect
+from daemon.upstream.scan.hosted_mode import HostedModeContext
 
 TIMEOUT_SECONDS = 300
 _OUTPUT_LIMIT = 256 * 1024

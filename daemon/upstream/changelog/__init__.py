@@ -1,0 +1,1 @@
+"""Internal and user-facing changelogs from upstream's commits."""

@@ -1,0 +1,1 @@
+"""Pull requests at the forges and their text."""

@@ -1,0 +1,1 @@
+"""The git repository of the fork: commands, lock, journal, history, rebase, working tree."""

@@ -1,0 +1,1 @@
+"""The scan for user interface code that hosted mode must hide, and its settings."""
