@@ -30,8 +30,8 @@ from portal.models import MembershipRole, Org, utcnow
 from portal.models.encrypted import use_keys
 from portal.services.accounts import sessions
 from portal.settings import Settings
+from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
-from portal.web.security import session_cookie_name
 from tests import factories
 from tests.support import databases
 from tests.support.browser import running_browser

@@ -49,8 +49,8 @@ from portal.services.mail import delivery
 from portal.services.releases import changelogs, polling
 from portal.services.rollouts import notifications, outcomes, rollouts, transitions, updates
 from portal.settings import Settings
+from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
-from portal.web.security import session_cookie_name
 from tests import factories
 from tests.conftest import SECRET_KEY
 from tests.support import history

@@ -13,7 +13,8 @@ import docker
 from docker.errors import NotFound
 
 from daemon.engine import containers
-from daemon.engine.health_probe import ProbeResult, probe, read_address
+from daemon.engine.addresses import read_address
+from daemon.engine.health_probe import ProbeResult, probe
 from daemon.engine.labels import update_id_of
 from daemon.engine.recreate.capture import CannotRecreate, capture
 from daemon.engine.recreate.mounts import unprotected_paths

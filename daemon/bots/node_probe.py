@@ -12,8 +12,9 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 
+from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import probe_with_retry, read_address
+from daemon.engine.health_probe import probe_with_retry
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases

@@ -1,6 +1,6 @@
 """The job that removes a bot with its data, the last step in the deletion of an organization.
 
-`portal.services.bots.purging` decides when: after the grace period, if the bot is stopped and no update is unfinished.
+`portal.services.bots.purging` decides when: after the grace period, if the bot is stopped and no update is open.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Emails about updates: available, done, failed, bot needs attention, rollout stopped. Used by the composers."""
+"""Emails about updates: available, done, failed, bot needs attention, rollout stopped. Used by the composers.
+
+`portal.services.rollouts.notifications` chooses the recipients.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from docker.errors import APIError
 from sqlalchemy.orm import Session
 
-from daemon.engine import containers, health_probe
+from daemon.engine import containers
+from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable
 from daemon.engine.recreate import creation
 from daemon.errors import OperationFailed
@@ -210,7 +211,7 @@ def _start_old_container(context: UpdateContext) -> _RestoredContainer:
     if started["Image"] != context.saved["container"]["Image"]:
         raise RollbackFailed("The old container does not run the old image")
     if not context.update.journal.get("healthy_before"):
-        address = health_probe.read_address(started, context.node, context.bot.port)
+        address = read_address(started, context.node, context.bot.port)
         return _RestoredContainer(old, address, healthy=False)
     result = context.wait_until_healthy(old)
     if not result.healthy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from daemon.engine import client, containers, health_probe
+from daemon.engine.addresses import read_address
 from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
 from daemon.errors import OperationFailed
@@ -33,7 +34,7 @@ def pull(context: UpdateContext) -> None:
 def capture(context: UpdateContext) -> None:
     """Save the full description of the old container, from which it can be created again."""
     saved = captures.capture(context.engine, context.old_container)
-    address = health_probe.read_address(saved["container"], context.node, context.bot.port)
+    address = read_address(saved["container"], context.node, context.bot.port)
     healthy = address is not None and health_probe.probe_with_retry(address, context.bot.health_path).ok
     with context.transaction() as (session, update):
         update.saved_container = saved

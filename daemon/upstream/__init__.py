@@ -5,7 +5,7 @@ git checkout.
 
 - `nightly`: the job: claim, sync, record
 - `sync`: the whole run, in order
-- `repository`: one repository, changed by one process and recovered after a crash; the fork's own commits and their rebase
+- `repository`: one repository, recovered after a crash; the fork's own commits and their rebase
 - `scan`: user interface code that hosted mode must hide, and the words and folders of `hosted-mode.toml`
 - `changelog`: from upstream's commits to the internal and the user-facing changelog
 - `publishing`: pull requests at GitHub, GitLab, Gitea and Forgejo

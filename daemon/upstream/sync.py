@@ -30,7 +30,7 @@ from daemon.upstream.changelog.internal_changelog import SyncContents
 from daemon.upstream.errors import GitFailed, SyncRefused
 from daemon.upstream.publishing import forges
 from daemon.upstream.publishing.forges import ForgeSettings, OpenPullRequest, PullRequest
-from daemon.upstream.publishing.pull_request import pull_request_body
+from daemon.upstream.publishing.pull_request_text import pull_request_body
 from daemon.upstream.report import Outcome, SyncReport, counted
 from daemon.upstream.repository import history
 from daemon.upstream.repository.git import Git, creating_files_of, open_repository

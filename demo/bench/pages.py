@@ -19,8 +19,8 @@ from portal.database import Database
 from portal.models import utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
+from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
-from portal.web.security import session_cookie_name
 
 _REPETITIONS = 5
 _FRAGMENT_HEADERS = {"HX-Request": "true"}

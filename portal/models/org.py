@@ -41,7 +41,7 @@ class Org(Base):
     state: Mapped[OrgState] = mapped_column(choice(OrgState), default=OrgState.ACTIVE)
     delete_after: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
-    """When the bots were removed. The slug stays reserved for `creation.SLUG_RESERVATION` after that."""
+    """When the bots were removed. The slug stays reserved for `slugs.KEPT_AFTER_DELETION` after that."""
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from datetime import timedelta
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{1,46}[a-z0-9]")
 _MIN_LENGTH = 3
@@ -15,6 +16,9 @@ localhost login logout mail mx new node nodes operator org orgs owner platform p
 reset root security session settings signup smtp staging static status support system team terms test user
 users vendor webhook webmail www your-provider
 """
+
+KEPT_AFTER_DELETION = timedelta(days=30)
+"""How long the slug of a deleted organization stays reserved, so that old links do not lead to another customer."""
 
 RESERVED = frozenset(_RESERVED_WORDS.split())
 """Words that users could mistake for a part of the platform, in a host name or a path."""

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 
 from portal.models import new_id
 from portal.settings import Settings
-from portal.web.security import device_cookie_name
+from portal.web.cookie_names import device_cookie_name
 
 _MAX_AGE = timedelta(days=365)
 _MAX_ACCOUNTS = 5

@@ -12,6 +12,7 @@ from werkzeug.exceptions import SecurityError
 
 from portal.settings import Settings
 from portal.web import pending_tokens
+from portal.web.cookie_names import visitor_cookie_name
 from portal.web.extensions import csrf
 from portal.web.unit_of_work import SAFE_METHODS
 
@@ -43,7 +44,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         TRUSTED_HOSTS=[urlsplit(settings.base_url).hostname],
         MAX_CONTENT_LENGTH=_MAX_FORM_BYTES,
         MAX_FORM_MEMORY_SIZE=_MAX_FORM_BYTES,
-        SESSION_COOKIE_NAME=_cookie_name("visitor", settings),
+        SESSION_COOKIE_NAME=visitor_cookie_name(settings),
         SESSION_COOKIE_SECURE=settings.secure_cookies,
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
@@ -59,16 +60,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     csrf.init_app(app)
 
 
-def session_cookie_name(settings: Settings) -> str:
-    """Return the name of the session cookie. With HTTPS the prefix `__Host-` binds the cookie to this host."""
-    return _cookie_name("session", settings)
-
-
-def device_cookie_name(settings: Settings) -> str:
-    """Return the name of the device cookie, by the same rules as the name of the session cookie."""
-    return _cookie_name("device", settings)
-
-
 def bind_csrf(token: str) -> None:
     """Bind the CSRF token to the signed-in session, so that forms are valid for this session only.
 
@@ -80,10 +71,6 @@ def bind_csrf(token: str) -> None:
     # Every assignment sends the cookie again, so assign only a new value.
     if visitor_cookie.get(_CSRF_KEY) != bound:
         visitor_cookie[_CSRF_KEY] = bound
-
-
-def _cookie_name(name: str, settings: Settings) -> str:
-    return f"__Host-flotilla-{name}" if settings.secure_cookies else f"flotilla-{name}"
 
 
 def _refuse_untrusted_hosts() -> None:

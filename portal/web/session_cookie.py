@@ -11,7 +11,8 @@ from portal.models import User, utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web import device_cookie, htmx, pending_tokens
-from portal.web.security import PUBLIC_FILES, bind_csrf, session_cookie_name
+from portal.web.cookie_names import session_cookie_name
+from portal.web.security import PUBLIC_FILES, bind_csrf
 from portal.web.unit_of_work import separate_transaction, separate_write_transaction, session
 
 

@@ -13,7 +13,7 @@ from portal.database import Database
 from portal.models import utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
-from portal.web.security import session_cookie_name
+from portal.web.cookie_names import session_cookie_name
 from tests import factories
 from tests.support.scene import Scene, small_fleet
 

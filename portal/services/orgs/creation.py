@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import count
 
 import sqlalchemy as sa
@@ -17,9 +17,6 @@ from portal.services.accounts import accounts
 from portal.services.errors import ConflictError, InvalidError, StaleError
 from portal.services.events import Actor
 from portal.services.orgs import orgs
-
-SLUG_RESERVATION = timedelta(days=30)
-"""How long the slug of a deleted organization stays reserved, so that old links do not lead to another customer."""
 
 
 def create_org(
@@ -119,7 +116,7 @@ def _release_expired_slug(session: Session, slug: str, now: datetime) -> None:
     """Rename the slug of an organization whose reservation has ended. Its row stays, because events refer to it."""
     session.execute(
         sa.update(Org)
-        .where(Org.slug == slug, Org.state == OrgState.DELETED, Org.deleted_at <= now - SLUG_RESERVATION)
+        .where(Org.slug == slug, Org.state == OrgState.DELETED, Org.deleted_at <= now - slugs.KEPT_AFTER_DELETION)
         .values(slug=sa.literal("deleted-") + Org.id)
     )
 

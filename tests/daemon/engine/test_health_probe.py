@@ -7,7 +7,8 @@ from typing import Any
 import docker
 import pytest
 
-from daemon.engine.health_probe import HealthResult, probe, read_address, wait_until_healthy
+from daemon.engine.addresses import read_address
+from daemon.engine.health_probe import HealthResult, probe, wait_until_healthy
 from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
 from portal.models import Node
