@@ -34,7 +34,7 @@ class BotTemplate(Base):
         choice(HealthExpectation), default=HealthExpectation.JSON_STATUS_OK
     )
     volumes: Mapped[list[str]] = mapped_column(default=lambda: ["/data", "/paperclip"])
-    """Paths in the container. Each bot gets a volume of its own for each path."""
+    """Paths in the container. Each bot has one volume per path."""
     memory_mb: Mapped[int | None]
     cpu_millis: Mapped[int | None]
     """CPU limit in thousandths of a CPU."""
