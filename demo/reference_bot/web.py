@@ -48,7 +48,7 @@ def answer(exchange: Exchange, bot: Bot, path: str) -> None:
     Raises:
         RefusedBody: the body is too large, or its length is unknown or wrong.
     """
-    caller = read_caller(exchange.headers, bot.configuration.header_prefix, bot.database)
+    caller = read_caller(exchange.headers, bot.configuration.header_prefix, bot.verifier, bot.database)
     if bot.configuration.hosted and not caller.is_member:
         exchange.send_page(HTTPStatus.FORBIDDEN, pages.render_refusal())
         return
