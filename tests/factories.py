@@ -16,6 +16,7 @@ from portal.models import (
     Base,
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     Invite,
     Membership,
@@ -100,10 +101,12 @@ def polled_image(session: Session, release: Release, image: str = IMAGE, **value
 
 
 def bot(session: Session, org: Org, node: Node, **values: Any) -> Bot:
-    """Add a running bot, by default one that follows `IMAGE`."""
+    """Add a running bot, by default one that follows `IMAGE`, with the row of its sync."""
     number = next(_numbers)
     defaults = {"name": f"bot {number}", "subdomain": f"bot-{number}", "image": IMAGE, "state": BotState.RUNNING}
-    return add(session, Bot(org_id=org.id, node_id=node.id, **{**defaults, **values}))
+    row = add(session, Bot(org_id=org.id, node_id=node.id, **{**defaults, **values}))
+    add(session, BotSync(bot_id=row.id))
+    return row
 
 
 def rollout(session: Session, release: Release, **values: Any) -> Rollout:

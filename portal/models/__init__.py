@@ -1,7 +1,8 @@
 """The database tables, one aggregate per module. Importing the package loads all tables, as migrations need."""
 
 from portal.models.base import Base, new_id, utcnow
-from portal.models.bot import Bot, BotState, Channel, DesiredState
+from portal.models.bot import Bot, BotPhase, BotState, Channel, DesiredState, HealthExpectation
+from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.fork_sync import ForkSync, ForkSyncState
@@ -13,7 +14,7 @@ from portal.models.org import Membership, MembershipState, Org, OrgState
 from portal.models.release import PolledImage, ReadingPull, Release
 from portal.models.rollout import Audience, Rollout, RolloutState, Trigger
 from portal.models.snapshot import Snapshot, SnapshotState
-from portal.models.sync import MemberSync, SyncState
+from portal.models.sync import BotSync, MemberSync, Provisioning, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
 from portal.models.transitions import move, update_where
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
@@ -25,7 +26,10 @@ __all__ = [
     "Audience",
     "Base",
     "Bot",
+    "BotPhase",
     "BotState",
+    "BotSync",
+    "BotTemplate",
     "BotUpdate",
     "Channel",
     "DesiredState",
@@ -36,6 +40,7 @@ __all__ = [
     "FleetSettings",
     "ForkSync",
     "ForkSyncState",
+    "HealthExpectation",
     "Invite",
     "InviteState",
     "InviteToken",
@@ -52,6 +57,7 @@ __all__ = [
     "OrgState",
     "OutgoingMail",
     "PolledImage",
+    "Provisioning",
     "ReadingPull",
     "Release",
     "Rollout",

@@ -42,11 +42,28 @@ class BotState(StrEnum):
     MISSING = "missing"
 
 
+class BotPhase(StrEnum):
+    """Phase in the life of a bot. `CREATING`: its container does not exist yet. `REMOVED`: only its row is left."""
+
+    CREATING = "creating"
+    ACTIVE = "active"
+    REMOVING = "removing"
+    REMOVED = "removed"
+
+
+class HealthExpectation(StrEnum):
+    """Which response of the health path means that a bot is healthy."""
+
+    JSON_STATUS_OK = "json_status_ok"
+    """Status 200 and JSON whose `status` is `"ok"`."""
+    ANY_2XX = "any_2xx"
+
+
 class Bot(Base):
     """One managed container of an organization. Its lease and fence serialize all work on the container."""
 
     __tablename__ = "bots"
-    __table_args__ = (sa.UniqueConstraint("node_id", "container_id"),)
+    __table_args__ = (sa.UniqueConstraint("node_id", "container_id"), sa.UniqueConstraint("node_id", "host_port"))
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.ForeignKey("orgs.id"), index=True)
@@ -58,6 +75,24 @@ class Bot(Base):
     release_channel: Mapped[Channel] = mapped_column(choice(Channel), default=Channel.STABLE)
     port: Mapped[int] = mapped_column(default=3100)
     health_path: Mapped[str] = mapped_column(sa.String(200), default="/health")
+    health_expectation: Mapped[HealthExpectation] = mapped_column(
+        choice(HealthExpectation), default=HealthExpectation.JSON_STATUS_OK
+    )
+    host_port: Mapped[int | None]
+    """Port of the node that is reserved for this bot. None for adopted bots, whose containers publish their own."""
+    phase: Mapped[BotPhase] = mapped_column(choice(BotPhase), default=BotPhase.ACTIVE, index=True)
+    creation_attempts: Mapped[int] = mapped_column(default=0)
+    creation_due_at: Mapped[datetime | None]
+    """When a worker may try again to create the container."""
+    creation_error: Mapped[str | None] = mapped_column(OutsideText(2000))
+    remove_after: Mapped[datetime | None]
+    """End of the grace period of a removal."""
+    keep_data: Mapped[bool | None]
+    """Whether the removal keeps the volumes."""
+    header_prefix: Mapped[str] = mapped_column(sa.String(64), default="x-platform-user")
+    """The gateway sends the identity of the caller in headers `<prefix>-id`, `<prefix>-email` and `<prefix>-name`."""
+    secret_variable: Mapped[str | None] = mapped_column(sa.String(100))
+    """Environment variable of the container that contains the provision secret. None for adopted bots."""
     spec: Mapped[Any] = mapped_column(EncryptedJSON, default=dict)
     """Description of the container when it was adopted or created. Encrypted, because it contains the environment."""
     unprotected: Mapped[list[str]] = mapped_column(default=list)
@@ -80,9 +115,12 @@ class Bot(Base):
     checked_at: Mapped[datetime | None]
     address: Mapped[str | None] = mapped_column(OutsideLine(255))
     """`host:port`, read from the engine after the last start."""
-    company_id: Mapped[str | None] = mapped_column(sa.String(100))
+    company_id: Mapped[str | None] = mapped_column(OutsideLine(100))
+    """Id of the organization in the bot: the `tenantEntityId` of provisioning."""
     epoch: Mapped[int] = mapped_column(default=1)
+    """Grows when the data of the bot was created, restored or replaced. Roles observed before are unknown since."""
     provision_secret: Mapped[Any] = mapped_column(EncryptedJSON, nullable=True)
+    """`{"current": …, "next": …}`. During a rotation both may be valid in the bot; otherwise `next` is null."""
     needs_attention: Mapped[str | None] = mapped_column(OutsideText(50_000))
     """Instructions after a failed rollback. No automatic update starts until an operator clears them."""
     lease_owner: Mapped[str | None] = mapped_column(sa.String(64))

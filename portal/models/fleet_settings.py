@@ -45,7 +45,6 @@ class FleetSettings(Base):
     """Updates that may run in parallel on one node."""
     tenant_mode: Mapped[TenantMode] = mapped_column(choice(TenantMode), default=TenantMode.MANUAL)
     tenant_hour_utc: Mapped[int] = mapped_column(default=3)
-    bot_template: Mapped[dict[str, Any]] = mapped_column(default=dict)
     version: Mapped[int] = mapped_column(default=1)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow)
 

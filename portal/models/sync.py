@@ -1,4 +1,4 @@
-"""Table of the member sync: the desired and the last observed role of each user in each bot."""
+"""Tables of the member sync: desired and observed roles of users in bots, and the provisioning of each bot."""
 
 from __future__ import annotations
 
@@ -19,6 +19,49 @@ class SyncState(StrEnum):
     PENDING = "pending"
     SYNCED = "synced"
     BLOCKED = "blocked"
+
+
+class Provisioning(StrEnum):
+    """How a bot learns about its organization."""
+
+    OFF = "off"
+    """The bot does not serve the provision protocol, or no operator has set it up. Nothing is sent."""
+    LINKED = "linked"
+    """An operator named an existing company. Members are sent; the company is not provisioned."""
+    MANAGED = "managed"
+    """Flotilla provisions the company and sends its members."""
+
+
+class BotSync(Base):
+    """Provisioning, budget and reconciliation of one bot. Every bot has one row."""
+
+    __tablename__ = "bot_syncs"
+
+    bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id", ondelete="CASCADE"), primary_key=True)
+    provisioning: Mapped[Provisioning] = mapped_column(choice(Provisioning), default=Provisioning.OFF)
+    state: Mapped[SyncState] = mapped_column(choice(SyncState), default=SyncState.PENDING, index=True)
+    """State of provisioning and budget."""
+    provisioned_epoch: Mapped[int | None]
+    """Epoch of the last provisioning. In a later epoch the bot's data may be older than the company."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    next_attempt_at: Mapped[datetime | None]
+    last_error: Mapped[str | None] = mapped_column(OutsideText(2000))
+    changed_at: Mapped[datetime] = mapped_column(default=utcnow)
+    budget_cents: Mapped[int | None]
+    per_agent_budget_cents: Mapped[int | None]
+    observed_budget_cents: Mapped[int | None]
+    observed_per_agent_budget_cents: Mapped[int | None]
+    observed_budget_epoch: Mapped[int | None]
+    reconciled_at: Mapped[datetime | None]
+    reconciled_epoch: Mapped[int | None]
+    next_reconcile_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When the members are compared again. None: as soon as possible."""
+    lists_members: Mapped[bool | None]
+    """Whether the bot can list its members. None: not asked yet."""
+    refused_removals: Mapped[int | None]
+    """Number of unknown members that a reconciliation did not remove, because they are too many. None: no refusal."""
+    drift_count: Mapped[int] = mapped_column(default=0)
+    """Differences between desired and listed members that reconciliations have found, in total."""
 
 
 class MemberSync(Base):

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from portal.models import (
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     Channel,
     DesiredState,
@@ -99,6 +100,7 @@ def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, now: 
     bot = _build_bot(org, found, now)
     session.add(bot)
     session.flush()
+    session.add(BotSync(bot_id=bot.id))
     events.record(
         session,
         EventTag.BOT_CREATED,

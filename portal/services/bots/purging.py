@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from portal.database import database_now
 from portal.models import (
     Bot,
+    BotPhase,
     BotState,
     BotUpdate,
     Channel,
@@ -67,6 +68,7 @@ def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     data = {"container_id": bot.container_id, "volumes": removed, "kept": list(kept)}
     bot.container_id = bot.container_name = bot.address = bot.provision_secret = bot.volumes_to_remove = None
     bot.spec, bot.subdomain, bot.release_channel, bot.state = {}, f"gone-{bot.id}", Channel.PINNED, BotState.MISSING
+    bot.phase, bot.host_port = BotPhase.REMOVED, None
     session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
     events.record(session, EventTag.BOT_REMOVED, org_id=bot.org_id, bot_id=bot.id, data=data)
 
