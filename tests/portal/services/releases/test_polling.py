@@ -56,7 +56,7 @@ def poll(database: Database, now: datetime, every: timedelta | None = None) -> t
 
 
 def claim(database: Database, image: str) -> ClaimedPoll | None:
-    """Claim an image in a transaction of its own."""
+    """Claim an image in a separate transaction."""
     with database.transaction() as session:
         return polling.claim_poll(session, image, NOW)
 
