@@ -22,7 +22,7 @@ from portal.services.orgs.member_list import MemberSyncStatus
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
-from portal.web.session_cookie import current_visitor
+from portal.web.session_cookie import current_visitor, is_visitor_operator
 from portal.web.unit_of_work import session
 
 VENDOR = {
@@ -166,7 +166,7 @@ def failure_reason(update: BotUpdate) -> str:
     """Return why an update failed: the error for operators, a sentence for customers; empty without an error."""
     if not update.error:
         return ""
-    if _is_operator():
+    if is_visitor_operator():
         return update.error
     return faults.explain_failed_update(update.state, transient=update.transient)
 
@@ -175,19 +175,14 @@ def state_reason(bot: Bot) -> str:
     """Return why a bot is in its state: what was observed for operators, a sentence for customers."""
     if not bot.state_detail:
         return ""
-    return bot.state_detail if _is_operator() else faults.explain_bot_state(bot.state)
+    return bot.state_detail if is_visitor_operator() else faults.explain_bot_state(bot.state)
 
 
 def sync_reason(status: MemberSyncStatus) -> str:
     """Return why a bot does not know a membership: the error for operators, a sentence for customers."""
     if not status.error:
         return ""
-    return status.error if _is_operator() else faults.MEMBER_SYNC_FAILED
-
-
-def _is_operator() -> bool:
-    visitor = current_visitor()
-    return visitor is not None and visitor.user.is_platform_admin
+    return status.error if is_visitor_operator() else faults.MEMBER_SYNC_FAILED
 
 
 @cache
