@@ -84,6 +84,20 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
         connection.close()
 
 
+def test_a_client_that_is_refused_early_can_send_its_whole_body(tmp_path: Path) -> None:
+    bot = make_bot(tmp_path, Configuration(port=0, secrets=(SECRET,)))
+    with running_server(bot) as port, socket.socket() as connection:
+        bot.migrate()
+        # Without room for the body in buffers, sending fails if the bot closes the connection without reading.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"POST /internal/provision HTTP/1.1\r\nHost: bot\r\nContent-Length: 1000000\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x" * 10_000)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
 @contextmanager
 def running_process(root: Path, release: dict[str, object] | None = None, **environment: str) -> Iterator[BotProcess]:
     """Run the bot as a process, with `root` as the root of its file system."""

@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 
 from demo.reference_bot.configuration import Configuration
 from demo.reference_bot.server import running_server
-from demo.reference_bot.websocket import BINARY, CLOSE, CONTINUATION, LARGEST_MESSAGE, PING, PONG, TEXT, accept_value
+from demo.reference_bot.websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    LARGEST_MESSAGE,
+    PING,
+    PONG,
+    TEXT,
+    WebSocket,
+    accept_value,
+)
 from tests.demo.reference_bot.local_bots import ALICE, BotClient, identity, make_bot, running_bot
 
 pytestmark = pytest.mark.requests
@@ -172,6 +182,17 @@ def test_violations_close_with_their_code(port: int, frame: bytes, code: int) ->
         assert websocket.receive() == (CLOSE, struct.pack("!H", code))
         websocket.socket.shutdown(socket.SHUT_WR)
         assert websocket.is_closed()
+
+
+def test_nothing_follows_a_close_frame() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as reader:
+        theirs.sendall(encode(CONTINUATION, b"x"))
+        websocket = WebSocket(reader, ours)
+        websocket.echo()
+        websocket.close()
+        assert theirs.recv(100) == bytes([0x80 | CLOSE, 2]) + struct.pack("!H", 1002)
+        assert theirs.recv(100) == b""
 
 
 @pytest.mark.parametrize(
