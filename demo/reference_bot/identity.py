@@ -5,7 +5,7 @@ Used by the HTTP server and the pages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from typing import Any
 from urllib.parse import unquote
@@ -14,8 +14,6 @@ from . import members
 from .assertion import HEADER, AssertionVerifier, InvalidAssertion
 from .database import Database
 from .members import Member, Person
-
-_NO_ONE = Person("", "", "")
 
 
 @dataclass(frozen=True)
@@ -53,19 +51,18 @@ class Caller:
         }
 
 
-def read_caller(headers: Message, prefix: str, verifier: AssertionVerifier | None, database: Database) -> Caller:
-    """Return the sender of a request.
+_STRANGER = Caller(Person("", "", ""), ())
+
+
+def read_caller(headers: Message, prefix: str, database: Database) -> Caller:
+    """Return the sender of a request, as the identity headers say.
 
     Args:
         headers: the headers of the request; values are percent-encoded UTF-8.
         prefix: the first part of the names of the identity headers, such as `x-platform-user`.
-        verifier: checks the signed assertion; None to trust the headers without one.
         database: the database with the member table.
     """
-    person = _read_person(headers, prefix)
-    if verifier is not None:
-        person = _read_proven_person(headers, person.user_id, verifier)
-    user_id, email, name = person.user_id, person.email, person.name
+    user_id, email, name = (_read_header(headers, f"{prefix}-{part}") for part in ("id", "email", "name"))
     with database.read() as connection:
         memberships = tuple(members.list_memberships(connection, user_id)) if user_id else ()
     if memberships:
@@ -74,18 +71,13 @@ def read_caller(headers: Message, prefix: str, verifier: AssertionVerifier | Non
     return Caller(Person(user_id, email, name), memberships)
 
 
-def _read_person(headers: Message, prefix: str) -> Person:
-    user_id, email, name = (_read_header(headers, f"{prefix}-{part}") for part in ("id", "email", "name"))
-    return Person(user_id, email, name)
-
-
-def _read_proven_person(headers: Message, user_id: str, verifier: AssertionVerifier) -> Person:
-    # Name and email of the assertion are proven, and longer than a header may be.
+def require_proof(caller: Caller, headers: Message, verifier: AssertionVerifier) -> Caller:
+    """Return the caller with name and email of the signed assertion, or a stranger if it proves another id or none."""
     try:
         person = verifier.verify(_read_header(headers, HEADER))
     except InvalidAssertion:
-        return _NO_ONE
-    return person if person.user_id == user_id else _NO_ONE
+        return _STRANGER
+    return replace(caller, person=person) if person.user_id == caller.person.user_id else _STRANGER
 
 
 def _read_header(headers: Message, name: str) -> str:
