@@ -22,7 +22,7 @@ from portal.database import Database
 from portal.models import Bot, Channel, Node
 from portal.rules.allowlist import Allowlist
 from portal.rules.references import InvalidReference, Reference, parse_reference
-from portal.services.bots import bots
+from portal.services.bots import bots, subdomains
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.settings import Settings
 
@@ -108,7 +108,7 @@ def inspect_container(  # noqa: PLR0917 - both callers have all of these
         container_id=inspect["Id"],
         container_name=containers.name_of_container(inspect),
         name=name,
-        subdomain=options.subdomain or bots.suggest_subdomain(name),
+        subdomain=options.subdomain or subdomains.suggest_subdomain(name),
         image=image,
         digest=_find_digest(saved, image),
         address=address,

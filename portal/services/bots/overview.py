@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from portal.models import (
     Bot,
+    BotPhase,
+    BotRequest,
     BotState,
     BotUpdate,
     DesiredState,
@@ -22,6 +24,7 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
+from portal.services.bots import bot_requests
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -44,6 +47,10 @@ class Overview:
     """Bots that should run but do not answer."""
     nodes: Sequence[Node]
     """Nodes whose engine does not answer."""
+    creations: Sequence[Bot]
+    """Bots whose creation has failed so far."""
+    requests: Sequence[BotRequest]
+    """New organizations whose first bot could not be created yet."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
     bots: int
@@ -57,13 +64,18 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images)
+        pending = self.creations or self.requests
+        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images or pending)
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
-    is_down = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
+    is_down = sa.and_(
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}),
+        Bot.desired_state == DesiredState.RUNNING,
+    )
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
     failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
@@ -79,13 +91,19 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
-        bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
+        creations=_list(session, _bots().where(_is_creation_failing())),
+        requests=bot_requests.list_waiting(session, _MAX_ROWS),
+        bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,
     )
 
 
 def _bots() -> sa.Select[Bot]:
     return sa.select(Bot).options(joinedload(Bot.org), joinedload(Bot.node)).order_by(Bot.name)
+
+
+def _is_creation_failing() -> sa.ColumnElement[bool]:
+    return (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
 
 
 def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
