@@ -24,6 +24,7 @@ from portal.models import (
     MembershipRole,
     Node,
     Org,
+    OutgoingMail,
     PolledImage,
     Release,
     Rollout,
@@ -133,3 +134,9 @@ def bot_template(session: Session, **values: Any) -> BotTemplate:
         setattr(row, name, value)
     session.flush()
     return row
+
+
+def mail(session: Session, **values: Any) -> OutgoingMail:
+    """Add a due email of the outbox that no worker can compose."""
+    defaults = {"to": "new@example.com", "template": "signup", "dedupe_key": f"mail {next(_numbers)}"}
+    return add(session, OutgoingMail(**{**defaults, **values}))

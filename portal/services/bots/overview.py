@@ -25,6 +25,7 @@ from portal.models import (
     UpdateState,
 )
 from portal.services.bots import bot_requests
+from portal.services.mail import outbox
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -53,6 +54,8 @@ class Overview:
     """New organizations whose first bot could not be created yet."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    failed_mails: int
+    """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
     updating: int
 
@@ -64,8 +67,8 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        pending = self.creations or self.requests
-        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images or pending)
+        lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
+        return not any((*lists, self.creations, self.requests)) and self.failed_mails == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -93,6 +96,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         images=_list(session, failing_images.order_by(PolledImage.image)),
         creations=_list(session, _bots().where(_is_creation_failing())),
         requests=bot_requests.list_waiting(session, _MAX_ROWS),
+        failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,
     )
