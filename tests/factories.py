@@ -128,9 +128,9 @@ def update(session: Session, rollout: Rollout, bot: Bot, **values: Any) -> BotUp
 
 
 def bot_template(session: Session, **values: Any) -> BotTemplate:
-    """Set up the bot template, by default with `IMAGE`."""
+    """Set up the bot template, with `IMAGE` unless it has another one."""
     row = session.get_one(BotTemplate, 1)
-    for name, value in {"image": IMAGE, **values}.items():
+    for name, value in {"image": row.image or IMAGE, **values}.items():
         setattr(row, name, value)
     session.flush()
     return row

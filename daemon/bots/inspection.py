@@ -14,7 +14,7 @@ from docker.errors import NotFound
 
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
-from daemon.engine.health_probe import ProbeResult, probe
+from daemon.engine.health_probe import HealthCheck, ProbeResult, probe
 from daemon.engine.labels import update_id_of
 from daemon.engine.recreate.capture import CannotRecreate, capture
 from daemon.engine.recreate.mounts import unprotected_paths
@@ -101,7 +101,7 @@ def inspect_container(  # noqa: PLR0917 - both callers have all of these
     Allowlist.parse(settings.fleet_image_allowlist).require(image)
     port = options.port or _find_port(inspect)
     address = _require_address(inspect, node, port)
-    health = probe(address, options.health_path)
+    health = probe(address, HealthCheck(options.health_path))
     name = options.name or containers.name_of_container(inspect)
     found = bots.FoundContainer(
         node_id=node.id,
