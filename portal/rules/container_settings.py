@@ -154,6 +154,8 @@ def find_json_problem(value: Any, kind: type) -> str | None:
     items = value if isinstance(value, list) else []
     if not isinstance(value, kind) or not all(isinstance(item, dict) for item in items):
         return "Enter a JSON list of objects." if kind is list else "Enter a JSON object."
-    if len(json.dumps(value)) > _MAX_JSON:
-        return f"Use at most {_MAX_JSON} characters."
-    return None
+    try:
+        length = len(json.dumps(value, allow_nan=False))
+    except ValueError:
+        return "Leave out NaN and Infinity, which are not JSON."
+    return f"Use at most {_MAX_JSON} characters." if length > _MAX_JSON else None

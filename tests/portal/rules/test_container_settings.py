@@ -71,7 +71,15 @@ def test_invalid_urls_are_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "kind"), [({}, list), ([1], list), ([], dict), ("x", dict), ([{"a": "x" * 60_000}], list)]
+    ("value", "kind"),
+    [
+        ({}, list),
+        ([1], list),
+        ([], dict),
+        ("x", dict),
+        ([{"a": "x" * 60_000}], list),
+        ({"a": float("nan")}, dict),
+    ],
 )
 def test_json_of_another_shape_is_refused(value: Any, kind: type) -> None:
     assert checks.find_json_problem(value, kind)
