@@ -73,6 +73,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/nodes"),
         ("root", "/admin/events"),
         ("root", "/admin/settings"),
+        ("root", "/admin/settings/bot-template"),
         ("root", "/admin/upstream"),
         ("root", "/nowhere"),
         ("alice", "/orgs"),

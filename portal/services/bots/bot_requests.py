@@ -21,9 +21,9 @@ _RETRY_WAIT = timedelta(seconds=30)
 _AT_ONCE = 20
 
 
-def has_request(session: Session, org: Org) -> bool:
-    """Return whether an organization waits for its first bot."""
-    return session.get(BotRequest, org.id) is not None
+def find_request(session: Session, org: Org) -> BotRequest | None:
+    """Return the request of an organization that waits for its first bot, or None."""
+    return session.get(BotRequest, org.id)
 
 
 def list_waiting(session: Session, limit: int) -> Sequence[BotRequest]:

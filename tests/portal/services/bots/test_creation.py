@@ -158,7 +158,8 @@ def test_new_organization_gets_a_bot_only_if_the_template_says_so(database: Data
         without = org_creation.create_org(session, "Without", alice, now=utcnow())
         factories.bot_template(session, create_for_new_orgs=True)
         with_bot = org_creation.create_org(session, "With bot", alice, now=utcnow())
-        assert [bot_requests.has_request(session, org) for org in (without, with_bot)] == [False, True]
+        requests = [bot_requests.find_request(session, org) for org in (without, with_bot)]
+        assert [request is not None for request in requests] == [False, True]
 
 
 def fulfil_due(database: Database, later: timedelta = timedelta()) -> list[Bot | None]:
