@@ -140,7 +140,7 @@ class BotTemplateForm(VersionedForm):
 
     image = _text_field("Image")
     release_channel = SelectField("Channel", choices=_choices(_CHANNELS))
-    port = _number_field("Port in the container")
+    port = _number_field("Port")
     health_path = _text_field("Health path")
     health_expectation = RadioField(
         "A bot is healthy if it answers",
@@ -165,7 +165,7 @@ class BotTemplateForm(VersionedForm):
     api_key = PasswordField("API key of the model gateway", validators=[Length(max=1000)])
     remove_api_key = BooleanField("Remove the API key")
     budget_cents = _number_field("Budget (cents)")
-    per_agent_budget_cents = _limit_field("Budget of each agent (cents)")
+    per_agent_budget_cents = _limit_field("Per agent (cents)")
     agents = JSONField("Agents")
     extra = JSONField("Extra")
     create_for_new_orgs = BooleanField("Every new organization gets a bot")

@@ -264,3 +264,18 @@ def test_removed_bot_keeps_its_volumes_only_if_that_was_chosen(nursery: Nursery,
     with nursery.database.reading() as session:
         event = session.scalars(sa.select(Event).where(Event.tag == "bot.removed")).one()
     assert event.data["kept" if keep_data else "volumes"] == volumes
+
+
+def test_secrets_appear_in_no_log_line_event_or_error(nursery: Nursery, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    nursery.point_tag_at(CRASHING)
+    failed = nursery.create()
+    nursery.point_tag_at(FIRST)
+    nursery.make_due()
+    bot = nursery.create()
+    with nursery.database.reading() as session:
+        events = [event.facts for event in session.scalars(sa.select(Event))]
+    visible = repr((caplog.text, events, failed.creation_error))
+    assert bot.phase is BotPhase.ACTIVE
+    assert bot.provision_secret["current"] not in visible
+    assert "s3cret-token" not in visible
