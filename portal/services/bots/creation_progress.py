@@ -75,6 +75,8 @@ def begin_attempt(session: Session, bot_id: str, now: datetime) -> Attempt | Non
         return None
     row = session.scalar(sa.select(PolledImage).where(PolledImage.image == bot.image))
     release = row.release if row is not None else None
+    if release is None and row is not None and row.next_poll_at is None:
+        row.next_poll_at = now  # an image that only pinned bots follow is polled once
     if release is None or release.quarantined_at is not None:
         _postpone(session, bot, _describe_missing_release(bot, row), now)
         return None

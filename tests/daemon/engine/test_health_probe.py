@@ -11,7 +11,7 @@ from daemon.engine.addresses import read_address
 from daemon.engine.health_probe import HealthCheck, HealthResult, probe, wait_until_healthy
 from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
-from portal.models import Node
+from portal.models import HealthExpectation, Node
 from tests.support.images import ReferenceImages
 from tests.support.raw_http import response, running_server
 from tests.support.slow_peers import FILLER, Answer, slow_server
@@ -52,6 +52,23 @@ def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail
 
     assert (found.ok, found.detail.strip()) == (ok, detail)
     assert requests[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "ok"),
+    [
+        ("200 OK", True),
+        ("204 No Content", True),
+        ("302 Found", False),
+        ("404 Not Found", False),
+        ("500 Error", False),
+    ],
+)
+def test_any_2xx_is_healthy_where_the_bot_says_so(status: str, ok: bool) -> None:
+    with running_server(response(b"<h1>fine</h1>", status)) as (address, _):
+        found = probe(address, HealthCheck("/health", expectation=HealthExpectation.ANY_2XX))
+
+    assert (found.ok, found.detail) == (ok, f"HTTP {status[:3]}")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from portal.models import (
     BotPhase,
     BotRequest,
     BotSync,
+    Channel,
     Event,
     MemberSync,
     Node,
@@ -228,6 +229,19 @@ def test_creation_waits_for_the_first_poll_and_names_its_error(database: Databas
     attempt = begin(database, bot_id, timedelta(minutes=1))
     assert attempt is not None
     assert attempt.image.startswith("registry.example/acme/paperclip@sha256:")
+
+
+def test_image_of_a_pinned_bot_is_polled_until_it_has_a_release(database: Database, acme: str) -> None:
+    add_node(database)
+    with database.transaction() as session:
+        factories.bot_template(session, release_channel=Channel.PINNED)
+    bot_id = create(database, acme).id
+    with database.transaction() as session:
+        polled = session.scalars(sa.select(PolledImage)).one()
+        polled.next_poll_at, polled.last_error = None, "the registry is down"
+    assert begin(database, bot_id) is None
+    with database.reading() as session:
+        assert session.scalars(sa.select(PolledImage)).one().next_poll_at is not None
 
 
 def test_creation_waits_while_the_release_is_quarantined(database: Database, acme: str) -> None:
