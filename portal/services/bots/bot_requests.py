@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, contains_eager
 
 from portal.models import Bot, BotRequest, Org, OrgState, update_where
 from portal.rules.allowlist import Allowlist
-from portal.services.bots import creation
+from portal.services.bots import bot_template, creation
 from portal.services.errors import ServiceError
 
 _RETRY_WAIT = timedelta(seconds=30)
@@ -49,6 +49,8 @@ def fulfil(session: Session, allowlist: Allowlist, org_id: str, now: datetime) -
     Returns:
         The bot; None when it could not be created, or the request was fulfilled in between.
     """
+    # Under the lock, because an operator may create the first bot at the same moment.
+    bot_template.lock_template(session)
     request = session.get(BotRequest, org_id)
     if request is None:
         return None

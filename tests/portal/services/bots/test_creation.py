@@ -199,6 +199,20 @@ def test_request_of_a_deleted_organization_rests(database: Database, acme: str) 
     assert fulfil_due(database) == []
 
 
+@pytest.mark.slow
+def test_simultaneous_fulfilments_create_one_bot(database: Database, acme: str) -> None:
+    add_node(database, port_last=29999)
+    with database.transaction() as session:
+        session.add(BotRequest(org_id=acme))
+
+    def fulfil(_number: int) -> bool:
+        with database.transaction() as session:
+            return bot_requests.fulfil(session, ALLOWED, acme, utcnow()) is not None
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(fulfil, range(16))) == 1
+
+
 def test_bot_that_an_operator_creates_fulfils_the_request(database: Database, acme: str) -> None:
     add_node(database)
     with database.transaction() as session:
