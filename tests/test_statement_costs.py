@@ -324,7 +324,8 @@ def collect_node(session: Session, _settings: Settings) -> None:
 
 def send_mail(session: Session, settings: Settings) -> None:
     now = utcnow()
-    assert delivery.list_due(session, now) == ["due"]
+    assert delivery.list_due(session, now, repeated=False) == ["due"]
+    assert delivery.list_due(session, now, repeated=True) == []
     mail = delivery.claim_attempt(session, "due", "example.com", now)
     assert mail is not None
     assert COMPOSERS[mail.template](EmailContext(session, settings, mail, now))

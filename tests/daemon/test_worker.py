@@ -23,7 +23,10 @@ from portal.models import Node, PolledImage, utcnow
 from portal.queue import (
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
+    MAIL_QUEUE,
+    MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -108,16 +111,36 @@ def test_long_updates_do_not_delay_the_default_queue(node: Node, worker: Running
     worker.wait_for(worker.enqueue_note())
 
 
-def test_polls_and_downloads_delay_neither_email_nor_updates(node: Node, worker: RunningWorker) -> None:
-    """Registries may be slow. Two jobs block all workers that reach registries, and more of them wait."""
-    worker.start_long_job(DOWNLOADS_QUEUE)
-    worker.start_long_job(POLLS_QUEUE)
-    waiting = [worker.enqueue_note(queue) for queue in (POLLS_QUEUE, DOWNLOADS_QUEUE)]
+SLOTS = {
+    "updates": (DEFAULT_QUEUE, DEFAULT_QUEUE),  # the fixture configures two processes
+    "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
+    "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
+    "syncs": (SYNCS_QUEUE,),
+}
+"""The queues of jobs that occupy all processes for one kind of peer."""
 
-    worker.wait_for(worker.enqueue_note())
-    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+
+@pytest.mark.parametrize("slow", SLOTS)
+def test_slow_peers_of_one_kind_delay_no_other_jobs(node: Node, worker: RunningWorker, slow: str) -> None:
+    for queue in SLOTS[slow]:
+        worker.start_long_job(queue)
+    waiting = [worker.enqueue_note(queue) for queue in SLOTS[slow]]
+
+    for kind, queues in SLOTS.items():
+        for queue in {*queues, *([updates_queue_name(node.id)] if kind == "updates" else [])}:
+            if kind != slow:
+                worker.wait_for(worker.enqueue_note(queue))
 
     assert not any(note.exists() for note in waiting)
+
+
+def test_repeated_attempts_delay_no_first_attempt(worker: RunningWorker) -> None:
+    worker.start_long_job(MAIL_RETRIES_QUEUE)
+    waiting = worker.enqueue_note(MAIL_RETRIES_QUEUE)
+
+    worker.wait_for(worker.enqueue_note(MAIL_QUEUE))
+
+    assert not waiting.exists()
 
 
 @dataclass

@@ -29,14 +29,22 @@ _OUTAGE_PAUSE = timedelta(seconds=30)
 _BATCH_SIZE = 100
 
 
-def list_due(session: Session, now: datetime) -> list[str]:
-    """Return the ids of due emails, the longest-waiting first, including those whose claim has expired."""
+def list_due(session: Session, now: datetime, *, repeated: bool) -> list[str]:
+    """Return the ids of due emails, the longest-waiting first, including those whose claim has expired.
+
+    Args:
+        session: a transaction.
+        now: the current moment in UTC.
+        repeated: whether to list emails with earlier attempts, or those without. They are listed apart, so that many
+            recipients whose server is slow do not fill the list.
+    """
     return list(
         session.scalars(
             sa.select(OutgoingMail.id)
             .where(
                 OutgoingMail.state.in_([MailState.PENDING, MailState.SENDING]),
                 OutgoingMail.next_attempt_at <= now,
+                OutgoingMail.attempts > 0 if repeated else OutgoingMail.attempts == 0,
             )
             .order_by(OutgoingMail.next_attempt_at)
             .limit(_BATCH_SIZE)

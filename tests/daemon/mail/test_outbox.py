@@ -18,7 +18,7 @@ from daemon.mail.composers import COMPOSERS
 from daemon.scheduler import Scheduler
 from portal.database import Database
 from portal.models import Event, MailState, OutgoingMail, TokenPurpose, utcnow
-from portal.queue import connect, open_queue
+from portal.queue import MAIL_QUEUE, connect, open_queue
 from portal.services.mail import delivery, outbox
 from portal.views.admin.mail import TYPE_LABELS
 from tests.daemon.mail.conftest import add_token
@@ -163,7 +163,7 @@ def test_portal_enqueues_the_job_after_the_commit(
     mail_worker: OutboxWorker, signed_in: SignedIn, redis_url: str
 ) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
-    queue = open_queue(connect(redis_url))
+    queue = open_queue(connect(redis_url), MAIL_QUEUE)
     assert queue.jobs == []
 
     signed_in("root").post(f"/admin/mail/{mail_id}/resend")

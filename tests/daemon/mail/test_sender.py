@@ -24,6 +24,7 @@ from portal.database import Database
 from portal.models import MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.services.mail import delivery
 from portal.services.mail.delivery import ATTEMPT_LEASE, MAX_ATTEMPTS
+from tests import factories
 from tests.daemon.mail.conftest import World, add_token
 from tests.daemon.mail.servers import HangingServer, RefusingServer, self_signed_tls, serving
 from tests.daemon.processes import wait_until
@@ -421,7 +422,18 @@ def test_longest_waiting_emails_are_due_first(mail_worker: OutboxWorker, databas
             )
 
     with database.reading() as session:
-        assert delivery.list_due(session, utcnow()) == ids[::-1]
+        assert delivery.list_due(session, utcnow(), repeated=False) == ids[::-1]
+
+
+def test_many_repeated_emails_do_not_hide_new_ones(mail_worker: OutboxWorker, database: Database) -> None:
+    with database.transaction() as session:
+        for _ in range(150):
+            factories.mail(session, attempts=1, next_attempt_at=utcnow() - timedelta(hours=1))
+    new = mail_worker.queue("signup", token_id="1")
+
+    with database.reading() as session:
+        assert delivery.list_due(session, utcnow(), repeated=False) == [new]
+        assert new not in delivery.list_due(session, utcnow(), repeated=True)
 
 
 def test_bodies_have_no_line_that_strict_servers_refuse(mail_worker: OutboxWorker, smtp: Mailbox) -> None:
