@@ -272,6 +272,7 @@ def poll_image(session: Session, _settings: Settings) -> None:
     release = polling.record_release(session, parse_reference(factories.IMAGE), factories.digest("new"), {}, now)
     polling.record_answer(session, factories.IMAGE, release.digest, release, now)
     polling.record_failure(session, factories.IMAGE, "refused", now)
+    polling.find_following(session, factories.IMAGE, now)
 
 
 def read_changelog(session: Session, _settings: Settings) -> None:
