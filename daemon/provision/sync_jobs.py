@@ -22,8 +22,9 @@ from daemon.provision.bot_sync import Patience, sync_bot
 from daemon.provision.client import CALL_SECONDS
 from portal.database import Database
 from portal.models import utcnow
-from portal.services.syncs import claims, failures, selection
-from portal.services.syncs.claims import ClaimLost
+from portal.services.syncs import claims, company_calls, failures, selection
+from portal.services.syncs.claims import Claim, ClaimLost
+from portal.services.syncs.failures import Failure, FailureKind
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +92,18 @@ def _sync_claimed(database: Database, lane: Lane, patience: Patience, bot_id: st
             sync_bot(database, claim, patience)
         except ClaimLost:
             raise
-        except Exception:
+        except Exception as error:
             logger.exception("the sync of bot %s failed", bot_id)
-            _write(database, lambda session: failures.record_no_answer(session, claim, utcnow()))
+            _write(database, partial(_record_error, claim=claim, error=error))
         finally:
             _write(database, partial(claims.release, claim=claim))
+
+
+def _record_error(session: Session, claim: Claim, error: Exception) -> None:
+    """Record an unexpected error, and call the bot later."""
+    reason = f"error in Flotilla ({type(error).__name__}); the worker's log has the details"
+    company_calls.record_failure(session, claim, Failure(FailureKind.BAD_ANSWER, reason), utcnow())
+    failures.record_no_answer(session, claim, utcnow())
 
 
 def _write(database: Database, change: Callable[[Session], object]) -> None:

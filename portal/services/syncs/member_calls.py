@@ -73,7 +73,7 @@ def next_call(session: Session, claim: Claim, now: datetime) -> MemberCall | Non
         .limit(1)
     )
     found = session.execute(query.options(*Endpoint.LOADED)).one_or_none()
-    return None if found is None else _build_call(*found.tuple())
+    return None if found is None else _build_call(*found)
 
 
 def record_success(session: Session, claim: Claim, call: MemberCall) -> None:

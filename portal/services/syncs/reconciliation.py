@@ -182,7 +182,8 @@ def _load_callable(session: Session, claim: Claim, *conditions: sa.ColumnElement
 
 def _load_rows(session: Session, claim: Claim) -> tuple[Bot, BotSync]:
     query = sa.select(Bot, BotSync).join(BotSync, BotSync.bot_id == Bot.id).where(Bot.id == claim.bot_id)
-    return session.execute(query.options(*Endpoint.LOADED)).one().tuple()
+    bot, sync = session.execute(query.options(*Endpoint.LOADED)).one()
+    return bot, sync
 
 
 def _repair(
