@@ -22,17 +22,7 @@ from demo.platform import Platform
 from demo.processes import free_port
 from demo.versions import BotVersion
 from portal.database import Database
-from portal.models import (
-    Audience,
-    Base,
-    Bot,
-    BotState,
-    Node,
-    Org,
-    Release,
-    User,
-    utcnow,
-)
+from portal.models import Audience, Base, Bot, BotState, Node, Org, Release, User, utcnow
 from portal.password_hashing import hash_password
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import StrategyName
@@ -211,8 +201,10 @@ class World:
                 lines = [line.split(": ")[0].split(None, 1) for line in output.splitlines()]
                 return {subject: result == "ok" for result, subject in lines}
 
-            yield wait
-            doctor.kill()
+            try:
+                yield wait
+            finally:
+                doctor.kill()
 
     def processes_environment(self) -> dict[str, str]:
         """Return the environment of all processes of the installation."""

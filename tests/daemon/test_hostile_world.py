@@ -173,7 +173,7 @@ def check_updates(world: World, real_bots: RealBots) -> None:
 def check_doctor(world: World, real_bots: RealBots, passed: dict[str, bool]) -> None:
     """Check that `flotilla doctor` found what is hostile, and that everything else works."""
     failed = {f"registry {world.registries[name]}" for name in ("lying", "slow")} | {f"engine {NODE}"}
-    # The real bots follow a tag that nobody has pushed.
+    # The tag that the real bots follow was not pushed.
     failed.add(f"registry {real_bots.updated.images.repository.partition('/')[0]}")
     assert {subject for subject, is_good in passed.items() if not is_good} == failed
     expected = {"database", "redis", "workers", "scheduler", "mail", f"registry {world.registries['good']}"}
