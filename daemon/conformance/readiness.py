@@ -25,7 +25,10 @@ def wait_for_port(trial: Trial) -> None:
 
     def accepts() -> bool:
         _require_running(trial)
-        host, _, port = trial.address().rpartition(":")
+        address = trial.bot.address()
+        if address is None:
+            return False
+        host, _, port = address.rpartition(":")
         try:
             with Deadline(_CONNECT_SECONDS):
                 connect(host, int(port), _CONNECT_SECONDS).close()
