@@ -65,7 +65,8 @@ class Answer:
 
     def __str__(self) -> str:
         """Return what was answered to what, for messages."""
-        quoted = clean_line(self.body[: 4 * _MAX_QUOTED].decode(errors="replace"), _MAX_QUOTED)
+        text = clean_line(self.body[: 4 * _MAX_QUOTED].decode(errors="replace"), _MAX_QUOTED)
+        quoted = "an HTML page" if text.startswith("<") else text  # its beginning tells nothing
         return f"{self.request} answered {self.status}" + (f" ({quoted})" if quoted else "")
 
     def expect(self, *statuses: int, when: str = "") -> Answer:

@@ -33,8 +33,8 @@ def expect_kept(trial: Trial, kept: KeptCompany, when: str) -> None:
         Violation: something is missing or different.
     """
     body = calls.provision_body(kept.company.tenant, kept.company.owner)
-    answer = trial.call(calls.PROVISION, body).expect(201, when=when)
-    if read_text(answer, "tenantEntityId") != kept.company.id:
-        raise Violation(f"{answer} {when}: the company {kept.company.id} was lost.")
+    found = read_text(trial.call(calls.PROVISION, body).expect(201, when=when), "tenantEntityId")
+    if found != kept.company.id:
+        raise Violation(f"The data is lost {when}: the tenant has the company {found} instead of {kept.company.id}.")
     for person, role in kept.roles.items():
         trial.expect_member(kept.company, person, role, when)

@@ -10,7 +10,7 @@ from typing import Any
 
 from daemon.conformance import provision_calls as calls
 from daemon.conformance.exchange import Answer, NoAnswer, Request, exchange
-from daemon.conformance.lab import Lab, RunningBot
+from daemon.conformance.lab import Lab, RunningBot, Stopped
 from daemon.conformance.options import BotOptions
 from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.provision_calls import Person
@@ -59,7 +59,7 @@ class Trial:
         offer: what the bot offers.
         secret: the current provision secret.
         volumes: the volumes of the bot that runs, or ran last.
-        kept: companies that a check left for later ones, by name.
+        kept: what the earlier image stored, for the checks of the update.
     """
 
     lab: Lab
@@ -69,7 +69,7 @@ class Trial:
     offer: Offer = field(default_factory=Offer)
     secret: str = field(default_factory=lambda: uuid.uuid4().hex, repr=False)
     volumes: str = ""
-    kept: dict[str, KeptCompany] = field(default_factory=dict)
+    kept: KeptCompany | None = None
     _bot: RunningBot | None = None
     _address: str | None = None
     _timeouts: int = 0
@@ -110,14 +110,16 @@ class Trial:
         older, self.secret = self.secret, uuid.uuid4().hex
         return older
 
+    def stop(self) -> Stopped:
+        """Stop the bot that runs by its stop signal, and say how it exited."""
+        stopped = self.bot.stop()
+        self._bot = self._address = None
+        return stopped
+
     def end(self) -> None:
         """Kill the bot that runs, if any."""
         if self._bot is not None:
             self._bot.kill()
-            self.forget_bot()
-
-    def forget_bot(self) -> None:
-        """Note that no bot runs any more."""
         self._bot = self._address = None
 
     # Exchanges

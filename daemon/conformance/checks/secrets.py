@@ -19,7 +19,7 @@ def both_secrets_are_valid(trial: Trial) -> None:
     company = trial.provision()
     variable = f"{trial.options.secret_variable}_PREVIOUS"
     body = calls.add_body(company.id, Person.create(), "member", trial.next_version())
-    trial.call(calls.ADD, body, secret=older).expect(200, when=f"to the older secret, which is in {variable},")
+    trial.call(calls.ADD, body, secret=older).expect(200, when=f"to the older secret in {variable}")
     trial.call(calls.ADD, body, secret="wrong").expect(401, when="to a wrong secret during a rotation")  # noqa: S106
 
 
@@ -48,9 +48,9 @@ def no_secret_admits_no_call(trial: Trial) -> None:
 
 
 def _expect_no_success(trial: Trial, state: str) -> None:
-    health = trial.send(calls.create_request(calls.HEALTH)).parse()
-    if health.get("provisioning") is not False:
-        raise Violation(f"{calls.HEALTH} answered provisioning: true by a bot {state}.")
+    health = trial.send(calls.create_request(calls.HEALTH))
+    if health.parse().get("provisioning") is not False:
+        raise Violation(f"{health} by a bot {state}, expected provisioning to be false.")
     body = calls.provision_body("kit-no-secret", Person.create())
     for header in (None, "Bearer ", "Bearer", "Bearer None", "Bearer null", "Bearer undefined", "Bearer false"):
         answer = trial.send(calls.create_request(calls.PROVISION, body, authorization=header))

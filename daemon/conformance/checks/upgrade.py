@@ -7,15 +7,19 @@ from daemon.conformance import readiness
 from daemon.conformance.checks.provisioning import provisioning_creates_company
 from daemon.conformance.kept_data import expect_kept, leave_data
 from daemon.conformance.outcomes import Skipped, check
-from daemon.conformance.trial import Company, Offer, Trial
-
-_OLD = "upgrade"
+from daemon.conformance.trial import Company, KeptCompany, Offer, Trial
 
 
 def _earlier_image(trial: Trial) -> str:
     if trial.earlier_image is None:
         raise Skipped("Name an earlier image with --against.")
     return trial.earlier_image
+
+
+def _kept(trial: Trial) -> KeptCompany:
+    if trial.kept is None:
+        raise Skipped("The earlier image stored no data.")
+    return trial.kept
 
 
 def _observe_offer(trial: Trial, company: Company) -> None:
@@ -34,16 +38,15 @@ def earlier_image_stores_data(trial: Trial) -> None:
     kept = leave_data(trial)
     _observe_offer(trial, kept.company)
     expect_kept(trial, kept, "in the earlier image")
-    trial.kept[_OLD] = kept
-    trial.bot.stop()
-    trial.forget_bot()
+    trial.kept = kept
+    trial.stop()
 
 
 @check("C9", "The image migrates the data of the earlier image", earlier_image_stores_data)
 def data_is_migrated(trial: Trial) -> None:
     """Start the image on a copy of the data, and let it change members."""
-    image, kept, original = _earlier_image(trial), trial.kept[_OLD], trial.volumes
-    trial.volumes = trial.lab.copy_volumes(original, image)
+    kept, original = _kept(trial), trial.volumes
+    trial.volumes = trial.lab.copy_volumes(original, _earlier_image(trial))
     try:
         readiness.restart(trial, trial.image, **trial.secrets())
         readiness.require_lasting_health(trial)
@@ -59,7 +62,7 @@ def data_is_migrated(trial: Trial) -> None:
 @check("C10", "The earlier image runs again on its data after a rollback", earlier_image_stores_data)
 def earlier_image_runs_again(trial: Trial) -> None:
     """Start the earlier image on its data again, and send a removal that happened since, as the platform does."""
-    kept = trial.kept[_OLD]
+    kept = _kept(trial)
     readiness.restart(trial, _earlier_image(trial), **trial.secrets())
     _observe_offer(trial, kept.company)
     expect_kept(trial, kept, "after the rollback")

@@ -108,5 +108,3 @@ class LocalLab:
         """End all bots."""
         for bot in self._bots:
             bot.kill()
-
-
