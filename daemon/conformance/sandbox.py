@@ -105,7 +105,7 @@ class Sandbox:
         self._options = options
         self._labels = dict(labels)
         self._prefix = f"flotilla-conformance-{uuid.uuid4().hex[:12]}"
-        # An internal network has no route to others, but the engine's machine reaches its containers.
+        # The engine lets nothing pass between an internal network and others, except from its own machine.
         engine.create_network(self._prefix, driver="bridge", internal=True, labels=self._labels)
 
     def create_volumes(self) -> str:
