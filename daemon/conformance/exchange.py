@@ -17,7 +17,9 @@ from daemon.conformance.outcomes import Violation
 from daemon.network.deadlines import Deadline, connect
 from portal.rules.outside_text import clean_line
 
-MAX_ANSWER_BYTES = 1024 * 1024
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_LIST_BYTES = 1024 * 1024
+"""Maximum size of a list of members."""
 
 _MAX_QUOTED = 160
 
@@ -43,12 +45,14 @@ class Request:
         path: path and query.
         headers: names and values.
         body: None for a request without a body.
+        max_bytes: maximum size of the answer; None if any size is allowed and only the beginning is of interest.
     """
 
     method: str
     path: str
     headers: Mapping[str, str]
     body: bytes | None = None
+    max_bytes: int | None = MAX_ANSWER_BYTES
 
     def __str__(self) -> str:
         """Return method and path without the query, for messages."""
@@ -108,7 +112,7 @@ def exchange(address: str, request: Request, seconds: float) -> Answer:
         seconds: time limit from the connection to the last byte of the answer.
 
     Raises:
-        NoAnswer: no connection, no complete answer in time, no valid HTTP, or more than 1 MB.
+        NoAnswer: no connection, no complete answer in time, no valid HTTP, or an answer that is too large.
     """
     try:
         with Deadline(seconds):
@@ -118,8 +122,8 @@ def exchange(address: str, request: Request, seconds: float) -> Answer:
     except (OSError, http.client.HTTPException, ValueError) as error:
         detail = clean_line(error, _MAX_QUOTED) or type(error).__name__
         raise NoAnswer(f"{request} got no complete answer: {detail}.") from error
-    if len(body) > MAX_ANSWER_BYTES:
-        raise NoAnswer(f"{request} was answered with more than {MAX_ANSWER_BYTES // 1024**2} MB.")
+    if request.max_bytes is not None and len(body) > request.max_bytes:
+        raise NoAnswer(f"{request} was answered with more than {request.max_bytes // 1024} KB.")
     return Answer(request, status, body)
 
 
@@ -134,8 +138,9 @@ def _send(address: str, request: Request, seconds: float) -> tuple[int, bytes]:
             headers = {"Accept": "application/json, */*", "Connection": "close", **request.headers}
             connection.request(request.method, request.path, request.body, headers)
         response = connection.getresponse()
-        body = response.read(MAX_ANSWER_BYTES + 1)
-        if response.length and len(body) <= MAX_ANSWER_BYTES:
+        limit = request.max_bytes or MAX_ANSWER_BYTES
+        body = response.read(limit + 1)
+        if response.length and len(body) <= limit:
             raise http.client.IncompleteRead(body, response.length)
         return response.status, body
     finally:

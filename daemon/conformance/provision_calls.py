@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from daemon.conformance.exchange import Request
+from daemon.conformance.exchange import MAX_ANSWER_BYTES, MAX_LIST_BYTES, Request
 
 PROVISION = "POST /internal/provision"
 SET_BUDGET = "PUT /internal/provision/budget"
@@ -21,6 +21,8 @@ LIST = "GET /internal/members"
 HEALTH = "GET /internal/provision/health"
 
 Body = dict[str, Any]
+
+_UNENCODED = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,12 @@ def create_request(
     headers = {"Idempotency-Key": key or uuid.uuid4().hex} if method != "GET" else {}
     if authorization is not None:
         headers["Authorization"] = authorization
+    limit = MAX_LIST_BYTES if call.startswith(LIST) else MAX_ANSWER_BYTES
     if body is None:
-        return Request(method, path, headers)
+        return Request(method, path, headers, max_bytes=limit)
     headers["Content-Type"] = "application/json"
-    return Request(method, path, headers, body if isinstance(body, bytes) else json.dumps(body).encode())
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Request(method, path, headers, content, limit)
 
 
 def identity_headers(prefix: str, person: Person, *parts: str) -> Mapping[str, str]:
@@ -115,8 +119,13 @@ def identity_headers(prefix: str, person: Person, *parts: str) -> Mapping[str, s
 
 
 def encode_header(text: str, limit: int = 256) -> str:
-    """Percent-encode a text, and cut it between two characters if it has more than `limit` bytes."""
-    encoded = [quote(character, safe="") for character in text]
+    """Percent-encode everything but printable ASCII, and cut between two characters, as the gateway does.
+
+    Args:
+        text: any text.
+        limit: maximum length of the result.
+    """
+    encoded = [quote(character, safe=_UNENCODED) for character in text.strip()]
     while sum(map(len, encoded)) > limit:
         encoded.pop()
-    return "".join(encoded)
+    return "".join(encoded).strip()

@@ -16,6 +16,7 @@ from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.provision_calls import Person
 
 _MAX_TIMEOUTS = 3
+_MAX_ID = 100
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ class Trial:
 
     def open_page(self, headers: Mapping[str, str]) -> Answer:
         """Request the page for members with these headers only."""
-        return self.send(Request("GET", self.options.page, {"Accept": "text/html", **headers}))
+        return self.send(Request("GET", self.options.page, {"Accept": "text/html", **headers}, max_bytes=None))
 
     # Companies and members
 
@@ -275,11 +276,11 @@ def read_text(answer: Answer, field_name: str) -> str:
     """Return a text of an answer.
 
     Raises:
-        Violation: the answer lacks it, or it is no text, empty, or longer than 200 characters.
+        Violation: the answer lacks it, or it is no text, empty, too long, or has control characters.
     """
     value = answer.parse().get(field_name)
-    if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise Violation(f"{answer}, expected {field_name} with a text of 1 to 200 characters.")
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not value.isprintable():
+        raise Violation(f"{answer}, expected {field_name} with a text of 1 to {_MAX_ID} characters.")
     return value
 
 

@@ -55,6 +55,20 @@ def _answer_calls(change: Callable[[Call, Callable[[Call], Answer]], Answer]) ->
     _replace(ProvisionApi, "answer", lambda self, call: change(call, partial(right, self)))
 
 
+def _refuse_bodies(is_refused: Callable[[bytes], bool]) -> None:
+    """Answer some bodies 422 before anything else is checked."""
+
+    def answer(call: Call, right: Callable[[Call], Answer]) -> Answer:
+        if call.method == "GET":
+            return right(call)
+        body = call.read_body()
+        if is_refused(body):
+            return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "refused"})
+        return right(replace(call, read_body=lambda: body))
+
+    _answer_calls(answer)
+
+
 def _change_answer(path: str, change: Callable[[Answer], Answer]) -> None:
     _answer_calls(lambda call, right: change(right(call)) if call.path == path else right(call))
 
@@ -186,10 +200,7 @@ def any_secret_with_the_right_beginning() -> None:
 def shape_before_secret() -> None:
     """Check the body before the secret."""
 
-    def answer(call: Call, right: Callable[[Call], Answer]) -> Answer:
-        return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "empty"}) if call.body == b"{}" else right(call)
-
-    _answer_calls(answer)
+    _refuse_bodies(lambda body: body == b"{}")
 
 
 @fault
@@ -289,7 +300,14 @@ def second_company_for_a_tenant() -> None:
 @fault
 def provisioning_brings_the_owner_back() -> None:
     """Add the owner at each provisioning."""
-    _replace(members, "is_known", lambda *_: False)
+    right = companies.provision
+
+    def provision(connection: Any, tenant: str, company: Any, admin: Any) -> str:
+        company_id = right(connection, tenant, company, admin)
+        members.add_member(connection, company_id, admin, "owner", None)
+        return company_id
+
+    _replace(companies, "provision", provision)
 
 
 @fault
@@ -325,12 +343,7 @@ def unknown_roles_are_members() -> None:
 def unknown_fields_are_refused() -> None:
     """Refuse bodies with fields of later versions."""
 
-    def answer(call: Call, right: Callable[[Call], Answer]) -> Answer:
-        if b"fieldOfALaterVersion" in call.body:
-            return Answer(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "unknown field"})
-        return right(call)
-
-    _answer_calls(answer)
+    _refuse_bodies(lambda body: b"fieldOfALaterVersion" in body)
 
 
 @fault

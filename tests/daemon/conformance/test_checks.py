@@ -68,7 +68,7 @@ VIOLATIONS = {
     ),
     "admins_may_delete_the_company": ("member_list.roles_have_their_grants", "the admin has company:delete"),
     "drips": ("members.added_person_is_member", "got no complete answer within 0.5 s"),
-    "answers_without_an_end": ("members.added_person_is_member", "answered with more than 1 MB"),
+    "answers_without_an_end": ("members.added_person_is_member", "answered with more than 64 KB"),
     "lies_about_the_length": ("members.added_person_is_member", "88 more expected"),
     "redirects": ("members.added_person_is_member", "answered 302, expected 200"),
     "answers_with_html": ("members.added_person_is_member", "(an HTML page), expected a JSON object"),
