@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from daemon.conformance import provision_calls as calls
+from daemon.conformance.answers import read_text
 from daemon.conformance.outcomes import Violation
-from daemon.conformance.trial import KeptCompany, Trial, read_text
+from daemon.conformance.trial import KeptCompany, Trial
 
 
 def leave_data(trial: Trial) -> KeptCompany:

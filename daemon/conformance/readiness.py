@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 
 from daemon.conformance import provision_calls as calls
-from daemon.conformance.outcomes import Violation
+from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.trial import Trial
 from daemon.engine.health_probe import probe
 from daemon.network.deadlines import Deadline, connect
@@ -36,7 +38,7 @@ def wait_for_port(trial: Trial) -> None:
             return False
         return True
 
-    if not trial.wait_until(accepts, trial.options.start_seconds):
+    if not _wait_until(accepts, trial.options.start_seconds):
         raise Violation(
             f"Nothing listens on port {trial.options.port} after {trial.options.start_seconds:g} s."
             f" A bot that listens on 127.0.0.1 only cannot be reached.{_quote_log(trial)}"
@@ -58,7 +60,7 @@ def wait_for_health(trial: Trial) -> None:
         last = result.detail
         return result.ok
 
-    if not trial.wait_until(is_healthy, trial.options.start_seconds):
+    if not _wait_until(is_healthy, trial.options.start_seconds):
         raise Violation(
             f"GET {trial.options.health_path} is not healthy after {trial.options.start_seconds:g} s: {last}."
             f"{_quote_log(trial)}"
@@ -74,7 +76,8 @@ def require_ready(trial: Trial) -> None:
     try:
         _call_twice(trial)
     except Violation as error:
-        trial.wait_until(lambda: _works(trial), trial.options.start_seconds)
+        with suppress(Skipped):  # after several calls without an answer
+            _wait_until(lambda: _works(trial), trial.options.start_seconds)
         raise Violation(f'Health was "ok" before the bot could serve: {error}') from error
 
 
@@ -103,6 +106,16 @@ def restart(trial: Trial, image: str, **environment: str) -> None:
     wait_for_port(trial)
     wait_for_health(trial)
     require_ready(trial)
+
+
+def _wait_until(is_done: Callable[[], bool], seconds: float) -> bool:
+    """Wait until a question is answered with yes. Return False when the time is over."""
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_PAUSE_SECONDS)
+    return True
 
 
 def _call_twice(trial: Trial) -> None:

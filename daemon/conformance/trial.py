@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.conformance import provision_calls as calls
+from daemon.conformance.answers import read_members, read_text
 from daemon.conformance.exchange import Answer, NoAnswer, Request, exchange
 from daemon.conformance.lab import Lab, RunningBot, Stopped
 from daemon.conformance.options import BotOptions
@@ -16,7 +16,6 @@ from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.provision_calls import Person
 
 _MAX_TIMEOUTS = 3
-_MAX_ID = 100
 
 
 @dataclass(frozen=True)
@@ -259,49 +258,3 @@ class Trial:
             raise Violation(f"{answer} to a member {when}, expected the page.")
         if not admitted:
             answer.expect(401, 403, when=f"to a person who is not a member {when}")
-
-    # Waiting
-
-    def wait_until(self, is_done: Callable[[], bool], seconds: float) -> bool:
-        """Wait until a question is answered with yes. Return False when the time is over."""
-        deadline = time.monotonic() + seconds
-        while not is_done():
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.05)
-        return True
-
-
-def read_text(answer: Answer, field_name: str) -> str:
-    """Return a text of an answer.
-
-    Raises:
-        Violation: the answer lacks it, or it is no text, empty, too long, or has control characters.
-    """
-    value = answer.parse().get(field_name)
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID or not value.isprintable():
-        raise Violation(f"{answer}, expected {field_name} with a text of 1 to {_MAX_ID} characters.")
-    return value
-
-
-def read_members(answer: Answer) -> dict[str, dict[str, Any]]:
-    """Return the entries of a list of members by the ids of the persons.
-
-    Raises:
-        Violation: the answer has not the documented shape.
-    """
-    members = answer.parse().get("members")
-    if not isinstance(members, list) or not all(map(_is_member, members)):
-        raise Violation(f"{answer}, expected a list of members, each with userId and role.")
-    found = {member["userId"]: member for member in members}
-    if len(found) < len(members):
-        raise Violation(f"{answer}, which lists a person twice.")
-    return found
-
-
-def _is_member(value: Any) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("userId"), str)
-        and value.get("role") in {"owner", "admin", "member"}
-    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from daemon.conformance import provision_calls as calls
+from daemon.conformance.answers import read_members
 from daemon.conformance.checks.provisioning import provisioning_creates_company
 from daemon.conformance.outcomes import NotOffered, Violation, check
 from daemon.conformance.provision_calls import Person
-from daemon.conformance.trial import Trial, read_members
+from daemon.conformance.trial import Trial
 
 MEMBER_GRANTS = frozenset({"tasks:assign"})
 ADMIN_GRANTS = MEMBER_GRANTS | {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from daemon.conformance import provision_calls as calls
+from daemon.conformance.answers import read_text
 from daemon.conformance.checks.starting import becomes_healthy
 from daemon.conformance.outcomes import Violation, check
 from daemon.conformance.provision_calls import Person
-from daemon.conformance.trial import Company, Trial, read_text
+from daemon.conformance.trial import Company, Trial
 
 
 @check("C31", "Provision health answers without a secret", becomes_healthy)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from daemon.conformance import provision_calls as calls
+from daemon.conformance.answers import read_text
 from daemon.conformance.checks.provisioning import provisioning_creates_company
 from daemon.conformance.outcomes import Violation, check
 from daemon.conformance.provision_calls import Person
-from daemon.conformance.trial import Company, Trial, read_text
+from daemon.conformance.trial import Company, Trial
 
 
 def _tear_down(trial: Trial, company: Company) -> None:

@@ -199,7 +199,6 @@ def any_secret_with_the_right_beginning() -> None:
 @fault
 def shape_before_secret() -> None:
     """Check the body before the secret."""
-
     _refuse_bodies(lambda body: body == b"{}")
 
 
@@ -342,7 +341,6 @@ def unknown_roles_are_members() -> None:
 @fault
 def unknown_fields_are_refused() -> None:
     """Refuse bodies with fields of later versions."""
-
     _refuse_bodies(lambda body: b"fieldOfALaterVersion" in body)
 
 
@@ -418,6 +416,19 @@ def admins_may_delete_the_company() -> None:
 
 
 # Answers
+
+
+@fault
+def hangs_at_provision_health() -> None:
+    """Never answer the question whether the bot can be provisioned."""
+    right = BotHandler._route
+
+    def route(self: BotHandler, bot: Bot) -> None:
+        if self.path == provision_api.HEALTH_PATH:
+            time.sleep(3600)
+        right(self, bot)
+
+    _replace(BotHandler, "_route", route)
 
 
 def _answer_additions(answer: Callable[[BotHandler], None]) -> None:

@@ -36,7 +36,7 @@ class LocalBot:
             )
 
     def address(self) -> str | None:
-        """Return `host:port` once the bot has printed it; port 9, on which nothing listens, before."""
+        """Return `host:port` once the bot has printed its port."""
         match = re.search(r"listening on port (\d+)", self.log_tail())
         return f"127.0.0.1:{match[1]}" if match else None
 
@@ -50,7 +50,7 @@ class LocalBot:
         return self._log.read_text(errors="replace")
 
     def changed_paths(self) -> Sequence[str]:
-        """Return nothing, because a process has no file system of its own."""
+        """Return nothing, because a process shares the file system of this machine."""
         return []
 
     def stop(self) -> Stopped:

@@ -67,6 +67,7 @@ VIOLATIONS = {
         "still instance admin after the removal from the only company that was owned",
     ),
     "admins_may_delete_the_company": ("member_list.roles_have_their_grants", "the admin has company:delete"),
+    "hangs_at_provision_health": ("starting.is_ready_when_healthy", "got no complete answer within 0.5 s"),
     "drips": ("members.added_person_is_member", "got no complete answer within 0.5 s"),
     "answers_without_an_end": ("members.added_person_is_member", "answered with more than 64 KB"),
     "lies_about_the_length": ("members.added_person_is_member", "88 more expected"),
@@ -78,6 +79,8 @@ NOT_OFFERED = {
     "no_versions": {"member_list.list_shows_versions", "versions.older_version_is_refused"},
     "no_rights_in_the_list": {"member_list.roles_have_their_grants", "instance_admins.roles_decide"},
 }
+SLOW = {"drips", "hangs_at_provision_health"}
+"""Faults that show by exceeding the time limit."""
 UPGRADES = {"earlier_release", "loses_data_of_earlier_release"}
 """Faults that need an earlier image."""
 
@@ -95,7 +98,7 @@ def start_trial(lab: LocalLab, image: str, against: str | None = None) -> Trial:
     options = BotOptions(
         environment={"HOSTED_MODE": "1"},
         start_seconds=30,
-        answer_seconds=0.5 if image == "drips" else 20,
+        answer_seconds=0.5 if image in SLOW else 20,
         watch_seconds=0.3,
     )
     return Trial(lab, image, options, against)
@@ -165,11 +168,12 @@ def test_earlier_release_that_cannot_run_again_is_found(lab: LocalLab) -> None:
     assert "/data/bot.pid exists" in results[-1].reason
 
 
-def test_bot_that_answers_nothing_ends_the_run_early(lab: LocalLab) -> None:
-    results = list(run_checks(ALL_CHECKS, start_trial(lab, "drips")))
+@pytest.mark.parametrize("fault", sorted(SLOW))
+def test_bot_that_answers_nothing_ends_the_run_early(lab: LocalLab, fault: str) -> None:
+    results = list(run_checks(ALL_CHECKS, start_trial(lab, fault)))
     assert len(results) == len(ALL_CHECKS)
     found = outcomes(results)
-    assert 3 <= len(found[Outcome.FAILED]) <= 4
+    assert 1 <= len(found[Outcome.FAILED]) <= 5
     assert len(found[Outcome.SKIPPED]) > len(ALL_CHECKS) / 2
 
 
