@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -204,6 +205,8 @@ def conformance(  # noqa: PLR0917 - click passes options by name
 def _run_or_refuse(
     engine_url: str, image: str, against: str | None, options: BotOptions, record: Callable[[CheckResult], None]
 ) -> None:
+    if sys.platform != "linux":
+        raise CannotRun("The test needs Linux, because it connects to the network of the containers directly.")
     node = Node(name="conformance", docker_url=engine_url, bot_host="127.0.0.1")
     try:
         with _ending_by_signals(), open_engine(node) as engine:
