@@ -47,7 +47,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("provision",),
     ("engine", "upstream"),
     ("registry",),
-    ("snapshots",),
+    ("conformance", "snapshots"),
     ("update",),
     ("bots",),
     ("rollout", "mail"),

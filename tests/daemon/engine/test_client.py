@@ -1,10 +1,12 @@
 """Connections to engines that answer, refuse, stop answering or do not exist."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import docker
 import pytest
@@ -76,13 +78,19 @@ class RedirectingEngine(ScriptedEngine):
 def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
     """Run a scripted engine and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield f"tcp://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_engine_that_does_not_listen_leaves_no_socket_open(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnreachable), open_engine(node_at(f"unix://{tmp_path}/none.sock")):
+        pass
+    gc.collect()  # an open socket would be reported here
 
 
 @pytest.mark.docker
