@@ -35,11 +35,15 @@ class Endpoint:
 
 
 def read_endpoint(bot: Bot) -> Endpoint:
-    """Read the endpoint of a bot that can be called.
+    """Read the endpoint of a bot that can be called."""
+    return Endpoint(bot.id, str(bot.address), list_secrets(bot), bot.company_id, bot.epoch)
+
+
+def list_secrets(bot: Bot) -> list[str]:
+    """Return the valid secrets of a bot, the most likely first.
 
     During a rotation the next secret comes first: after the rotation has reached the container, both are valid, and
     only an accepted next secret shows that.
     """
     stored = bot.provision_secret or {}
-    secrets = [secret for secret in (stored.get("next"), stored.get("current")) if secret]
-    return Endpoint(bot.id, str(bot.address), secrets, bot.company_id, bot.epoch)
+    return [secret for secret in (stored.get("next"), stored.get("current")) if secret]

@@ -1,4 +1,4 @@
-"""Connecting bots: whether Flotilla provisions a bot, and with which secret. Used by creation and `flotilla bots`."""
+"""Connecting bots: whether Flotilla provisions a bot, and with which secret. Used by `flotilla bots`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotPhase, BotSync, BotTemplate, EventTag, Provisioning, SyncState
+from portal.models import Bot, BotPhase, BotSync, EventTag, Provisioning, SyncState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
@@ -15,17 +15,6 @@ from portal.services.orgs import member_sync
 from portal.services.syncs import operations, provision_secrets
 
 _COMPANY_ID = re.compile(r"[\x21-\x7e]{1,100}")
-
-
-def manage_created_bot(session: Session, bot: Bot, now: datetime) -> None:
-    """Let Flotilla provision a bot that it has created, with the budget of the template.
-
-    Call this when the bot was created with its secret. Its members are sent after the first health check.
-    """
-    template = session.get_one(BotTemplate, 1)
-    sync = session.get_one(BotSync, bot.id)
-    sync.budget_cents, sync.per_agent_budget_cents = template.budget_cents, template.per_agent_budget_cents
-    _connect(session, bot, sync, Provisioning.MANAGED, now)
 
 
 def provision_bot(

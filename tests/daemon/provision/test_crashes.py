@@ -6,10 +6,11 @@ import os
 import signal
 from collections import defaultdict
 from multiprocessing import get_context
+from unittest.mock import patch
 
 import pytest
 
-from daemon.provision import bot_sync, sync_jobs
+from daemon.provision import sync_jobs
 from daemon.provision.client import ProvisionClient
 from portal.models import MembershipRole
 from portal.services.syncs import member_calls
@@ -27,12 +28,13 @@ def die(*_: object, **__: object) -> None:
 def sync_and_die(world: SyncWorld, point: str) -> None:
     """Run the job in a process that is killed at a point of its first call about a member."""
     send, record = ProvisionClient.change_member, member_calls.record_success
-    if point == "before the call":
-        ProvisionClient.change_member = die  # type: ignore[method-assign]
-    elif point == "after the call":
-        ProvisionClient.change_member = lambda *args: (send(*args), die())  # type: ignore[assignment, func-returns-value, method-assign]
-    elif point == "before the commit":
-        bot_sync.member_calls.record_success = lambda *args: (record(*args), die())  # type: ignore[assignment, func-returns-value]
+    replaced = {
+        "before the call": (ProvisionClient, "change_member", die),
+        "after the call": (ProvisionClient, "change_member", lambda *args: (send(*args), die())),
+        "before the commit": (member_calls, "record_success", lambda *args: (record(*args), die())),
+    }
+    if point in replaced:
+        patch.object(*replaced[point]).start()
     sync_jobs.sync_node(world.database, world.node_id, LANE)
     os._exit(0)
 

@@ -165,4 +165,4 @@ def test_random_histories_end_in_the_desired_state(
     monkeypatch.setattr(backoff, "LONGEST_DELAY", backoff.FIRST_DELAY / 1000)
     machine = type("Machine", (MemberSyncMachine,), {"source": sqlite, "folder": tmp_path})
     limits = settings(max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
-    run_state_machine_as_test(machine, settings=limits)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(machine, settings=limits)
