@@ -6,6 +6,7 @@ import os
 import signal
 from collections import defaultdict
 from multiprocessing import get_context
+from typing import NoReturn
 from unittest.mock import patch
 
 import pytest
@@ -20,9 +21,10 @@ from tests.daemon.provision.world import LANE, SyncWorld
 POINTS = ("before the call", "during the call", "after the call", "before the commit")
 
 
-def die(*_: object, **__: object) -> None:
+def die(*_: object) -> NoReturn:
     """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("the process survived")
 
 
 def sync_and_die(world: SyncWorld, point: str) -> None:
