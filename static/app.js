@@ -96,8 +96,13 @@
   let openDetails = [];
   let focused;
   const openingTag = (element) => element.cloneNode(false).outerHTML;
+  const listOpenDetails = (part) => [...part.querySelectorAll("details[open][id]")].map((details) => details.id);
+  // A response may also replace elements outside of its target. That happens before `htmx:afterSwap`.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => {
+    openDetails.push(...listOpenDetails(event.detail.target));
+  });
   document.addEventListener("htmx:beforeSwap", (event) => {
-    openDetails = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+    openDetails = listOpenDetails(event.detail.target);
     const active = document.activeElement;
     const losesFocus = event.detail.target.contains(active) && !active.id;
     focused = losesFocus && { name: active.localName, tag: openingTag(active) };

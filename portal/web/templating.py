@@ -17,7 +17,7 @@ from portal.models import Org, utcnow
 from portal.paths import ROOT
 from portal.rules import email_addresses, roles
 from portal.rules.strategies import STRATEGIES
-from portal.services.orgs import orgs
+from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
@@ -44,11 +44,15 @@ def init_app(app: Flask, settings: Settings) -> None:
         duration=duration,
         elapsed=elapsed,
         exact=exact,
+        least_advanced=sync_status.find_least_advanced,
         masked=email_addresses.mask,
+        pending_bots=sync_sentences.count_pending,
         plural=plural,
         short=short_digest,
         steps=timings.list_step_durations,
         strategy_label=strategy_label,
+        sync_label=sync_sentences.label,
+        sync_reason=sync_sentences.explain,
         upcoming=upcoming,
         words=words,
     )

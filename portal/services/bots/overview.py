@@ -22,6 +22,7 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
+from portal.services.bots import sync_list
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -46,6 +47,8 @@ class Overview:
     """Nodes whose engine does not answer."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    blocked_syncs: int
+    """Number of bots whose member sync needs an operator."""
     bots: int
     updating: int
 
@@ -57,7 +60,9 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images)
+        return not (
+            self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images or self.blocked_syncs
+        )
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -79,6 +84,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
+        blocked_syncs=sync_list.count_blocked(session),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,
     )
