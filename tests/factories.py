@@ -23,6 +23,7 @@ from portal.models import (
     MembershipRole,
     Node,
     Org,
+    OutgoingMail,
     PolledImage,
     Release,
     Rollout,
@@ -123,3 +124,9 @@ def rollout(session: Session, release: Release, **values: Any) -> Rollout:
 def update(session: Session, rollout: Rollout, bot: Bot, **values: Any) -> BotUpdate:
     """Add a pending update of `bot` in `rollout`."""
     return add(session, BotUpdate(rollout_id=rollout.id, bot_id=bot.id, **values))
+
+
+def mail(session: Session, **values: Any) -> OutgoingMail:
+    """Add a due email of the outbox that no worker can compose."""
+    defaults = {"to": "new@example.com", "template": "signup", "dedupe_key": f"mail {next(_numbers)}"}
+    return add(session, OutgoingMail(**{**defaults, **values}))

@@ -23,6 +23,7 @@ from portal.models import (
     UpdateState,
 )
 from portal.services.bots import sync_list
+from portal.services.mail import outbox
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -49,6 +50,8 @@ class Overview:
     """Images that bots follow and whose last poll failed."""
     blocked_syncs: int
     """Number of bots whose member sync needs an operator."""
+    failed_mails: int
+    """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
     updating: int
 
@@ -60,9 +63,8 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        return not (
-            self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images or self.blocked_syncs
-        )
+        lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
+        return not any(lists) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -85,6 +87,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
         blocked_syncs=sync_list.count_blocked(session),
+        failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,
     )
