@@ -22,8 +22,8 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
-from portal.services.bots import sync_list
 from portal.services.mail import outbox
+from portal.services.syncs import bot_states
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -86,7 +86,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
-        blocked_syncs=sync_list.count_blocked(session),
+        blocked_syncs=bot_states.count_blocked(session),
         failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, request, url_for
+from flask import Blueprint, flash, make_response, request, url_for
 from werkzeug.wrappers import Response
 
 from portal.models import utcnow
 from portal.policy import Action
 from portal.services.orgs import former_members, member_list
 from portal.services.orgs.member_list import MemberRow
+from portal.services.syncs import bot_people, operations
 from portal.views.support import authorization
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
@@ -30,6 +31,18 @@ def index(slug: str) -> Response:
     return htmx.page(
         template, live={"updates": template}, access=access, org=access.org, **build_context(access, shown)
     )
+
+
+@pages.post("/<row_id>/retry")
+def retry(slug: str, row_id: str) -> Response:
+    """Make the next call about one person to one bot due now."""
+    access = authorization.require_org(slug, Action.MANAGE_TEAM)
+    row = bot_people.find_row_of_org(session(), access.org, row_id)
+    operations.retry(session(), row)
+    flash("Trying again now.", "info")
+    if htmx.is_fragment():
+        return htmx.announce(make_response(""), "members:changed")
+    return htmx.see_other(url_for("team.index", slug=slug))
 
 
 def build_context(access: OrgAccess, updated: list[MemberRow] | None = None) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from portal.models import Bot, BotPhase, MemberSync, User
-from portal.services.bots import sync_list
-from portal.services.bots.sync_list import BotSyncRow
+from portal.models import Bot, BotPhase, MemberSync, Org, User
 from portal.services.errors import NotFoundError
 from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import MemberSyncStatus
 from portal.services.paging import Page, load_page
+from portal.services.syncs import bot_states
+from portal.services.syncs.bot_states import BotSyncRow
 
 PEOPLE_PER_PAGE = 50
 
@@ -27,6 +27,31 @@ class PersonRow:
     status: MemberSyncStatus
 
 
+def find_row(session: Session, bot: Bot, row_id: str) -> MemberSync:
+    """Return the row of a person in a bot.
+
+    Raises:
+        NotFoundError: the bot has no such row.
+    """
+    row = session.scalar(sa.select(MemberSync).where(MemberSync.id == row_id, MemberSync.bot_id == bot.id))
+    if row is None:
+        raise NotFoundError("This bot has no such person.")
+    return row
+
+
+def find_row_of_org(session: Session, org: Org, row_id: str) -> MemberSync:
+    """Return the row of a person in a bot of an organization.
+
+    Raises:
+        NotFoundError: the organization has no such row.
+    """
+    query = sa.select(MemberSync).join(Bot, Bot.id == MemberSync.bot_id)
+    row = session.scalar(query.where(MemberSync.id == row_id, Bot.org_id == org.id))
+    if row is None:
+        raise NotFoundError("This organization has no such person.")
+    return row
+
+
 def get_bot(session: Session, bot_id: str) -> BotSyncRow:
     """Return the member sync of a bot.
 
@@ -37,7 +62,7 @@ def get_bot(session: Session, bot_id: str) -> BotSyncRow:
     bot = session.scalar(query.options(joinedload(Bot.org), joinedload(Bot.node)))
     if bot is None:
         raise NotFoundError("There is no such bot, or it was removed.")
-    return sync_list.load_rows(session, [bot])[0]
+    return bot_states.load_rows(session, [bot])[0]
 
 
 def list_people(session: Session, bot: Bot, page: int = 1) -> Page[PersonRow]:

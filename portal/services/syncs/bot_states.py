@@ -14,10 +14,7 @@ from sqlalchemy.orm import Session, contains_eager, defer
 from portal.models import (
     Bot,
     BotPhase,
-    BotState,
     BotSync,
-    BotUpdate,
-    DesiredState,
     MemberSync,
     Node,
     Org,
@@ -28,6 +25,7 @@ from portal.models import (
 from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import BotConnection
 from portal.services.paging import Page, load_page
+from portal.services.syncs import selection
 
 BOTS_PER_PAGE = 50
 
@@ -70,6 +68,8 @@ class BotSyncRow:
     """None for a bot without a row, which is not connected."""
     connection: BotConnection
     state: BotSyncState
+    is_company_settled: bool
+    """Whether provisioning and budget need no call."""
     desired: int
     """Number of people that should be in the bot."""
     observed: int
@@ -85,11 +85,6 @@ class BotSyncRow:
     """Largest number of failed attempts for a pending change."""
     error: str | None
     """The error of provisioning, or else one of the errors of a pending change."""
-
-    @property
-    def is_provisioned(self) -> bool:
-        """Whether provisioning and budget need no call."""
-        return self.sync is not None and self.sync.state is SyncState.SYNCED
 
     @property
     def refused_removals(self) -> int:
@@ -126,8 +121,10 @@ def load_rows(session: Session, bots: Sequence[Bot]) -> list[BotSyncRow]:
     """Load the rows of some bots, in their order."""
     ids = [bot.id for bot in bots]
     tally = _build_tally(MemberSync.bot_id.in_(ids))
-    query = _join(sa.select(Bot.id, BotSync, _build_state(tally).label("state"), *tally.c), tally)
-    found = {row.id: row for row in session.execute(query.where(Bot.id.in_(ids)))}
+    settled = _is_company_settled().label("is_company_settled")
+    query = _join(sa.select(Bot.id, BotSync, _build_state(tally).label("state"), settled, *tally.c), tally)
+    query = query.where(Bot.id.in_(ids)).execution_options(populate_existing=True)
+    found = {row.id: row for row in session.execute(query)}
     connections = sync_status.load_connections(session, ids)
     return [_build_row(bot, connections[bot.id], found[bot.id]) for bot in bots]
 
@@ -183,23 +180,19 @@ def _count_if(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
 
 
 def _build_state(tally: sa.Subquery) -> sa.ColumnElement[Any]:
-    is_updating = Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.is_running()))
-    is_callable = (
-        (Bot.phase == BotPhase.ACTIVE)
-        & (Bot.desired_state == DesiredState.RUNNING)
-        & (Bot.state == BotState.RUNNING)
-        & Bot.address.is_not(None)
-        & Bot.needs_attention.is_(None)
-        & ~is_updating
-    )
-    is_pending = (sa.func.coalesce(tally.c.pending, 0) > 0) | (BotSync.state != SyncState.SYNCED)
+    is_settled = (sa.func.coalesce(tally.c.pending, 0) == 0) & _is_company_settled()
     return sa.case(
         (sa.func.coalesce(BotSync.provisioning, Provisioning.OFF) == Provisioning.OFF, BotSyncState.NOT_CONNECTED),
         (_is_blocked() | (tally.c.blocked > 0), BotSyncState.BLOCKED),
-        (~is_pending, BotSyncState.SYNCED),
-        (~is_callable, BotSyncState.WAITING),
-        else_=BotSyncState.PENDING,
+        (is_settled, BotSyncState.SYNCED),
+        (selection.can_be_called(), BotSyncState.PENDING),
+        else_=BotSyncState.WAITING,
     )
+
+
+def _is_company_settled() -> sa.ColumnElement[bool]:
+    """Return the condition that provisioning and budget need no call."""
+    return (BotSync.state == SyncState.SYNCED) & selection.is_provisioned() & ~selection.is_budget_due()
 
 
 def _is_blocked() -> sa.ColumnElement[bool]:
@@ -244,12 +237,13 @@ def _list_conditions(wanted: SyncFilter, state: sa.ColumnElement[Any] | None) ->
 def _build_row(bot: Bot, connection: BotConnection, found: sa.Row[*tuple[Any, ...]]) -> BotSyncRow:
     sync: BotSync | None = found.BotSync
     is_pending = sync is not None and connection.is_connected and sync.state is not SyncState.SYNCED
-    moments = [found.oldest, *([sync.changed_at] if sync and is_pending else [])]
+    moments = (found.oldest, sync.changed_at if sync and is_pending else None)
     return BotSyncRow(
         bot=bot,
         sync=sync,
         connection=connection,
         state=BotSyncState(found.state),
+        is_company_settled=bool(found.is_company_settled),
         desired=found.desired or 0,
         observed=found.observed or 0,
         pending=found.pending or 0,
