@@ -17,5 +17,5 @@ def choose_delay(failures: int) -> timedelta:
     Args:
         failures: number of failures in a row, from 1.
     """
-    doublings = min(failures - 1, 20)
-    return min(FIRST_DELAY * 2**doublings, LONGEST_DELAY) * random.random()  # noqa: S311 - not a secret
+    limit: timedelta = min(FIRST_DELAY * 2 ** min(failures - 1, 20), LONGEST_DELAY)
+    return limit * random.random()  # noqa: S311 - not a secret

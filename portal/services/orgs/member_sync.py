@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from portal.models import Bot, BotPhase, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState
 from portal.rules.roles import ROLES
@@ -21,6 +21,7 @@ def set_desired_role(session: Session, org: Org, membership: Membership, now: da
 
     The desired version of each row grows with every call, so that a later desired role is newer than all before it.
     """
+    role = _get_sync_role(org, membership)
     of_user = sa.select(MemberSync).join(Bot, Bot.id == MemberSync.bot_id).where(Bot.org_id == org.id)
     # The worker that sends a row marks it as synced. The lock keeps it from doing so between this read and the write,
     # which would hide the new desired role.
@@ -29,8 +30,7 @@ def set_desired_role(session: Session, org: Org, membership: Membership, now: da
     existing = {row.bot_id: row for row in rows}
     bots = sa.select(Bot.id, Bot.node_id).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED)
     for bot_id, node_id in session.execute(bots).all():
-        row = existing.get(bot_id) or _add_row(session, bot_id, membership)
-        _request_sync(row, _get_sync_role(org, membership), now)
+        _request_sync(existing.get(bot_id) or _add_row(session, bot_id, membership), role, now)
         request_job(session, node_id)
     session.flush()
 
@@ -39,8 +39,9 @@ def set_desired_roles_for_bot(session: Session, bot: Bot, now: datetime) -> None
     """Write the desired roles of all members of the organization for a new bot."""
     org = bot.org
     active = sa.select(Membership).where(Membership.org_id == org.id, Membership.state == MembershipState.ACTIVE)
-    for membership in session.scalars(active):
-        _request_sync(_add_row(session, bot.id, membership), _get_sync_role(org, membership), now)
+    for membership in session.scalars(active.options(joinedload(Membership.user))):
+        role = _get_sync_role(org, membership)
+        _request_sync(_add_row(session, bot.id, membership), role, now)
     request_job(session, bot.node_id)
     session.flush()
 

@@ -8,7 +8,7 @@ outlives the time limit of a call, so after the death of a worker its last call 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -56,14 +56,16 @@ def claim_bot(session: Session, bot_id: str, lasting: timedelta) -> Claim | None
     return None if fence is None else Claim(bot_id, fence, lasting)
 
 
-def renew(session: Session, claim: Claim) -> None:
-    """Extend the claim, and lock its row until the transaction ends.
+def renew(session: Session, claim: Claim) -> datetime:
+    """Extend the claim, lock its row until the transaction ends, and return the moment of the database's clock.
 
     Raises:
         ClaimLost: another worker has claimed the bot.
     """
-    if not _change(session, claim, claimed_until=database_now(session) + claim.lasting):
+    now = database_now(session)
+    if not _change(session, claim, claimed_until=now + claim.lasting):
         raise ClaimLost(f"another worker has claimed the bot {claim.bot_id}")
+    return now
 
 
 def release(session: Session, claim: Claim) -> None:
@@ -71,7 +73,7 @@ def release(session: Session, claim: Claim) -> None:
     _change(session, claim, claimed_until=None)
 
 
-def is_free(now: sa.ColumnElement[object] | object) -> sa.ColumnElement[bool]:
+def is_free(now: datetime) -> sa.ColumnElement[bool]:
     """Return the condition for bots that can be claimed at the moment `now` of the database's clock."""
     return sa.or_(BotSync.claimed_until.is_(None), BotSync.claimed_until <= now)
 

@@ -141,7 +141,10 @@ def _load(
     query = sa.select(Bot, BotSync).join(BotSync, BotSync.bot_id == Bot.id)
     is_due_now = (Bot.id == claim.bot_id, can_be_called(), is_due, is_time_for(BotSync.next_attempt_at, now))
     found = session.execute(query.where(*is_due_now).options(*Endpoint.LOADED)).one_or_none()
-    return None if found is None else found.tuple()
+    if found is None:
+        return None
+    bot, sync = found
+    return bot, sync
 
 
 def _describe_tenant(bot: Bot, template: BotTemplate, budget_cents: int) -> dict[str, Any]:

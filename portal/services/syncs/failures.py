@@ -38,10 +38,12 @@ class Failure:
     Attributes:
         kind: what the failure means for later calls.
         reason: for display.
+        status: the HTTP status of a refusal.
     """
 
     kind: FailureKind
     reason: str
+    status: int | None = None
 
 
 def next_attempt_values(failure: Failure, attempts: int, now: datetime) -> dict[str, Any]:

@@ -73,10 +73,10 @@ def next_call(session: Session, claim: Claim, now: datetime) -> MemberCall | Non
         .limit(1)
     )
     found = session.execute(query.options(*Endpoint.LOADED)).one_or_none()
-    return None if found is None else _build_call(*found.tuple())
+    return None if found is None else _build_call(*found)
 
 
-def record_success(session: Session, claim: Claim, call: MemberCall, now: datetime) -> None:
+def record_success(session: Session, claim: Claim, call: MemberCall) -> None:
     """Record that the bot has the role that the call carried, in the epoch before the call.
 
     A row that has changed since the call was built stays due.
@@ -84,14 +84,15 @@ def record_success(session: Session, claim: Claim, call: MemberCall, now: dateti
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
     """
-    claims.renew(session, claim)
+    # Several workers write and compare this moment, so it is of the database's clock.
+    moment = claims.renew(session, claim)
     _update_unchanged(
         session,
         call,
         observed_version=call.version,
         observed_role=call.role,
         observed_epoch=call.endpoint.epoch,
-        observed_at=now,
+        observed_at=moment,
         state=SyncState.SYNCED,
         attempts=0,
         next_attempt_at=None,
@@ -148,7 +149,7 @@ def _build_call(bot: Bot, sync: BotSync, row: MemberSync, user: User) -> MemberC
         role=row.desired_role,
         path=path,
         body=body,
-        idempotency_key=_derive_key(path, body, row.id, bot.epoch, row.changed_at, sync.resend_before),
+        idempotency_key=derive_key(path, body, row.id, bot.epoch, row.changed_at, sync.resend_before),
     )
 
 
@@ -161,7 +162,7 @@ def _choose_path(bot: Bot, row: MemberSync) -> str:
     return CHANGE_ROLE if is_member and is_single_step and row.desired_role is not row.observed_role else ADD
 
 
-def _derive_key(*parts: object) -> str:
+def derive_key(*parts: object) -> str:
     """Derive the idempotency key of a call.
 
     A bot may answer a known key without doing anything. Calls that are sent again in a new epoch, after drift, or to

@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -21,7 +22,14 @@ from portal.services import events
 from portal.services.syncs import claims
 from portal.services.syncs.claims import Claim
 from portal.services.syncs.endpoints import Endpoint, read_endpoint
-from portal.services.syncs.selection import can_be_called, is_provisioned, is_reconciliation_due, is_time_for
+from portal.services.syncs.member_calls import REMOVE, derive_key
+from portal.services.syncs.selection import (
+    can_be_called,
+    is_member_due,
+    is_provisioned,
+    is_reconciliation_due,
+    is_time_for,
+)
 
 INTERVAL = timedelta(minutes=10)
 _JITTER = 0.1
@@ -42,6 +50,16 @@ class Reconciliation:
     company_id: str
 
 
+@dataclass(frozen=True)
+class UnknownMemberRemoval:
+    """A call that removes a member whom Flotilla does not know. See `MemberCall` for the fields."""
+
+    endpoint: Endpoint
+    path: str
+    body: Mapping[str, Any]
+    key: str
+
+
 def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | None:
     """Return the reconciliation of a bot, or None if none is due or the bot cannot be called now.
 
@@ -53,7 +71,7 @@ def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | Non
     return None if bot is None else Reconciliation(read_endpoint(bot), str(bot.company_id))
 
 
-def record_no_list(session: Session, claim: Claim, now: datetime) -> None:
+def record_no_list(session: Session, claim: Claim) -> None:
     """Record that the bot does not list its members, and make all of its rows due.
 
     A round that was interrupted continues: rows that it has sent already are not due again.
@@ -61,14 +79,14 @@ def record_no_list(session: Session, claim: Claim, now: datetime) -> None:
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
     """
-    claims.renew(session, claim)
+    moment = claims.renew(session, claim)
     sync = session.get_one(BotSync, claim.bot_id, populate_existing=True)
     is_interrupted = sync.resend_before is not None and (
         sync.reconciled_at is None or sync.reconciled_at < sync.resend_before
     )
     sync.lists_members = False
     if not is_interrupted:
-        sync.resend_before = now
+        sync.resend_before = moment
     session.flush()
 
 
@@ -99,10 +117,10 @@ def record_list(
     return _admit_removals(session, bot, sync, unknown, len(listed))
 
 
-def find_removal_target(
-    session: Session, claim: Claim, reconciliation: Reconciliation, user_id: str
-) -> Endpoint | None:
-    """Return where to remove a member whom Flotilla does not know, at the moment of sending.
+def next_removal(
+    session: Session, claim: Claim, now: datetime, *, due: Reconciliation, member: ListedMember
+) -> UnknownMemberRemoval | None:
+    """Build the removal of a member whom Flotilla does not know, at the moment of sending.
 
     Returns:
         None if the user has joined since, or the bot cannot be called now.
@@ -110,26 +128,35 @@ def find_removal_target(
     Raises:
         ClaimLost: another worker has claimed the bot.
     """
-    is_known = sa.exists().where(MemberSync.bot_id == Bot.id, MemberSync.user_id == user_id)
-    is_same = (Bot.epoch == reconciliation.endpoint.epoch, Bot.company_id == reconciliation.company_id)
+    is_known = sa.exists().where(MemberSync.bot_id == Bot.id, MemberSync.user_id == member.user_id)
+    is_same = (Bot.epoch == due.endpoint.epoch, Bot.company_id == due.company_id)
     bot = _load_callable(session, claim, ~is_known, *is_same)
-    return None if bot is None else read_endpoint(bot)
+    if bot is None:
+        return None
+    body = {"companyId": due.company_id, "userId": member.user_id, "version": (member.version or 0) + 1}
+    # Each reconciliation removes with another key, because the bot may answer a known one without doing anything.
+    return UnknownMemberRemoval(read_endpoint(bot), REMOVE, body, derive_key(body, bot.epoch, now))
 
 
-def finish(session: Session, claim: Claim, reconciliation: Reconciliation, now: datetime) -> None:
-    """Record a complete reconciliation and schedule the next one.
+def finish(session: Session, claim: Claim, due: Reconciliation, now: datetime) -> None:
+    """Record a complete reconciliation and schedule the next one, unless rows are still due.
+
+    Rows stay due without a call where an update of the bot has begun.
 
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
     """
-    claims.renew(session, claim)
+    moment = claims.renew(session, claim)
+    of_bot = sa.exists().where(MemberSync.bot_id == Bot.id, is_member_due(now))
+    if _load_callable(session, claim, Bot.epoch == due.endpoint.epoch, ~of_bot) is None:
+        return
     pause = INTERVAL * (1 + random.uniform(-_JITTER, _JITTER))  # noqa: S311 - not a secret
     update_where(
         session,
         BotSync,
         BotSync.bot_id == claim.bot_id,
-        reconciled_at=now,
-        reconciled_epoch=reconciliation.endpoint.epoch,
+        reconciled_at=moment,
+        reconciled_epoch=due.endpoint.epoch,
         next_reconcile_at=now + pause,
         state=SyncState.SYNCED,
         attempts=0,
@@ -155,7 +182,8 @@ def _load_callable(session: Session, claim: Claim, *conditions: sa.ColumnElement
 
 def _load_rows(session: Session, claim: Claim) -> tuple[Bot, BotSync]:
     query = sa.select(Bot, BotSync).join(BotSync, BotSync.bot_id == Bot.id).where(Bot.id == claim.bot_id)
-    return session.execute(query.options(*Endpoint.LOADED)).one().tuple()
+    bot, sync = session.execute(query.options(*Endpoint.LOADED)).one()
+    return bot, sync
 
 
 def _repair(
@@ -198,8 +226,8 @@ def _admit_removals(
             events.record(session, EventTag.SYNC_DRIFT_REPAIRED, org_id=bot.org_id, bot_id=bot.id, data=data)
         return unknown
     if sync.refused_removals is None:
-        data = {"unknown": len(unknown), "listed": listed}
-        events.record(session, EventTag.SYNC_REMOVALS_REFUSED, org_id=bot.org_id, bot_id=bot.id, data=data)
+        counts = {"unknown": len(unknown), "listed": listed}
+        events.record(session, EventTag.SYNC_REMOVALS_REFUSED, org_id=bot.org_id, bot_id=bot.id, data=counts)
     sync.refused_removals = len(unknown)
     session.flush()
     return []
