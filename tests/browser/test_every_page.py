@@ -1,6 +1,7 @@
 """Tests of all pages in a real browser: accessibility, width on phones, and use without JavaScript."""
 
 from datetime import time
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -108,7 +109,7 @@ def add_sync_rows(session: Session, scene: Scene) -> None:
     removed = factories.membership(session, acme, factories.user(session, "rita", id="rita"))
     removed.state = MembershipState.REMOVED
     for user_id, role in (("alice", SyncRole.OWNER), ("rita", SyncRole.NONE)):
-        failed = {"attempts": 3, "last_error": "HTTP 500", "desired_version": 2}
+        failed: dict[str, Any] = {"attempts": 3, "last_error": "HTTP 500", "desired_version": 2}
         sync_rows.pending(session, first, user_id, role, state=SyncState.BLOCKED, **failed)
         sync_rows.pending(session, second, user_id, role, observed_role=SyncRole.ADMIN, **failed)
 

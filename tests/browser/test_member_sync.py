@@ -1,5 +1,7 @@
 """The member sync on the team page in a real browser: it refreshes without touching forms, disclosures and focus."""
 
+from typing import Any
+
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 
@@ -13,7 +15,12 @@ from tests.support.scene import Scene
 
 pytestmark = pytest.mark.browser
 
-BLOCKED = {"state": SyncState.BLOCKED, "attempts": 3, "last_error": "HTTP 401", "next_attempt_at": utcnow()}
+BLOCKED: dict[str, Any] = {
+    "state": SyncState.BLOCKED,
+    "attempts": 3,
+    "last_error": "HTTP 401",
+    "next_attempt_at": utcnow(),
+}
 
 
 @pytest.fixture(autouse=True)

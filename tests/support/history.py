@@ -13,19 +13,24 @@ from portal.models import (
     Base,
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     Event,
     EventTag,
     MailState,
     Membership,
     MembershipRole,
+    MemberSync,
     OneTimeToken,
     Org,
     OutgoingMail,
+    Provisioning,
     Release,
     RolloutState,
     Snapshot,
     SnapshotState,
+    SyncRole,
+    SyncState,
     TenantMode,
     TenantUpdateConfig,
     TokenPurpose,
@@ -44,6 +49,7 @@ BOTS = 1000
 NODES = 10
 WEEKS = 52
 SIGN_INS_OF_A_SCRIPT = 2000
+PEOPLE_OF_A_BOT = 20
 
 _NOW = utcnow()
 _EVENTS = (EventTag.BOT_UPDATED, EventTag.BOT_STATE_CHANGED, EventTag.USER_SIGNED_IN, EventTag.USER_SIGNED_OUT)
@@ -112,6 +118,46 @@ def _add_fleet(session: Session) -> None:
         for number in range(BOTS)
     )
     session.flush()
+    _add_syncs(session)
+
+
+def _add_syncs(session: Session) -> None:
+    """Connect every bot, and let it know some people: one of them is pending, and in each 50th bot one is blocked."""
+    session.add_all(
+        BotSync(
+            bot_id=f"b{number:04}",
+            provisioning=Provisioning.LINKED,
+            state=SyncState.SYNCED,
+            reconciled_epoch=1,
+            next_reconcile_at=_NOW + timedelta(minutes=10),
+            next_call_at=_NOW + timedelta(minutes=10),
+        )
+        for number in range(BOTS)
+    )
+    rows = [
+        {
+            "id": f"s{number:04}-{person}",
+            "bot_id": f"b{number:04}",
+            "user_id": f"user-{(number + person) % BOTS:04}",
+            "desired_version": 1,
+            "desired_role": SyncRole.MEMBER,
+            "observed_version": 1,
+            "observed_role": SyncRole.MEMBER,
+            "observed_epoch": 1,
+            "state": _choose_sync_state(number, person),
+            "attempts": 0,
+            "changed_at": _NOW,
+        }
+        for number in range(BOTS)
+        for person in range(PEOPLE_OF_A_BOT)
+    ]
+    session.execute(sa.insert(MemberSync), rows)
+
+
+def _choose_sync_state(number: int, person: int) -> SyncState:
+    if person:
+        return SyncState.SYNCED
+    return SyncState.PENDING if number % 50 else SyncState.BLOCKED
 
 
 def _add_week(session: Session, week: int, release: Release) -> None:

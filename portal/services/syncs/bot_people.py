@@ -13,8 +13,8 @@ from portal.services.errors import NotFoundError
 from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import MemberSyncStatus
 from portal.services.paging import Page, load_page
-from portal.services.syncs import bot_states
-from portal.services.syncs.bot_states import BotSyncRow
+from portal.services.syncs import sync_list
+from portal.services.syncs.sync_list import BotSyncRow
 
 PEOPLE_PER_PAGE = 50
 
@@ -62,7 +62,7 @@ def get_bot(session: Session, bot_id: str) -> BotSyncRow:
     bot = session.scalar(query.options(joinedload(Bot.org), joinedload(Bot.node)))
     if bot is None:
         raise NotFoundError("There is no such bot, or it was removed.")
-    return bot_states.load_rows(session, [bot])[0]
+    return sync_list.load_rows(session, [bot])[0]
 
 
 def list_people(session: Session, bot: Bot, page: int = 1) -> Page[PersonRow]:

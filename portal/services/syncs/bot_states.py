@@ -1,37 +1,24 @@
-"""The member sync of each bot: desired against observed members, age, errors. Used by operators' and bot pages."""
+"""State of the member sync of a whole bot, as expressions for queries. Used by `sync_list` and the overview.
+
+The expressions read few rows of settled people: an index leads to the others, and only in a bot with a new epoch can
+roles that are marked as synced be unknown.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, contains_eager, defer
+from sqlalchemy.orm import Session
 
-from portal.models import (
-    Bot,
-    BotPhase,
-    BotSync,
-    MemberSync,
-    Node,
-    Org,
-    Provisioning,
-    SyncRole,
-    SyncState,
-)
+from portal.models import Bot, BotPhase, BotSync, MemberSync, Provisioning, SyncState
 from portal.services.orgs import sync_status
-from portal.services.orgs.sync_status import BotConnection
-from portal.services.paging import Page, load_page
 from portal.services.syncs import selection
-
-BOTS_PER_PAGE = 50
 
 
 class BotSyncState(StrEnum):
-    """State of the member sync of a whole bot. What needs an operator comes first."""
+    """State of the member sync of a bot. What needs an operator comes first."""
 
     BLOCKED = "blocked"
     """The bot refused provisioning or a person, or a reconciliation refused to remove too many members."""
@@ -42,214 +29,70 @@ class BotSyncState(StrEnum):
     NOT_CONNECTED = "not_connected"
 
 
-@dataclass(frozen=True)
-class SyncFilter:
-    """Which bots a list shows; empty values match all bots.
-
-    Attributes:
-        state: the state of the sync.
-        node_id: the node of the bot.
-        org: part of the name or slug of the organization.
-        text: part of the name of the bot or the organization, or of an error.
-    """
-
-    state: BotSyncState | None = None
-    node_id: str = ""
-    org: str = ""
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class BotSyncRow:
-    """The member sync of one bot."""
-
-    bot: Bot
-    sync: BotSync | None
-    """None for a bot without a row, which is not connected."""
-    connection: BotConnection
-    state: BotSyncState
-    is_company_settled: bool
-    """Whether provisioning and budget need no call."""
-    desired: int
-    """Number of people that should be in the bot."""
-    observed: int
-    """Number of them that the bot has confirmed with their role in the current epoch."""
-    pending: int
-    """Number of people with a change that the bot has not confirmed, such as a removal."""
-    removals: int
-    """Number of the pending changes that are removals."""
-    blocked: int
-    oldest: datetime | None
-    """When the oldest pending change was made."""
-    attempts: int
-    """Largest number of failed attempts for a pending change."""
-    error: str | None
-    """The error of provisioning, or else one of the errors of a pending change."""
-
-    @property
-    def refused_removals(self) -> int:
-        """Number of unknown people whom a reconciliation did not remove from the bot, because they are too many."""
-        return (self.sync.refused_removals or 0) if self.sync and self.connection.is_connected else 0
-
-
-def search_syncs(session: Session, wanted: SyncFilter, page: int = 1) -> Page[BotSyncRow]:
-    """Return one page of the bots that match, those that need help first, then by the age of the oldest change.
-
-    Args:
-        session: the transaction.
-        wanted: the filter.
-        page: number of the page, from 1, with `BOTS_PER_PAGE` bots each.
-    """
-    tally = _build_tally()
-    state = _build_state(tally)
-    query = (
-        _join(sa.select(Bot), tally)
-        .where(_is_listed(), *_list_conditions(wanted, state))
-        .options(contains_eager(Bot.org), contains_eager(Bot.node), defer(Bot.spec), defer(Bot.provision_secret))
-        .order_by(_severity(state), sa.func.coalesce(tally.c.oldest, Bot.created_at), Bot.name, Bot.id)
-    )
-    return load_page(session, query, page, BOTS_PER_PAGE, lambda found: load_rows(session, found))
-
-
-def load_for_org(session: Session, org: Org) -> list[BotSyncRow]:
-    """Load the rows of the bots of an organization, by name."""
-    query = sa.select(Bot).where(Bot.org_id == org.id, _is_listed()).order_by(Bot.name, Bot.id)
-    return load_rows(session, session.scalars(query.options(defer(Bot.spec), defer(Bot.provision_secret))).all())
-
-
-def load_rows(session: Session, bots: Sequence[Bot]) -> list[BotSyncRow]:
-    """Load the rows of some bots, in their order."""
-    ids = [bot.id for bot in bots]
-    tally = _build_tally(MemberSync.bot_id.in_(ids))
-    settled = _is_company_settled().label("is_company_settled")
-    query = _join(sa.select(Bot.id, BotSync, _build_state(tally).label("state"), settled, *tally.c), tally)
-    query = query.where(Bot.id.in_(ids)).execution_options(populate_existing=True)
-    found = {row.id: row for row in session.execute(query)}
-    connections = sync_status.load_connections(session, ids)
-    return [_build_row(bot, connections[bot.id], found[bot.id]) for bot in bots]
-
-
-def count_by_state(session: Session, wanted: SyncFilter) -> dict[BotSyncState, int]:
-    """Count the bots that match the filter, except its state, by state."""
-    tally = _build_tally()
-    state = _build_state(tally).label("sync_state")
-    query = _join(sa.select(state, sa.func.count()), tally)
-    query = query.where(_is_listed(), *_list_conditions(wanted, None)).group_by(state)
-    counts = {BotSyncState(name): count for name, count in session.execute(query)}
-    return {name: counts.get(name, 0) for name in BotSyncState}
-
-
 def count_blocked(session: Session) -> int:
-    """Count the bots in state `BLOCKED`. Unlike `count_by_state` it reads no rows of settled people."""
+    """Count the bots in state `BLOCKED`."""
     has_blocked = Bot.id.in_(sa.select(MemberSync.bot_id).where(MemberSync.state == SyncState.BLOCKED))
     query = (
         sa.select(sa.func.count())
         .select_from(Bot)
         .join(BotSync, BotSync.bot_id == Bot.id)
-        .where(_is_listed(), BotSync.provisioning != Provisioning.OFF, _is_blocked() | has_blocked)
+        .where(is_listed(), BotSync.provisioning != Provisioning.OFF, _is_blocked() | has_blocked)
     )
     return session.scalar(query) or 0
 
 
-def _build_tally(*conditions: sa.ColumnElement[bool]) -> sa.Subquery:
-    """Build the numbers of each bot. Bots without rows are missing."""
-    is_removal = MemberSync.desired_role == SyncRole.NONE
-    is_pending = ~sync_status.is_settled()
+def is_listed() -> sa.ColumnElement[bool]:
+    """Return the condition for bots that exist, or are being created or removed."""
+    return Bot.phase != BotPhase.REMOVED
+
+
+def is_unsynced() -> sa.ColumnElement[bool]:
+    """Return the condition for rows of `MemberSync` that are not marked as synced, which an index finds."""
+    return MemberSync.state.in_((SyncState.PENDING, SyncState.BLOCKED))
+
+
+def is_company_settled() -> sa.ColumnElement[bool]:
+    """Return the condition that provisioning and budget of a bot need no call."""
+    return (BotSync.state == SyncState.SYNCED) & selection.is_provisioned() & ~selection.is_budget_due()
+
+
+def select_unsynced() -> sa.Subquery:
+    """Return a subquery of the bots with rows that are not marked as synced: `bot_id`, `blocked`, `oldest`."""
+    is_blocked = sa.case((MemberSync.state == SyncState.BLOCKED, 1), else_=0)
     return (
         sa.select(
             MemberSync.bot_id,
-            _count_if(~is_removal).label("desired"),
-            _count_if(~is_removal & ~is_pending).label("observed"),
-            _count_if(is_pending).label("pending"),
-            _count_if(is_pending & is_removal).label("removals"),
-            _count_if(MemberSync.state == SyncState.BLOCKED).label("blocked"),
-            # What is pending because the data of the bot was replaced has no moment.
-            sa.func.min(sa.case((MemberSync.state != SyncState.SYNCED, MemberSync.changed_at))).label("oldest"),
-            sa.func.max(sa.case((is_pending, MemberSync.attempts), else_=0)).label("attempts"),
-            sa.func.max(sa.case((is_pending, MemberSync.last_error))).label("error"),
+            sa.func.max(is_blocked).label("blocked"),
+            sa.func.min(MemberSync.changed_at).label("oldest"),
         )
-        .join(Bot, Bot.id == MemberSync.bot_id)
-        .where(*conditions)
+        .where(is_unsynced())
         .group_by(MemberSync.bot_id)
-        .subquery()
+        .subquery("unsynced")
     )
 
 
-def _count_if(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
-    return sa.func.sum(sa.case((condition, 1), else_=0))
+def build_state(unsynced: sa.Subquery) -> sa.ColumnElement[Any]:
+    """Return the state of a bot.
 
-
-def _build_state(tally: sa.Subquery) -> sa.ColumnElement[Any]:
-    is_settled = (sa.func.coalesce(tally.c.pending, 0) == 0) & _is_company_settled()
+    Args:
+        unsynced: `select_unsynced()`, which the query joins to `Bot`, with `BotSync`, both by outer joins.
+    """
+    in_new_epoch = BotSync.reconciled_epoch.is_distinct_from(Bot.epoch)
+    has_unknown = sa.exists().where(MemberSync.bot_id == Bot.id, ~sync_status.is_settled())
+    has_pending = unsynced.c.bot_id.is_not(None) | (in_new_epoch & has_unknown)
     return sa.case(
         (sa.func.coalesce(BotSync.provisioning, Provisioning.OFF) == Provisioning.OFF, BotSyncState.NOT_CONNECTED),
-        (_is_blocked() | (tally.c.blocked > 0), BotSyncState.BLOCKED),
-        (is_settled, BotSyncState.SYNCED),
+        (_is_blocked() | (unsynced.c.blocked > 0), BotSyncState.BLOCKED),
+        (~has_pending & is_company_settled(), BotSyncState.SYNCED),
         (selection.can_be_called(), BotSyncState.PENDING),
         else_=BotSyncState.WAITING,
     )
 
 
-def _is_company_settled() -> sa.ColumnElement[bool]:
-    """Return the condition that provisioning and budget need no call."""
-    return (BotSync.state == SyncState.SYNCED) & selection.is_provisioned() & ~selection.is_budget_due()
+def order_by_severity(state: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
+    """Return the position of a state, from the one that most needs help."""
+    return sa.case({name: position for position, name in enumerate(BotSyncState)}, value=state)
 
 
 def _is_blocked() -> sa.ColumnElement[bool]:
     return (BotSync.state == SyncState.BLOCKED) | BotSync.refused_removals.is_not(None)
-
-
-def _severity(state: sa.ColumnElement[Any]) -> sa.ColumnElement[int]:
-    return sa.case({name: position for position, name in enumerate(BotSyncState)}, value=state)
-
-
-def _join(query: sa.Select[Any], tally: sa.Subquery) -> sa.Select[Any]:
-    return (
-        query.select_from(Bot)
-        .join(Bot.org)
-        .join(Bot.node)
-        .outerjoin(BotSync, BotSync.bot_id == Bot.id)
-        .outerjoin(tally, tally.c.bot_id == Bot.id)
-    )
-
-
-def _is_listed() -> sa.ColumnElement[bool]:
-    return Bot.phase != BotPhase.REMOVED
-
-
-def _list_conditions(wanted: SyncFilter, state: sa.ColumnElement[Any] | None) -> Iterable[sa.ColumnElement[bool]]:
-    if wanted.state is not None and state is not None:
-        yield state == wanted.state
-    if wanted.node_id:
-        yield Node.id == wanted.node_id
-    if org := wanted.org.strip():
-        yield Org.name.icontains(org, autoescape=True) | Org.slug.icontains(org, autoescape=True)
-    if text := wanted.text.strip():
-        has_error = MemberSync.last_error.icontains(text, autoescape=True)
-        yield (
-            Bot.name.icontains(text, autoescape=True)
-            | Org.name.icontains(text, autoescape=True)
-            | BotSync.last_error.icontains(text, autoescape=True)
-            | Bot.id.in_(sa.select(MemberSync.bot_id).where(MemberSync.last_error.is_not(None), has_error))
-        )
-
-
-def _build_row(bot: Bot, connection: BotConnection, found: sa.Row[*tuple[Any, ...]]) -> BotSyncRow:
-    sync: BotSync | None = found.BotSync
-    is_pending = sync is not None and connection.is_connected and sync.state is not SyncState.SYNCED
-    moments = (found.oldest, sync.changed_at if sync and is_pending else None)
-    return BotSyncRow(
-        bot=bot,
-        sync=sync,
-        connection=connection,
-        state=BotSyncState(found.state),
-        is_company_settled=bool(found.is_company_settled),
-        desired=found.desired or 0,
-        observed=found.observed or 0,
-        pending=found.pending or 0,
-        removals=found.removals or 0,
-        blocked=found.blocked or 0,
-        oldest=min((moment for moment in moments if moment is not None), default=None),
-        attempts=max(found.attempts or 0, sync.attempts if sync and is_pending else 0),
-        error=(sync.last_error if sync else None) or found.error,
-    )

@@ -9,8 +9,9 @@ from werkzeug.wrappers import Response
 
 from portal.models import utcnow
 from portal.services.bots import nodes
-from portal.services.syncs import bot_people, bot_states, operations
-from portal.services.syncs.bot_states import BotSyncState, SyncFilter
+from portal.services.syncs import bot_people, operations, sync_list
+from portal.services.syncs.bot_states import BotSyncState
+from portal.services.syncs.sync_list import SyncFilter
 from portal.views.support import authorization
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -26,8 +27,8 @@ def index() -> Response:
     return htmx.page(
         "admin/sync.html",
         live={"syncs": "admin/_syncs.html"},
-        listing=bot_states.search_syncs(session(), wanted, request.args.get("page", 1, type=int)),
-        counts=bot_states.count_by_state(session(), wanted),
+        listing=sync_list.search_syncs(session(), wanted, request.args.get("page", 1, type=int)),
+        counts=sync_list.count_by_state(session(), wanted),
         wanted=wanted,
         filters=_list_filters(wanted),
         nodes=[node for node, _ in nodes.list_with_bot_counts(session())],

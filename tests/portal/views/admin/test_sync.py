@@ -1,6 +1,7 @@
 """Operators' pages about the member sync: list, filters, one bot, retry, resync, removals, overview, users, orgs."""
 
 import re
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -12,7 +13,12 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
 ERROR = "HTTP 401: the bot refuses the secret"
-BLOCKED = {"state": SyncState.BLOCKED, "attempts": 3, "last_error": ERROR, "next_attempt_at": utcnow()}
+BLOCKED: dict[str, Any] = {
+    "state": SyncState.BLOCKED,
+    "attempts": 3,
+    "last_error": ERROR,
+    "next_attempt_at": utcnow(),
+}
 HTMX = {"HX-Request": "true"}
 
 

@@ -27,7 +27,12 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
 ERROR = "HTTP 401 from 10.0.0.7:20001"
-BLOCKED = {"state": SyncState.BLOCKED, "attempts": 3, "last_error": ERROR, "next_attempt_at": utcnow()}
+BLOCKED: dict[str, Any] = {
+    "state": SyncState.BLOCKED,
+    "attempts": 3,
+    "last_error": ERROR,
+    "next_attempt_at": utcnow(),
+}
 
 AddRow = Callable[..., str]
 
@@ -164,7 +169,7 @@ def test_refresh_names_no_members_of_other_organizations(
     assert signed_in("bob").get("/o/acme/team/sync").location == "/o/acme/team"
 
 
-def test_removed_member_whom_a_bot_may_still_know_is_told_apart(
+def test_removed_member_whom_a_bot_may_still_know_is_listed_separately(
     signed_in: SignedIn, add_row: AddRow, database: Database, cast: Cast, scene: Scene
 ) -> None:
     known = {"observed_role": SyncRole.MEMBER, "observed_version": 1, "observed_epoch": 1, "desired_version": 2}
