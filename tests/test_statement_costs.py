@@ -224,7 +224,7 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
             if "GET" in (rule.methods or ())
             and rule.rule.startswith(("/admin", "/o/"))
             and rule.arguments <= ids.keys()
-            # The owner cannot leave, and states of members are parts of the team page. All other pages answer with 200.
+            # The owner cannot leave, and the states of members belong to the team page. The others answer with 200.
             if rule.endpoint not in {"team.confirm_leaving", "member_sync.index"}
         ]
     searches = [

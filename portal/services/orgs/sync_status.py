@@ -49,11 +49,11 @@ _RANKS = {SyncRole.NONE: 0, SyncRole.MEMBER: 1, SyncRole.ADMIN: 2, SyncRole.OWNE
 
 
 class Obstacle(StrEnum):
-    """Why no calls are sent to a bot at the moment."""
+    """What a bot is while no calls are sent to it."""
 
-    CREATING = "creating"
-    REMOVING = "removing"
-    UPDATING = "updating"
+    CREATING = "being created"
+    REMOVING = "being removed"
+    UPDATING = "being updated"
     REPAIR = "under repair"
     """A rollback failed, and an operator may be restoring the data of the bot."""
     STOPPED = "stopped"

@@ -127,6 +127,8 @@ def test_refused_removals_are_allowed_by_an_operator(
     assert root.post(f"/admin/sync/{scene.bots[1]}/allow-removals").status_code == 303
     with database.reading() as session:
         assert session.get_one(BotSync, scene.bots[1]).allowed_removals == 7
+    assert "Their removal is allowed" in read_text(root, f"/admin/sync/{scene.bots[1]}")
+    assert "Allow removals" not in read_text(root, f"/admin/sync/{scene.bots[1]}")
 
 
 def test_overview_counts_blocked_bots(root: FlaskClient, rows: dict[str, str]) -> None:

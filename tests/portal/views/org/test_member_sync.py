@@ -85,7 +85,7 @@ def test_several_bots_are_in_a_disclosure(signed_in: SignedIn, add_row: AddRow, 
     add_row("bob", 0, observed_epoch=1, observed_role=SyncRole.MEMBER, state=SyncState.SYNCED)
     add_row("bob", 1, **BLOCKED)
     cell = read_cell(signed_in("alice"), "bob")
-    assert cell.startswith("blocked 1 of 2 bots Paperclip 1 synced Paperclip 2 blocked")
+    assert cell.startswith("blocked for less than 1 min · 1 of 2 bots Paperclip 1 synced Paperclip 2 blocked")
     page = signed_in("alice").get("/o/acme/team?q=bob").text
     assert page.count("<details id=") == 1
 
@@ -213,7 +213,7 @@ def test_members_do_not_see_removed_people(
         (None, "managed in the bot"),
         ({"state": SyncState.SYNCED, "observed_epoch": 1}, "in sync"),
         ({}, "pending 1 change pending Team"),
-        (BLOCKED, "blocked 1 change pending Your provider is informed. Team"),
+        (BLOCKED, "blocked 1 change pending Team Your provider is informed."),
     ],
 )
 def test_bot_page_shows_the_state_of_its_members(
