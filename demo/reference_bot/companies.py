@@ -23,38 +23,32 @@ class Company:
     budget_cents: int
 
 
-def provision(
-    connection: sqlite3.Connection, tenant_id: str, company: Company, admin: Person, version: int | None
-) -> str:
-    """Create the company of a tenant with its owner, or update the company that the tenant already has.
+def provision(connection: sqlite3.Connection, tenant_id: str, company: Company, admin: Person) -> str:
+    """Create the company of a tenant with its owner, or update name and budget if the tenant has a company.
 
-    Without a version, an owner who is or was a member keeps their state: a repeated call must not undo a later
-    change of role or removal.
+    The members of an existing company stay unchanged: a repeated call must not undo a later change or removal.
 
     Args:
         connection: a writing connection.
         tenant_id: the platform's id of the tenant, which has one company.
         company: name and budget.
         admin: the owner.
-        version: version of the owner's membership; None if the platform sent none.
 
     Returns:
         The id of the company.
-
-    Raises:
-        StaleVersion: the owner's membership was changed since.
     """
-    connection.execute(
+    new_id = uuid4().hex
+    row = connection.execute(
         """
         INSERT INTO companies (id, tenant_id, name, budget_cents) VALUES (?, ?, ?, ?)
         ON CONFLICT (tenant_id) DO UPDATE SET name = excluded.name, budget_cents = excluded.budget_cents
+        RETURNING id
         """,
-        (uuid4().hex, tenant_id, company.name, company.budget_cents),
-    )
-    row = connection.execute("SELECT id FROM companies WHERE tenant_id = ?", (tenant_id,)).fetchone()
+        (new_id, tenant_id, company.name, company.budget_cents),
+    ).fetchone()
     company_id: str = row[0]
-    if version is not None or not members.is_known(connection, company_id, admin.user_id):
-        members.add_member(connection, company_id, admin, "owner", version)
+    if company_id == new_id:
+        members.add_member(connection, company_id, admin, "owner", None)
     return company_id
 
 

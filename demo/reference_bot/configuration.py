@@ -30,10 +30,11 @@ def read_configuration(environment: Mapping[str, str]) -> Configuration:
     Raises:
         ValueError: `PORT` is not a number.
     """
-    secrets = (environment.get(name, "") for name in ("PROVISION_SECRET", "PROVISION_SECRET_PREVIOUS"))
+    secret, previous = (environment.get(name, "") for name in ("PROVISION_SECRET", "PROVISION_SECRET_PREVIOUS"))
     return Configuration(
         port=int(environment.get("PORT") or Configuration.port),
         hosted=environment.get("HOSTED_MODE") == "1",
         header_prefix=environment.get("IDENTITY_HEADER_PREFIX") or Configuration.header_prefix,
-        secrets=tuple(secret for secret in secrets if secret),
+        # An earlier secret alone is valid for nothing: its rotation has not begun.
+        secrets=tuple(filter(None, (secret, previous))) if secret else (),
     )

@@ -36,29 +36,31 @@ class Exchange(BaseHTTPRequestHandler):
     # Headers and body are separate writes; without this, the second can wait for the client's acknowledgement.
     disable_nagle_algorithm = True
 
+    _has_unread_body = False
+
     def answer(self) -> None:
         """Answer the request that `command`, `path` and `headers` describe."""
         raise NotImplementedError
 
     def do_GET(self) -> None:
         """Answer a request."""
-        self.answer()
+        self._answer_and_discard()
 
     def do_HEAD(self) -> None:
         """Answer a request without sending the body of the answer."""
-        self.answer()
+        self._answer_and_discard()
 
     def do_POST(self) -> None:
         """Answer a request."""
-        self.answer()
+        self._answer_and_discard()
 
     def do_PUT(self) -> None:
         """Answer a request."""
-        self.answer()
+        self._answer_and_discard()
 
     def do_DELETE(self) -> None:
         """Answer a request."""
-        self.answer()
+        self._answer_and_discard()
 
     def read_body(self) -> bytes:
         """Return the body of the request, which is empty for most methods.
@@ -76,17 +78,8 @@ class Exchange(BaseHTTPRequestHandler):
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise RefusedBody(HTTPStatus.BAD_REQUEST, "the body is incomplete")
+        self._has_unread_body = False
         return body
-
-    def refuse_body(self, refusal: RefusedBody) -> None:
-        """Answer a request whose body was not read, and close the connection."""
-        self.close_connection = True
-        self.send_json(refusal.status, {"error": str(refusal)})
-        # A client that still sends would lose the answer if the connection was closed at once.
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(_DISCARD_SECONDS)
-            self.rfile.read(_LARGEST_DISCARDED)
 
     def send_json(self, status: HTTPStatus, content: object) -> None:
         """Send a JSON answer."""
@@ -109,6 +102,21 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if status is HTTPStatus.UNAUTHORIZED:
             self.send_header("WWW-Authenticate", "Bearer")
+        if self._has_unread_body:  # where the next request begins is unknown
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def discard_input(self) -> None:
+        """End the connection for a client that may still send, and would lose the answer if it was closed at once."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(_DISCARD_SECONDS)
+            self.rfile.read(_LARGEST_DISCARDED)
+
+    def _answer_and_discard(self) -> None:
+        self._has_unread_body = not {"content-length", "transfer-encoding"}.isdisjoint(map(str.lower, self.headers))
+        self.answer()
+        if self._has_unread_body:
+            self.discard_input()

@@ -67,24 +67,32 @@ class Fields:
             self._refuse(name, f"must be one of {', '.join(choices)}")
         return value
 
-    def read_number(self, name: str) -> int:
+    def is_null(self, name: str) -> bool:
+        """Whether the field is null; a missing field is not.
+
+        Raises:
+            InvalidField: the field is missing.
+        """
+        return self._read(name) is None
+
+    def read_number(self, name: str, smallest: int = 0) -> int:
         """Return a whole number.
 
         Raises:
-            InvalidField: the field is missing, negative, too large or no whole number.
+            InvalidField: the field is missing, too small, too large or no whole number.
         """
         value = self._read(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_NUMBER:
-            self._refuse(name, f"must be a whole number from 0 to {LARGEST_NUMBER}")
+        if not isinstance(value, int) or isinstance(value, bool) or not smallest <= value <= LARGEST_NUMBER:
+            self._refuse(name, f"must be a whole number from {smallest} to {LARGEST_NUMBER}")
         return value
 
-    def read_optional_number(self, name: str) -> int | None:
+    def read_optional_number(self, name: str, smallest: int = 0) -> int | None:
         """Return a whole number, or None if the field is missing or null.
 
         Raises:
             InvalidField: the field has another value.
         """
-        return None if self._content.get(name) is None else self.read_number(name)
+        return None if self._content.get(name) is None else self.read_number(name, smallest)
 
     def read_object(self, name: str) -> Fields:
         """Return the fields of an object.

@@ -40,13 +40,13 @@ class Member:
     Attributes:
         person: the user.
         role: the role in this company.
-        version: version of the last change of this member; 0 if no change had a version.
+        version: version of the last change of this member; None if no change had a version.
         instance_admin: whether the user is owner or admin of any company of this instance.
     """
 
     person: Person
     role: str
-    version: int
+    version: int | None
     instance_admin: bool
 
     @property
@@ -118,12 +118,6 @@ def erase_strangers(connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM users WHERE id NOT IN (SELECT user_id FROM members WHERE role IS NOT NULL)")
 
 
-def is_known(connection: sqlite3.Connection, company_id: str, user_id: str) -> bool:
-    """Whether the user is or was a member of the company."""
-    query = "SELECT 1 FROM members WHERE company_id = ? AND user_id = ?"
-    return connection.execute(query, (company_id, user_id)).fetchone() is not None
-
-
 def list_members(connection: sqlite3.Connection, company_id: str) -> list[Member]:
     """Return the members of a company by user id.
 
@@ -151,7 +145,7 @@ def _list_all(connection: sqlite3.Connection) -> list[tuple[str, Member]]:
     ).fetchall()
     admins = {user_id for _, user_id, _, _, role, _ in rows if role in INSTANCE_ADMIN_ROLES}
     return [
-        (company_id, Member(Person(user_id, email, name), role, version, instance_admin=user_id in admins))
+        (company_id, Member(Person(user_id, email, name), role, version or None, instance_admin=user_id in admins))
         for company_id, user_id, email, name, role, version in rows
     ]
 

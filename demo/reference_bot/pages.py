@@ -30,7 +30,7 @@ _NOTE_FORM = """\
 _INVITE_FORM = """\
 <h2>Add a member</h2>
 <form method="post" action="members">
-<p><label>Email <input name="email" type="email" required maxlength="320"></label></p>
+<p><label>Email <input name="email" type="email" required maxlength="254"></label></p>
 <p><label>Name <input name="name" required maxlength="200"></label></p>
 <p><label>Role <select name="role">{roles}</select></label></p>
 <button>Add member</button>

@@ -42,7 +42,7 @@ class Call:
         query: the query's parameters.
         authorization: value of the header `Authorization`; empty without one.
         idempotency_key: value of the header `Idempotency-Key`; None without one.
-        body: the body.
+        read_body: reads the body.
     """
 
     method: str
@@ -50,7 +50,7 @@ class Call:
     query: Mapping[str, str]
     authorization: str
     idempotency_key: str | None
-    body: bytes
+    read_body: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class ProvisionApi:
         """Answer a call; a refused call changes nothing.
 
         Raises:
+            RefusedBody: the body is too large, or its length is unknown or wrong.
             sqlite3.Error: the database does not answer; nothing has changed.
         """
         if (call.method, call.path) == ("GET", HEALTH_PATH):
@@ -108,7 +109,7 @@ class ProvisionApi:
         change = _CHANGES.get((call.method, call.path))
         if change is None:
             return Answer(HTTPStatus.NOT_FOUND, {"error": "unknown call"})
-        content = parse_object(call.body)
+        content = parse_object(call.read_body())
         if call.idempotency_key is None:
             with self._database.write() as connection:
                 return change(connection, Fields(content)).answer
@@ -145,14 +146,15 @@ _Change = Callable[[sqlite3.Connection, Fields], _Done]
 
 def _provision(connection: sqlite3.Connection, body: Fields) -> _Done:
     # This bot has no agents and sends nothing to the gateway, so it checks these fields and does not store them.
-    body.read_text("gatewayUrl", 2000, may_be_empty=True)
-    body.read_text("apiKey", 2000, may_be_empty=True)
+    for name in ("gatewayUrl", "apiKey"):
+        if not body.is_null(name):
+            body.read_text(name, 1000, may_be_empty=True)
     body.check_optional("agents", list, "a list")
     body.check_optional("extra", dict, "an object")
     tenant_id = body.read_text("tenantId")
     company = Company(body.read_text("tenantName"), body.read_number("budgetCents"))
     admin = _read_person(body.read_object("adminUser"))
-    company_id = companies.provision(connection, tenant_id, company, admin, body.read_optional_number("version"))
+    company_id = companies.provision(connection, tenant_id, company, admin)
     content = {"tenantEntityId": company_id, "adminUserId": admin.user_id, "agents": []}
     return _Done(Answer(HTTPStatus.CREATED, content), company_id)
 
@@ -173,20 +175,20 @@ def _delete_company(connection: sqlite3.Connection, body: Fields) -> _Done:
 
 def _add_member(connection: sqlite3.Connection, body: Fields) -> _Done:
     company_id, person = body.read_text("companyId"), _read_person(body.read_object("user"))
-    role, version = body.read_choice("role", ROLES), body.read_optional_number("version")
+    role, version = body.read_choice("role", ROLES), _read_version(body)
     members.add_member(connection, company_id, person, role, version)
     return _Done(_ok(), company_id)
 
 
 def _remove_member(connection: sqlite3.Connection, body: Fields) -> _Done:
     company_id, user_id = body.read_text("companyId"), body.read_text("userId")
-    members.remove_member(connection, company_id, user_id, body.read_optional_number("version"))
+    members.remove_member(connection, company_id, user_id, _read_version(body))
     return _Done(_ok(), company_id)
 
 
 def _change_role(connection: sqlite3.Connection, body: Fields) -> _Done:
     company_id, user_id = body.read_text("companyId"), body.read_text("userId")
-    role, version = body.read_choice("role", ROLES), body.read_optional_number("version")
+    role, version = body.read_choice("role", ROLES), _read_version(body)
     members.change_role(connection, company_id, user_id, role, version)
     return _Done(_ok(), company_id)
 
@@ -207,14 +209,19 @@ def _ok(**content: Any) -> Answer:
 
 
 def _read_person(user: Fields) -> Person:
-    return Person(user.read_text("id"), user.read_text("email", 320), user.read_text("name"))
+    return Person(user.read_text("id"), user.read_text("email", 254), user.read_text("name", may_be_empty=True))
+
+
+def _read_version(body: Fields) -> int | None:
+    return body.read_optional_number("version", smallest=1)
 
 
 def _describe(member: Member) -> dict[str, Any]:
+    version = {} if member.version is None else {"version": member.version}
     return {
         "userId": member.person.user_id,
         "role": member.role,
-        "version": member.version,
+        **version,
         "grants": list(member.grants),
         "instanceAdmin": member.instance_admin,
     }

@@ -58,7 +58,7 @@ class BotHandler(Exchange):
             try:
                 self._route(bot)
             except RefusedBody as refusal:
-                self.refuse_body(refusal)
+                self.send_json(refusal.status, {"error": str(refusal)})
             except sqlite3.Error as error:
                 self.send_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": str(error)})
         if bot.activity.stopping.is_set():
@@ -66,15 +66,14 @@ class BotHandler(Exchange):
 
     def _route(self, bot: Bot) -> None:
         path, _, query = self.path.partition("?")
-        body = self.read_body()
         if not bot.migrated.is_set():
             self.send_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "migrating"})
         elif path == "/health":
             self._answer_health(bot)
         elif path.startswith(provision_api.PREFIX):
-            self._answer_platform(bot, path, query, body)
+            self._answer_platform(bot, path, query)
         else:
-            web.answer(self, bot, path, body)
+            web.answer(self, bot, path)
 
     def _answer_health(self, bot: Bot) -> None:
         if bot.release.behaviour in {Behaviour.UNHEALTHY, Behaviour.CORRUPTING}:
@@ -83,14 +82,14 @@ class BotHandler(Exchange):
         bot.database.check()
         self.send_json(HTTPStatus.OK, {"status": "ok", "version": bot.release.version})
 
-    def _answer_platform(self, bot: Bot, path: str, query: str, body: bytes) -> None:
+    def _answer_platform(self, bot: Bot, path: str, query: str) -> None:
         call = Call(
             method=self.command,
             path=path,
             query=dict(parse_qsl(query, keep_blank_values=True)),
             authorization=self.headers.get("Authorization", ""),
             idempotency_key=self.headers.get("Idempotency-Key"),
-            body=body,
+            read_body=self.read_body,
         )
         answer = bot.provision.answer(call)
         self.send_json(answer.status, answer.content)
