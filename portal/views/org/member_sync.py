@@ -24,8 +24,8 @@ pages = Blueprint("member_sync", __name__, url_prefix="/o/<slug>/team/sync")
 def index(slug: str) -> Response:
     """Refresh the removed members, and the states of the members that the page shows and names as `member`."""
     access = authorization.require_org(slug)
-    if not htmx.is_fragment():
-        return htmx.see_other(url_for("team.index", slug=slug))
+    if not htmx.is_fragment() or request.args.get("part") != "updates":
+        return htmx.go_to(url_for("team.index", slug=slug))
     shown = member_list.find_members(session(), access.org, request.args.getlist("member"))
     template = "org/team/_sync_updates.html"
     return htmx.page(

@@ -167,6 +167,7 @@ def test_refresh_names_no_members_of_other_organizations(
     answer = signed_in("bob").get(f"/o/acme/team/sync?part=updates&member={foreign}", headers=htmx)
     assert foreign not in answer.text
     assert signed_in("bob").get("/o/acme/team/sync").location == "/o/acme/team"
+    assert signed_in("bob").get("/o/acme/team/sync?part=x", headers=htmx).headers["HX-Redirect"] == "/o/acme/team"
 
 
 def test_removed_member_whom_a_bot_may_still_know_is_listed_separately(
