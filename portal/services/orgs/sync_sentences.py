@@ -51,7 +51,7 @@ def _explain_pending(status: MemberSyncStatus, name: str) -> Iterator[str]:
         yield _OBSTACLES[obstacle]
         if obstacle is not Obstacle.REMOVING:
             yield f"{_NEXT_STEPS[status.next_step]} follows when the bot runs."
-    elif status.row.attempts > 0:
+    elif status.has_failed:
         yield "The last attempt failed. We keep trying."
     if status.is_demotion:
         yield f"Until the bot confirms the lower role, {name} can't open it."

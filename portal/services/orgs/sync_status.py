@@ -72,6 +72,8 @@ class BotConnection:
     """Whether the bot gets members from Flotilla."""
     is_blocked: bool
     """Whether the bot refused to be provisioned, so that it gets no members until an operator helps."""
+    has_failed: bool
+    """Whether the bot does not answer, or its provisioning fails, so that the calls about people wait."""
     obstacle: Obstacle | None
 
 
@@ -112,10 +114,14 @@ class MemberSyncStatus:
         return self.row.state is SyncState.BLOCKED or self.bot.is_blocked
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the last attempt failed, for this person or for all people."""
+        return self.is_blocked or self.row.attempts > 0 or self.bot.has_failed
+
+    @property
     def is_retryable(self) -> bool:
         """Whether a person can ask for the next attempt now instead of later."""
-        failed = self.row.state is SyncState.BLOCKED or self.row.attempts > 0
-        return failed and self.bot.obstacle is None and not self.is_settled
+        return self.has_failed and self.bot.obstacle is None and not self.is_settled
 
     @property
     def is_demotion(self) -> bool:
@@ -186,6 +192,8 @@ def load_connections(session: Session, bot_ids: Iterable[str]) -> Mapping[str, B
             Bot.needs_attention,
             is_updating.label("is_updating"),
             BotSync.provisioning,
+            BotSync.attempts,
+            BotSync.unanswered_calls,
             BotSync.state.label("sync_state"),
         )
         .outerjoin(BotSync, BotSync.bot_id == Bot.id)
@@ -214,6 +222,7 @@ def _build_connection(found: sa.Row[*tuple[Any, ...]]) -> BotConnection:
         epoch=found.epoch,
         is_connected=is_connected,
         is_blocked=is_connected and found.sync_state is SyncState.BLOCKED,
+        has_failed=is_connected and (found.attempts > 0 or found.unanswered_calls > 0),
         obstacle=_find_obstacle(found),
     )
 

@@ -17,10 +17,13 @@ MAX_BUDGET_CENTS = 2**31 - 1
 
 
 def retry(session: Session, row: MemberSync) -> None:
-    """Make the next attempt of one row due now. The desired role and the number of attempts stay."""
+    """Make the next attempt of one row due now, and that of provisioning, without which the row is not sent.
+
+    The desired role and the number of attempts stay.
+    """
     bot = session.get_one(Bot, row.bot_id)
     update_where(session, MemberSync, MemberSync.id == row.id, next_attempt_at=None)
-    update_where(session, BotSync, BotSync.bot_id == bot.id, next_call_at=None)
+    update_where(session, BotSync, BotSync.bot_id == bot.id, next_call_at=None, next_attempt_at=None)
     member_sync.request_job(session, bot.node_id)
 
 

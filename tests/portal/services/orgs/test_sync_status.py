@@ -111,6 +111,26 @@ def test_obstacle(database: Database, bot_id: str, values: dict[str, Any], obsta
     assert status.is_retryable == (obstacle is None)
 
 
+@pytest.mark.parametrize(
+    ("values", "is_retryable"),
+    [
+        ({}, False),
+        ({"attempts": 1}, True),
+        ({"state": SyncState.BLOCKED}, True),
+        ({"sync__state": SyncState.BLOCKED}, True),
+        ({"sync__unanswered_calls": 1}, True),
+        ({"sync__attempts": 1}, True),
+        (KNOWN_AS_ADMIN | {"state": SyncState.SYNCED, "sync__unanswered_calls": 1}, False),
+        ({"attempts": 1, "sync__provisioning": Provisioning.OFF}, False),
+    ],
+)
+def test_failed_calls_can_be_retried(
+    database: Database, bot_id: str, values: dict[str, Any], is_retryable: bool
+) -> None:
+    change(database, bot_id, **values)
+    assert load_status(database, bot_id).is_retryable == is_retryable
+
+
 def test_running_update_is_an_obstacle(database: Database, bot_id: str) -> None:
     with database.transaction() as session:
         rollout = factories.rollout(session, factories.release(session))
@@ -129,6 +149,9 @@ def test_removed_bots_are_left_out(database: Database, bot_id: str) -> None:
     [
         ({}, ""),
         ({"attempts": 3, "last_error": "HTTP 500"}, "The last attempt failed. We keep trying."),
+        ({"sync__unanswered_calls": 1}, "The last attempt failed. We keep trying."),
+        ({"sync__attempts": 2}, "The last attempt failed. We keep trying."),
+        ({"sync__state": SyncState.BLOCKED}, "The bot refused this. Your provider is informed."),
         (
             {"state": SyncState.BLOCKED, "last_error": "HTTP 401"},
             "The bot refused this. Your provider is informed.",

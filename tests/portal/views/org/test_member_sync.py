@@ -11,6 +11,7 @@ from portal.database import Database
 from portal.models import (
     Bot,
     BotState,
+    BotSync,
     DesiredState,
     Membership,
     MembershipState,
@@ -113,11 +114,15 @@ def test_retry_makes_the_call_due_and_enqueues_a_job(
     requested: list[str] = []
     monkeypatch.setattr(member_sync, "request_job", lambda _session, node_id: requested.append(node_id))
     row_id = add_row("bob", **BLOCKED)
+    with database.transaction() as session:
+        bot_id = session.get_one(MemberSync, row_id).bot_id
+        session.get_one(BotSync, bot_id).next_attempt_at = utcnow()
     answer = signed_in("carol").post(f"/o/acme/team/sync/{row_id}/retry", headers=htmx)
     assert (answer.status_code, answer.text) == (200, "")
     assert {"members:changed", "Trying again now."} <= set(answer.headers["HX-Trigger"].split('"'))
     with database.reading() as session:
         assert session.get_one(MemberSync, row_id).next_attempt_at is None
+        assert session.get_one(BotSync, bot_id).next_attempt_at is None, "people are sent after provisioning"
     assert len(requested) == 1
     assert signed_in("carol").post(f"/o/acme/team/sync/{row_id}/retry").location == "/o/acme/team"
 
