@@ -81,9 +81,14 @@ def test_list_refreshes_with_its_filters(root: FlaskClient, rows: dict[str, str]
     assert root.get(url, headers=HTMX).status_code == 204
 
 
-def test_page_of_a_bot_shows_desired_against_observed(root: FlaskClient, rows: dict[str, str], scene: Scene) -> None:
+def test_page_of_a_bot_shows_desired_against_observed(
+    root: FlaskClient, rows: dict[str, str], scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        session.get_one(BotSync, scene.bots[0]).unanswered_calls = 4
     text = read_text(root, f"/admin/sync/{scene.bots[0]}")
     assert "Members 1 of 2 in the bot, 1 blocked" in text
+    assert "Unanswered calls 4" in text
     assert re.search(rf"Bob bob@example.com {ERROR} blocked for less than 1 min member v1 nothing yet 3", text)
     assert "Carol carol@example.com synced admin v2 admin v2 0" in text
     assert "Allow removals" not in text
