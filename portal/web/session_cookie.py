@@ -35,6 +35,17 @@ def current_visitor() -> Visitor | None:
     return visitor
 
 
+def require_visitor() -> Visitor:
+    """Return the visitor of a request that requires a signed-in user.
+
+    Raises:
+        RuntimeError: a program error: no user is signed in.
+    """
+    if (visitor := current_visitor()) is None:
+        raise RuntimeError("this request has no visitor")
+    return visitor
+
+
 def sign_in(response: Response, user_id: str) -> None:
     """Start a session, end the session this browser had, clear the visitor's cookie, and remember the account."""
     _end_current_session()
