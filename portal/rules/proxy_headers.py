@@ -16,6 +16,7 @@ OWN_COOKIE_PREFIX = "flotilla-"
 """Names of all cookies of portal and gateway start with this, after `__Host-` or `__Secure-`."""
 
 _MAX_IDENTITY_BYTES = 256
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PREFIX = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _UNENCODED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -77,6 +78,11 @@ def select_request_headers(raw: Iterable[tuple[str, str]]) -> Headers:
     return list(selected.items())
 
 
+def is_well_formed(name: str, value: str) -> bool:
+    """Return whether a name is a token, and its value has no control characters except tabs."""
+    return _TOKEN.fullmatch(name) is not None and not _CONTROL_CHARACTER.search(value)
+
+
 def list_nominated(headers: Iterable[tuple[str, str]]) -> set[str]:
     """Return the names that `Connection` nominates, which are meant for this connection only, in lower case."""
     values = (value for name, value in headers if name.lower() == "connection")
@@ -123,6 +129,8 @@ def encode_value(text: str) -> str:
 
     The text is cut between characters, so that it can always be decoded.
     """
+    if len(text) <= _MAX_IDENTITY_BYTES and text.isascii() and text.isprintable() and "%" not in text:
+        return text.strip()
     encoded = ""
     for character in text.strip():
         part = quote(character, safe=_UNENCODED, errors="replace")
@@ -151,7 +159,7 @@ def select_response_headers(raw: Sequence[tuple[str, str]], *, inner: str, outer
     for name, value in raw:
         lower = name.lower()
         is_dropped = lower in _DROPPED_FROM_RESPONSES or lower in nominated or lower.startswith(_DROPPED_PREFIXES)
-        if is_dropped or not _TOKEN.fullmatch(name) or (lower == "set-cookie" and not _may_set_cookie(value)):
+        if is_dropped or not is_well_formed(name, value) or (lower == "set-cookie" and not _may_set_cookie(value)):
             continue
         is_address = lower in {"location", "content-location"}
         selected.append((name, _to_outer(value, inner, outer) if is_address else value))
