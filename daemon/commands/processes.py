@@ -40,9 +40,9 @@ def scheduler() -> None:
 def gateway() -> None:
     """Carry people from their browsers to their bots, with their identity.
 
-    Listens on GATEWAY_BIND_ADDRESS and GATEWAY_PORT for the hosts below BOTS_DOMAIN. You may run several gateways on one
-    machine; they share the port. After SIGTERM running requests have 15 seconds to finish. If BOTS_DOMAIN is not set,
-    this command only waits until it is stopped.
+    Listens on GATEWAY_BIND_ADDRESS and GATEWAY_PORT for the hosts below BOTS_DOMAIN. You may run several gateways on
+    one machine; they share the port. After SIGTERM running requests have 15 seconds to finish. If BOTS_DOMAIN is not
+    set, this command only waits until it is stopped.
     """
     context = current_context()
     logs.configure(context.settings)

@@ -63,11 +63,9 @@ def build_url(address: str, target: str) -> URL:
         address: `host:port` of the bot, from the database.
         target: path and query as they were received.
     """
-    path, _, query = target.partition("?")
     host, _, port = address.rpartition(":")
-    return URL.build(
-        scheme="http", host=host.strip("[]"), port=int(port), path=path, query_string=query, encoded=True
-    )
+    # As a path, the target stays as it is; a query that is empty would lose its question mark.
+    return URL.build(scheme="http", host=host.strip("[]"), port=int(port), path=target, encoded=True)
 
 
 async def forward(

@@ -81,6 +81,7 @@ class Handler:
     def __init__(
         self,
         settings: Settings,
+        *,
         client: ClientSession,
         threads: DatabaseThreads,
         cache: VisitCache,

@@ -96,18 +96,22 @@ class Holding:
         """Follow the rows of updates until this task is cancelled."""
         while True:
             self._wake.clear()
-            try:
-                await self._follow()
-            except DatabaseUnavailable:
-                pass  # requests get no decision either; the loop tries again
-            except Exception:
-                logger.exception("could not follow the updates of bots")
+            await self.follow()
             interval = _INTERVAL_WHILE_HOLDING_SECONDS if self._updates else _INTERVAL_SECONDS
             try:
                 async with asyncio.timeout(interval):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def follow(self) -> None:
+        """Read the rows of updates once, and record for which of them requests are held."""
+        try:
+            await self._follow()
+        except DatabaseUnavailable:
+            pass  # requests get no decision either; the loop tries again
+        except Exception:
+            logger.exception("could not follow the updates of bots")
 
     async def leave(self) -> None:
         """Record that this process ends, so that updates do not wait for it."""

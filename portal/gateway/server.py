@@ -58,7 +58,18 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
         holding.check_now()
 
     async with open_client() as client:
-        handler = Handler(settings, client, threads, cache, exchanges, holding, issuer)
+        handler = Handler(
+            settings,
+            client=client,
+            threads=threads,
+            cache=cache,
+            exchanges=exchanges,
+            holding=holding,
+            issuer=issuer,
+        )
+        # Updates wait for this process from now on, and the first request gets an assertion.
+        await holding.follow()
+        await _use_current_key(threads, issuer)
         tasks = [
             asyncio.create_task(holding.run()),
             asyncio.create_task(revocation.run()),
@@ -116,14 +127,18 @@ async def _serve_until_stopped(settings: Settings, database: Database) -> None:
 async def _follow_keys(threads: DatabaseThreads, issuer: Assertions) -> None:
     """Create the keys of assertions when they are due, and sign with the current one."""
     while True:
-        try:
-            key = await threads.write(lambda session: _rotate_keys(session, utcnow()))
-        except DatabaseUnavailable:
-            await asyncio.sleep(_KEY_RETRY_SECONDS)
-            continue
-        if key is not None:
-            issuer.use_key(key)
-        await asyncio.sleep(_KEY_SECONDS)
+        is_current = await _use_current_key(threads, issuer)
+        await asyncio.sleep(_KEY_SECONDS if is_current else _KEY_RETRY_SECONDS)
+
+
+async def _use_current_key(threads: DatabaseThreads, issuer: Assertions) -> bool:
+    try:
+        key = await threads.write(lambda session: _rotate_keys(session, utcnow()))
+    except DatabaseUnavailable:
+        return False
+    if key is not None:
+        issuer.use_key(key)
+    return True
 
 
 def _rotate_keys(session: Session, now: datetime) -> SigningKey | None:

@@ -1,7 +1,7 @@
-"""Tunnels for WebSockets: after the handshake, bytes pass unchanged in both directions. Used by the handler of requests.
+"""Tunnels for WebSockets: after the handshake, bytes pass unchanged in both directions. Used by the request handler.
 
-Frames are not decoded, so that pings, close codes, extensions and messages of any size pass with constant memory. Only
-the boundaries of the bot's frames are followed, because the gateway may only close a socket politely between two of
+Frames are not decoded, so that pings, close codes, extensions and messages of any size pass with constant memory.
+Only the boundaries of the bot's frames are followed, because a close frame of the gateway has to be between two of
 them.
 """
 
@@ -79,7 +79,10 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: ClientRespons
     exchange.is_stream, exchange.abort = True, from_bot.close
     connection.protocol.set_parser(from_bot, from_bot)
     browser.request.protocol.set_parser(from_browser)  # type: ignore[arg-type] # it only needs two methods
-    await _wait_until_idle(ended, from_bot, from_browser)
+    try:
+        await _wait_until_idle(ended, from_bot, from_browser)
+    finally:
+        answer.close()
     return response
 
 

@@ -1,7 +1,7 @@
 """Hosts of bots, and whether a request comes from a page of the same host. Used by the gateway.
 
-The bots of other customers are on sibling hosts, which browsers call the same site. SameSite cookies are therefore not
-enough to tell a request of the bot's own pages from a request of another bot's pages.
+The bots of other customers are on sibling hosts, which browsers call the same site. SameSite cookies are therefore
+not enough to tell a request of the bot's own pages from a request of another bot's pages.
 """
 
 from __future__ import annotations
