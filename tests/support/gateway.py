@@ -113,6 +113,8 @@ class RunningGateway:
 
     Attributes:
         port: where it listens.
+        settings: with its port and the domain of its bots.
+        database: its access to the database.
     """
 
     def __init__(self, servers: LoopThread, settings: Settings, database: Database) -> None:
@@ -122,6 +124,7 @@ class RunningGateway:
             settings,
             gateway=replace(settings.gateway, bots_domain=f"{DOMAIN}:{self.port}", port=self.port),
         )
+        self.database = database
         self._servers = servers
         self._context = running_gateway(self.settings, database)
         servers.run(self._context.__aenter__())
