@@ -32,7 +32,7 @@ class AccessRecord:
 
         Args:
             status: status of the response; 499 if the client went away before.
-            size: bytes of the response's body.
+            size: bytes of the response.
         """
         milliseconds = (time.monotonic() - self._started) * 1000
         logger.info(

@@ -28,7 +28,15 @@ Result = TypeVar("Result")
 
 
 class BotUnreachable(Exception):
-    """The bot has not received the request, or the request can be repeated without harm."""
+    """The bot has not received the request, or the request can be repeated without harm.
+
+    Args:
+        was_sent: whether the bot may have received the request.
+    """
+
+    def __init__(self, *, was_sent: bool) -> None:
+        super().__init__("the bot does not answer")
+        self.was_sent = was_sent
 
 
 class BadResponse(Exception):
@@ -41,7 +49,7 @@ class BotTooSlow(Exception):
 
 def open_client() -> ClientSession:
     """Return the client for bots. It follows no redirects, keeps no cookies, and reads no proxy settings."""
-    return ClientSession(
+    client = ClientSession(
         connector=TCPConnector(
             limit=0, limit_per_host=limits.CONNECTIONS_PER_BOT, keepalive_timeout=limits.BOT_KEEP_ALIVE_SECONDS
         ),
@@ -54,6 +62,9 @@ def open_client() -> ClientSession:
         max_line_size=limits.MAX_BOT_FIELD_BYTES,
         max_field_size=limits.MAX_BOT_FIELD_BYTES,
     )
+    # The handler repeats requests itself, after reading the row of the bot again.
+    client._retry_connection = False  # noqa: SLF001 - aiohttp has no public way to switch it off
+    return client
 
 
 def build_url(address: str, target: str) -> URL:
@@ -97,7 +108,7 @@ async def pass_on(
     exchange.is_stream = response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
     await response.prepare(browser.request)
     try:
-        await _copy_body(answer, response, browser)
+        await _copy_body(answer, response)
     except (aiohttp.ClientError, TimeoutError) as error:
         # The browser has to notice that the response is incomplete.
         exchange.abort(GOING_AWAY)
@@ -114,12 +125,12 @@ async def _ask(client: ClientSession, browser: BrowserRequest, inner: str, heade
     try:
         return await client.request(browser.method, url, headers=sent, data=body, allow_redirects=False)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise BotUnreachable from error
+        raise BotUnreachable(was_sent=False) from error
     except TimeoutError as error:
         raise BotTooSlow from error
     except (aiohttp.ClientConnectionError, OSError) as error:
         if browser.method in _REPEATABLE_METHODS and not browser.has_body:
-            raise BotUnreachable from error
+            raise BotUnreachable(was_sent=True) from error
         raise BadResponse("the bot closed the connection") from error
     except (aiohttp.ClientError, ValueError) as error:
         raise BadResponse("the bot does not speak HTTP") from error
@@ -135,13 +146,9 @@ async def _read_body(browser: BrowserRequest) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _copy_body(answer: ClientResponse, response: web.StreamResponse, browser: BrowserRequest) -> None:
-    protocol = browser.request.protocol
+async def _copy_body(answer: ClientResponse, response: web.StreamResponse) -> None:
     async for chunk in answer.content.iter_any():
-        if protocol.writing_paused:
-            await _in_time(response.write(chunk))
-        else:
-            await response.write(chunk)
+        await _in_time(response.write(chunk))
 
 
 async def _in_time(waiting: Awaitable[Result]) -> Result:

@@ -35,6 +35,7 @@ from portal.tokens import fingerprint
 logger = logging.getLogger(__name__)
 
 _MAX_ATTEMPTS = 4
+"""Attempts to reach a bot that refuses connections. A request that the bot may have received is sent twice."""
 _RETRY_SECONDS = 0.3
 _CLIENT_GONE = 499
 
@@ -179,24 +180,27 @@ class Handler:
     async def _visit_bot(
         self, browser: BrowserRequest, subdomain: str, token_hash: str, record: AccessRecord
     ) -> web.StreamResponse:
-        """Forward a request as soon as the person may enter, and once more if the bot has just moved."""
+        """Forward a request as soon as the person may enter, and again if the bot could not be reached."""
         deadline = time.monotonic() + limits.HOLD_SECONDS
-        for attempt in range(_MAX_ATTEMPTS):
+        attempts = 0
+        while True:
             entry, visit = await self._admit(subdomain, token_hash, deadline)
             record.bot_id, record.user_id = visit.bot_id, visit.user_id
             try:
                 return await self._forward(browser, token_hash, entry, visit)
-            except BotUnreachable:
+            except BotUnreachable as error:
+                attempts += 1 if not error.was_sent else _MAX_ATTEMPTS - 1
+                if attempts >= _MAX_ATTEMPTS:
+                    raise PageShown(pages.UNREACHABLE, visit) from error
                 # The bot may be stopped for an update, or have another address now: the row tells.
                 self._cache.forget(token_hash)
                 self._holding.check_now()
-                await asyncio.sleep(_RETRY_SECONDS * attempt)
+                await asyncio.sleep(_RETRY_SECONDS * attempts)
             except BadResponse as error:
                 logger.warning("bot %s: %s", visit.bot_id, error)
                 raise PageShown(pages.BAD_RESPONSE, visit) from error
             except BotTooSlow as error:
                 raise PageShown(pages.TOO_SLOW, visit) from error
-        raise PageShown(pages.UNREACHABLE, visit)
 
     async def _admit(self, subdomain: str, token_hash: str, deadline: float) -> tuple[CachedVisit, Visit]:
         """Return the visit when the person may enter now, after waiting for the end of an update.
@@ -228,7 +232,7 @@ class Handler:
         if self._exchanges.count_of_user(visit.user_id) >= limits.MAX_PER_USER:
             raise PageShown(pages.TOO_MANY, visit)
         if visit.address is None:
-            raise BotUnreachable
+            raise BotUnreachable(was_sent=False)
         headers = self._build_headers(browser, visit)
         outer = self._settings.bot_url(visit.subdomain) or ""
         exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: _abort(browser))

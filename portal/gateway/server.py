@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
+from http import HTTPStatus
 
 import uvloop
 from aiohttp import web
@@ -22,6 +23,7 @@ from portal.gateway.exchanges import GOING_AWAY, Exchanges
 from portal.gateway.forwarding import open_client
 from portal.gateway.handler import Handler
 from portal.gateway.holding import Holding
+from portal.gateway.pages import text_response
 from portal.gateway.revocation import Revocation
 from portal.gateway.visit_cache import VisitCache
 from portal.models import utcnow
@@ -93,15 +95,37 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             threads.close()
 
 
+class _Connection(web.RequestHandler):
+    """A connection of a client. aiohttp would log and repeat parts of malformed requests, which may be secret."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the response to a request that could not be parsed or handled, and close the connection after it."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of a response was sent")
+        response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """A server with connections of our class."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
 def _build_server(handler: Handler) -> web.Server:
-    # The messages of this logger would contain malformed request lines.
-    silent = logging.getLogger(f"{__name__}.http")
-    silent.disabled = True
-    return web.Server(
+    return _Server(
         handler.handle,
         handler_cancellation=True,
         access_log=None,
-        logger=silent,
         auto_decompress=False,
         keepalive_timeout=limits.KEEP_ALIVE_SECONDS,
         max_line_size=limits.MAX_LINE_BYTES,

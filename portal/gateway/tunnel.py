@@ -45,7 +45,7 @@ async def connect(
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
             return await client.get(url, headers=sent, allow_redirects=False, timeout=no_limit)
     except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
-        raise BotUnreachable from error
+        raise BotUnreachable(was_sent=True) from error
     except (aiohttp.ClientError, ValueError) as error:
         raise BadResponse("the bot does not speak HTTP") from error
 

@@ -126,12 +126,15 @@ class RunningGateway:
         )
         self.database = database
         self._servers = servers
+        self._is_stopped = False
         self._context = running_gateway(self.settings, database)
         servers.run(self._context.__aenter__())
 
     def stop(self) -> None:
-        """Stop it gracefully."""
-        self._servers.run(self._context.__aexit__(None, None, None))
+        """Stop it gracefully. A second call does nothing."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._servers.run(self._context.__aexit__(None, None, None))
 
     def host(self, subdomain: str) -> str:
         """Return the host of a bot."""
