@@ -198,14 +198,14 @@ def _refuse_shared_domain(settings: Settings) -> None:
     portal = urlsplit(settings.base_url).hostname or ""
     if domain and f".{portal}".endswith(f".{domain}"):
         raise SettingsError(
-            f"- BOTS_DOMAIN: the portal's host {portal} belongs to this domain. Give the bots a domain of their own, "
+            f"- BOTS_DOMAIN: the portal's host {portal} belongs to this domain. Give the bots another domain, "
             "such as bots.example.com beside portal.example.com."
         )
 
 
 def _read_gateway(env: FileAwareEnv) -> GatewaySettings:
     return GatewaySettings(
-        bots_domain=env.str("BOTS_DOMAIN", None, validate=_validate_domain),
+        bots_domain=env.str("BOTS_DOMAIN", "", validate=_validate_domain) or None,
         bind_address=env.str("GATEWAY_BIND_ADDRESS", "") or _LOOPBACK_ADDRESS,
         port=env.int("GATEWAY_PORT", 8080, validate=Range(min=1, max=65535)),
     )
@@ -269,7 +269,7 @@ def _validate_url(value: str) -> None:
 
 
 def _validate_domain(value: str) -> None:
-    if not _DOMAIN.fullmatch(value):
+    if value and not _DOMAIN.fullmatch(value):
         raise ValidationError(
             "must be a domain in lower case such as bots.example.com, with :PORT unless it is usual"
         )

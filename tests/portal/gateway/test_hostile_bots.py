@@ -61,9 +61,13 @@ def hostile(
         yield sign_in(gateway, database, cast.people["bob"], scene.bots[1])
 
 
-def send(*parts: bytes) -> Answer:
+def send(response: bytes) -> Answer:
     """Return an answer that sends bytes and closes."""
-    return lambda connection: [connection.sendall(part) for part in parts] and None
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(response)
+
+    return answer
 
 
 received_at: list[float] = []
