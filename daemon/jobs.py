@@ -22,10 +22,11 @@ from daemon.registry.poller import Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
 from portal.models import utcnow
-from portal.queue import DOWNLOADS_QUEUE, JobName, enqueue
+from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
+from portal.services.releases import polling
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
 
 @_job
 def poll_image(context: Context, image: str) -> None:
-    """Poll an image, and enqueue the reading of the changelog if there is a new release."""
+    """Poll an image, then enqueue the next poll of its registry, and the reading of a new release's changelog."""
     settings = context.settings
     poller = Poller(
         context.database,
@@ -69,6 +70,10 @@ def poll_image(context: Context, image: str) -> None:
     release_id = poller.poll(image, utcnow())
     if release_id is not None:
         enqueue(context.redis, JobName.READ_CHANGELOG, release_id, queue=DOWNLOADS_QUEUE)
+    with context.database.reading() as session:
+        following = polling.find_following(session, image, utcnow())
+    if following is not None:
+        enqueue(context.redis, JobName.POLL_IMAGE, following, queue=POLLS_QUEUE)
 
 
 @_job

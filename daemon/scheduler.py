@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from daemon.context import Context
 from daemon.rollout import orchestrator
@@ -25,6 +26,8 @@ from portal.models import NodeState, new_id, utcnow
 from portal.queue import (
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
+    MAIL_QUEUE,
+    MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
     JobName,
     WaitingMessages,
@@ -145,7 +148,7 @@ class Scheduler:
         with database.transaction() as session:
             due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
-            due_mails = delivery.list_due(session, now)
+            due_mails = _find_due_mails(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
             due_purges = purging.list_due(session, now)
@@ -153,8 +156,7 @@ class Scheduler:
             all_nodes = nodes.list_nodes(session)
         for image in due_images:
             yield DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
-        for mail_id in due_mails:
-            yield DueJob(JobName.SEND_MAIL, mail_id, 5)
+        yield from due_mails
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield DueJob(JobName.READ_CHANGELOG, release_id, 30, DOWNLOADS_QUEUE)
@@ -200,6 +202,14 @@ class Scheduler:
         if not self._redis_reachable:
             logger.info("Redis can be reached again")
         self._redis_reachable = True
+
+
+def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:
+    queues = {MAIL_QUEUE: delivery.list_due(session, now, repeated=False)}
+    queues[MAIL_RETRIES_QUEUE] = delivery.list_due(session, now, repeated=True)
+    return [
+        DueJob(JobName.SEND_MAIL, mail_id, 5, queue) for queue, mail_ids in queues.items() for mail_id in mail_ids
+    ]
 
 
 def _without_nodes(due: Iterable[tuple[str, str]], excluded: set[str]) -> list[tuple[str, str]]:

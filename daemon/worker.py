@@ -29,7 +29,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from daemon import jobs
 from daemon.context import Context
 from daemon.messages import Message, drop_records
-from portal.queue import DEFAULT_QUEUE, DOWNLOADS_QUEUE, POLLS_QUEUE, connect, updates_queue_name
+from portal.queue import (
+    DEFAULT_QUEUE,
+    DOWNLOADS_QUEUE,
+    MAIL_QUEUE,
+    MAIL_RETRIES_QUEUE,
+    POLLS_QUEUE,
+    SYNCS_QUEUE,
+    connect,
+    updates_queue_name,
+)
 from portal.services.bots import nodes
 
 logger = logging.getLogger(__name__)
@@ -99,9 +108,12 @@ class _Slot:
 class Supervisor:
     """Keeps the RQ workers running and assigns the queues of all nodes to them.
 
-    Of the configured workers, the first serves only the default queue, so that long updates never delay email. The
-    others prefer the update queues of the nodes. Two more workers reach registries: one only polls, and the other
-    prefers downloads. However slow a registry is, it delays neither email nor updates.
+    Of the configured workers, the first serves only the default queue, so that long updates never delay probes. The
+    others prefer the update queues of the nodes.
+
+    Five more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. Two reach
+    registries: one only polls, and the other prefers downloads. Two reach the mail server: one only makes first
+    attempts, and the other prefers later ones. One carries members into bots.
 
     Args:
         context: settings, database and Redis.
@@ -116,7 +128,9 @@ class Supervisor:
         self._grace = grace
         self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
         registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
-        self._slots = [_Slot([DEFAULT_QUEUE]), *registry_slots, *self._update_slots]
+        mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
+        other_slots = [_Slot([DEFAULT_QUEUE]), _Slot([SYNCS_QUEUE])]
+        self._slots = [*other_slots, *registry_slots, *mail_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import docker
 
+from daemon.engine.client import Engine
 from demo.cleanup import remove_demo
 from demo.config import DemoConfig, load_config
 from demo.end_to_end import run_end_to_end_check
@@ -108,11 +109,11 @@ def _engine(config: DemoConfig) -> Iterator[tuple[docker.APIClient, str]]:
     """Yield a client and the address of the machine's engine, or of a private engine where there is none."""
     if (existing := existing_engine()) is not None:
         _print_step(f"Using the Docker engine at {existing}")
-        yield docker.APIClient(base_url=existing, version="auto", timeout=120), existing
+        yield Engine(base_url=existing, version="auto", timeout=120), existing
         return
     _print_step("Starting a private Docker engine")
     with running_engine(config.folder / "engine") as url:
-        yield docker.APIClient(base_url=url, version="auto", timeout=120), url
+        yield Engine(base_url=url, version="auto", timeout=120), url
 
 
 def _build_images(config: DemoConfig, engine: docker.APIClient) -> str:

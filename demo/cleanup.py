@@ -6,6 +6,7 @@ import shutil
 
 import docker
 
+from daemon.engine.client import Engine
 from demo.config import LABEL, DemoConfig
 from demo.engine import existing_engine
 
@@ -16,7 +17,7 @@ def remove_demo(config: DemoConfig) -> None:
     The data of a private engine is inside that folder, so it is removed as well.
     """
     if (url := existing_engine()) is not None:
-        engine = docker.APIClient(base_url=url, version="auto", timeout=120)
+        engine = Engine(base_url=url, version="auto", timeout=120)
         _remove_labelled(engine, f"{LABEL}={config.marker}")
         engine.close()
     shutil.rmtree(config.folder)

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import docker
 from docker.errors import DockerException
+from docker.utils import kwargs_from_env
 
+from daemon.engine.client import Engine
 from demo.processes import MissingRequirement, require_program, running
 
 
@@ -24,8 +25,8 @@ def existing_engine() -> str | None:
     """Return the address of the machine's Docker engine (`DOCKER_HOST` or the usual socket), or None without one."""
     url = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     try:
-        # `from_env` also reads the certificates that the environment names.
-        docker.from_env(timeout=5).close()  # the client asks the engine for its version
+        # The environment also names certificates. The client asks the engine for its version.
+        Engine(**kwargs_from_env(), version="auto", timeout=5).close()
     except DockerException:
         return None
     return url

@@ -142,6 +142,7 @@ def _build_context(version: BotVersion) -> IO[bytes]:
         "version": version.version,
         "behaviour": version.behaviour,
         "start_seconds": version.start_seconds,
+        "migration_seconds": version.migration_seconds,
     }
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:

@@ -13,7 +13,8 @@ class BotVersion:
     Attributes:
         version: shown in the changelog and in the bot.
         behaviour: what the release does when it starts.
-        start_seconds: how long it takes to start.
+        start_seconds: how long it takes until it listens.
+        migration_seconds: how long its migration takes after that.
         date: date of the changelog, as `YYYY-MM-DD`.
         changes: the changelog's sections ("New", "Improved", "Fixed") with their items; None for no changelog.
     """
@@ -21,6 +22,7 @@ class BotVersion:
     version: str
     behaviour: Behaviour = Behaviour.GOOD
     start_seconds: float = 0
+    migration_seconds: float = 0
     date: str = "2026-01-15"
     changes: Mapping[str, Sequence[str]] | None = field(default=None, hash=False)
 
@@ -41,7 +43,7 @@ SECOND = BotVersion(
 THIRD = BotVersion("1.2.0", date="2026-03-11", changes={"Improved": ["Notes appear twice as fast"]})
 SLOW = BotVersion("1.3.0", start_seconds=3, date="2026-04-02", changes={"Improved": ["Warms up before it answers"]})
 MIGRATING = BotVersion(
-    "1.4.0", Behaviour.MIGRATING, date="2026-04-20", changes={"New": ["Notes remember who wrote them"]}
+    "1.4.0", Behaviour.MIGRATING, date="2026-04-20", changes={"New": ["Notes remember when they were written"]}
 )
 UNHEALTHY = BotVersion(
     "1.5.0", Behaviour.UNHEALTHY, date="2026-05-07", changes={"Improved": ["A more careful health check"]}
@@ -50,6 +52,7 @@ CRASHING = BotVersion("1.6.0", Behaviour.CRASHING, date="2026-05-21", changes={"
 CORRUPTING = BotVersion(
     "1.7.0", Behaviour.CORRUPTING, date="2026-06-04", changes={"Improved": ["Notes are stored more compactly"]}
 )
+SLOW_MIGRATION = BotVersion("1.4.1", Behaviour.MIGRATING, migration_seconds=2)
 CRASHING_LOUDLY = BotVersion("1.6.1", Behaviour.CRASHING_LOUDLY)
 WITHOUT_CHANGELOG = BotVersion("1.8.0", date="2026-06-18")
 

@@ -25,6 +25,12 @@ from portal.models import new_id
 logger = logging.getLogger(__name__)
 
 DEFAULT_QUEUE = "default"
+MAIL_QUEUE = "mail"
+"""First attempts to send an email. Slow mail servers delay only email, and only email delays email."""
+MAIL_RETRIES_QUEUE = "mail-retries"
+"""Later attempts. A recipient whose server never ends its answer delays the first attempts of others only once."""
+SYNCS_QUEUE = "syncs"
+"""Syncs of members into bots, which answer slowly or never."""
 POLLS_QUEUE = "polls"
 """Polls have a queue and workers of their own, so that slow registries cannot delay email, probes and updates."""
 DOWNLOADS_QUEUE = "downloads"

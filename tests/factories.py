@@ -23,6 +23,7 @@ from portal.models import (
     MembershipRole,
     Node,
     Org,
+    OutgoingMail,
     PolledImage,
     Release,
     Rollout,
@@ -137,3 +138,9 @@ def gateway_session(session: Session, user: User, bot: Bot) -> str:
     token = entering.redeem_ticket(session, ticket, bot.subdomain, state, now)
     assert token is not None
     return token
+
+
+def mail(session: Session, **values: Any) -> OutgoingMail:
+    """Add a due email of the outbox that no worker can compose."""
+    defaults = {"to": "new@example.com", "template": "signup", "dedupe_key": f"mail {next(_numbers)}"}
+    return add(session, OutgoingMail(**{**defaults, **values}))

@@ -170,7 +170,7 @@ def test_personal_data_of_old_events_is_moved_and_that_of_deleted_accounts_erase
         "d": ("new@x.test", "new@x.test", InviteState.PENDING),
     }
     mails = {mail.id: (mail.to, mail.state) for mail in db.session.scalars(sa.select(OutgoingMail))}
-    assert mails == {"m": ("", MailState.FAILED), "n": ("ann@x.test", MailState.SENT)}
+    assert mails == {"m": ("", MailState.CANCELLED), "n": ("ann@x.test", MailState.SENT)}
     db.session.remove()
 
     _downgrade_below(_PERSONAL_DATA)
@@ -201,3 +201,36 @@ def test_personal_data_of_events_can_be_deleted_but_not_changed(app: Flask) -> N
     db.session.commit()
     db.session.expire_all()
     assert db.session.scalars(sa.select(Event)).one().facts == {}
+
+
+def test_failed_mails_that_were_not_needed_become_cancelled(app: Flask) -> None:
+    _downgrade_below("0011")
+    reasons = {
+        "refused": "The mail server refused the recipient: 550 unknown",
+        "gave up": "Gave up after 152 attempts. The mail server does not answer.",
+        "revoked": "The invite was revoked before the email could be sent.",
+        "unknown": None,
+    }
+    insert = sa.text(
+        'INSERT INTO mail_outbox (id, dedupe_key, "to", template, context, state, attempts, next_attempt_at,'
+        " created_at, last_error)"
+        " VALUES (:id, :id, 'ann@x.test', 'reset', '{}', 'failed', 1, '2026-01-01', '2026-01-01', :reason)"
+    )
+    with db.engine.begin() as connection:
+        connection.execute(insert, [{"id": key, "reason": reason} for key, reason in reasons.items()])
+
+    upgrade()
+
+    states = {mail.id: mail.state for mail in db.session.scalars(sa.select(OutgoingMail))}
+    assert states == {
+        "refused": MailState.FAILED,
+        "gave up": MailState.FAILED,
+        "revoked": MailState.CANCELLED,
+        "unknown": MailState.CANCELLED,
+    }
+    db.session.remove()
+
+    _downgrade_below("0011")
+
+    with db.engine.connect() as connection:
+        assert set(connection.scalars(sa.text("SELECT state FROM mail_outbox"))) == {"failed"}

@@ -272,6 +272,7 @@ def poll_image(session: Session, _settings: Settings) -> None:
     release = polling.record_release(session, parse_reference(factories.IMAGE), factories.digest("new"), {}, now)
     polling.record_answer(session, factories.IMAGE, release.digest, release, now)
     polling.record_failure(session, factories.IMAGE, "refused", now)
+    polling.find_following(session, factories.IMAGE, now)
 
 
 def read_changelog(session: Session, _settings: Settings) -> None:
@@ -324,7 +325,8 @@ def collect_node(session: Session, _settings: Settings) -> None:
 
 def send_mail(session: Session, settings: Settings) -> None:
     now = utcnow()
-    assert delivery.list_due(session, now) == ["due"]
+    assert delivery.list_due(session, now, repeated=False) == ["due"]
+    assert delivery.list_due(session, now, repeated=True) == []
     mail = delivery.claim_attempt(session, "due", "example.com", now)
     assert mail is not None
     assert COMPOSERS[mail.template](EmailContext(session, settings, mail, now))

@@ -60,7 +60,11 @@ class PullFailed(OperationFailed):
 
 
 class Engine(docker.APIClient):
-    """A client whose every call has a time limit and whose connection errors are all `EngineUnreachable`."""
+    """A client whose every call has a time limit and whose connection errors are all `EngineUnreachable`.
+
+    Proxies, certificates and passwords that the environment names for web requests do not apply to engines: a proxy
+    would see and could change every call.
+    """
 
     def mount(self, prefix: str | bytes, adapter: BaseAdapter) -> None:
         """Mount an adapter like the library's, but with connections that obey deadlines."""
@@ -68,6 +72,11 @@ class Engine(docker.APIClient):
             super().mount(prefix, _UnixAdapter(f"http+unix://{adapter.socket_path}", adapter.timeout))
         else:
             super().mount(prefix, DeadlineAdapter())
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        """Send a request without the proxies, certificates and passwords of the environment."""
+        self.trust_env = False  # here, because the constructor sets it and sends the first request
+        return super().request(*arguments, **options)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """Send a request, and read the answer unless it is a stream, within a time limit.

@@ -50,8 +50,12 @@ def send_mail(database: Database, settings: Settings, mail_id: str, now: datetim
         return
     try:
         deliver(settings.mail, _compose(database, settings, mail, now))
-    except (Obsolete, PermanentFailure) as error:
-        _log_failure(mail, "is not sent", error)
+    except Obsolete as error:
+        _log_failure(mail, "is not needed", error)
+        with database.transaction() as session:
+            delivery.mark_cancelled(session, mail, str(error))
+    except PermanentFailure as error:
+        _log_failure(mail, "was refused", error)
         with database.transaction() as session:
             delivery.mark_failed(session, mail, str(error))
     except TemporaryFailure as error:

@@ -15,6 +15,7 @@ from portal.models import Node, PolledImage
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services.releases import polling
+from portal.services.releases.polling import ClaimedPoll
 
 SLOW_REGISTRY_PAUSE = timedelta(minutes=5)
 """Pause for all images of a registry that is too slow, so that its polls do not take turns in blocking a worker."""
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Poller:
-    """Polls due images. Concurrent polls of the same image are safe.
+    """Polls due images, one per registry at a time.
 
     Attributes:
         database: where images, releases and nodes are stored.
@@ -39,7 +40,7 @@ class Poller:
     every: timedelta | None = None
 
     def poll(self, image: str, now: datetime) -> str | None:
-        """Poll an image if it is due and no other worker is polling it.
+        """Poll an image if it is due and no other worker is polling its registry.
 
         Errors of the registry are recorded for the operators' pages and not raised.
 
@@ -56,7 +57,7 @@ class Poller:
         if claimed is None:
             return None
         try:
-            resolved = self._resolve(claimed, platforms)
+            resolved = self._resolve(claimed.polled, platforms)
         except (RegistryError, ImageNotAllowed) as error:
             self._record_failure(claimed, error, now)
             return None
@@ -78,23 +79,23 @@ class Poller:
                 return ResolvedImage(digest, {})
         return self.client.resolve(reference, platforms)
 
-    def _record_result(self, claimed: PolledImage, resolved: ResolvedImage, now: datetime) -> str | None:
-        reference = parse_reference(claimed.image)
+    def _record_result(self, claimed: ClaimedPoll, resolved: ResolvedImage, now: datetime) -> str | None:
+        reference = parse_reference(claimed.polled.image)
         with self.database.transaction() as session:
             release = polling.record_release(session, reference, resolved.digest, resolved.platform_digests, now)
-            polling.record_answer(session, claimed.image, resolved.digest, release, now)
+            polling.record_answer(session, claimed.polled.image, resolved.digest, release, now)
             polling.end_poll(session, claimed)
             return release.id if release.changelog_read_at is None else None
 
-    def _record_failure(self, claimed: PolledImage, error: Exception, now: datetime) -> None:
-        image = claimed.image
+    def _record_failure(self, claimed: ClaimedPoll, error: Exception, now: datetime) -> None:
+        image = claimed.polled.image
         logger.warning("polling %s failed: %s", image, error)
         with self.database.transaction() as session:
             if isinstance(error, RateLimited):
                 until = now + timedelta(seconds=error.retry_after)
                 polling.postpone_registry(session, image, str(error), now, until, repeat=True)
             elif isinstance(error, TooSlow):
-                if claimed.next_poll_at is None:  # only one poll was requested
+                if claimed.polled.next_poll_at is None:  # only one poll was requested
                     polling.record_failure(session, image, str(error), now)
                 until = now + SLOW_REGISTRY_PAUSE
                 polling.postpone_registry(session, image, str(error), now, until, repeat=False)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from redis import Redis
 from redis.exceptions import RedisError
 
+from daemon.engine.client import Engine
 from demo.config import load_config
 from demo.engine import running_engine
 from demo.images import build_base_image, build_helper_image
@@ -87,7 +88,7 @@ def open_environment() -> Iterator[BenchEnvironment]:
         config = load_config(folder)
         docker_url = stack.enter_context(running_engine(folder / "engine"))
         stack.enter_context(running_registry(folder / "registry", config.registry_port))
-        engine = stack.enter_context(closing(docker.APIClient(base_url=docker_url, version="auto", timeout=600)))
+        engine = stack.enter_context(closing(Engine(base_url=docker_url, version="auto", timeout=600)))
         build_base_image(engine, config.labels)
         helper = build_helper_image(engine, config.registry, config.labels)
         # The benchmarks run the daemon's code in this process, so this process needs the same environment.

@@ -1,43 +1,46 @@
-"""The entry point of the reference bot: read the release information, migrate, serve."""
+"""The entry point of the reference bot: listen, migrate, serve until SIGTERM.
+
+`python -m reference_bot [ROOT]`: the optional folder stands for the root of the image's file system.
+"""
 
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-from .behaviour import Behaviour, read_release
-from .corruption import corrupt_volumes
-from .store import FIRST_SCHEMA, LATEST_SCHEMA, Store
-from .web import BotServer
-
-DATA = Path("/data")
-FILES = Path("/paperclip")
+from .behaviour import Behaviour, ReleaseInfo, read_release
+from .bot import Bot
+from .configuration import read_configuration
+from .server import running_server
 
 
-def main() -> None:
-    """Run until SIGTERM."""
+def main(root: Path) -> None:
+    """Run until SIGTERM, with the volumes `data` and `paperclip` and the release information in `app` of `root`."""
     # The first process of a container ignores every signal without a handler.
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-    release = read_release(Path("/app/behaviour.json"))
+    release = read_release(root / "app" / "behaviour.json")
     print(f"reference bot {release.version} starts", flush=True)
     time.sleep(release.start_seconds)
+    _crash_on_purpose(release)
+    bot = Bot(release, read_configuration(os.environ), root / "data", root / "paperclip")
+    # The server runs in a thread, so that the health check answers during a migration, and a signal ends either.
+    with running_server(bot) as port:
+        print(f"listening on port {port}", flush=True)
+        bot.migrate()
+        print("ready", flush=True)
+        threading.Event().wait()
+
+
+def _crash_on_purpose(release: ReleaseInfo) -> None:
     if release.behaviour is Behaviour.CRASHING:
         sys.exit("cannot start: the configuration has no value for MAXIMUM_PATIENCE")
     if release.behaviour is Behaviour.CRASHING_LOUDLY:
         # 10 MB without a line break, NUL, and a lone surrogate
         sys.stderr.buffer.write(b"x" * 10_000_000 + b" crashed: \x00 \xed\xa0\x80")
         sys.exit(1)
-    store = Store(DATA, FILES)
-    if release.behaviour is Behaviour.CORRUPTING:
-        corrupt_volumes(DATA, FILES)
-    else:
-        store.migrate(LATEST_SCHEMA if release.behaviour is Behaviour.MIGRATING else FIRST_SCHEMA)
-    port = int(os.environ.get("PORT", "3100"))
-    with BotServer(port, release, store, hosted=os.environ.get("HOSTED_MODE") == "1") as server:
-        print(f"listening on port {port}", flush=True)
-        server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "/"))

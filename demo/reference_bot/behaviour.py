@@ -19,14 +19,27 @@ class Behaviour(StrEnum):
 
 @dataclass(frozen=True)
 class ReleaseInfo:
-    """Version, behaviour and start duration in seconds of a release."""
+    """What distinguishes a release from others.
+
+    Attributes:
+        version: shown on pages.
+        behaviour: what the release does when it starts.
+        start_seconds: time until the release listens.
+        migration_seconds: time after that until the release is healthy.
+    """
 
     version: str
-    behaviour: Behaviour
-    start_seconds: float
+    behaviour: Behaviour = Behaviour.GOOD
+    start_seconds: float = 0
+    migration_seconds: float = 0
 
 
 def read_release(path: Path) -> ReleaseInfo:
     """Read the release information that the build stored in the image."""
     data = json.loads(path.read_text())
-    return ReleaseInfo(data["version"], Behaviour(data["behaviour"]), data["start_seconds"])
+    return ReleaseInfo(
+        data["version"],
+        Behaviour(data["behaviour"]),
+        start_seconds=data["start_seconds"],
+        migration_seconds=data.get("migration_seconds", 0),
+    )

@@ -1,134 +1,143 @@
-"""The bot's HTTP server: the health check for the platform and the notes page for users."""
+"""The addresses for people: notes, members, who they are, streams. Used by the HTTP server.
 
-import html
-import json
-import sqlite3
+In hosted mode only members get in, and the platform manages them: the form that adds members is missing and its
+address does not exist. Outside hosted mode the bot trusts every caller, as on a developer's machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
-from .behaviour import Behaviour, ReleaseInfo
-from .store import Store
+from . import companies, members, pages, streams
+from .bot import Bot
+from .companies import Company
+from .exchange import Exchange
+from .fields import Fields, InvalidField
+from .identity import Caller, read_caller
+from .members import Person
+from .roles import ROLES
 
-LARGEST_FORM = 64 * 1024
-
-PAGE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Reference bot {version}</title>
-<style>body {{ font: 1rem/1.5 system-ui; max-width: 40rem; margin: 3rem auto; padding: 0 1rem }}</style>
-<h1>Reference bot {version}</h1>
-<p>Hello, {caller}.</p>
-<form method="post" action="notes">
-<label>New note <input name="text" required maxlength="500"></label> <button>Add note</button>
-</form>
-<ul>{notes}</ul>
-"""
+LOCAL_TENANT = "local"
+"""The tenant of the members that are added on the bot's own page."""
 
 
 @dataclass(frozen=True)
-class Caller:
-    """The caller according to the identity headers; a missing header is an empty string."""
+class _Visit:
+    """A request of a person who may enter."""
 
-    user_id: str
-    email: str
-    name: str
+    exchange: Exchange
+    bot: Bot
+    caller: Caller
 
-
-class BotServer(ThreadingHTTPServer):
-    """The HTTP server, with the release information and the store for its handlers."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int, release: ReleaseInfo, store: Store, *, hosted: bool) -> None:
-        """Listen on `port` of all addresses; `hosted` refuses callers without an identity header."""
-        super().__init__(("", port), BotHandler)
-        self.release = release
-        self.store = store
-        self.hosted = hosted
+    @property
+    def may_manage(self) -> bool:
+        return self.caller.is_instance_admin or not self.bot.configuration.hosted
 
 
-class BotHandler(BaseHTTPRequestHandler):
-    """Handler of one connection."""
+def answer(exchange: Exchange, bot: Bot, path: str) -> None:
+    """Answer a request that is neither the platform's nor a health check.
 
-    server: BotServer
-    protocol_version = "HTTP/1.1"
-    timeout = 30
+    Args:
+        exchange: the request and its connection.
+        bot: the bot.
+        path: the path without the query.
 
-    def do_GET(self) -> None:
-        """Answer `/health`, `/` and `/notes`."""
-        match self.path.partition("?")[0]:
-            case "/health":
-                self._answer_health()
-            case "/" if self._is_allowed():
-                self._answer_page()
-            case "/notes" if self._is_allowed():
-                self._answer_json(HTTPStatus.OK, {"notes": self.server.store.list_notes()})
-            case _:
-                self._refuse()
+    Raises:
+        RefusedBody: the body is too large, or its length is unknown or wrong.
+    """
+    caller = read_caller(exchange.headers, bot.configuration.header_prefix, bot.database)
+    if bot.configuration.hosted and not caller.is_member:
+        exchange.send_page(HTTPStatus.FORBIDDEN, pages.render_refusal())
+        return
+    method = "GET" if exchange.command == "HEAD" else exchange.command
+    _ROUTES.get((method, path), _answer_not_found)(_Visit(exchange, bot, caller))
 
-    def do_POST(self) -> None:
-        """Store a note: the field `text` of a form sent to `/notes`."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > LARGEST_FORM:
-            self.close_connection = True
-            self._answer_json(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, {"error": "the note is too long"})
-            return
-        text = parse_qs(self.rfile.read(length).decode()).get("text", [""])[0]
-        if self.path != "/notes" or not self._is_allowed():
-            self._refuse()
-        elif not text:
-            self._answer_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "the field text is empty"})
-        else:
-            caller = self._read_caller()
-            self.server.store.add(text, caller.name or caller.user_id or "unknown")
-            self._answer(HTTPStatus.SEE_OTHER, "text/plain", b"", location=".")
 
-    def _answer_health(self) -> None:
-        if self.server.release.behaviour in {Behaviour.UNHEALTHY, Behaviour.CORRUPTING}:
-            self._answer_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": "broken release"})
-            return
-        try:
-            self.server.store.check()
-        except sqlite3.Error as error:
-            self._answer_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": str(error)})
-        else:
-            self._answer_json(HTTPStatus.OK, {"status": "ok", "version": self.server.release.version})
+def _show_notes(visit: _Visit) -> None:
+    version, notes = visit.bot.release.version, visit.bot.notes.list_texts()
+    page = pages.render_notes(version, visit.caller, notes, show_members=visit.may_manage)
+    visit.exchange.send_page(HTTPStatus.OK, page)
 
-    def _answer_page(self) -> None:
-        caller = self._read_caller()
-        name = " ".join(part for part in (caller.name, caller.email and f"<{caller.email}>") if part)
-        page = PAGE.format(
-            version=html.escape(self.server.release.version),
-            caller=html.escape(name or "stranger"),
-            notes="".join(f"<li>{html.escape(note)}</li>" for note in self.server.store.list_notes()),
-        )
-        self._answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
 
-    def _read_caller(self) -> Caller:
-        user_id, email, name = (
-            unquote(self.headers.get(f"x-platform-user-{part}", "")) for part in ("id", "email", "name")
-        )
-        return Caller(user_id, email, name)
+def _list_notes(visit: _Visit) -> None:
+    visit.exchange.send_json(HTTPStatus.OK, {"notes": visit.bot.notes.list_texts()})
 
-    def _is_allowed(self) -> bool:
-        return not self.server.hosted or bool(self._read_caller().user_id)
 
-    def _refuse(self) -> None:
-        status = HTTPStatus.NOT_FOUND if self._is_allowed() else HTTPStatus.FORBIDDEN
-        self._answer_json(status, {"error": status.description or status.phrase})
+def _add_note(visit: _Visit) -> None:
+    text = _read_form(visit.exchange).get("text", "")
+    if not text:
+        visit.exchange.send_json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": "the field text is empty"})
+        return
+    author = visit.caller.person
+    visit.bot.notes.add(text, author.name or author.user_id or "unknown")
+    _redirect(visit.exchange, ".")
 
-    def _answer_json(self, status: HTTPStatus, content: object) -> None:
-        self._answer(status, "application/json", json.dumps(content).encode())
 
-    def _answer(self, status: HTTPStatus, content_type: str, body: bytes, location: str | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        if location is not None:
-            self.send_header("Location", location)
-        self.end_headers()
-        self.wfile.write(body)
+def _show_caller(visit: _Visit) -> None:
+    visit.exchange.send_json(HTTPStatus.OK, visit.caller.describe())
+
+
+def _show_members(visit: _Visit) -> None:
+    if not visit.may_manage:
+        visit.exchange.send_json(HTTPStatus.FORBIDDEN, {"error": "only owners and admins see the members"})
+        return
+    with visit.bot.database.read() as connection:
+        known = companies.list_companies(connection)
+        by_company = {company_id: members.list_members(connection, company_id) for company_id in known}
+    page = pages.render_members(known, by_company, with_form=not visit.bot.configuration.hosted)
+    visit.exchange.send_page(HTTPStatus.OK, page)
+
+
+def _add_member(visit: _Visit) -> None:
+    if visit.bot.configuration.hosted:
+        _answer_not_found(visit)
+        return
+    form = Fields(_read_form(visit.exchange))
+    try:
+        email, name, role = form.read_text("email", 254), form.read_text("name"), form.read_choice("role", ROLES)
+    except InvalidField as error:
+        content = {"error": str(error), "field": error.field}
+        visit.exchange.send_json(HTTPStatus.UNPROCESSABLE_ENTITY, content)
+        return
+    person = Person(email, email, name)
+    with visit.bot.database.write() as connection:
+        company_id = companies.provision(connection, LOCAL_TENANT, Company("This instance", 0), person)
+        members.add_member(connection, company_id, person, role, None)
+    _redirect(visit.exchange, "members")
+
+
+def _serve_websocket(visit: _Visit) -> None:
+    streams.serve_websocket(visit.exchange, visit.bot.activity)
+
+
+def _serve_events(visit: _Visit) -> None:
+    streams.serve_events(visit.exchange, visit.bot.activity)
+
+
+def _answer_not_found(visit: _Visit) -> None:
+    visit.exchange.send_json(HTTPStatus.NOT_FOUND, {"error": "not found"})
+
+
+_ROUTES: Mapping[tuple[str, str], Callable[[_Visit], None]] = {
+    ("GET", "/"): _show_notes,
+    ("GET", "/notes"): _list_notes,
+    ("POST", "/notes"): _add_note,
+    ("GET", "/me"): _show_caller,
+    ("GET", "/members"): _show_members,
+    ("POST", "/members"): _add_member,
+    ("GET", "/ws"): _serve_websocket,
+    ("GET", "/events"): _serve_events,
+}
+"""The answers by method and path."""
+
+
+def _redirect(exchange: Exchange, location: str) -> None:
+    exchange.send(HTTPStatus.SEE_OTHER, "text/plain", b"", {"Location": location})
+
+
+def _read_form(exchange: Exchange) -> dict[str, str]:
+    text = exchange.read_body().decode(errors="replace")
+    return {name: values[0] for name, values in parse_qs(text).items()}

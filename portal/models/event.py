@@ -43,6 +43,8 @@ class EventTag(StrEnum):
     INVITE_RESENT = "invite.resent"
     INVITE_REVOKED = "invite.revoked"
     INVITE_SENT = "invite.sent"
+    MAIL_DISMISSED = "mail.dismissed"
+    MAIL_FAILED = "mail.failed"
     MAIL_RESENT = "mail.resent"
     MEMBER_JOINED = "member.joined"
     MEMBER_LEFT = "member.left"

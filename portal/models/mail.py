@@ -17,12 +17,15 @@ from portal.models.outside_text import OutsideText
 
 
 class MailState(StrEnum):
-    """States of an email. `failed` means that the server refused it permanently or that it was no longer needed."""
+    """States of an email."""
 
     PENDING = "pending"
     SENDING = "sending"
     SENT = "sent"
     FAILED = "failed"
+    """The server refused it permanently, or every attempt failed. It waits for an operator."""
+    CANCELLED = "cancelled"
+    """It is not sent: it is no longer needed, or an operator dismissed its failure."""
 
 
 class OutgoingMail(Base):
@@ -32,11 +35,12 @@ class OutgoingMail(Base):
     # Almost all rows are sent and their moment is past, so neither column alone finds the due mails.
     __table_args__ = (sa.Index(None, "state", "next_attempt_at"),)
     TRANSITIONS: ClassVar = {
-        MailState.PENDING: frozenset({MailState.SENDING, MailState.FAILED}),
+        MailState.PENDING: frozenset({MailState.SENDING, MailState.CANCELLED}),
         # Back to pending after a failed attempt.
-        MailState.SENDING: frozenset({MailState.PENDING, MailState.SENT, MailState.FAILED}),
+        MailState.SENDING: frozenset({MailState.PENDING, MailState.SENT, MailState.FAILED, MailState.CANCELLED}),
         MailState.SENT: frozenset({MailState.PENDING}),
-        MailState.FAILED: frozenset({MailState.PENDING}),
+        MailState.FAILED: frozenset({MailState.PENDING, MailState.CANCELLED}),
+        MailState.CANCELLED: frozenset({MailState.PENDING}),
     }
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)

@@ -65,8 +65,6 @@ class PolledImage(Base):
     image: Mapped[str] = mapped_column(sa.String(300), unique=True)
     next_poll_at: Mapped[datetime | None] = mapped_column(index=True)
     """None: not due automatically (only pinned bots, or a pasted digest that was polled)."""
-    polling_until: Mapped[datetime | None]
-    """The lease of the poll that runs: no other poll begins before this moment. None: no poll runs."""
     last_digest: Mapped[str | None] = mapped_column(sa.String(71))
     release_id: Mapped[str | None] = mapped_column(sa.ForeignKey("releases.id"))
     """The release at which the tag points, by the last successful poll."""

@@ -1,7 +1,8 @@
-"""Named leases: acquire, renew, release, by the clock of the database. Used by the scheduler."""
+"""Named leases: acquire, renew, release, by the clock of the database. Used by scheduler, polls, node probe."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -62,6 +63,12 @@ def is_held(session: Session, name: str) -> bool:
     """Return whether any process holds the lease now."""
     until = session.scalar(sa.select(Lease.until).where(Lease.name == name))
     return until is not None and until > database_now(session)
+
+
+def list_held(session: Session, names: Collection[str]) -> set[str]:
+    """Return those of the leases that any process holds now."""
+    held = sa.select(Lease.name).where(Lease.name.in_(names), Lease.until > database_now(session))
+    return set(session.scalars(held))
 
 
 def _change(session: Session, held: HeldLease, condition: sa.ColumnElement[bool], **values: Any) -> bool:

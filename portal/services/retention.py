@@ -34,7 +34,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(
         session,
         OutgoingMail,
-        OutgoingMail.state.in_([MailState.SENT, MailState.FAILED]),
+        OutgoingMail.state.in_([MailState.SENT, MailState.FAILED, MailState.CANCELLED]),
         # The moment of the last attempt, in these states.
         OutgoingMail.next_attempt_at < now - KEEP_MAILS,
         OutgoingMail.template.not_in(outbox.KEPT_TEMPLATES),

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from portal.change_messages import publish_changes
 from portal.database import set_write_intent, writing
-from portal.queue import DEFAULT_QUEUE, JobName, enqueue
+from portal.queue import DEFAULT_QUEUE, MAIL_QUEUE, JobName, enqueue
 from portal.services.mail import outbox
 from portal.web.extensions import db
 
@@ -78,5 +78,5 @@ def _finish(response: Response) -> Response:
     for job, argument, queue in g.pop("jobs", []):
         enqueue(redis, job, argument, queue=queue)
     for mail_id in outbox.take_queued(session()):
-        enqueue(redis, JobName.SEND_MAIL, mail_id)
+        enqueue(redis, JobName.SEND_MAIL, mail_id, queue=MAIL_QUEUE)
     return response

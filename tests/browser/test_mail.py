@@ -84,6 +84,9 @@ def test_mail_page_follows_the_delivery_of_a_mail(visit: Open, page: Page, datab
         delivery.mark_failed(session, attempt, "550 nobody here")
     expect(line).to_contain_text("550 nobody here", timeout=15000)
 
+    page.get_by_role("link", name="1 failed").click()
+    expect(page.get_by_role("button", name="Dismiss all on this page")).to_be_visible()
+    expect(line.get_by_role("button", name="Dismiss: email to new@example.com")).to_be_visible()
     line.get_by_role("button", name="Send again: email to new@example.com").click()
     expect(page.get_by_role("status").filter(has_text="Email to new@example.com queued")).to_be_visible()
     with database.reading() as session:

@@ -29,6 +29,8 @@ from portal.models import (
 )
 from portal.queue import (
     DOWNLOADS_QUEUE,
+    MAIL_QUEUE,
+    MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
     JobName,
     connect,
@@ -173,13 +175,23 @@ def test_message_of_the_portal_is_not_enqueued_again_by_the_scheduler(parts: Sch
     message = ("daemon.jobs.send_mail", mail.id)
 
     for _ in range(2):
-        enqueue(parts.redis, JobName.SEND_MAIL, mail.id)
+        enqueue(parts.redis, JobName.SEND_MAIL, mail.id, queue=MAIL_QUEUE)
     parts.scheduler.tick(utcnow())
 
-    assert parts.queued_jobs().count(message) == 1
-    assert parts.take(message)
+    assert parts.queued_jobs(MAIL_QUEUE) == [message]
+    assert parts.take(message, MAIL_QUEUE)
     parts.scheduler.tick(utcnow())  # the worker has not claimed the mail yet
-    assert parts.queued_jobs().count(message) == 0
+    assert parts.queued_jobs(MAIL_QUEUE) == []
+
+
+def test_later_attempts_to_send_emails_have_a_queue_of_their_own(parts: SchedulerUnderTest) -> None:
+    with parts.database.transaction() as session:
+        new, repeated = (factories.mail(session, attempts=attempts).id for attempts in range(2))
+
+    parts.scheduler.tick(utcnow())
+
+    assert parts.queued_jobs(MAIL_QUEUE) == [("daemon.jobs.send_mail", new)]
+    assert parts.queued_jobs(MAIL_RETRIES_QUEUE) == [("daemon.jobs.send_mail", repeated)]
 
 
 def test_message_for_a_running_job_survives_the_end_of_that_job(parts: SchedulerUnderTest) -> None:

@@ -23,7 +23,10 @@ from portal.models import Node, PolledImage, utcnow
 from portal.queue import (
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
+    MAIL_QUEUE,
+    MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -32,6 +35,7 @@ from portal.queue import (
 )
 from portal.settings import Settings
 from tests.daemon.processes import Process, end, is_alive, running, wait_until
+from tests.daemon.registry.scripted import Reply, ScriptedServer, scripted_server
 from tests.daemon.rows import add_node
 from tests.daemon.work_for_tests import PREFIX
 from tests.support.slow_peers import FILLER, Answer, slow_server
@@ -108,16 +112,36 @@ def test_long_updates_do_not_delay_the_default_queue(node: Node, worker: Running
     worker.wait_for(worker.enqueue_note())
 
 
-def test_polls_and_downloads_delay_neither_email_nor_updates(node: Node, worker: RunningWorker) -> None:
-    """Registries may be slow. Two jobs block all workers that reach registries, and more of them wait."""
-    worker.start_long_job(DOWNLOADS_QUEUE)
-    worker.start_long_job(POLLS_QUEUE)
-    waiting = [worker.enqueue_note(queue) for queue in (POLLS_QUEUE, DOWNLOADS_QUEUE)]
+SLOTS = {
+    "updates": (DEFAULT_QUEUE, DEFAULT_QUEUE),  # the fixture configures two processes
+    "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
+    "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
+    "syncs": (SYNCS_QUEUE,),
+}
+"""The queues of jobs that occupy all processes for one kind of peer."""
 
-    worker.wait_for(worker.enqueue_note())
-    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+
+@pytest.mark.parametrize("slow", SLOTS)
+def test_slow_peers_of_one_kind_delay_no_other_jobs(node: Node, worker: RunningWorker, slow: str) -> None:
+    for queue in SLOTS[slow]:
+        worker.start_long_job(queue)
+    waiting = [worker.enqueue_note(queue) for queue in SLOTS[slow]]
+
+    for kind, queues in SLOTS.items():
+        for queue in {*queues, *([updates_queue_name(node.id)] if kind == "updates" else [])}:
+            if kind != slow:
+                worker.wait_for(worker.enqueue_note(queue))
 
     assert not any(note.exists() for note in waiting)
+
+
+def test_repeated_attempts_delay_no_first_attempt(worker: RunningWorker) -> None:
+    worker.start_long_job(MAIL_RETRIES_QUEUE)
+    waiting = worker.enqueue_note(MAIL_RETRIES_QUEUE)
+
+    worker.wait_for(worker.enqueue_note(MAIL_QUEUE))
+
+    assert not waiting.exists()
 
 
 @dataclass
@@ -142,20 +166,36 @@ def slow_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowRegistry]:
         yield SlowRegistry(address, requests)
 
 
-def test_slow_registry_delays_neither_email_nor_updates(
-    node: Node, database: Database, slow_registry: SlowRegistry, worker: RunningWorker
-) -> None:
-    images = [f"{slow_registry.address}/acme/bot-{number}:managed" for number in range(6)]
+@pytest.fixture
+def good_registry(slow_registry: SlowRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """Run a registry that answers at once, and allow its images. Request this fixture before the worker."""
+    with scripted_server(lambda _: Reply(200, {"Docker-Content-Digest": f"sha256:{'a' * 64}"})) as server:
+        monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", f"{slow_registry.address},{server.address}")
+        yield server
+
+
+def add_due_images(database: Database, registry: str) -> list[str]:
+    """Add images of a registry that are due and return them."""
+    images = [f"{registry}/acme/bot-{number}:managed" for number in range(6)]
     with database.transaction() as session:
         session.add_all(PolledImage(image=image, next_poll_at=utcnow()) for image in images)
-    for image in images:
+    return images
+
+
+def test_slow_registry_delays_no_poll_of_another(
+    database: Database, slow_registry: SlowRegistry, good_registry: ScriptedServer, worker: RunningWorker
+) -> None:
+    for image in add_due_images(database, slow_registry.address):
         assert enqueue(worker.redis, JobName.POLL_IMAGE, image, queue=POLLS_QUEUE)
-    wait_until(lambda: len(slow_registry.requests) == 2, "both workers that poll have reached the registry")
+    wait_until(lambda: bool(slow_registry.requests), "the slow registry is polled")
+    good = add_due_images(database, good_registry.address)
 
-    worker.wait_for(worker.enqueue_note())
-    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+    # Each poll enqueues the next one of its registry.
+    assert enqueue(worker.redis, JobName.POLL_IMAGE, good[0], queue=POLLS_QUEUE)
+    polled_paths = {f"/v2/acme/bot-{number}/manifests/managed" for number in range(6)}
+    wait_until(lambda: polled_paths <= {request.path for request in good_registry.requests}, "all are polled")
 
-    assert len(slow_registry.requests) == 2
+    assert len(slow_registry.requests) == 1
 
 
 def test_downloads_do_not_delay_polls(worker: RunningWorker) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import docker
 
 from demo.versions import BotVersion
+from tests.demo.reference_bot.local_bots import BotClient
 from tests.support.images import ReferenceImages
 
 
@@ -24,7 +25,7 @@ class RunningBot:
     def call(
         self, path: str, *, form: Mapping[str, str] | None = None, headers: Mapping[str, str] | None = None
     ) -> tuple[int, str]:
-        """Send a request once the bot accepts connections, and return status and body."""
+        """Send a request once the bot has migrated its data, and return status and body."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self._port()}{path}",
             data=None if form is None else urllib.parse.urlencode(form).encode(),
@@ -37,11 +38,18 @@ class RunningBot:
                     return answer.status, answer.read().decode()
             except urllib.error.HTTPError as error:
                 with error:
-                    return error.code, error.read().decode()
+                    status, text = error.code, error.read().decode()
+                if '"migrating"' not in text:
+                    return status, text
             except OSError:
                 assert self._state()["Running"], self.read_logs()
-                assert time.monotonic() < deadline, self.read_logs()
-                time.sleep(0.1)
+            assert time.monotonic() < deadline, self.read_logs()
+            time.sleep(0.1)
+
+    @property
+    def client(self) -> BotClient:
+        """A client that does not wait until the bot has started."""
+        return BotClient(int(self._port()))
 
     def wait_for_exit_code(self) -> int:
         """Wait until the container ends, and return its exit code."""

@@ -1,19 +1,17 @@
 """Tests of the reference bot in containers: each release shows its behaviour."""
 
 import json
+import time
 
 import pytest
 
 from demo import versions
 from tests.demo.bot_containers import BotRunner
+from tests.demo.reference_bot.local_bots import ALICE, BOB, SECRET, identity
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
-ALICE = {
-    "x-platform-user-id": "u1",
-    "x-platform-user-email": "alice@example.org",
-    "x-platform-user-name": "Alice%20Zo%C3%AB",
-}
+AS_ALICE = identity(ALICE)
 
 
 @pytest.mark.parametrize("version", [versions.FIRST, versions.SLOW, versions.WITHOUT_CHANGELOG])
@@ -45,6 +43,29 @@ def test_migrated_notes_are_readable_by_an_older_release(bots: BotRunner) -> Non
     assert json.loads(older.call("/notes")[1]) == {"notes": ["old", "new", "newer"]}
 
 
+def test_slow_migration_answers_503_until_it_is_done(bots: BotRunner) -> None:
+    bot = bots.start(versions.SLOW_MIGRATION)
+    while "listening" not in bot.read_logs():
+        time.sleep(0.1)
+    assert bot.client.send("GET", "/health").result == (503, {"status": "migrating"})
+    assert json.loads(bot.call("/health")[1])["status"] == "ok"
+
+
+def test_members_survive_a_new_release_and_a_migration(bots: BotRunner) -> None:
+    settings = {"HOSTED_MODE": "1", "PROVISION_SECRET": SECRET}
+    old = bots.start(versions.FIRST, **settings)
+    old.call("/health")
+    company = old.client.provision()
+    old.client.add(company, BOB, "admin", version=3)
+    old.stop()
+    for version in (versions.SECOND, versions.MIGRATING, versions.THIRD):
+        bot = bots.start(version, **settings)
+        assert bot.call("/health")[0] == 200
+        assert bot.client.roles(company) == {ALICE["id"]: "owner", BOB["id"]: "admin"}
+        assert bot.client.remove(company, BOB, version=2)[0] == 409
+        bot.stop()
+
+
 def test_unhealthy_release_answers_503(bots: BotRunner) -> None:
     status, body = bots.start(versions.UNHEALTHY).call("/health")
     assert status == 503
@@ -70,12 +91,14 @@ def test_corrupting_release_destroys_the_data(bots: BotRunner) -> None:
 
 
 def test_hosted_bot_refuses_requests_without_identity(bots: BotRunner) -> None:
-    bot = bots.start(versions.FIRST, HOSTED_MODE="1")
+    bot = bots.start(versions.FIRST, HOSTED_MODE="1", PROVISION_SECRET=SECRET)
     assert bot.call("/health")[0] == 200
+    assert bot.call("/", headers=AS_ALICE)[0] == 403
+    bot.client.provision()
     assert bot.call("/")[0] == 403
     assert bot.call("/notes")[0] == 403
     assert bot.call("/notes", form={"text": "intruder"})[0] == 403
-    status, page = bot.call("/", headers=ALICE)
+    status, page = bot.call("/", headers=AS_ALICE)
     assert status == 200
     assert "Hello, Alice Zoë &lt;alice@example.org&gt;." in page
-    assert json.loads(bot.call("/notes", headers=ALICE)[1]) == {"notes": []}
+    assert json.loads(bot.call("/notes", headers=AS_ALICE)[1]) == {"notes": []}

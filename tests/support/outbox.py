@@ -39,7 +39,11 @@ class OutboxWorker:
         """Send all due emails and return their number."""
         now = now or utcnow()
         with self.database.reading() as session:
-            due = delivery.list_due(session, now)
+            due = [
+                mail_id
+                for repeated in (False, True)
+                for mail_id in delivery.list_due(session, now, repeated=repeated)
+            ]
         for mail_id in due:
             sender.send_mail(self.database, self.settings, mail_id, now)
         return len(due)

@@ -84,13 +84,13 @@ def _erase_from_mails(session: Session, user: User, addresses: Collection[str]) 
     is_to_user = sa.func.lower(OutgoingMail.to).in_(addresses) | (
         OutgoingMail.context["user_id"].as_string() == user.id
     )
-    is_open = OutgoingMail.state.in_([MailState.PENDING, MailState.SENDING])
+    is_open = OutgoingMail.state.in_([MailState.PENDING, MailState.SENDING, MailState.FAILED])
     session.execute(
         sa.update(OutgoingMail)
         .where(is_to_user)
         .values(
             to="",
-            state=sa.case((is_open, MailState.FAILED), else_=OutgoingMail.state),
+            state=sa.case((is_open, MailState.CANCELLED), else_=OutgoingMail.state),
             # Answers of mail servers often repeat the address.
             last_error=sa.case((is_open, "The account of the recipient was deleted."), else_=None),
         )

@@ -62,6 +62,8 @@ _SENTENCES: dict[str, str] = {
     EventTag.INVITE_RESENT: "The invite for {person} was sent again",
     EventTag.INVITE_REVOKED: "The invite for {person} was revoked",
     EventTag.INVITE_SENT: "{person} was invited as {role}",
+    EventTag.MAIL_DISMISSED: "The failure of an email ({template}) to {person} was dismissed",
+    EventTag.MAIL_FAILED: "An email ({template}) to {person} could not be delivered",
     EventTag.MAIL_RESENT: "An email ({template}) to {person} was sent again",
     EventTag.MEMBER_JOINED: "{person} joined as {role}",
     EventTag.MEMBER_LEFT: "{person} left",

@@ -22,6 +22,7 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
+from portal.services.mail import outbox
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -46,6 +47,8 @@ class Overview:
     """Nodes whose engine does not answer."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    failed_mails: int
+    """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
     updating: int
 
@@ -57,7 +60,8 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        return not (self.paused or self.needing_attention or self.unhealthy or self.nodes or self.images)
+        lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
+        return not any(lists) and self.failed_mails == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -79,6 +83,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
+        failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,
     )

@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import MailState, OutgoingMail, update_where
+from portal.models import EventTag, MailState, OutgoingMail, update_where
+from portal.services import events
 
 ATTEMPT_LEASE = timedelta(minutes=3)
 """Duration of a claim. It is longer than all time limits of the sender together, so that no two workers send the same
@@ -29,14 +30,22 @@ _OUTAGE_PAUSE = timedelta(seconds=30)
 _BATCH_SIZE = 100
 
 
-def list_due(session: Session, now: datetime) -> list[str]:
-    """Return the ids of due emails, the longest-waiting first, including those whose claim has expired."""
+def list_due(session: Session, now: datetime, *, repeated: bool) -> list[str]:
+    """Return the ids of due emails, the longest-waiting first, including those whose claim has expired.
+
+    Args:
+        session: a transaction.
+        now: the current moment in UTC.
+        repeated: whether to list emails with earlier attempts, or those without. They are listed apart, so that many
+            recipients whose server is slow do not fill the list.
+    """
     return list(
         session.scalars(
             sa.select(OutgoingMail.id)
             .where(
                 OutgoingMail.state.in_([MailState.PENDING, MailState.SENDING]),
                 OutgoingMail.next_attempt_at <= now,
+                OutgoingMail.attempts > 0 if repeated else OutgoingMail.attempts == 0,
             )
             .order_by(OutgoingMail.next_attempt_at)
             .limit(_BATCH_SIZE)
@@ -107,8 +116,18 @@ def mark_waiting_for_server(session: Session, mail: OutgoingMail, reason: str, n
 
 
 def mark_failed(session: Session, mail: OutgoingMail, reason: str) -> bool:
-    """Record that the email will never be sent: the server refused it permanently, or it is no longer needed."""
-    return _record_outcome(session, mail, state=MailState.FAILED, last_error=reason)
+    """Record that the server refused the email permanently, or that the last attempt failed. Operators decide."""
+    if not _record_outcome(session, mail, state=MailState.FAILED, last_error=reason):
+        return False
+    # Without the reason: answers of mail servers often repeat the address, and an event is never erased.
+    data = {"mail": mail.id, "email": mail.to, "template": mail.template, "attempts": mail.attempts}
+    events.record(session, EventTag.MAIL_FAILED, data=data)
+    return True
+
+
+def mark_cancelled(session: Session, mail: OutgoingMail, reason: str) -> bool:
+    """Record that the email is not sent, because it is no longer needed."""
+    return _record_outcome(session, mail, state=MailState.CANCELLED, last_error=reason)
 
 
 def defer_others(session: Session, mail: OutgoingMail, now: datetime) -> None:

@@ -170,14 +170,39 @@ def resend(session: Session, mail_id: str, now: datetime, *, actor: User) -> Out
         raise ConflictError("This email cannot be sent again, because its recipient's account was deleted.")
     if not _reset_to_pending(session, mail, now):
         raise ConflictError("This email is being sent now. Check again in a minute.")
-    events.record(
-        session,
-        EventTag.MAIL_RESENT,
-        actor=actor,
-        data={"mail": mail.id, "email": mail.to, "template": mail.template},
-    )
+    _record(session, EventTag.MAIL_RESENT, mail, actor=actor)
     session.info.setdefault(_QUEUED, []).append(mail.id)
     return mail
+
+
+def dismiss(session: Session, mail_ids: Collection[str], *, actor: User) -> int:
+    """Dismiss failed emails, which then no longer need attention. Emails in other states stay as they are.
+
+    Args:
+        session: the transaction.
+        mail_ids: the emails that the operator has seen.
+        actor: the operator.
+
+    Returns:
+        How many emails were dismissed.
+
+    Raises:
+        ConflictError: none of the emails waits for an operator.
+    """
+    failed = sa.select(OutgoingMail).where(OutgoingMail.id.in_(mail_ids), OutgoingMail.state == MailState.FAILED)
+    dismissed = 0
+    for mail in session.scalars(failed.order_by(OutgoingMail.id)).all():
+        if move(session, mail, MailState.FAILED, MailState.CANCELLED):
+            _record(session, EventTag.MAIL_DISMISSED, mail, actor=actor)
+            dismissed += 1
+    if not dismissed:
+        raise ConflictError("Nothing was dismissed: these emails no longer need attention.")
+    return dismissed
+
+
+def count_failed(session: Session) -> int:
+    """Count the emails that wait for an operator."""
+    return session.scalar(sa.select(sa.func.count()).where(OutgoingMail.state == MailState.FAILED)) or 0
 
 
 def _reset_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bool:
@@ -189,9 +214,13 @@ def _reset_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bo
             return True
         case MailState.SENT:
             renewed = {"message_id": None, "sent_at": None}
-        case MailState.FAILED:
+        case MailState.FAILED | MailState.CANCELLED:
             renewed = {}
     return move(session, mail, mail.state, MailState.PENDING, attempts=0, next_attempt_at=now, **renewed)
+
+
+def _record(session: Session, tag: EventTag, mail: OutgoingMail, *, actor: User) -> None:
+    events.record(session, tag, actor=actor, data={"mail": mail.id, "email": mail.to, "template": mail.template})
 
 
 def _by_dedupe_key(dedupe_key: str) -> sa.Select[OutgoingMail]:

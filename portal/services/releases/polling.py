@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -12,25 +13,37 @@ from sqlalchemy.orm import Session
 
 from portal.models import Bot, Channel, EventTag, PolledImage, Release, update_where
 from portal.rules.references import InvalidReference, Reference, parse_reference
-from portal.services import events
+from portal.services import events, leases
 from portal.services.errors import InvalidError, NotFoundError
+from portal.services.leases import HeldLease
+from portal.services.releases import registry_leases
 
 _INTERVALS = {
     Channel.CANARY: timedelta(minutes=5),
     Channel.STAGING: timedelta(minutes=15),
     Channel.STABLE: timedelta(minutes=30),
 }
-POLL_LEASE = timedelta(minutes=3)
-"""Duration of the lease on a running poll, longer than all time limits of the poll together."""
-
 # Spreads images that became due together. A poll is never later than the interval of the channel.
 _JITTER = 0.1
 _KEEP_FAILED_LOOK_UPS = timedelta(days=1)
 """How long the page shows the error of a pasted digest."""
 
 
+@dataclass(frozen=True)
+class ClaimedPoll:
+    """The right to poll an image, until `end_poll`.
+
+    Attributes:
+        polled: the row of the image after the claim.
+        lease: the lease on the registry of the image.
+    """
+
+    polled: PolledImage
+    lease: HeldLease
+
+
 def schedule_due(session: Session, now: datetime, every: timedelta | None = None) -> list[str]:
-    """Schedule all polls and list the images that are due and not being polled, each distinct image once.
+    """Schedule all polls and list the images to poll now, as `list_due` does.
 
     An image that was never polled becomes due. An image whose fastest channel got faster becomes due earlier, unless
     its last poll failed. Pasted digests that failed a day ago are deleted.
@@ -49,8 +62,22 @@ def schedule_due(session: Session, now: datetime, every: timedelta | None = None
         elif not row.errors:
             row.next_poll_at = min(row.next_poll_at, now + interval)
     session.flush()
-    due = sa.select(PolledImage.image).where(_can_be_claimed(now)).order_by(PolledImage.next_poll_at)
-    return list(session.scalars(due))
+    return list_due(session, now)
+
+
+def list_due(session: Session, now: datetime) -> list[str]:
+    """List the images to poll now: of each registry that is not being polled, the one that is due the longest."""
+    due = sa.select(PolledImage.image).where(PolledImage.next_poll_at <= now)
+    images = session.scalars(due.order_by(PolledImage.next_poll_at, PolledImage.image)).all()
+    return registry_leases.select_first_per_free_registry(session, images)
+
+
+def find_following(session: Session, image: str, now: datetime) -> str | None:
+    """Find the image to poll after `image`: the one of the same registry that is due the longest."""
+    if _find_row(session, image) is None:  # the image comes from Redis
+        return None
+    registry = parse_reference(image).registry
+    return next((due for due in list_due(session, now) if parse_reference(due).registry == registry), None)
 
 
 def check_now(session: Session, image: str, now: datetime) -> PolledImage:
@@ -98,28 +125,29 @@ def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
     return row
 
 
-def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> PolledImage | None:
-    """Claim the poll of a due image: schedule its next poll, and take the lease until `end_poll`.
+def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> ClaimedPoll | None:
+    """Claim the poll of a due image: schedule its next poll, and take the lease on its registry until `end_poll`.
 
-    Return None when the image is not due, or while another poll of the image runs. When a poller dies after the
-    claim, the image is polled again after one interval, or after the lease if that is later.
+    Return None when the image is not due, or while another poll of its registry runs. When a poller dies after the
+    claim, the image is polled again after one interval, and other images of the registry when the lease expires.
     """
+    is_due = (PolledImage.image == image, PolledImage.next_poll_at <= now)
+    if session.scalar(sa.select(PolledImage.id).where(*is_due)) is None:
+        return None
+    lease = registry_leases.acquire(session, image)
+    if lease is None:
+        return None
     interval = _intervals(session, every).get(image)
     next_poll_at = None if interval is None else now + interval * (1 - _JITTER * random.random())  # noqa: S311 - no secret
-    claim = {"next_poll_at": next_poll_at, "polling_until": now + POLL_LEASE}
-    claimed = update_where(session, PolledImage, PolledImage.image == image, _can_be_claimed(now), **claim)
-    return _find_row(session, image) if claimed else None
+    if not update_where(session, PolledImage, *is_due, next_poll_at=next_poll_at):
+        leases.release(session, lease)
+        return None
+    return ClaimedPoll(_get_row(session, image), lease)
 
 
-def end_poll(session: Session, claimed: PolledImage) -> None:
-    """Release the lease of a poll, unless it has expired and another poll has taken it.
-
-    Args:
-        session: a writing transaction.
-        claimed: the row as `claim_poll` returned it.
-    """
-    is_mine = (PolledImage.id == claimed.id, PolledImage.polling_until == claimed.polling_until)
-    update_where(session, PolledImage, *is_mine, polling_until=None)
+def end_poll(session: Session, claimed: ClaimedPoll) -> None:
+    """Release the lease on the registry, unless it has expired and another poll has taken it."""
+    leases.release(session, claimed.lease)
 
 
 def find_release(session: Session, repository: str, digest: str) -> Release | None:
@@ -224,11 +252,6 @@ def postpone_registry(
     session.flush()
 
 
-def _can_be_claimed(now: datetime) -> sa.ColumnElement[bool]:
-    is_free = sa.or_(PolledImage.polling_until.is_(None), PolledImage.polling_until <= now)
-    return sa.and_(PolledImage.next_poll_at <= now, is_free)
-
-
 def _delete_failed_look_ups(session: Session, now: datetime) -> None:
     session.execute(
         sa.delete(PolledImage).where(
@@ -276,6 +299,10 @@ def _find_row(session: Session, image: str) -> PolledImage | None:
     return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one_or_none()
 
 
+def _get_row(session: Session, image: str) -> PolledImage:
+    return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one()
+
+
 def _find_or_create_row(session: Session, image: str) -> PolledImage:
     row = _find_row(session, image)
     if row is not None:
@@ -285,5 +312,5 @@ def _find_or_create_row(session: Session, image: str) -> PolledImage:
         with session.begin_nested():
             session.add(row)
     except IntegrityError:  # another process was faster
-        return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one()
+        return _get_row(session, image)
     return row

@@ -1,4 +1,4 @@
-"""Page with outgoing emails and their delivery state. Used by operators, who can send an email again."""
+"""Page with outgoing emails and their delivery state. Used by operators to send again and to dismiss failures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from portal.models import MailState, utcnow
 from portal.services.mail import outbox
 from portal.views.support import authorization
 from portal.web import htmx
+from portal.web.templating import plural
 from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_mail", __name__, url_prefix="/admin/mail")
@@ -62,3 +63,12 @@ def resend(mail_id: str) -> Response:
     mail = outbox.resend(session(), mail_id, utcnow(), actor=operator)
     flash(f"Email to {mail.to} queued. It is sent within seconds.", "info")
     return htmx.see_other(url_for("admin_mail.index"))
+
+
+@pages.post("/dismiss")
+def dismiss() -> Response:
+    """Dismiss the failed emails that the form names."""
+    operator = authorization.require_operator()
+    dismissed = outbox.dismiss(session(), request.form.getlist("mail"), actor=operator)
+    flash(f"{plural(dismissed, 'email')} dismissed.", "info")
+    return htmx.see_other(url_for("admin_mail.index", state=MailState.FAILED))

@@ -118,6 +118,20 @@ def test_engine_that_accepts_a_connection_but_never_answers_is_unreachable(monke
             pass
 
 
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with scripted(ScriptedEngine) as url, socket.create_server(("127.0.0.1", 0)) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        with open_engine(node_at(url), 5) as client:
+            assert client.version()["ApiVersion"] == ScriptedEngine.api_version
+
+        proxy.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
+
+
 @contextmanager
 def dropping_connections() -> Iterator[str]:
     """Yield a URL where connection attempts are silently dropped, as at a machine that is switched off."""

@@ -264,7 +264,7 @@ def test_closed_invite_is_not_sent(
 
     row = mail_worker.get_mail(mail_id)
     assert smtp.messages == []
-    assert row.state is MailState.FAILED
+    assert row.state is MailState.CANCELLED
     assert reason in (row.last_error or "")
 
 

@@ -17,8 +17,9 @@ from daemon.context import Context
 from daemon.mail.composers import COMPOSERS
 from daemon.scheduler import Scheduler
 from portal.database import Database
-from portal.models import Event, MailState, OutgoingMail, TokenPurpose, utcnow
-from portal.queue import connect, open_queue
+from portal.models import Event, MailState, OutgoingMail, TokenPurpose, User, utcnow
+from portal.queue import MAIL_QUEUE, connect, open_queue
+from portal.services.errors import ConflictError
 from portal.services.mail import delivery, outbox
 from portal.views.admin.mail import TYPE_LABELS
 from tests.daemon.mail.conftest import add_token
@@ -80,6 +81,7 @@ def test_only_operators_may_open_the_outbox_and_resend(
 
     assert client.get("/admin/mail/").status_code == 403
     assert client.post(f"/admin/mail/{mail_id}/resend").status_code == 403
+    assert client.post("/admin/mail/dismiss", data={"mail": mail_id}).status_code == 403
 
 
 def test_signed_out_visitor_is_redirected_to_sign_in(cast: Cast, stranger: FlaskClient) -> None:
@@ -150,6 +152,74 @@ def test_resending_sends_one_new_copy(
         assert event.data["mail"] == mail_id
 
 
+def _queue_failed(mail_worker: OutboxWorker, *names: str) -> list[str]:
+    ids = [mail_worker.queue("signup", to=f"{name}@example.com", token_id=name) for name in names]
+    for mail_id in ids:
+        _fail(mail_worker, mail_id)
+    return ids
+
+
+def test_operators_are_told_how_many_emails_failed(mail_worker: OutboxWorker, signed_in: SignedIn) -> None:
+    root = signed_in("root")
+    mail_worker.queue("signup", token_id="waiting")
+    assert "All clear" in root.get("/admin/").text
+
+    _queue_failed(mail_worker, "ann", "ben")
+
+    overview = root.get("/admin/").text
+    assert "All clear" not in overview
+    assert '<a href="/admin/mail/?state=failed">2 emails</a>' in overview
+    listed = root.get("/admin/mail/?state=failed").text
+    assert ("ann@" in listed, "ben@" in listed, "new@" in listed) == (True, True, False)
+
+
+def test_dismissed_emails_need_no_attention_and_can_still_be_sent(
+    mail_worker: OutboxWorker, signed_in: SignedIn
+) -> None:
+    root = signed_in("root")
+    first, second, third = _queue_failed(mail_worker, "ann", "ben", "cem")
+    sent = mail_worker.queue("signup", token_id=add_token(mail_worker.database, TokenPurpose.SIGNUP))
+    mail_worker.send_due()
+
+    assert root.post("/admin/mail/dismiss", data={"mail": [first, second, sent, "nothing"]}).status_code == 303
+
+    assert "2 emails dismissed" in root.get("/admin/mail/?state=failed").text
+    states = {mail_id: mail_worker.get_mail(mail_id).state for mail_id in (first, second, third, sent)}
+    assert states == {
+        first: MailState.CANCELLED,
+        second: MailState.CANCELLED,
+        third: MailState.FAILED,
+        sent: MailState.SENT,
+    }
+    assert "1 email</a>" in root.get("/admin/").text
+    assert root.post("/admin/mail/dismiss", data={"mail": [first, second]}).status_code == 409
+    with mail_worker.database.reading() as session:
+        dismissed = session.scalars(sa.select(Event).where(Event.tag == "mail.dismissed")).all()
+        assert {(event.data["mail"], event.facts["email"]) for event in dismissed} == {
+            (first, "ann@example.com"),
+            (second, "ben@example.com"),
+        }
+    assert root.post(f"/admin/mail/{first}/resend").status_code == 303
+    assert mail_worker.get_mail(first).state is MailState.PENDING
+
+
+def test_two_operators_dismiss_an_email_once(mail_worker: OutboxWorker, cast: Cast) -> None:
+    (mail_id,) = _queue_failed(mail_worker, "ann")
+
+    def dismiss(_: int) -> bool:
+        with mail_worker.database.transaction() as session:
+            try:
+                outbox.dismiss(session, [mail_id], actor=session.get_one(User, cast.people["root"]))
+            except ConflictError:
+                return False
+            return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(dismiss, range(4))) == [False, False, False, True]
+    with mail_worker.database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).where(Event.tag == "mail.dismissed")) == 1
+
+
 def test_email_that_is_being_sent_cannot_be_resent(mail_worker: OutboxWorker, signed_in: SignedIn) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
     with mail_worker.database.transaction() as session:
@@ -163,7 +233,7 @@ def test_portal_enqueues_the_job_after_the_commit(
     mail_worker: OutboxWorker, signed_in: SignedIn, redis_url: str
 ) -> None:
     mail_id = mail_worker.queue("signup", token_id="x")
-    queue = open_queue(connect(redis_url))
+    queue = open_queue(connect(redis_url), MAIL_QUEUE)
     assert queue.jobs == []
 
     signed_in("root").post(f"/admin/mail/{mail_id}/resend")

@@ -21,9 +21,10 @@ from aiosmtpd.smtp import AuthResult
 from daemon.mail import sender
 from daemon.mail import smtp as smtp_client
 from portal.database import Database
-from portal.models import MailState, OutgoingMail, TokenPurpose, utcnow
+from portal.models import Event, EventTag, MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.services.mail import delivery
 from portal.services.mail.delivery import ATTEMPT_LEASE, MAX_ATTEMPTS
+from tests import factories
 from tests.daemon.mail.conftest import World, add_token
 from tests.daemon.mail.servers import HangingServer, RefusingServer, self_signed_tls, serving
 from tests.daemon.processes import wait_until
@@ -111,6 +112,7 @@ def test_pauses_grow_and_the_email_fails_after_three_days(mail_worker: OutboxWor
     row = mail_worker.get_mail(mail_id)
     assert row.state is MailState.FAILED
     assert f"Gave up after {MAX_ATTEMPTS} attempts" in (row.last_error or "")
+    assert [event.data["attempts"] for event in list_failures(mail_worker)] == [MAX_ATTEMPTS]
 
 
 def leave_one_attempt(mail_worker: OutboxWorker, mail_id: str) -> None:
@@ -169,6 +171,38 @@ def test_permanent_refusal_fails_and_keeps_the_servers_reply(
     row = mail_worker.get_mail(mail_id)
     assert (row.state, row.attempts) == (MailState.FAILED, 1)
     assert (server.mail or server.recipient) in (row.last_error or "")
+    assert len(list_failures(mail_worker)) == 1
+
+
+def list_failures(mail_worker: OutboxWorker) -> list[Event]:
+    """Return the events about emails that could not be delivered."""
+    with mail_worker.database.reading() as session:
+        return list(session.scalars(sa.select(Event).where(Event.tag == EventTag.MAIL_FAILED)))
+
+
+def test_event_of_a_failure_keeps_the_address_where_it_can_be_erased(
+    mail_worker: OutboxWorker, mail_id: str, signed_in: SignedIn
+) -> None:
+    server = RefusingServer(recipient="550 <new@example.com>: no such user")
+    with serving(server):
+        mail_worker.use_server(server)
+        mail_worker.send_due()
+
+    (event,) = list_failures(mail_worker)
+    assert event.data == {"mail": mail_id, "template": "signup", "attempts": 1}
+    assert event.facts["email"] == "new@example.com"
+    sentence = "An email (signup) to new@example.com could not be delivered"
+    assert sentence in signed_in("root").get("/admin/events").text
+
+
+def test_email_that_is_not_needed_is_no_failure(mail_worker: OutboxWorker, smtp: Mailbox) -> None:
+    mail_id = mail_worker.queue("signup", token_id="nothing")
+
+    mail_worker.send_due()
+
+    assert mail_worker.get_mail(mail_id).state is MailState.CANCELLED
+    assert list_failures(mail_worker) == []
+    assert smtp.messages == []
 
 
 @pytest.mark.parametrize("answer", [{"recipient": "450 greylisted"}, {"mail": "451 try again"}])
@@ -407,6 +441,8 @@ def test_worker_with_an_expired_claim_cannot_record_an_outcome_after_a_resend(
 
     with mail_worker.database.transaction() as session:
         assert not delivery.mark_sent(session, late, utcnow())
+        assert not delivery.mark_failed(session, late, "550 unknown")
+    assert len(list_failures(mail_worker)) == 1, "the late worker records nothing"
     assert mail_worker.get_mail(mail_id).state is MailState.SENDING
 
 
@@ -421,7 +457,18 @@ def test_longest_waiting_emails_are_due_first(mail_worker: OutboxWorker, databas
             )
 
     with database.reading() as session:
-        assert delivery.list_due(session, utcnow()) == ids[::-1]
+        assert delivery.list_due(session, utcnow(), repeated=False) == ids[::-1]
+
+
+def test_many_repeated_emails_do_not_hide_new_ones(mail_worker: OutboxWorker, database: Database) -> None:
+    with database.transaction() as session:
+        for _ in range(150):
+            factories.mail(session, attempts=1, next_attempt_at=utcnow() - timedelta(hours=1))
+    new = mail_worker.queue("signup", token_id="1")
+
+    with database.reading() as session:
+        assert delivery.list_due(session, utcnow(), repeated=False) == [new]
+        assert new not in delivery.list_due(session, utcnow(), repeated=True)
 
 
 def test_bodies_have_no_line_that_strict_servers_refuse(mail_worker: OutboxWorker, smtp: Mailbox) -> None:

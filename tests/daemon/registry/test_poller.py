@@ -22,7 +22,7 @@ from portal.models import Event, PolledImage, Release, utcnow
 from portal.queue import connect
 from portal.rules.allowlist import Allowlist
 from portal.services.bots.overview import load_overview
-from portal.services.releases import changelogs, polling, release_list
+from portal.services.releases import changelogs, polling, registry_leases, release_list
 from portal.settings import Settings
 from tests import factories
 from tests.daemon.registry.pushing import Pusher
@@ -292,7 +292,8 @@ def test_rate_limit_postpones_all_images_of_the_registry(
 
     with database.transaction() as session:
         assert polling.schedule_due(session, NOW + timedelta(minutes=119)) == [calm]
-        assert set(polling.schedule_due(session, NOW + timedelta(minutes=121))) == {busy, sibling, calm}
+        assert set(polling.schedule_due(session, NOW + timedelta(minutes=121))) == {busy, calm}
+    assert {_load_image(database, image).next_poll_at for image in (busy, sibling)} == {NOW + timedelta(hours=2)}
 
 
 def test_slow_registry_postpones_all_its_images(
@@ -308,7 +309,7 @@ def test_slow_registry_postpones_all_its_images(
     assert "did not answer completely" in str(_load_image(database, sibling).last_error)
     with database.transaction() as session:
         assert polling.schedule_due(session, NOW + timedelta(minutes=4)) == [calm]
-        assert set(polling.schedule_due(session, NOW + timedelta(minutes=31))) == {slow, sibling, calm}
+        assert set(polling.schedule_due(session, NOW + timedelta(minutes=31))) == {sibling, calm}
 
 
 def test_requested_digest_of_a_slow_registry_is_polled_once(database: Database) -> None:
@@ -342,12 +343,13 @@ def test_image_is_polled_by_one_worker_at_a_time(
 
         assert asked == [None]
         assert len(server.requests) == 1
-    assert _load_image(database, image).polling_until is None
+    with database.reading() as session:
+        assert polling.schedule_due(session, NOW) == [image]
 
 
 def test_lease_and_claim_outlast_the_deadlines() -> None:
     """A poll makes at most two calls of the client."""
-    assert polling.POLL_LEASE.total_seconds() > 2.5 * DEADLINE_SECONDS
+    assert registry_leases.POLL_LEASE.total_seconds() > 2.5 * DEADLINE_SECONDS
     assert changelogs.CLAIM_DURATION.total_seconds() > 1.2 * changelog_job.READ_SECONDS
 
 
@@ -429,8 +431,14 @@ def test_requested_digest_of_a_release_is_kept(
 
 
 def test_concurrent_polls_create_one_release(
-    database: Database, poller: Poller, pusher: tuple[Pusher, str], add_bot: Callable[..., None]
+    database: Database,
+    poller: Poller,
+    pusher: tuple[Pusher, str],
+    add_bot: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Polls of one registry run at once only when the lease of the first one has expired."""
+    monkeypatch.setattr(registry_leases, "POLL_LEASE", timedelta(0))
     push, image = pusher
     tags = [f"tag{number}" for number in range(4)]
     references = [image.replace("managed", tag) for tag in tags]
@@ -438,7 +446,7 @@ def test_concurrent_polls_create_one_release(
         push.image(tag, "one")
         add_bot(reference)
     with database.transaction() as session:
-        assert sorted(polling.schedule_due(session, NOW)) == references
+        polling.schedule_due(session, NOW)
     barrier = Barrier(8)
     found: list[str | None] = []
 

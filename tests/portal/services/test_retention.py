@@ -69,6 +69,7 @@ def test_old_mails_are_deleted_except_those_that_are_sent_only_once(database: Da
         for days, template, state in (
             (91, "reset", MailState.SENT),
             (91, "invite", MailState.FAILED),
+            (91, "org_deletion", MailState.CANCELLED),
             (91, "signup", MailState.PENDING),
             (91, "updated", MailState.SENT),
             (91, "update_failed", MailState.FAILED),

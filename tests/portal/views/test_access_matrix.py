@@ -53,6 +53,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "account_deletion.delete": (Need.SIGNED_IN, 422),
     "admin_events.index": (Need.OPERATOR, 200),
     "admin_fleet.index": (Need.OPERATOR, 200),
+    "admin_mail.dismiss": (Need.OPERATOR, 409),
     "admin_mail.index": (Need.OPERATOR, 200),
     "admin_mail.resend": (Need.OPERATOR, 404),
     "admin_nodes.activate": (Need.OPERATOR, 303),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
 
-from portal.database import Database
-from portal.models import Bot, Channel, PolledImage
+from portal.database import Database, database_now
+from portal.models import Bot, Channel, Lease, PolledImage
 from portal.rules.references import parse_reference
 from portal.services.errors import InvalidError, NotFoundError
 from portal.services.releases import polling
+from portal.services.releases.polling import ClaimedPoll
 from tests import factories
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -45,10 +48,23 @@ def poll(database: Database, now: datetime, every: timedelta | None = None) -> t
     """Claim the image as a poller does, and return the time until it is due again."""
     with database.transaction() as session:
         polling.schedule_due(session, now)
-        row = polling.claim_poll(session, IMAGE, now, every)
-        assert row is not None
-        polling.end_poll(session, row)
-        return None if row.next_poll_at is None else row.next_poll_at - now
+        claimed = polling.claim_poll(session, IMAGE, now, every)
+        assert claimed is not None
+        polling.end_poll(session, claimed)
+        next_poll_at = claimed.polled.next_poll_at
+        return None if next_poll_at is None else next_poll_at - now
+
+
+def claim(database: Database, image: str) -> ClaimedPoll | None:
+    """Claim an image in a separate transaction."""
+    with database.transaction() as session:
+        return polling.claim_poll(session, image, NOW)
+
+
+def let_leases_expire(database: Database) -> None:
+    """Set all leases to the moment at which they expire."""
+    with database.transaction() as session:
+        session.execute(sa.update(Lease).values(until=database_now(session)))
 
 
 def test_an_image_of_many_bots_is_due_once(database: Database, add_bot: AddBot) -> None:
@@ -141,33 +157,95 @@ def test_an_image_is_not_due_while_its_poll_runs(database: Database, add_bot: Ad
     assert poll(database, NOW) is not None
 
 
-def test_an_image_is_due_again_when_its_poller_died(database: Database, add_bot: AddBot) -> None:
-    add_bot(IMAGE, Channel.CANARY)
+def test_one_poll_per_registry_runs_and_the_longest_due_image_is_next(database: Database, add_bot: AddBot) -> None:
+    other = "other.example/acme/bot:managed"
+    siblings = [f"ghcr.io/acme/sibling-{number}:managed" for number in range(3)]
+    for image in (IMAGE, other, *siblings):
+        add_bot(image, Channel.CANARY)
     list_due(database, NOW)
     with database.transaction() as session:
-        died = polling.claim_poll(session, IMAGE, NOW)
-        assert died is not None
-        polling.check_now(session, IMAGE, NOW)
+        for overdue, image in enumerate([*siblings, IMAGE]):
+            moment = NOW - timedelta(minutes=overdue)
+            session.execute(sa.update(PolledImage).where(PolledImage.image == image).values(next_poll_at=moment))
+    polled: list[str] = []
+    while due := list_due(database, NOW):
+        image = next(image for image in due if image != other)
+        running = claim(database, image)
+        assert running is not None
+        assert list_due(database, NOW) == [other]
+        assert not any(claim(database, sibling) for sibling in (IMAGE, *siblings))
+        with database.transaction() as session:
+            polling.end_poll(session, running)
+            following = polling.find_following(session, image, NOW)
+        polled.append(image)
+        if following is None:
+            break
+        assert list_due(database, NOW) == [following, other]
 
-    after = NOW + polling.POLL_LEASE
-    assert list_due(database, after - timedelta(seconds=1)) == []
-    assert list_due(database, after) == [IMAGE]
+    assert polled == [IMAGE, *siblings[::-1]]
+    assert claim(database, other) is not None
+
+
+def test_of_parallel_claims_of_one_registry_one_succeeds(database: Database, add_bot: AddBot) -> None:
+    images = [f"ghcr.io/acme/bot-{number}:managed" for number in range(8)]
+    for image in images:
+        add_bot(image, Channel.CANARY)
+    list_due(database, NOW)
+    begin = Barrier(len(images))
+
+    def claim_together(image: str) -> ClaimedPoll | None:
+        begin.wait()
+        return claim(database, image)
+
+    with ThreadPoolExecutor(len(images)) as pool:
+        claimed = [result for result in pool.map(claim_together, images) if result]
+
+    assert len(claimed) == 1
+    due = {claimed[0].polled.image}
+    with database.transaction() as session:
+        polling.end_poll(session, claimed[0])
+    assert list_due(database, NOW)[0] in set(images) - due
+
+
+def test_registry_is_polled_again_when_its_poller_died(database: Database, add_bot: AddBot) -> None:
+    sibling = "ghcr.io/acme/sibling:managed"
+    for image in (IMAGE, sibling):
+        add_bot(image, Channel.CANARY)
+    list_due(database, NOW)
+    assert claim(database, IMAGE) is not None
+    assert list_due(database, NOW) == []
+
+    let_leases_expire(database)
+
+    assert list_due(database, NOW) == [sibling]
+    assert list_due(database, NOW + timedelta(minutes=5)) == [sibling]
+    assert claim(database, sibling) is not None
 
 
 def test_a_late_poller_does_not_end_the_poll_of_another(database: Database, add_bot: AddBot) -> None:
-    add_bot(IMAGE, Channel.CANARY)
+    sibling = "ghcr.io/acme/sibling:managed"
+    for image in (IMAGE, sibling):
+        add_bot(image, Channel.CANARY)
     list_due(database, NOW)
-    with database.transaction() as session:
-        late = polling.claim_poll(session, IMAGE, NOW)
-    after = NOW + timedelta(minutes=10)
-    with database.transaction() as session:
-        assert polling.claim_poll(session, IMAGE, after) is not None
+    late = claim(database, IMAGE)
     assert late is not None
+    let_leases_expire(database)
+    assert claim(database, sibling) is not None
 
     with database.transaction() as session:
         polling.end_poll(session, late)
-        polling.check_now(session, IMAGE, after)
-        assert polling.claim_poll(session, IMAGE, after) is None
+        polling.check_now(session, IMAGE, NOW)
+
+    assert claim(database, IMAGE) is None
+
+
+def test_an_unknown_image_leaves_nothing_behind(database: Database) -> None:
+    """Who can write to Redis chooses the images of messages."""
+    for image in ("unknown.example/acme/bot:managed", "not an image"):
+        assert claim(database, image) is None
+        with database.transaction() as session:
+            assert polling.find_following(session, image, NOW) is None
+            assert session.scalars(sa.select(Lease)).all() == []
 
 
 def test_check_now_makes_an_image_due_at_once(database: Database, add_bot: AddBot) -> None:
@@ -236,4 +314,4 @@ def test_a_postponed_registry_stays_postponed(database: Database, add_bot: AddBo
 
     for minutes in (1, 60, 119):
         assert list_due(database, NOW + timedelta(minutes=minutes)) == []
-    assert set(list_due(database, NOW + timedelta(hours=2))) == {IMAGE, sibling}
+    assert len(list_due(database, NOW + timedelta(hours=2))) == 1

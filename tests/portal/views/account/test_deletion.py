@@ -32,6 +32,7 @@ from portal.services import events
 from portal.services.account_changes import deletion
 from portal.services.accounts.accounts import Credentials
 from portal.services.errors import ConflictError
+from portal.services.mail import delivery
 from portal.services.orgs import creation, memberships, orgs
 from tests import factories
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, is_signed_in, new_client, sign_in
@@ -113,8 +114,9 @@ def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
         mail_id = session.query(OutgoingMail).filter_by(template="email_changed").one().id
     signed_in("root").post(f"/admin/mail/{mail_id}/resend")
     with database.transaction() as session:
-        refused = session.get_one(OutgoingMail, mail_id)
-        refused.last_error = "550 <bob@example.com> does not exist"
+        refused = delivery.claim_attempt(session, mail_id, "localhost", utcnow())
+        assert refused is not None
+        assert delivery.mark_failed(session, refused, "550 <bob@example.com> does not exist")
     words = ("bob@", "robert@", "earlier@", "tables")
     assert {"event_personal_data", "mail_outbox", "organization_invites", "users"} <= set(
         find_in_database(database, *words)
@@ -127,6 +129,8 @@ def test_deletion_erases_all_addresses_of_a_person_from_all_tables(
     assert find_in_database(database, "alice@example.com")
     log = signed_in("root").get("/admin/events").text
     assert "The email of deleted user was changed" in log
+    assert "An email (email_changed) to deleted user could not be delivered" in log
+    assert "All clear" in signed_in("root").get("/admin/").text
     assert "deleted user was invited" in log
     assert mailer.deliver() == []
     with database.reading() as session:
