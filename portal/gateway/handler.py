@@ -11,10 +11,9 @@ from urllib.parse import urlsplit
 from aiohttp import ClientSession, web
 
 from portal.database import is_reachable
-from portal.gateway import assertions, forwarding, limits, pages, tunnel
+from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessRecord
-from portal.gateway.assertions import Assertions
-from portal.gateway.client_address import find_client_address
+from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
 from portal.gateway.forwarding import BadResponse, BotTooSlow, BotUnreachable
@@ -23,11 +22,10 @@ from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer, text_respons
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.sign_in import ENTER_PATH, SignIn
 from portal.gateway.visit_cache import CachedVisit, VisitCache
-from portal.rules import proxy_headers
 from portal.rules.bot_access import Access, decide
 from portal.rules.bot_hosts import find_subdomain
 from portal.rules.bot_paths import GATEWAY_PREFIX, PathVerdict, check_target
-from portal.rules.proxy_headers import Headers, MalformedRequest
+from portal.rules.proxy_headers import MalformedRequest
 from portal.services.gateway.visits import Visit
 from portal.settings import Settings
 from portal.tokens import fingerprint
@@ -76,7 +74,7 @@ class Handler:
         cache: decides.
         exchanges: counts what runs.
         holding: lets requests wait during updates.
-        issuer: signs assertions of identity.
+        headers: builds the headers for bots.
     """
 
     def __init__(
@@ -88,7 +86,7 @@ class Handler:
         cache: VisitCache,
         exchanges: Exchanges,
         holding: Holding,
-        issuer: Assertions,
+        headers: BotHeaders,
     ) -> None:
         self._settings = settings
         self._scheme = urlsplit(settings.base_url).scheme
@@ -97,7 +95,7 @@ class Handler:
         self._cache = cache
         self._exchanges = exchanges
         self._holding = holding
-        self._issuer = issuer
+        self._headers = headers
         self._renderer = PageRenderer(settings)
         self._sign_in = SignIn(settings, threads, self._renderer)
 
@@ -233,7 +231,7 @@ class Handler:
             raise PageShown(pages.TOO_MANY, visit)
         if visit.address is None:
             raise BotUnreachable(was_sent=False)
-        headers = self._build_headers(browser, visit)
+        headers = self._headers.build(browser, visit)
         outer = self._settings.bot_url(visit.subdomain) or ""
         exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: _abort(browser))
         with self._exchanges.running(exchange):
@@ -243,25 +241,6 @@ class Handler:
                 if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     return await tunnel.run(browser, exchange, answer, outer)
                 return await forwarding.pass_on(answer, browser, exchange, outer)
-
-    def _build_headers(self, browser: BrowserRequest, visit: Visit) -> Headers:
-        """Return the headers for the bot, the identity last."""
-        cookies = proxy_headers.filter_cookies(browser.values("cookie"))
-        headers = [
-            ("Host", browser.host),
-            *proxy_headers.select_request_headers(browser.headers),
-            *([("Cookie", cookies)] if cookies else []),
-            ("X-Forwarded-For", find_client_address(browser, self._settings.trusted_proxies)),
-            ("X-Forwarded-Host", browser.host),
-            ("X-Forwarded-Proto", self._scheme),
-        ]
-        identity = proxy_headers.build_identity(
-            visit.header_prefix, user_id=visit.user_id, email=visit.email, name=visit.name
-        )
-        assertion = self._issuer.issue(visit)
-        if assertion is not None:
-            identity.append((assertions.HEADER, assertion))
-        return proxy_headers.add_identity(headers, identity)
 
 
 def _abort(browser: BrowserRequest) -> None:

@@ -22,6 +22,7 @@ _ASSETS = {
     "tabler.min.css": (ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css", "text/css"),
     "app.css": (ROOT / "static/app.css", "text/css"),
     "theme.js": (ROOT / "static/theme.js", "text/javascript"),
+    "reload.js": (ROOT / "static/reload.js", "text/javascript"),
 }
 ASSETS_PREFIX = f"{GATEWAY_PREFIX}assets/"
 _HEADERS = {
@@ -160,7 +161,7 @@ class PageRenderer:
             product_name=self._product_name,
             portal_url=self._portal_url,
             styles=[self._urls["tabler.min.css"], self._urls["app.css"]],
-            script=self._urls["theme.js"],
+            scripts=[self._urls["theme.js"], self._urls["reload.js"]],
         )
         return web.Response(status=page.status, text=html, content_type="text/html", headers=headers)
 

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from portal.database import Database
 from portal.gateway import limits
 from portal.gateway.assertions import Assertions, SigningKey
+from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.change_listener import listen
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import GOING_AWAY, Exchanges
@@ -67,7 +68,7 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             cache=cache,
             exchanges=exchanges,
             holding=holding,
-            issuer=issuer,
+            headers=BotHeaders(settings, issuer),
         )
         # Updates wait for this process from now on, and the first request gets an assertion.
         await holding.follow()

@@ -117,9 +117,9 @@ class RunningGateway:
         database: its access to the database.
     """
 
-    def __init__(self, servers: LoopThread, settings: Settings, database: Database) -> None:
-        """Start it."""
-        self.port = free_port()
+    def __init__(self, servers: LoopThread, settings: Settings, database: Database, port: int | None = None) -> None:
+        """Start it, on a free port unless one is given."""
+        self.port = port or free_port()
         self.settings = replace(
             settings,
             gateway=replace(settings.gateway, bots_domain=f"{DOMAIN}:{self.port}", port=self.port),
