@@ -7,7 +7,7 @@ should have ended. Each process records how many of them still run. Updates wait
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -59,8 +59,3 @@ def has_drained(session: Session, update_id: str) -> bool:
     """Return whether no living process forwards requests to the bot of this update any more."""
     alive = sa.select(GatewayProcess.held).where(GatewayProcess.seen_at > database_now(session) - ALIVE)
     return all(held.get(update_id) == 0 for held in session.scalars(alive))
-
-
-def delete_dead(session: Session, now: datetime) -> None:
-    """Delete the rows of processes that were killed."""
-    session.execute(sa.delete(GatewayProcess).where(GatewayProcess.seen_at < now - timedelta(days=1)))

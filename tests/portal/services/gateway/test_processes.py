@@ -34,11 +34,8 @@ def test_a_dead_process_does_not_delay_updates(database: Database) -> None:
         dead = processes.register(session)
         session.execute(sa.update(GatewayProcess).values(seen_at=utcnow() - timedelta(seconds=11)))
         assert processes.has_drained(session, "update")
-        processes.delete_dead(session, utcnow())
-        assert session.get(GatewayProcess, dead) is not None
-        processes.delete_dead(session, utcnow() + timedelta(days=2))
+        session.execute(sa.delete(GatewayProcess))
     with database.transaction() as session:
-        assert session.get(GatewayProcess, dead) is None
         processes.record_held(session, dead, {})  # it was only suspended
         assert not processes.has_drained(session, "update")
 
