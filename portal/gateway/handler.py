@@ -145,7 +145,7 @@ class Handler:
         if verdict is PathVerdict.CLOSED:
             raise PageShown(pages.NOT_FOUND)
         record.route = "socket" if browser.is_upgrade else "bot"
-        check_origin(browser, f"{self._scheme}://{browser.host.lower()}")
+        check_origin(browser, self._settings.bot_url(subdomain) or "")
         token = browser.find_cookie(self._sign_in.session_cookie)
         if token is None:
             return self._sign_in.redirect_to_portal(browser, subdomain)
