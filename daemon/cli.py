@@ -93,14 +93,16 @@ def _to_click_error(error: Exception) -> click.ClickException:
     if isinstance(error, SettingsError):
         return BadInput(f"Invalid settings:\n{error}")
     if isinstance(error, InvalidError | InvalidReference):
-        return BadInput(str(error))
+        return BadInput(error.for_operators if isinstance(error, InvalidError) else str(error))
     # Engines and registries choose a part of these texts.
     return Refused(clean_text(_describe_error(error), _MAX_CHARACTERS))
 
 
 def _describe_error(error: Exception) -> str:
     match error:
-        case ServiceError() | ImageNotAllowed() | CannotStartRedis() | OperationFailed():
+        case ServiceError():
+            text = error.for_operators
+        case ImageNotAllowed() | CannotStartRedis() | OperationFailed():
             text = str(error)
         case OperationalError() | ProgrammingError() if _is_missing_table(error):
             text = "The database is not up to date. Run `flask --app portal.wsgi:create_wsgi db upgrade` first."

@@ -22,7 +22,9 @@ def running_mail_server(config: DemoConfig) -> Iterator[None]:
     folder = config.folder / "mails"
     controller = Controller(Mailbox(folder), hostname="127.0.0.1", port=config.smtp_port)
     page = create_server(folder, config.mail_page_port)
-    page_thread = threading.Thread(target=page.serve_forever, name="mail page", daemon=True)
+    page_thread = threading.Thread(
+        target=page.serve_forever, kwargs={"poll_interval": 0.05}, name="mail page", daemon=True
+    )
     controller.start()
     page_thread.start()
     try:

@@ -90,8 +90,9 @@ class CachedRule(Rule):
 
 @pytest.fixture(scope="session", autouse=True)
 def fast_setup(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Use cheap password hashes, and share compiled routes, templates and statements between tests."""
+    """Use cheap password hashes, do not wait for disks, and share compiled code and statements between tests."""
     share_compiled_statements()
+    databases.skip_syncs_of_sqlite()
     password_hashing._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     Flask.url_rule_class = CachedRule
     Flask.jinja_options = {"bytecode_cache": FileSystemBytecodeCache(str(tmp_path_factory.mktemp("templates")))}

@@ -57,6 +57,9 @@ from tests.support import history
 from tests.support.databases import migrate
 from tests.support.statements import limited_statements
 
+# The history of a thousand bots takes seconds to add.
+pytestmark = pytest.mark.slow
+
 Action = Callable[[Session, Settings], None]
 
 STEPS = 250 * history.BOTS

@@ -1,12 +1,17 @@
-"""The job that probes all bots of a node and records their states."""
+"""The job that probes the bots of a node and records their states.
+
+Bots may be slow or hostile. Probes have deadlines and begin within `_BEGIN_SECONDS`, so the job ends within about 45
+seconds. It begins with the bots that were not probed for the longest time, so the next job continues with the others.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from threading import BoundedSemaphore
 from typing import Any
 
 import docker
@@ -14,7 +19,7 @@ from docker.errors import APIError, NotFound
 
 from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import probe_with_retry
+from daemon.engine.health_probe import probe, probe_with_retry
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases
@@ -25,12 +30,17 @@ logger = logging.getLogger(__name__)
 
 _CALL_SECONDS = 10
 _LEASE_DURATION = timedelta(minutes=2)
-"""After this time another worker may probe the node, because the first one has probably died."""
-_PARALLEL_PROBES = 8
+"""After this time another worker may probe the node, because the first one has died: no job takes that long."""
+_BEGIN_SECONDS = 20.0
+"""Seconds within which probes begin."""
+_PARALLEL_PROBES = 64
+"""Bots that do not answer cost time, but hardly any work."""
+_PARALLEL_CALLS = 8
+"""Calls of the engine cost work on its node."""
 
 
 def probe_node(database: Database, node_id: str) -> None:
-    """Probe every bot of a node whose lease is free and record its state.
+    """Probe the bots of a node whose lease is free and record their states.
 
     A node whose engine does not answer is marked offline, and the states of its bots stay as they are. While another
     worker probes the node, nothing happens: a probe may take longer than the interval between two probes, and one
@@ -45,7 +55,7 @@ def probe_node(database: Database, node_id: str) -> None:
     if lease is None:
         return
     try:
-        observed = _probe_bots(node, bots)
+        observed = _probe_bots(node, sorted(bots, key=_checked_at))
     except EngineUnreachable as error:
         with database.transaction() as session:
             nodes.record_no_answer(session, node_id, str(error))
@@ -57,53 +67,79 @@ def probe_node(database: Database, node_id: str) -> None:
         leases.release(session, lease)
 
 
+def _checked_at(bot: Bot) -> datetime:
+    return bot.checked_at or datetime.min.replace(tzinfo=UTC)
+
+
 def _probe_bots(node: Node, bots: Sequence[Bot]) -> list[Observation]:
+    begin_until = time.monotonic() + _BEGIN_SECONDS
     with open_engine(node, _CALL_SECONDS) as engine, ThreadPoolExecutor(_PARALLEL_PROBES) as pool:
-        observed = list(pool.map(partial(_probe_apart, engine, node), bots))
-    if None in observed:
+        node_probe = _NodeProbe(engine, node, begin_until)
+        observed = [observation for observation in pool.map(node_probe.probe_bot, bots) if observation is not None]
+    if node_probe.saw_no_answer:
         # An engine that still accepts connections does not answer about some containers only.
         with open_engine(node, _CALL_SECONDS):
             pass
-    return [
-        observation or _observe(bot, BotState.UNKNOWN, "The engine does not answer about the container")
-        for bot, observation in zip(bots, observed, strict=True)
-    ]
+    return observed
 
 
-def _probe_apart(engine: docker.APIClient, node: Node, bot: Bot) -> Observation | None:
-    """Probe one bot. No answer of its container or of the engine affects the other bots of the node.
+class _NodeProbe:
+    """The probe of the bots of a node, side by side.
 
-    Returns:
-        None when the engine does not answer.
+    Args:
+        engine: the engine of the node.
+        node: the node.
+        begin_until: the moment after which no probe begins, by the monotonic clock.
+
+    Attributes:
+        saw_no_answer: whether the engine did not answer about a container.
     """
-    try:
-        return _probe_bot(engine, node, bot)
-    except EngineUnreachable:
-        return None
-    except Exception as error:
-        logger.exception("the probe of bot %s failed", bot.id)
-        return _observe(bot, BotState.UNKNOWN, f"The probe failed ({type(error).__name__})")
+
+    def __init__(self, engine: docker.APIClient, node: Node, begin_until: float) -> None:
+        self._engine = engine
+        self._node = node
+        self._begin_until = begin_until
+        self._calls = BoundedSemaphore(_PARALLEL_CALLS)
+        self.saw_no_answer = False
+
+    def probe_bot(self, bot: Bot) -> Observation | None:
+        """Probe one bot. No answer of its container or of the engine affects the other bots of the node.
+
+        Returns:
+            None when there is no time left for a probe.
+        """
+        try:
+            with self._calls:
+                if time.monotonic() > self._begin_until:
+                    return None
+                inspect: dict[str, Any] = self._engine.inspect_container(str(bot.container_id))
+            return self._judge(bot, inspect)
+        except NotFound:
+            return _observe(bot, BotState.MISSING, "The container is gone from the node")
+        except APIError as error:
+            return _observe(bot, BotState.UNKNOWN, f"The engine refused: {error.explanation}")
+        except EngineUnreachable:
+            self.saw_no_answer = True
+            return _observe(bot, BotState.UNKNOWN, "The engine does not answer about the container")
+        except Exception as error:
+            logger.exception("the probe of bot %s failed", bot.id)
+            return _observe(bot, BotState.UNKNOWN, f"The probe failed ({type(error).__name__})")
+
+    def _judge(self, bot: Bot, inspect: dict[str, Any]) -> Observation:
+        state = inspect["State"]
+        if not state["Running"]:
+            return _observe(bot, BotState.STOPPED, f"{state['Status'].capitalize()} with status {state['ExitCode']}")
+        address = read_address(inspect, self._node, bot.port)
+        if address is None:
+            detail = f"Port {bot.port} is not published and cannot be reached"
+            return _observe(bot, BotState.UNHEALTHY, detail)
+        # The second probe protects bots that were healthy.
+        check = probe if bot.state is BotState.UNHEALTHY else probe_with_retry
+        result = check(address, bot.health_path)
+        if not result.ok:
+            return _observe(bot, BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
+        return _observe(bot, BotState.RUNNING, None, address)
 
 
 def _observe(bot: Bot, state: BotState, detail: str | None, address: str | None = None) -> Observation:
     return Observation(bot.id, str(bot.container_id), state, detail, address)
-
-
-def _probe_bot(engine: docker.APIClient, node: Node, bot: Bot) -> Observation:
-    observe = partial(_observe, bot)
-    try:
-        inspect: dict[str, Any] = engine.inspect_container(str(bot.container_id))
-    except NotFound:
-        return observe(BotState.MISSING, "The container is gone from the node")
-    except APIError as error:
-        return observe(BotState.UNKNOWN, f"The engine refused: {error.explanation}")
-    state = inspect["State"]
-    if not state["Running"]:
-        return observe(BotState.STOPPED, f"{state['Status'].capitalize()} with status {state['ExitCode']}")
-    address = read_address(inspect, node, bot.port)
-    if address is None:
-        return observe(BotState.UNHEALTHY, f"Port {bot.port} is not published and cannot be reached")
-    result = probe_with_retry(address, bot.health_path)
-    if not result.ok:
-        return observe(BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
-    return observe(BotState.RUNNING, None, address)

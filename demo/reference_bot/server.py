@@ -36,7 +36,7 @@ class BotServer(ThreadingHTTPServer):
 def running_server(bot: Bot) -> Iterator[int]:
     """Serve a bot in a thread, and yield the port. At the end, running requests have time to end."""
     with BotServer(bot) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield server.server_port

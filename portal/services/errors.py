@@ -4,7 +4,17 @@ from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """A request that cannot be carried out. The message is for the user and says what to do."""
+    """A request that cannot be carried out.
+
+    Args:
+        message: what is wrong and what to do, for every user.
+        for_operators: the message for operators, where it names settings, hosts, paths or reasons that customers must
+            not read. By default the same.
+    """
+
+    def __init__(self, message: str, *, for_operators: str | None = None) -> None:
+        super().__init__(message)
+        self.for_operators = for_operators or message
 
 
 class NotFoundError(ServiceError):
@@ -21,10 +31,11 @@ class InvalidError(ServiceError):
     Args:
         message: what is wrong and what to do.
         field: name of the form field with the invalid value, where there is one.
+        for_operators: see `ServiceError`.
     """
 
-    def __init__(self, message: str, field: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, field: str | None = None, *, for_operators: str | None = None) -> None:
+        super().__init__(message, for_operators=for_operators)
         self.field = field
 
 

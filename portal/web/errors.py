@@ -21,6 +21,7 @@ from portal.services.errors import ConflictError, ForbiddenError, InvalidError, 
 from portal.settings import Settings
 from portal.web import htmx
 from portal.web.extensions import limiter
+from portal.web.session_cookie import is_visitor_operator
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _redirect_to_org_list(ended: MembershipEnded) -> ErrorResponse:
 
 def _handle_service_error(error: ServiceError) -> ErrorResponse:
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
-    return render_error(str(error), status)
+    return render_error(error.for_operators if is_visitor_operator() else str(error), status)
 
 
 def _handle_wrong_host(_error: SecurityError) -> ErrorResponse:

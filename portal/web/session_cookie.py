@@ -46,6 +46,12 @@ def require_visitor() -> Visitor:
     return visitor
 
 
+def is_visitor_operator() -> bool:
+    """Return whether an operator is signed in, who may read details that customers may not."""
+    visitor = current_visitor()
+    return visitor is not None and visitor.user.is_platform_admin
+
+
 def sign_in(response: Response, user_id: str) -> None:
     """Start a session, end the session this browser had, clear the visitor's cookie, and remember the account."""
     _end_current_session()

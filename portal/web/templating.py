@@ -13,15 +13,16 @@ from flask import Flask, url_for
 from jinja2 import StrictUndefined
 
 from portal import policy
-from portal.models import Org, utcnow
+from portal.models import Bot, BotUpdate, Org, utcnow
 from portal.paths import ROOT
-from portal.rules import email_addresses, roles
+from portal.rules import email_addresses, faults, roles
 from portal.rules.strategies import STRATEGIES
 from portal.services.orgs import orgs
+from portal.services.orgs.member_list import MemberSyncStatus
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
-from portal.web.session_cookie import current_visitor
+from portal.web.session_cookie import current_visitor, is_visitor_operator
 from portal.web.unit_of_work import session
 
 VENDOR = {
@@ -44,11 +45,14 @@ def init_app(app: Flask, settings: Settings) -> None:
         duration=duration,
         elapsed=elapsed,
         exact=exact,
+        failure_reason=failure_reason,
         masked=email_addresses.mask,
         plural=plural,
         short=short_digest,
+        state_reason=state_reason,
         steps=timings.list_step_durations,
         strategy_label=strategy_label,
+        sync_reason=sync_reason,
         upcoming=upcoming,
         words=words,
     )
@@ -157,6 +161,29 @@ def words(name: str) -> str:
 def strategy_label(name: str) -> str:
     """Return the short label of a rollout strategy: `Rolling`. The full label continues after a colon."""
     return STRATEGIES[name].label.partition(":")[0]
+
+
+def failure_reason(update: BotUpdate) -> str:
+    """Return why an update failed: the error for operators, a sentence for customers; empty without an error."""
+    if not update.error:
+        return ""
+    if is_visitor_operator():
+        return update.error
+    return faults.explain_failed_update(update.state, transient=update.transient)
+
+
+def state_reason(bot: Bot) -> str:
+    """Return why a bot is in its state: what was observed for operators, a sentence for customers."""
+    if not bot.state_detail:
+        return ""
+    return bot.state_detail if is_visitor_operator() else faults.explain_bot_state(bot.state)
+
+
+def sync_reason(status: MemberSyncStatus) -> str:
+    """Return why a bot does not know a membership: the error for operators, a sentence for customers."""
+    if not status.error:
+        return ""
+    return status.error if is_visitor_operator() else faults.MEMBER_SYNC_FAILED
 
 
 @cache

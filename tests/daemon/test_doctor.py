@@ -87,7 +87,7 @@ def test_checks_run_side_by_side(flotilla: Flotilla, database: Database, configu
 def test_check_that_hangs_is_given_up(flotilla: Flotilla, monkeypatch: pytest.MonkeyPatch) -> None:
     resume = threading.Event()
     monkeypatch.setattr(doctor, "CHECK_SECONDS", 0.2)
-    monkeypatch.setattr(doctor, "_MARGIN_SECONDS", 5.0)
+    monkeypatch.setattr(doctor, "_MARGIN_SECONDS", 0.5)
     monkeypatch.setattr(doctor, "_check_disk", lambda _: str(resume.wait()))
 
     output = flotilla("doctor").output

@@ -335,6 +335,7 @@ def test_another_scheduler_takes_over_when_the_leader_is_killed(tmp_path: Path) 
             wait_until(lambda: two.has_logged(BECAME_LEADER), "the second leads")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_sigterm_stops_the_scheduler_and_releases_the_lease(tmp_path: Path, parts: SchedulerUnderTest) -> None:
     with scheduling(tmp_path / "one") as one:

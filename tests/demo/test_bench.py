@@ -24,6 +24,7 @@ def test_cost_counts_the_queries_of_one_repetition(database: Database) -> None:
     assert measure_cost(two_queries, database.engine, repetitions=3).queries == 2 + begin_statements
 
 
+@pytest.mark.slow
 def test_number_of_queries_of_a_tick_does_not_grow_with_the_fleet(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,8 @@ import flask_migrate
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
 
 from portal.app import create_app
 from portal.models import new_id
@@ -37,6 +39,17 @@ def migrate(url: str, folder: Path) -> None:
         db.engine.dispose()
 
 
+def skip_syncs_of_sqlite() -> None:
+    """Let SQLite not wait for the disk, for all engines of this process. Tests need not survive a power failure."""
+
+    def skip(connection: Any, *_: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    # Not on "connect": there the portal sets its own value afterwards.
+    event.listen(Pool, "checkout", skip)
+
+
 class SqliteDatabase:
     """A migrated SQLite file, copied for each test."""
 
@@ -51,6 +64,7 @@ class SqliteDatabase:
         target = folder / "flotilla.db"
         shutil.copyfile(self._file, target)
         with closing(sqlite3.connect(target)) as connection, connection:
+            connection.execute("PRAGMA synchronous = OFF")
             # Tests share Docker engines, on which this id tells their containers apart.
             connection.execute("UPDATE fleet_settings SET install_id = ?", [new_id()])
         yield f"sqlite:///{target}"

@@ -262,7 +262,7 @@ def _select_member_ids(org: Org) -> sa.Select[str]:
 def _build_row(event: Event, names: Names, *, for_members: bool = False) -> EventRow:
     return EventRow(
         event=event,
-        sentence=sentences.describe(event, names),
+        sentence=sentences.describe(event, names, for_members=for_members),
         changes=sentences.list_changes(event, names),
         actor=sentences.describe_actor(event, names, for_members=for_members),
         org=names.orgs.get(event.org_id or ""),

@@ -9,6 +9,7 @@ from typing import Any
 
 from portal.models import Event, EventTag, Org
 from portal.policy import Action
+from portal.rules import faults
 from portal.rules.roles import ROLES
 
 PROVIDER = "your provider"
@@ -110,7 +111,10 @@ _SENTENCES: dict[str, str] = {
     EventTag.USER_SIGNED_OUT: "{person} signed out",
     EventTag.USER_SIGNED_UP: "{person} signed up",
 }
-"""A sentence for each tag. It ends before the first placeholder that the event has no value for."""
+"""A sentence for each tag. It ends before the first placeholder that the reader gets no value for, and its colon."""
+
+_FACTS_FOR_MEMBERS = frozenset({"role", "version"})
+"""Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {
     "hour_utc": "hour (UTC)",
@@ -162,12 +166,18 @@ def list_user_ids(event: Event) -> Iterator[str]:
     yield from (user_id for user_id in named if user_id)
 
 
-def describe(event: Event, names: Names) -> str:
-    """Return a sentence that says what happened."""
+def describe(event: Event, names: Names, *, for_members: bool = False) -> str:
+    """Return a sentence that says what happened.
+
+    Args:
+        event: the event.
+        names: the names of the rows that the event refers to.
+        for_members: whether the reader belongs to the organization. Such a reader sees no details of faults.
+    """
     sentence = _SENTENCES.get(event.tag)
     if sentence is None:
         return event.tag.replace(".", " ").replace("_", " ").capitalize()
-    text = _fill(sentence, _collect_values(event, names))
+    text = _fill(sentence, _collect_values(event, names, _list_facts(event, for_members=for_members)))
     note = event.data.get("note")
     return f"{text} ({note})" if note else text
 
@@ -205,10 +215,21 @@ def describe_actor(event: Event, names: Names, *, for_members: bool = False) -> 
     return "a visitor" if event.tag in _TAGS_WITHOUT_ACCOUNT else "Flotilla"
 
 
-def _collect_values(event: Event, names: Names) -> dict[str, str]:
+def _list_facts(event: Event, *, for_members: bool) -> dict[str, Any]:
+    """Return the facts that may fill the placeholders of a sentence."""
+    if not for_members:
+        return event.facts
+    facts = {name: value for name, value in event.facts.items() if name in _FACTS_FOR_MEMBERS}
+    if event.tag == EventTag.BOT_UPDATE_FAILED:
+        transient = bool(event.facts.get("transient"))
+        facts["error"] = faults.explain_failed_update(event.facts.get("outcome", ""), transient=transient) or None
+    return facts
+
+
+def _collect_values(event: Event, names: Names, facts: dict[str, Any]) -> dict[str, str]:
     """Collect the values of the placeholders of a sentence."""
     data = event.facts
-    values = {name: _format(value) for name, value in data.items() if value is not None}
+    values = {name: _format(value) for name, value in facts.items() if value is not None}
     if data.get("role") in ROLES:
         values["role"] = ROLES[data["role"]].noun
     # Events about invites and mails concern the recipient, who may have no account.
@@ -236,7 +257,7 @@ def _fill(sentence: str, values: dict[str, str]) -> str:
         elif name in values:
             text += literal + values[name]
         else:
-            break
+            return text + (literal.removesuffix(": ") if literal.endswith(": ") else "")
     return text
 
 

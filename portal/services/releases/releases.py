@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import Bot, Channel, EventTag, PolledImage, Release, User
+from portal.rules import faults
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
 from portal.services import events
@@ -69,7 +70,7 @@ def quarantine(session: Session, release: Release, reason: str, now: datetime, *
     Args:
         session: the transaction.
         release: the release.
-        reason: why, for operators and owners.
+        reason: why, for other operators.
         now: the moment.
         actor: the operator; None when failures of a rollout caused the quarantine.
 
@@ -77,7 +78,7 @@ def quarantine(session: Session, release: Release, reason: str, now: datetime, *
         InvalidError: the reason is empty.
     """
     if not reason.strip():
-        raise InvalidError("Enter a reason. Operators and owners will read it.", "reason")
+        raise InvalidError("Enter a reason. Other operators will read it.", "reason")
     session.refresh(release, with_for_update=True)
     if release.quarantined_at is not None:
         return
@@ -92,7 +93,7 @@ def lift_quarantine(session: Session, release: Release, reason: str, now: dateti
     Args:
         session: the transaction.
         release: the release.
-        reason: why, for operators and owners.
+        reason: why, for other operators.
         now: the moment.
         actor: the operator.
 
@@ -101,7 +102,7 @@ def lift_quarantine(session: Session, release: Release, reason: str, now: dateti
         ConflictError: the release is not quarantined.
     """
     if not reason.strip():
-        raise InvalidError("Enter a reason. Operators and owners will read it.", "reason")
+        raise InvalidError("Enter a reason. Other operators will read it.", "reason")
     session.refresh(release, with_for_update=True)
     if release.quarantined_at is None:
         raise ConflictError(f"Release {release.version} is not quarantined.")
@@ -125,12 +126,12 @@ def require_allowed_image(allowlist: Allowlist, image: str) -> None:
     """Check that the allowlist admits an image.
 
     Raises:
-        InvalidError: the allowlist does not admit the image; the message names the setting.
+        InvalidError: the allowlist does not admit the image; the message for operators names the setting.
     """
     try:
         allowlist.require(parse_reference(image))
     except ImageNotAllowed as error:
-        raise InvalidError(str(error), "image") from None
+        raise InvalidError(faults.IMAGE_NOT_ALLOWED, "image", for_operators=str(error)) from None
 
 
 def _record_event(session: Session, tag: EventTag, release: Release, reason: str, *, actor: User | None) -> None:

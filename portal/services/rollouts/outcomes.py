@@ -129,8 +129,8 @@ def mark_needs_attention(session: Session, update: BotUpdate, error: str, instru
     Args:
         session: a fenced transaction.
         update: the update.
-        error: what went wrong, for everyone who may see the bot.
-        instructions: paths of the archives and repair commands, for operators only.
+        error: what went wrong, for operators.
+        instructions: paths of the archives and repair commands, for operators.
         now: the moment.
     """
     # The rollback may have replaced the old container. The operator repairs the replacement.

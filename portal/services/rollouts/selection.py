@@ -56,7 +56,9 @@ def check_request(session: Session, allowlist: Allowlist, rollout_request: Rollo
     releases.require_allowed_image(allowlist, release.image)
     if release.quarantined_at is not None:
         raise ConflictError(
-            f"Release {release.version} is quarantined ({release.quarantine_reason}). Lift the quarantine first."
+            f"Release {release.version} is quarantined, so no update to it can start.",
+            for_operators=f"Release {release.version} is quarantined ({release.quarantine_reason})."
+            " Lift the quarantine first.",
         )
     require_fleet_not_paused(session)
     try:

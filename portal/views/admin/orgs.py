@@ -64,7 +64,7 @@ def override(org_id: str) -> Answer:
     try:
         update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
-        return _page(org_id, refusal=str(error)), 409
+        return _page(org_id, refusal=error.for_operators), 409
     update_preferences.set_override(
         session(), org, TenantMode(form.mode.data), form.hour.data, actor=operator, now=utcnow()
     )
@@ -83,7 +83,7 @@ def lift(org_id: str) -> Answer:
     try:
         update_preferences.require_current_version(session(), org, form.version.data)
     except StaleError as error:
-        return _page(org_id, refusal=str(error)), 409
+        return _page(org_id, refusal=error.for_operators), 409
     update_preferences.lift_override(session(), org, actor=operator, now=utcnow())
     flash(f"{org.name} manages its own updates again.", "info")
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))

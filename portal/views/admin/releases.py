@@ -49,7 +49,7 @@ def paste() -> Answer:
         polled = polling.request_digest(session(), form.reference.data, utcnow())
     except (InvalidError, ValueError) as error:
         session().rollback()
-        form.reference.errors = [str(error)]
+        form.reference.errors = [error.for_operators if isinstance(error, InvalidError) else str(error)]
         return _list_page(form), 422
     enqueue_after_commit(JobName.POLL_IMAGE, polled.image, queue=POLLS_QUEUE)
     flash("Looking up this digest. The release appears here within seconds.", "info")

@@ -67,7 +67,7 @@ def start() -> Answer:
         return _new_page(form, _show_error(form, error)), 422
     except ConflictError as error:  # The fleet changed since the page was opened. The form keeps its values.
         session().rollback()
-        return _new_page(form, str(error)), 409
+        return _new_page(form, error.for_operators), 409
     flash(f"Rollout of {rollout.release.version} started.", "info")
     return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
 
@@ -194,8 +194,8 @@ def _new_page(form: RolloutForm, refusal: str = "") -> Response:
 def _show_error(form: RolloutForm, error: ServiceError) -> str:
     """Add an error to the field it names, if any, and return its message."""
     if isinstance(error, InvalidError) and error.field in form:
-        form[error.field].errors = [str(error)]
-    return str(error)
+        form[error.field].errors = [error.for_operators]
+    return error.for_operators
 
 
 def _build_request(form: RolloutForm) -> selection.RolloutRequest:

@@ -49,10 +49,10 @@ def save() -> Answer:
             session(), TenantMode(form.tenant_mode.data), form.tenant_hour_utc.data, now, actor=operator
         )
     except StaleError as error:
-        return _page(refusal=str(error)), 409
+        return _page(refusal=error.for_operators), 409
     except InvalidError as error:
         session().rollback()
-        form[error.field].errors = [str(error)]
+        form[error.field].errors = [error.for_operators]
         return _page(form), 422
     flash("Settings saved.", "info")
     return htmx.see_other(url_for("admin_settings.index"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from threading import Barrier, BoundedSemaphore
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import sqlalchemy as sa
 from daemon.bots import node_probe
 from daemon.engine import health_probe
 from daemon.engine.client import EngineUnreachable
+from daemon.engine.health_probe import ProbeResult
 from portal.database import Database
 from portal.models import Bot, BotState, Node, NodeState
 from tests import factories
@@ -99,3 +103,74 @@ def test_container_that_cannot_be_inspected_does_not_affect_other_bots(
 
         states = probe(database, monkeypatch, inspect)
     assert states == {"broken": BotState.UNKNOWN, "healthy": BotState.RUNNING}
+
+
+def test_job_begins_no_probe_after_its_time_and_the_next_job_continues(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = 0.0
+    monkeypatch.setattr(node_probe, "time", SimpleNamespace(monotonic=lambda: seconds))
+    monkeypatch.setattr(node_probe, "_PARALLEL_PROBES", 1)
+    names = [f"bot {number}" for number in range(5)]
+    probed: list[str] = []
+
+    def inspect(container_id: str) -> dict[str, Any]:
+        nonlocal seconds
+        seconds += 0.6 * node_probe._BEGIN_SECONDS
+        probed.append(container_id)
+        return {"State": {"Running": False, "Status": "exited", "ExitCode": 1}}
+
+    with running_bots(database, dict.fromkeys(names, HEALTHY)):
+        jobs = []
+        for _ in range(3):
+            probe(database, monkeypatch, inspect)
+            jobs.append(len(probed))
+
+    assert jobs == [2, 4, 6]
+    assert set(probed[:5]) == set(names)
+    assert probed[5] == probed[0]
+
+
+def test_few_calls_of_the_engine_run_at_once_and_slow_bots_hold_none_of_them(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_probe, "_PARALLEL_CALLS", 1)
+    calls = BoundedSemaphore(1)
+    monkeypatch.setattr(node_probe, "_PARALLEL_PROBES", 8)
+    names = [f"bot {number}" for number in range(8)]
+    all_probed_at_once = Barrier(len(names))
+
+    def answer(_address: str, _path: str) -> ProbeResult:
+        all_probed_at_once.wait(timeout=60)
+        return ProbeResult(ok=True, detail="ok")
+
+    def inspect(container_id: str) -> dict[str, Any]:
+        assert calls.acquire(blocking=False)
+        time.sleep(0.001)
+        calls.release()
+        return containers[container_id]
+
+    monkeypatch.setattr(node_probe, "probe_with_retry", answer)
+    with running_bots(database, dict.fromkeys(names, HEALTHY)) as containers:
+        states = probe(database, monkeypatch, inspect)
+
+    assert states == dict.fromkeys(names, BotState.RUNNING)
+
+
+@pytest.mark.parametrize(("state", "probes"), [(BotState.RUNNING, 2), (BotState.UNHEALTHY, 1)])
+def test_only_a_bot_that_was_healthy_is_probed_twice(
+    database: Database, monkeypatch: pytest.MonkeyPatch, state: BotState, probes: int
+) -> None:
+    requests: list[str] = []
+
+    def refuse(_address: str, path: str, _seconds: float) -> tuple[int, bytes]:
+        requests.append(path)
+        return 503, b""
+
+    monkeypatch.setattr(health_probe, "_request", refuse)
+    with running_bots(database, {"broken": HEALTHY}) as containers:
+        with database.transaction() as session:
+            session.execute(sa.update(Bot).values(state=state))
+        assert probe(database, monkeypatch, containers.__getitem__) == {"broken": BotState.UNHEALTHY}
+
+    assert len(requests) == probes

@@ -202,7 +202,20 @@ def test_rollout_is_started_paused_resumed_and_aborted(flotilla: Flotilla, datab
     assert rollout_id in flotilla("rollouts", "status").output
     again = flotilla("rollouts", "start", release.id, "--all")
     assert again.exit_code == REFUSED
-    assert "quarantined" in again.output
+    assert "quarantined (bad). Lift the quarantine first." in again.output
+
+
+def test_refused_image_names_the_setting(
+    flotilla: Flotilla, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_bot(database, add_node(database))
+    monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", "other.test")
+    release = add_release(database)
+
+    result = flotilla("rollouts", "start", release.id, "--all")
+
+    assert result.exit_code == BAD_INPUT
+    assert "FLEET_IMAGE_ALLOWLIST admits other.test" in result.output
 
 
 def test_following_a_rollout_without_any_update_fails(flotilla: Flotilla, database: Database) -> None:

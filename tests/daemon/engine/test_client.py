@@ -76,7 +76,7 @@ class RedirectingEngine(ScriptedEngine):
 def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
     """Run a scripted engine and yield its URL."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
             yield f"tcp://127.0.0.1:{server.server_port}"

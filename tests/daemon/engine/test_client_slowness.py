@@ -14,6 +14,9 @@ from daemon.registry.changelog_reader import read_changelog
 from portal.models.node import Node
 from tests.support.slow_peers import FILLER, Answer, http_answer, slow_server
 
+# Each test waits until a deadline of a second has passed.
+pytestmark = pytest.mark.slow
+
 VERSION = Answer(http_answer(b'{"ApiVersion": "%s"}' % NEWEST_API.encode()))
 SLOW_HEADERS = Answer(b"HTTP/1.1 204 No Content\r\nX-Filler: ", FILLER + b"\r\n\r\n")
 SLOW_BODY = Answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", FILLER)

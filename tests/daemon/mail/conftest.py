@@ -8,7 +8,16 @@ from datetime import timedelta
 import pytest
 
 from portal.database import Database
-from portal.models import InviteToken, MembershipRole, OneTimeToken, TokenDelivery, TokenPurpose, utcnow
+from portal.models import (
+    InviteToken,
+    MembershipRole,
+    OneTimeToken,
+    Org,
+    OrgState,
+    TokenDelivery,
+    TokenPurpose,
+    utcnow,
+)
 from portal.settings import Settings
 from tests import factories
 from tests.support.mail import Mailbox
@@ -62,3 +71,29 @@ def add_token(
         session.add(token)
         session.flush()
         return token.id
+
+
+def send_every_account_and_team_email(mail_worker: OutboxWorker, world: World) -> None:
+    """Send one email of each template about accounts and teams. The organization is being deleted afterwards."""
+    database = mail_worker.database
+    with database.transaction() as session:
+        org = session.get_one(Org, world.org)
+        org.transfer_to, org.transfer_expires_at = world.alice, utcnow() + timedelta(hours=72)
+    team = {"org_id": world.org, "user_id": world.alice}
+    mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
+    mail_worker.queue("reset", token_id=add_token(database, TokenPurpose.RESET))
+    mail_worker.queue("change_email", token_id=add_token(database, TokenPurpose.CHANGE_EMAIL, user_id=world.alice))
+    mail_worker.queue("email_changed", user_id=world.alice)
+    mail_worker.queue("password_changed", user_id=world.alice)
+    mail_worker.queue("invite", invite_token_id=world.invite_token)
+    mail_worker.queue("invite_proof", invite_token_id=world.invite_token)
+    mail_worker.queue("member_removed", **team)
+    mail_worker.queue("ownership_offered", **team)
+    mail_worker.queue("ownership_offer_sent", target_id=world.alice, **team)
+    mail_worker.queue("ownership_transferred", target_id=world.alice, **team)
+    mail_worker.send_due()
+    with database.transaction() as session:
+        org = session.get_one(Org, world.org)
+        org.state, org.delete_after = OrgState.DELETING, utcnow() + timedelta(days=7)
+    mail_worker.queue("org_deletion", **team)
+    mail_worker.send_due()

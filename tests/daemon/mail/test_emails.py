@@ -27,7 +27,7 @@ from portal.models import (
     utcnow,
 )
 from portal.tokens import fingerprint
-from tests.daemon.mail.conftest import BASE_URL, World, add_token
+from tests.daemon.mail.conftest import BASE_URL, World, add_token, send_every_account_and_team_email
 from tests.support.mail import Mailbox
 from tests.support.outbox import OutboxWorker, bodies
 
@@ -157,28 +157,7 @@ def test_invite_names_organization_inviter_role_and_expiry(
 def test_every_email_has_text_and_html_with_the_same_working_links(
     mail_worker: OutboxWorker, app: Flask, world: World, smtp: Mailbox
 ) -> None:
-    database = mail_worker.database
-    with database.transaction() as session:
-        org = session.get_one(Org, world.org)
-        org.transfer_to, org.transfer_expires_at = world.alice, utcnow() + timedelta(hours=72)
-    team = {"org_id": world.org, "user_id": world.alice}
-    mail_worker.queue("signup", token_id=add_token(database, TokenPurpose.SIGNUP))
-    mail_worker.queue("reset", token_id=add_token(database, TokenPurpose.RESET))
-    mail_worker.queue("change_email", token_id=add_token(database, TokenPurpose.CHANGE_EMAIL, user_id=world.alice))
-    mail_worker.queue("email_changed", user_id=world.alice)
-    mail_worker.queue("password_changed", user_id=world.alice)
-    mail_worker.queue("invite", invite_token_id=world.invite_token)
-    mail_worker.queue("invite_proof", invite_token_id=world.invite_token)
-    mail_worker.queue("member_removed", **team)
-    mail_worker.queue("ownership_offered", **team)
-    mail_worker.queue("ownership_offer_sent", target_id=world.alice, **team)
-    mail_worker.queue("ownership_transferred", target_id=world.alice, **team)
-    mail_worker.send_due()
-    with database.transaction() as session:
-        org = session.get_one(Org, world.org)
-        org.state, org.delete_after = OrgState.DELETING, utcnow() + timedelta(days=7)
-    mail_worker.queue("org_deletion", **team)
-    mail_worker.send_due()
+    send_every_account_and_team_email(mail_worker, world)
 
     assert len({message["Subject"] for message in smtp.messages}) == len(smtp.messages) == len(TEMPLATES)
     routes = app.url_map.bind("portal.example.com")

@@ -249,6 +249,7 @@ def test_resending_works_without_redis(mail_worker: OutboxWorker, signed_in: Sig
     assert client.post(f"/admin/mail/{mail_id}/resend").status_code == 303
 
 
+@pytest.mark.slow
 def test_scheduler_and_worker_send_queued_emails(
     mail_worker: OutboxWorker, redis_url: str, smtp: Mailbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -377,6 +377,7 @@ def test_logs_contain_neither_links_nor_passwords(
     assert "very secret" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accepted", [False, True], ids=["before", "after"])
 def test_email_is_sent_again_after_a_worker_was_killed(
     mail_worker: OutboxWorker, mail_id: str, *, accepted: bool

@@ -12,6 +12,9 @@ from portal.services.mail.delivery import ATTEMPT_LEASE
 from portal.settings import MailSettings
 from tests.support.slow_peers import FILLER, Answer, slow_server
 
+# Each test waits until a deadline has passed.
+pytestmark = pytest.mark.slow
+
 MESSAGE = OutgoingMessage("new@example.com", "Hello", "text", "<p>text</p>", "<id@example.com>")
 DEADLINE = smtp.TOTAL_SECONDS
 END_OF_MESSAGE = b"the message"

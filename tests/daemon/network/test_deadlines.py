@@ -73,6 +73,7 @@ def test_connection_obeys_the_outer_deadline_too(address: tuple[str, int]) -> No
         assert len(read_all(connection)) < len(FILLER)
 
 
+@pytest.mark.slow
 def test_restarted_deadline_waits_again(address: tuple[str, int]) -> None:
     """Five times the deadline pass, and the deadline starts again with each byte."""
     with Deadline(0.4) as deadline, connect(*address, TIMEOUT) as connection:

@@ -14,6 +14,9 @@ from tests.daemon.registry.pushing import compute_digest
 from tests.daemon.registry.scripted import Reply, scripted_server
 from tests.support.slow_peers import FILLER, Answer, http_answer, slow_server
 
+# Each test waits until a deadline has passed.
+pytestmark = pytest.mark.slow
+
 MANIFEST = json.dumps({"schemaVersion": 2, "config": {}, "layers": []}).encode()
 ANNOUNCED = http_answer(b"", f"Docker-Content-Digest: {compute_digest(MANIFEST)}\r\n")
 NOT_SUPPORTED = b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n"

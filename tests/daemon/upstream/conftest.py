@@ -14,6 +14,12 @@ from tests.support.mail import Mailbox
 from tests.support.outbox import OutboxWorker
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests with real repositories as slow: each runs about a hundred git processes."""
+    if "world" in getattr(item, "fixturenames", ()):
+        item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def git_configuration(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the configuration of the machine's user away from the tests."""

@@ -67,6 +67,7 @@ def test_an_open_pull_request_on_a_later_page_is_found(forge: Forge) -> None:
     assert propose(repository(forge, "gitea"), ForgeSettings(TOKEN), WANTED).number == 61
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "answer",
     [

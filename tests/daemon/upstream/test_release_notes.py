@@ -89,6 +89,7 @@ SUBJECTS = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(subject=st.one_of(SUBJECTS, st.text(max_size=80).map("feat: {}".format)), body=st.text(max_size=40))
 @example(subject="feat: show adapter`Type` in list", body="")

@@ -151,6 +151,20 @@ def test_close_is_answered_with_its_code(port: int, sent: bytes, answered: bytes
         (encode(BINARY, b"x" * LARGEST_MESSAGE, first=0) + encode(CONTINUATION, b"x"), 1009),
         (b"\x82\xff" + b"\xff" * 8, 1009),
     ],
+    # Frames contain random masks, and every test process must collect the same names.
+    ids=[
+        "no mask",
+        "reserved bit",
+        "unknown opcode",
+        "continuation of nothing",
+        "message inside a message",
+        "long ping",
+        "ping in parts",
+        "invalid text",
+        "large frame",
+        "large message",
+        "huge announced length",
+    ],
 )
 def test_violations_close_with_their_code(port: int, frame: bytes, code: int) -> None:
     with connected(port) as websocket:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -417,4 +418,4 @@ class RolloutMachine(RuleBasedStateMachine):
 
 
 RolloutMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-TestRolloutMachine = RolloutMachine.TestCase
+TestRolloutMachine = pytest.mark.slow(RolloutMachine.TestCase)

@@ -171,8 +171,10 @@ def test_a_quarantined_release_is_refused_until_the_quarantine_is_lifted(world: 
     with open_transaction(world, bot) as (session, _, root):
         releases.quarantine(session, session.get_one(Release, new), "loses notes", world.now, actor=root)
 
-    with pytest.raises(ConflictError, match=r"quarantined \(loses notes\)"):
+    with pytest.raises(ConflictError, match="is quarantined") as refused:
         world.start(new)
+    assert "loses notes" in refused.value.for_operators
+    assert "loses notes" not in str(refused.value)
     with pytest.raises(ConflictError):
         update_now(world, bot, new)
 
@@ -192,10 +194,11 @@ def test_an_image_outside_the_allowlist_is_refused(world: World) -> None:
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        with pytest.raises(InvalidError, match="FLEET_IMAGE_ALLOWLIST"):
+        with pytest.raises(InvalidError, match="does not allow its image") as refused:
             rollouts.start_rollout(
                 session, Allowlist.parse(["ghcr.io/acme-other"]), rollout_request, world.now, actor=root
             )
+    assert "FLEET_IMAGE_ALLOWLIST" in refused.value.for_operators
 
 
 def test_no_rollout_starts_in_a_paused_fleet(world: World) -> None:

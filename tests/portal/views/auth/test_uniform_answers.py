@@ -50,7 +50,9 @@ class RecordingHasher(PasswordHasher):
 def work(app: Flask, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     """Record the work of the portal from now on."""
     recorded = Work()
-    hasher = RecordingHasher()
+    # As cheap as in other tests, because the process keeps hashes that it computes with this hasher.
+    cheap = password_hashing._hasher
+    hasher = RecordingHasher(time_cost=cheap.time_cost, memory_cost=cheap.memory_cost, parallelism=cheap.parallelism)
     hasher.work = recorded
     monkeypatch.setattr(password_hashing, "_hasher", hasher)
 

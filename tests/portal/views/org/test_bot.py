@@ -1,11 +1,14 @@
 """Tests of the pages of a bot: badge, changelog, "Update now", "Later", and "Mark as fixed"."""
 
+import html
+from dataclasses import replace
 from datetime import timedelta
 
+from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.database import Database
-from portal.models import Bot, PolledImage, Release, Rollout, Trigger, UpdateNotice, UpdateState
+from portal.models import Bot, BotState, PolledImage, Release, Rollout, Trigger, UpdateNotice, UpdateState
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
@@ -110,8 +113,33 @@ def test_rolled_back_update_is_explained(signed_in: SignedIn, scene: Scene, data
         rollout(session, scene, [UpdateState.ROLLED_BACK])
     page = signed_in("bob").get(bot_url(scene)).text
     assert "Still on version 1.4.0, your data is as it was at" in page
-    assert "answered 503" in page
-    assert "migration 7 failed" in page
+    assert "The new version did not start correctly." in page
+    details = signed_in("root").get(bot_url(scene)).text
+    assert "answered 503" in details
+    assert "migration 7 failed" in details
+
+
+def test_refused_image_is_explained_to_operators_only(app: Flask, signed_in: SignedIn, scene: Scene) -> None:
+    app.extensions["settings"] = replace(app.extensions["settings"], fleet_image_allowlist=("ghcr.io/other",))
+
+    def refusal(name: str) -> str:
+        answer = signed_in(name).post(bot_url(scene, "/update"), data={"digest": scene.new_digest})
+        assert answer.status_code == 422
+        return html.unescape(answer.text)
+
+    assert "your provider does not allow its image" in refusal("alice")
+    assert "FLEET_IMAGE_ALLOWLIST" not in refusal("alice")
+    assert "FLEET_IMAGE_ALLOWLIST admits ghcr.io/other" in refusal("root")
+
+
+def test_state_is_explained_by_its_class_to_customers(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    with database.transaction() as session:
+        bot = session.get_one(Bot, scene.bots[0])
+        bot.state, bot.state_detail = BotState.UNHEALTHY, "Health check failed: 10.0.0.7 answered 503"
+    customer, operator = (signed_in(name).get(bot_url(scene)).text for name in ("bob", "root"))
+    assert "The bot does not answer its health check." in html.unescape(customer)
+    assert "10.0.0.7" not in customer
+    assert "10.0.0.7 answered 503" in operator
 
 
 def test_operator_marks_a_bot_as_fixed(signed_in: SignedIn, scene: Scene, database: Database) -> None:
@@ -127,7 +155,8 @@ def test_operator_marks_a_bot_as_fixed(signed_in: SignedIn, scene: Scene, databa
 
     page = root.get(bot_url(scene)).text
     assert "Mark as fixed…" not in page
-    assert "was marked as fixed: restored it" in page
+    assert "Paperclip 1 was marked as fixed" in page
+    assert "Paperclip 1 was marked as fixed: restored it" in root.get("/admin/events").text
     assert root.post(bot_url(scene, "/clear"), data={"reason": "again"}).status_code == 409
 
 

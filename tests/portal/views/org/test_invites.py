@@ -290,6 +290,7 @@ def test_organization_sends_twenty_invites_an_hour_at_most(inviting: Inviting, s
     assert len(inviting.all_invites()) == 20
 
 
+@pytest.mark.slow
 def test_organization_sends_fifty_invites_a_day_at_most(
     inviting: Inviting, signed_in: SignedIn, redis_url: str, database: Database
 ) -> None:

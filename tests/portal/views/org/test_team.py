@@ -171,7 +171,8 @@ def test_list_shows_the_sync_progress_of_each_member(
     assert shown_progress("bob", desired_role=SyncRole.NONE, desired_version=2) == "removing"
     assert shown_progress("bob", desired_version=1) == "synced", "the bot does not know a user without a role"
     assert shown_progress("bob", state=SyncState.BLOCKED, last_error="The bot answers 401.") == "blocked"
-    assert "The bot answers 401." in signed_in("bob").get("/o/acme/team").text
+    assert "The bot has not accepted this change yet." in signed_in("bob").get("/o/acme/team").text
+    assert "The bot answers 401." in signed_in("root").get("/o/acme/team").text
 
 
 def test_role_change_takes_effect_at_once_and_is_recorded(signed_in: SignedIn, team: Team, scene: Scene) -> None:
