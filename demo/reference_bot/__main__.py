@@ -6,7 +6,6 @@
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -30,7 +29,10 @@ def main(root: Path) -> None:
         print(f"listening on port {port}", flush=True)
         bot.migrate()
         print("ready", flush=True)
-        threading.Event().wait()
+        # Python runs the handler of a signal between two steps of this thread. A signal that arrives just before an
+        # endless wait would not end it.
+        while True:
+            time.sleep(0.2)
 
 
 def _crash_on_purpose(release: ReleaseInfo) -> None:

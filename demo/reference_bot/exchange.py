@@ -62,6 +62,10 @@ class Exchange(BaseHTTPRequestHandler):
         """Answer a request."""
         self._answer_and_discard()
 
+    def handle_expect_100(self) -> bool:
+        """Go on without the answer 100, which `read_body` sends: a refused client need not send its body."""
+        return True
+
     def read_body(self) -> bytes:
         """Return the body of the request, which is empty for most methods.
 
@@ -75,6 +79,9 @@ class Exchange(BaseHTTPRequestHandler):
             raise RefusedBody(HTTPStatus.BAD_REQUEST, "the length of the body is not a number")
         if int(length) > LARGEST_BODY:
             raise RefusedBody(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body exceeds {LARGEST_BODY} bytes")
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(HTTPStatus.CONTINUE)
+            self.end_headers()
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise RefusedBody(HTTPStatus.BAD_REQUEST, "the body is incomplete")

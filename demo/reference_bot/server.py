@@ -43,6 +43,7 @@ def running_server(bot: Bot) -> Iterator[int]:
         finally:
             server.shutdown()
             thread.join()
+            server.server_close()  # new connections are refused at once, instead of waiting for the end
             bot.activity.stop(STOP_SECONDS)
 
 

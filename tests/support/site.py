@@ -163,7 +163,7 @@ class Site:
     def notes(self) -> list[str]:
         """Return the notes that the bot has stored."""
         response = requests.get(f"{self.address()}/notes", timeout=10)
-        response.raise_for_status()  # such as 503 while the bot migrates its data
+        response.raise_for_status()  # a bot that migrates answers with 503
         found: list[str] = response.json()["notes"]
         return found
 
