@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from daemon.commands import (
     admin,
     bots,
+    conformance,
     doctor,
     nodes,
     orgs,
@@ -126,6 +127,7 @@ for command in (
     *_PROCESSES,
     admin.admin,
     bots.bots,
+    conformance.conformance,
     doctor.doctor,
     nodes.nodes,
     orgs.orgs,

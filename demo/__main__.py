@@ -176,6 +176,11 @@ def _print_next_steps(config: DemoConfig, docker_url: str) -> None:
       docker tag {repository}:1.1.0 {repository}:{TAG} && docker push {repository}:{TAG}
 
   It appears at {config.base_url}/admin/releases within 15 seconds. Version 1.7.0 destroys its data.
+
+  To test a release against the contract of bot images, run
+
+      .venv/bin/flotilla conformance {repository}:1.1.0 --env HOSTED_MODE=1 --engine {docker_url}
+
   Ctrl-C stops the demo.
 """,
         flush=True,

@@ -23,7 +23,7 @@ HELPER_REPOSITORY = "flotilla/snapshot-helper"
 BOT_SOURCE = Path(__file__).parent / "reference_bot"
 
 BOT_CONFIGURATION = (
-    "ENV PATH=/usr/local/bin:/bin",
+    "ENV PATH=/usr/local/bin:/bin PYTHONDONTWRITEBYTECODE=1",
     "WORKDIR /app",
     "VOLUME /data",
     "VOLUME /paperclip",

@@ -45,7 +45,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("errors", "context", "embedded_redis", "bot_lease", "messages"),
     ("engine", "upstream"),
     ("registry",),
-    ("snapshots",),
+    ("conformance", "snapshots"),
     ("update",),
     ("bots",),
     ("rollout", "mail"),

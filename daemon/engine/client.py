@@ -4,6 +4,7 @@ An engine that does not answer raises `EngineUnreachable`. An engine that refuse
 (`NotFound`, `APIError`). Tell them apart by their status, never by their text, which differs between versions.
 """
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -101,9 +102,16 @@ class Engine(docker.APIClient):
 
 class _UnixConnection(UnixHTTPConnection):
     def connect(self) -> None:
-        super().connect()
-        if self.sock is not None:
-            watch(self.sock)
+        # The library's own method leaves the socket open when no engine listens.
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(self.timeout)
+            connection.connect(self.unix_socket)
+        except OSError:
+            connection.close()
+            raise
+        self.sock = connection
+        watch(connection)
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
         if self.sock is not None:  # kept alive after an earlier call, with an earlier deadline

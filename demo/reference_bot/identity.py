@@ -72,7 +72,7 @@ def read_caller(headers: Message, prefix: str, database: Database) -> Caller:
 
 
 def require_proof(caller: Caller, headers: Message, verifier: AssertionVerifier) -> Caller:
-    """Return the caller with name and email of the signed assertion, or a stranger if it proves another id or none."""
+    """Return the caller as the signed assertion describes them, or a stranger if it proves another id or nothing."""
     try:
         person = verifier.verify(_read_header(headers, HEADER))
     except InvalidAssertion:

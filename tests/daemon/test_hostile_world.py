@@ -1,215 +1,91 @@
 """All processes under attack: hostile registries, bots, recipients of email and web clients, all at once.
 
-Well-behaved polls, emails, sign-ins and health checks are completed in the meantime, and nothing is lost. The test
-prints how long they take with and without the attack.
+Well-behaved polls, emails, sign-ins, health checks and updates are completed in the meantime, and nothing is lost.
+The test prints how long they take with and without the attack.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import sys
-import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import pytest
-import requests
 import sqlalchemy as sa
 
-from demo.platform import Platform
-from demo.processes import free_port
+from demo.versions import CRASHING_LOUDLY, FIRST, SECOND
 from portal.database import Database
 from portal.models import (
-    Base,
     Bot,
     BotState,
+    BotUpdate,
     Event,
     EventTag,
     MailState,
     Node,
-    Org,
     OutgoingMail,
     PolledImage,
     Release,
-    User,
+    UpdateState,
 )
-from portal.password_hashing import hash_password
-from portal.services.mail import outbox
-from portal.settings import Settings
-from tests import factories
+from tests.daemon.attacked_installation import ALONE, ATTACKED, NODE, WAIT_SECONDS, World, running_processes
 from tests.daemon.hostile import (
     BAD_HEALTH,
     GOOD_HEALTH,
     LIES,
     SLOW_EXCHANGES,
-    HostileMailbox,
-    Peer,
     SlowClients,
-    digest_of,
     hostile_server,
     lie,
-    manifest_reply,
     serve_health,
-    serve_slowly,
 )
 from tests.daemon.processes import wait_until
-from tests.daemon.registry.scripted import Reply, Request, scripted_server
+from tests.daemon.registry.scripted import scripted_server
 from tests.support.mail import running_mailbox
+from tests.support.site import NOTE, Site, wait_until_answering
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.every_database]
 
-PASSWORD = "correct horse battery staple"
-EMAIL = "ada@acme.test"
 BAD_RECIPIENTS = ("endless-1@bad.test", "odd-1@bad.test", "slow-1@bad.test", "refused-1@bad.test")
 SLOW_CLIENTS = 200
 ROUNDS = 3
-ALONE, ATTACKED = "alone", "under attack"
-WAIT_SECONDS = 120.0
-MAX_LOG = 20_000
 MAX_TEXT = 10_000
-
-Row = TypeVar("Row", bound=Base)
 
 
 @dataclass
-class World:
-    """The running installation with all its peers, and the durations that well-behaved users see.
+class RealBots:
+    """Two bots in containers, with data: one gets a good release, the other one a release that crashes."""
 
-    Attributes:
-        database: of the installation.
-        port: of the portal.
-        mailbox: the mail server.
-        registries: addresses of the registries `good`, `slow` and `lying`.
-        manifest: what the tag in the good registry points at.
-        engine_url: of the node, whose bots are servers of this test.
-        containers: host ports of the bots by the ids of their containers.
-        recipients: to whom emails were queued that must arrive.
-        slow_polls: how many requests the slow registry received.
-        seconds: durations by what was measured and by the phase of the test.
-    """
+    updated: Site
+    crashed: Site
 
-    database: Database
-    port: int = field(default_factory=free_port)
-    mailbox: HostileMailbox = field(default_factory=HostileMailbox)
-    registries: dict[str, str] = field(default_factory=dict)
-    manifest: bytes = b""
-    engine_url: str = ""
-    containers: dict[str, str] = field(default_factory=dict)
-    recipients: list[str] = field(default_factory=list)
-    slow_polls: int = 0
-    seconds: dict[str, dict[str, list[float]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-
-    def answer_poll(self, _request: Request) -> Reply:
-        """Answer a request to the good registry."""
-        return manifest_reply(self.manifest)
-
-    def answer_slow_poll(self, peer: Peer) -> None:
-        """Answer a request to the slow registry."""
-        self.slow_polls += 1
-        serve_slowly(peer)
-
-    def answer_engine_call(self, request: Request) -> Reply:
-        """Answer a call of the engine. Pulls fail, lists are empty, and the bots with a server run."""
-        parts = request.path.split("/")
-        if request.method != "GET":
-            return Reply(500, body=b'{"message": "no space left"}')
-        answer: Any = {"ApiVersion": "1.44"} if parts[-1] == "version" else []
-        if "containers" in parts[:-2]:
-            if parts[-2] not in self.containers:
-                return Reply(404, body=b'{"message": "no such container"}')
-            answer = {
-                "State": {"Running": True, "Status": "running", "ExitCode": 0},
-                "HostConfig": {"NetworkMode": "bridge"},
-                "NetworkSettings": {"Ports": {"3100/tcp": [{"HostPort": self.containers[parts[-2]]}]}},
-            }
-        return Reply(200, {"Content-Type": "application/json"}, json.dumps(answer).encode())
-
-    def push(self) -> str:
-        """Push a new release to the good registry and return its digest."""
-        layers = [f"layer {time.monotonic()}"]
-        self.manifest = json.dumps({"schemaVersion": 2, "config": {}, "layers": layers}).encode()
-        return digest_of(self.manifest)
-
-    def add_account(self) -> None:
-        """Add an organization and its owner, who signs in and receives emails, and the node."""
-        with self.database.transaction() as session:
-            owner = factories.user(session, "ada", email=EMAIL, password_hash=hash_password(PASSWORD))
-            factories.org(session, owner)
-            factories.node(session, "north", docker_url=self.engine_url)
-
-    def add_bot(self, name: str, image: str) -> None:
-        """Add a bot on the node, whose container has the name of the bot as its id."""
-        with self.database.transaction() as session:
-            org, node = session.scalars(sa.select(Org)).one(), session.scalars(sa.select(Node)).one()
-            fields = {"container_id": name, "state": BotState.UNKNOWN, "image": f"{image}:stable"}
-            factories.bot(session, org, node, name=name, subdomain=name, **fields)
-
-    def queue_email(self, to: str) -> None:
-        """Queue an email."""
-        with self.database.transaction() as session:
-            context = {"user_id": session.scalars(sa.select(User.id)).one()}
-            outbox.queue_mail(session, to=to, template="password_changed", dedupe_key=to, context=context)
-
-    def sign_in(self) -> None:
-        """Sign in as a browser does, and read a page that requires it."""
-        home = f"http://127.0.0.1:{self.port}"
-        with requests.Session() as browser:
-            page = browser.get(f"{home}/login", timeout=60).text
-            token = page.partition('name="csrf_token" value="')[2].partition('"')[0]
-            form = {"email": EMAIL, "password": PASSWORD, "csrf_token": token}
-            browser.post(f"{home}/login", form, headers={"Origin": home}, timeout=60).raise_for_status()
-            assert EMAIL in browser.get(f"{home}/account", timeout=60).text
-
-    def measure(self, phase: str) -> None:
-        """Push a release, queue an email and sign in at the same time, and record how long each takes."""
-        digest, recipient = self.push(), f"good-{len(self.recipients)}@acme.test"
-        started = time.monotonic()
-        self.recipients.append(recipient)
-        self.queue_email(recipient)
-        self.sign_in()
-        self.seconds["sign-in"][phase].append(time.monotonic() - started)
-        waiting: dict[str, Callable[[], bool]] = {
-            "poll": lambda: self.has_release(digest),
-            "email": lambda: self.count_received()[recipient] > 0,
-        }
-
-        def record_done() -> bool:
-            for what in [what for what, is_done in waiting.items() if is_done()]:
-                self.seconds[what][phase].append(time.monotonic() - started)
-                del waiting[what]
-            return not waiting
-
-        wait_until(record_done, f"the release and the email arrive ({phase}): {waiting.keys()}", WAIT_SECONDS)
-
-    def has_release(self, digest: str) -> bool:
-        """Return whether a poll has found this digest."""
-        with self.database.reading() as session:
-            return session.scalar(sa.select(sa.exists().where(Release.digest == digest))) is True
-
-    def count_received(self) -> Counter[str]:
-        """Return how many emails arrived, by recipient."""
-        return Counter(str(message["X-Recipients"]) for message in self.mailbox.messages)
-
-    def load(self, row: type[Row]) -> list[Row]:
-        """Load all rows of a table."""
-        with self.database.reading() as session:
-            return list(session.scalars(sa.select(row)))
-
-    def print_durations(self) -> None:
-        """Print the median durations. They depend on the machine, so nothing is asserted about them."""
-        for what, seconds in self.seconds.items():
-            alone, attacked = (statistics.median(seconds[phase]) for phase in (ALONE, ATTACKED))
-            print(f"{what}: {alone:.2f} s alone, {attacked:.2f} s under attack")  # noqa: T201 - for the reader of a run
+    def are_running(self) -> bool:
+        """Return whether both bots run and no update of them is open."""
+        sites = (self.updated, self.crashed)
+        return all(site.bot().state is BotState.RUNNING and is_updated(site) for site in sites)
 
 
 @pytest.fixture
-def world(settings: Settings, database: Database, tmp_path: Path) -> Iterator[World]:
+def real_bots(empty_site: Site, docker_url: str, tmp_path: Path) -> Iterator[RealBots]:
+    """Start the real bots on one node."""
+    bots = RealBots(empty_site, replace(empty_site))
+    for site in (bots.updated, bots.crashed):
+        site.add_bot(FIRST, docker_url, tmp_path)
+        wait_until_answering(site)
+        site.add_note()
+    with empty_site.database.transaction() as session:
+        bot, other = (session.get_one(Bot, site.bot_id) for site in (bots.crashed, bots.updated))
+        obsolete, bot.node = bot.node, other.node
+        session.flush()
+        session.delete(obsolete)
+    yield bots
+    bots.crashed.remove()
+
+
+@pytest.fixture
+def world(database: Database, real_bots: RealBots, registry: str, tmp_path: Path) -> Iterator[World]:
     """Run all processes with all peers. The hostile ones wait until a row of the database names them."""
     world = World(database)
     with ExitStack() as stack:
@@ -225,42 +101,15 @@ def world(settings: Settings, database: Database, tmp_path: Path) -> Iterator[Wo
         world.push()
         world.add_account()
         world.add_bot("good", f"{world.registries['good']}/acme/bot")
+        world.environment = {
+            "FLEET_IMAGE_ALLOWLIST": ",".join([*world.registries.values(), f"{registry}/flotilla"]),
+            "REGISTRY_CONFIG": str(tmp_path / "none.json"),
+            "SNAPSHOT_IMAGE": real_bots.updated.settings.snapshot_image,
+            "HEALTH_TIMEOUT_SECONDS": "60",
+        }
         with running_processes(world, tmp_path):
             yield world
             stack.close()  # jobs that wait for a hostile peer end now
-
-
-@contextmanager
-def running_processes(world: World, folder: Path) -> Iterator[None]:
-    """Run the processes of the Procfile, and check that none of them ended or logged an error."""
-    home = f"http://127.0.0.1:{world.port}"
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PORT": str(world.port),
-        "BASE_URL": home,
-        "FLEET_IMAGE_ALLOWLIST": ",".join(world.registries.values()),
-        "REGISTRY_CONFIG": str(folder / "none.json"),
-        "POLL_SECONDS": "1",
-        "MAIL_SERVER": world.mailbox.host,
-        "MAIL_PORT": str(world.mailbox.port),
-    }
-    platform = Platform({**os.environ, **environment}, folder / "logs")
-    platform.start()
-    try:
-        wait_until(lambda: is_answering(f"{home}/healthz"), "the portal answers")
-        yield
-    finally:
-        platform.stop()
-        for log in sorted((folder / "logs").iterdir()):
-            print(f"--- {log.name}\n{log.read_text()[-MAX_LOG:]}")  # noqa: T201 - shown when the test fails
-
-
-def is_answering(url: str) -> bool:
-    """Return whether the portal answers."""
-    try:
-        return requests.get(url, timeout=10).ok
-    except requests.RequestException:
-        return False
 
 
 @contextmanager
@@ -281,31 +130,78 @@ def attack(world: World) -> Iterator[None]:
 
 
 def test_well_behaved_work_goes_on_under_attack(
-    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    world: World, real_bots: RealBots, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for _ in range(ROUNDS):
         world.measure(ALONE)
-    with attack(world):
+    with attack(world), world.running_doctor() as wait_for_doctor:
+        world.start_update(real_bots.updated, SECOND)
+        world.start_update(real_bots.crashed, CRASHING_LOUDLY)
         for _ in range(ROUNDS):
             world.measure(ATTACKED)
+        wait_until(lambda: is_each_bot_judged(world), "each bot is judged", WAIT_SECONDS)
+        wait_until(real_bots.are_running, "the updates of the real bots end", WAIT_SECONDS)
+        passed = wait_for_doctor()
         with capsys.disabled():
             world.print_durations()
-        wait_until(lambda: is_each_bot_judged(world), "each bot is judged", WAIT_SECONDS)
 
-    assert {bot.name for bot in world.load(Bot) if bot.state is BotState.RUNNING} == {"good"}
+    check_updates(world, real_bots)
+    check_doctor(world, real_bots, passed)
+    check_nothing_is_lost(world, real_bots)
+    logs = [(tmp_path / "logs" / f"{name}.log").read_text() for name in ("worker", "scheduler", "web")]
+    # The only traceback is that of the failed health check.
+    assert "".join(logs).count("Traceback") == "".join(logs).count("steps.Unhealthy: Health check failed") == 1
+    assert "ended with status" not in capsys.readouterr().out  # printed when a process is started again
+
+
+def check_updates(world: World, real_bots: RealBots) -> None:
+    """Check that one real bot runs the good release and the other one its old container, each with its data."""
+    states = {update.bot_id: update for update in world.load(BotUpdate)}
+    good, crashed = states[real_bots.updated.bot_id], states[real_bots.crashed.bot_id]
+    assert good.state is UpdateState.UPDATED
+    assert real_bots.updated.bot().current_digest == real_bots.updated.images.digest(SECOND)
+    assert crashed.state is UpdateState.ROLLED_BACK
+    assert "exited with status 1" in str(crashed.error)
+    assert str(crashed.log_tail).endswith("x crashed:  \ufffd\ufffd\ufffd")
+    assert real_bots.crashed.inspect()["Id"] == real_bots.crashed.container
+    for site in (real_bots.updated, real_bots.crashed):
+        assert site.notes() == [NOTE]
+    quarantined = {release.digest for release in world.load(Release) if release.quarantined_at is not None}
+    assert quarantined == {real_bots.crashed.images.digest(CRASHING_LOUDLY)}
+
+
+def check_doctor(world: World, real_bots: RealBots, passed: dict[str, bool]) -> None:
+    """Check that `flotilla doctor` found what is hostile, and that everything else works."""
+    failed = {f"registry {world.registries[name]}" for name in ("lying", "slow")} | {f"engine {NODE}"}
+    # The tag that the real bots follow was not pushed.
+    failed.add(f"registry {real_bots.updated.images.repository.partition('/')[0]}")
+    assert {subject for subject, is_good in passed.items() if not is_good} == failed
+    expected = {"database", "redis", "workers", "scheduler", "mail", f"registry {world.registries['good']}"}
+    expected |= {f"engine {node.name}" for node in world.load(Node) if node.name != NODE}
+    assert {subject for subject, is_good in passed.items() if is_good} >= expected
+
+
+def check_nothing_is_lost(world: World, real_bots: RealBots) -> None:
+    """Check states, emails, releases and stored texts."""
+    running = sorted(bot.name for bot in world.load(Bot) if bot.state is BotState.RUNNING)
+    assert running == ["Paperclip", "Paperclip", "good"]
     assert {bot.name for bot in world.load(Bot) if bot.state is BotState.UNHEALTHY} == set(BAD_HEALTH)
     assert [world.count_received()[recipient] for recipient in world.recipients] == [1] * (2 * ROUNDS)
     sent = {mail.to for mail in world.load(OutgoingMail) if mail.state is MailState.SENT}
     assert sent == set(world.recipients)
     repositories = {release.repository for release in world.load(Release)}
-    assert repositories == {f"{world.registries['good']}/acme/bot"}
+    assert repositories == {f"{world.registries['good']}/acme/bot", real_bots.updated.images.repository}
     assert [text for text in collect_texts(world) if "\0" in text or len(text) > MAX_TEXT] == []
-    changes = Counter(event.bot_id for event in world.load(Event) if event.tag == EventTag.BOT_STATE_CHANGED)
-    assert max(changes.values()) <= 2
+    others = {bot.id for bot in world.load(Bot) if bot.name in world.containers}
+    changes = [event.bot_id for event in world.load(Event) if event.tag == EventTag.BOT_STATE_CHANGED]
+    assert max(changes.count(bot_id) for bot_id in others) <= 2
 
-    logs = [(tmp_path / "logs" / f"{name}.log").read_text() for name in ("worker", "scheduler", "web")]
-    assert "Traceback" not in "".join(logs)
-    assert "ended with status" not in capsys.readouterr().out  # printed when a process is started again
+
+def is_updated(site: Site) -> bool:
+    """Return whether the update of the bot has ended and its leftovers are removed."""
+    with site.database.reading() as session:
+        update = session.scalars(sa.select(BotUpdate).filter_by(bot_id=site.bot_id)).one()
+        return update.cleaned_at is not None
 
 
 def is_each_bot_judged(world: World) -> bool:
@@ -319,6 +215,7 @@ def collect_texts(world: World) -> list[str]:
         *(bot.state_detail for bot in world.load(Bot)),
         *(image.last_error for image in world.load(PolledImage)),
         *(mail.last_error for mail in world.load(OutgoingMail)),
+        *(text for update in world.load(BotUpdate) for text in (update.error, update.log_tail)),
         *(node.last_error for node in world.load(Node)),
         *(json.dumps(event.data, ensure_ascii=False) for event in world.load(Event)),
     ]

@@ -162,7 +162,9 @@ class Site:
 
     def notes(self) -> list[str]:
         """Return the notes that the bot has stored."""
-        found: list[str] = requests.get(f"{self.address()}/notes", timeout=10).json()["notes"]
+        response = requests.get(f"{self.address()}/notes", timeout=10)
+        response.raise_for_status()  # a bot that migrates answers with 503
+        found: list[str] = response.json()["notes"]
         return found
 
     def add_note(self, text: str = NOTE) -> None:

@@ -1,10 +1,12 @@
 """Connections to engines that answer, refuse, stop answering or do not exist."""
 
+import gc
 import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import docker
 import pytest
@@ -83,6 +85,12 @@ def scripted(handler: type[ScriptedEngine]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_engine_that_does_not_listen_leaves_no_socket_open(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnreachable), open_engine(node_at(f"unix://{tmp_path}/none.sock")):
+        pass
+    gc.collect()  # an open socket would be reported here
 
 
 @pytest.mark.docker
