@@ -123,7 +123,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.rfile.read(_LARGEST_DISCARDED)
 
     def _answer_and_discard(self) -> None:
-        self._has_unread_body = not {"content-length", "transfer-encoding"}.isdisjoint(map(str.lower, self.headers))
+        length = self.headers.get("Content-Length", "0")
+        self._has_unread_body = length != "0" or "Transfer-Encoding" in self.headers
         self.answer()
         if self._has_unread_body:
             self.discard_input()

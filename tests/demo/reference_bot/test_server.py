@@ -71,9 +71,10 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
             ("GET", "/", 200),
             ("HEAD", "/", 200),
             ("GET", "/nowhere", 404),
+            ("PUT", "/nowhere", 404),
         ):
             headers = {"Authorization": f"Bearer {SECRET}", **identity(ALICE)}
-            connection.request(method, path, body if method == "POST" else None, headers)
+            connection.request(method, path, body if method == "POST" else b"", headers)
             answer = connection.getresponse()
             answer.read()
             assert (answer.status, connection.sock) == (status, used)

@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -182,6 +183,28 @@ def test_violations_close_with_their_code(port: int, frame: bytes, code: int) ->
         assert websocket.receive() == (CLOSE, struct.pack("!H", code))
         websocket.socket.shutdown(socket.SHUT_WR)
         assert websocket.is_closed()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_cannot_delay_a_stop(tmp_path: Path) -> None:
+    bot = make_bot(tmp_path, Configuration(port=0))
+    with running_server(bot) as port:
+        bot.migrate()
+        with connected(port, {}) as websocket:
+            websocket.socket.settimeout(0.5)
+            # Both directions are full when the bot waits to send back what it has received.
+            with pytest.raises(TimeoutError):
+                send_forever(websocket)
+            stopping = threading.Thread(target=bot.activity.stop, args=(10,), daemon=True)
+            stopping.start()
+            stopping.join(20)
+            assert not stopping.is_alive()
+
+
+def send_forever(websocket: Connection) -> None:
+    """Send messages until the bot reads no more."""
+    while True:
+        websocket.send(BINARY, b"x" * LARGEST_MESSAGE)
 
 
 def test_nothing_follows_a_close_frame() -> None:
