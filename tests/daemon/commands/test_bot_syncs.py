@@ -70,7 +70,7 @@ def test_a_bot_is_linked_and_returns_to_provisioning_with_its_stored_secret(
         (["budget", "desk", "--cents", "-1"], "", "--cents"),
     ],
 )
-def test_invalid_input_changes_nothing(
+def test_invalid_input_changes_nothing(  # noqa: PLR0917 - fixtures come by name
     flotilla: Flotilla, database: Database, desk: str, arguments: list[str], stdin: str, message: str
 ) -> None:
     result = flotilla("bots", *arguments, stdin=stdin)

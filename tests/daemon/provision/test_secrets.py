@@ -65,7 +65,7 @@ def list_pages(app: Flask, world: SyncWorld, settings: Settings) -> Iterable[str
             yield f"{path}: {client.get(path).text}"
 
 
-def test_secrets_are_nowhere(
+def test_secrets_are_nowhere(  # noqa: PLR0917 - fixtures come by name
     world: SyncWorld,
     toy: ToyBot,
     app: Flask,
