@@ -78,6 +78,7 @@ class _BotSync:
         self._patience = patience
         self._accepted_secret: str | None = None
         self._has_answered = False
+        self._is_rotating = False
 
     def run(self) -> None:
         """Send what is due: first the company, which members need, then members, with removals before others."""
@@ -140,7 +141,7 @@ class _BotSync:
             if isinstance(listed, Failure):
                 company_calls.record_failure(session, self._claim, listed, utcnow())
             elif listed is None:
-                reconciliation.record_no_list(session, self._claim)
+                reconciliation.record_no_list(session, self._claim, due)
             else:
                 unknown = reconciliation.record_list(session, self._claim, due, listed, utcnow())
         if isinstance(listed, Failure):
@@ -168,6 +169,7 @@ class _BotSync:
     def _send(self, endpoint: Endpoint, send: Callable[[ProvisionClient], Result]) -> Result | Failure:
         """Send a call outside of transactions. Return the result or the failure."""
         # A secret that was accepted before comes first, so that only the first call tries the next secret in vain.
+        self._is_rotating = len(endpoint.secrets) > 1
         secrets = sorted(endpoint.secrets, key=lambda secret: secret != self._accepted_secret)
         client = ProvisionClient(endpoint.address, secrets, self._patience.call_seconds)
         try:
@@ -188,7 +190,7 @@ class _BotSync:
             elif not self._has_answered:
                 failures.record_answer(session, self._claim)
                 self._has_answered = True
-            if self._accepted_secret is not None:
+            if self._is_rotating and self._accepted_secret is not None:
                 provision_secrets.record_accepted(session, self._claim.bot_id, self._accepted_secret)
         if not has_answered:
             raise _Interrupted

@@ -71,10 +71,10 @@ def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | Non
     return None if bot is None else Reconciliation(read_endpoint(bot), str(bot.company_id))
 
 
-def record_no_list(session: Session, claim: Claim) -> None:
+def record_no_list(session: Session, claim: Claim, due: Reconciliation) -> None:
     """Record that the bot does not list its members, and make all of its rows due.
 
-    A round that was interrupted continues: rows that it has sent already are not due again.
+    Rows that were just sent are not due again: those of an interrupted round, and all in a new epoch.
 
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
@@ -85,7 +85,7 @@ def record_no_list(session: Session, claim: Claim) -> None:
         sync.reconciled_at is None or sync.reconciled_at < sync.resend_before
     )
     sync.lists_members = False
-    if not is_interrupted:
+    if not is_interrupted and sync.reconciled_epoch == due.endpoint.epoch:
         sync.resend_before = moment
     session.flush()
 

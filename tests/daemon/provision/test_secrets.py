@@ -1,4 +1,4 @@
-"""Provision secrets and API keys appear in no log, event, error, page or job, whatever a bot answers."""
+"""Provision secrets and API keys appear in no log, event, error, page or job, also when a bot repeats them."""
 
 from __future__ import annotations
 
