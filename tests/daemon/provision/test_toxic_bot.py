@@ -115,5 +115,5 @@ def test_the_bot_ends_with_the_desired_members(
     world.settle()
     observer.check_bot()
     assert observer.problems == []
-    assert observer.calls > changes / 4
+    assert observer.calls > changes / 20  # several changes of a person may need one call only
     assert world.in_bot() == world.desired()
