@@ -59,6 +59,7 @@ class Activity:
         with self._changed:
             closers = list(self._closers)
         for close in closers:
-            close()
+            # Side by side, because each may wait for a client that does not read.
+            threading.Thread(target=close, daemon=True).start()
         with self._changed:
             return self._changed.wait_for(lambda: self._running == 0, seconds)

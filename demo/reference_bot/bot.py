@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 
 from .activity import Activity
+from .assertion import AssertionVerifier
 from .behaviour import Behaviour, ReleaseInfo
 from .configuration import Configuration
 from .corruption import corrupt_volumes
 from .database import BASE_SCHEMA, LATEST_SCHEMA, Database
+from .key_set import KeySet
 from .notes import Notes
 from .provision_api import ProvisionApi
 
@@ -24,6 +26,7 @@ class Bot:
         database: the database in the first volume.
         notes: the notes of all members.
         provision: the answers to the platform.
+        verifier: checks signed assertions of identity; None if the bot trusts its network.
         activity: the requests that are being answered.
         migrated: set when the data is ready for requests.
     """
@@ -35,6 +38,7 @@ class Bot:
         self.database = Database(data / "bot.db")
         self.notes = Notes(self.database, files / "notes")
         self.provision = ProvisionApi(self.database, configuration)
+        self.verifier = _make_verifier(configuration)
         self.activity = Activity()
         self.migrated = threading.Event()
         self._volumes = (data, files)
@@ -54,3 +58,9 @@ class Bot:
             migrating = self.release.behaviour is Behaviour.MIGRATING
             self.database.migrate(LATEST_SCHEMA if migrating else BASE_SCHEMA)
         self.migrated.set()
+
+
+def _make_verifier(configuration: Configuration) -> AssertionVerifier | None:
+    if not configuration.assertion_keys_url:
+        return None
+    return AssertionVerifier(KeySet(configuration.assertion_keys_url), configuration.assertion_audience)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -28,7 +29,7 @@ class RefusedBody(ValueError):
         self.status = status
 
 
-class Exchange(BaseHTTPRequestHandler):
+class Exchange(BaseHTTPRequestHandler, ABC):
     """Reads requests and sends answers on one connection."""
 
     protocol_version = "HTTP/1.1"
@@ -38,9 +39,9 @@ class Exchange(BaseHTTPRequestHandler):
 
     _has_unread_body = False
 
+    @abstractmethod
     def answer(self) -> None:
         """Answer the request that `command`, `path` and `headers` describe."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         """Answer a request."""
@@ -123,7 +124,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.rfile.read(_LARGEST_DISCARDED)
 
     def _answer_and_discard(self) -> None:
-        self._has_unread_body = not {"content-length", "transfer-encoding"}.isdisjoint(map(str.lower, self.headers))
+        length = self.headers.get("Content-Length", "0")
+        self._has_unread_body = length != "0" or "Transfer-Encoding" in self.headers
         self.answer()
         if self._has_unread_body:
             self.discard_input()

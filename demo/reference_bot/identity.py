@@ -5,12 +5,13 @@ Used by the HTTP server and the pages.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 from typing import Any
 from urllib.parse import unquote
 
 from . import members
+from .assertion import HEADER, AssertionVerifier, InvalidAssertion
 from .database import Database
 from .members import Member, Person
 
@@ -50,8 +51,11 @@ class Caller:
         }
 
 
+_STRANGER = Caller(Person("", "", ""), ())
+
+
 def read_caller(headers: Message, prefix: str, database: Database) -> Caller:
-    """Return the sender of a request.
+    """Return the sender of a request, as the identity headers say.
 
     Args:
         headers: the headers of the request; values are percent-encoded UTF-8.
@@ -65,6 +69,15 @@ def read_caller(headers: Message, prefix: str, database: Database) -> Caller:
         known = memberships[0].person
         email, name = email or known.email, name or known.name
     return Caller(Person(user_id, email, name), memberships)
+
+
+def require_proof(caller: Caller, headers: Message, verifier: AssertionVerifier) -> Caller:
+    """Return the caller as the signed assertion describes them, or a stranger if it proves another id or nothing."""
+    try:
+        person = verifier.verify(_read_header(headers, HEADER))
+    except InvalidAssertion:
+        return _STRANGER
+    return replace(caller, person=person) if person.user_id == caller.person.user_id else _STRANGER
 
 
 def _read_header(headers: Message, name: str) -> str:

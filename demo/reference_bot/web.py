@@ -16,7 +16,7 @@ from .bot import Bot
 from .companies import Company
 from .exchange import Exchange
 from .fields import Fields, InvalidField
-from .identity import Caller, read_caller
+from .identity import Caller, read_caller, require_proof
 from .members import Person
 from .roles import ROLES
 
@@ -49,6 +49,8 @@ def answer(exchange: Exchange, bot: Bot, path: str) -> None:
         RefusedBody: the body is too large, or its length is unknown or wrong.
     """
     caller = read_caller(exchange.headers, bot.configuration.header_prefix, bot.database)
+    if bot.verifier is not None:
+        caller = require_proof(caller, exchange.headers, bot.verifier)
     if bot.configuration.hosted and not caller.is_member:
         exchange.send_page(HTTPStatus.FORBIDDEN, pages.render_refusal())
         return

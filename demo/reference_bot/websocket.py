@@ -16,6 +16,7 @@ LARGEST_MESSAGE = 1024 * 1024
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 NORMAL, GOING_AWAY, PROTOCOL_ERROR, NO_STATUS, INVALID_TEXT, TOO_BIG = 1000, 1001, 1002, 1005, 1007, 1009
+_CLOSE_SECONDS = 1
 _ACCEPT_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -65,8 +66,18 @@ class WebSocket:
             return
 
     def close(self) -> None:
-        """Tell the client that the bot stops, and end the connection; called from another thread."""
-        self._send_close(GOING_AWAY)
+        """Tell the client that the bot stops, and end the connection; called from another thread.
+
+        Waits only briefly for a message that is being sent: a client that does not read it gets no close frame.
+        """
+        if self._sending.acquire(timeout=_CLOSE_SECONDS):
+            try:
+                if not self._closed:
+                    self._closed = True
+                    with suppress(OSError):
+                        self._connection.send(_encode(CLOSE, struct.pack("!H", GOING_AWAY)), socket.MSG_DONTWAIT)
+            finally:
+                self._sending.release()
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
@@ -127,19 +138,23 @@ class WebSocket:
         return data
 
     def _send(self, opcode: int, payload: bytes) -> None:
-        length = len(payload)
-        if length < 126:
-            header = struct.pack("!BB", 0x80 | opcode, length)
-        elif length < 65536:
-            header = struct.pack("!BBH", 0x80 | opcode, 126, length)
-        else:
-            header = struct.pack("!BBQ", 0x80 | opcode, 127, length)
         with self._sending:
             # Nothing may follow a close frame.
             if self._closed:
                 return
             self._closed = opcode == CLOSE
-            self._connection.sendall(header + payload)
+            self._connection.sendall(_encode(opcode, payload))
+
+
+def _encode(opcode: int, payload: bytes) -> bytes:
+    length = len(payload)
+    if length < 126:
+        header = struct.pack("!BB", 0x80 | opcode, length)
+    elif length < 65536:
+        header = struct.pack("!BBH", 0x80 | opcode, 126, length)
+    else:
+        header = struct.pack("!BBQ", 0x80 | opcode, 127, length)
+    return header + payload
 
 
 def _unmask(mask: bytes, payload: bytes) -> bytes:

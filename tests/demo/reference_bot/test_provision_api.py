@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,7 @@ class TestMembers:
         acme, beta = bot.provision("t-acme"), bot.provision("t-beta", BOB)
         bot.add(beta, ALICE, "member")
         assert bot.visit("/me", ALICE).json["instanceAdmin"] is True
+        assert is_instance_admin(bot, beta, ALICE)
         if demote == "remove":
             bot.remove(acme, ALICE)
         else:
@@ -217,6 +219,15 @@ class TestMembers:
         me = bot.visit("/me", ALICE).json
         assert (me["role"], me["grants"], me["instanceAdmin"]) == ("member", ["tasks:assign"], False)
         assert bot.visit("/members", ALICE).status == 403
+        assert not is_instance_admin(bot, beta, ALICE)
+
+    def test_concurrent_changes_all_succeed(self, bot: BotClient) -> None:
+        company = bot.provision()
+        people = [{**BOB, "id": f"u-{number}"} for number in range(24)]
+        with ThreadPoolExecutor(8) as threads:
+            answers = list(threads.map(lambda person: bot.add(company, person, "member", version=1), people))
+        assert answers == [OK] * len(people)
+        assert len(bot.roles(company)) == 1 + len(people)
 
     def test_data_of_a_user_without_membership_is_erased(self, bot: BotClient, tmp_path: Path) -> None:
         company = bot.provision()
@@ -372,3 +383,9 @@ def test_answers_are_json_with_a_length_on_one_connection(bot: BotClient) -> Non
     reply = bot.internal("POST", "/provision", provisioning())
     assert reply.headers["Content-Type"] == "application/json"
     assert int(reply.headers["Content-Length"]) == len(json.dumps(reply.json))
+
+
+def is_instance_admin(bot: BotClient, company: str, user: Mapping[str, str]) -> bool:
+    """Whether the list of a company calls a member an instance admin."""
+    members = bot.internal("GET", f"/members?companyId={company}").json["members"]
+    return bool({member["userId"]: member["instanceAdmin"] for member in members}[user["id"]])

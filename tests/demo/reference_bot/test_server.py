@@ -71,9 +71,10 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
             ("GET", "/", 200),
             ("HEAD", "/", 200),
             ("GET", "/nowhere", 404),
+            ("PUT", "/nowhere", 404),
         ):
             headers = {"Authorization": f"Bearer {SECRET}", **identity(ALICE)}
-            connection.request(method, path, body if method == "POST" else None, headers)
+            connection.request(method, path, body if method == "POST" else b"", headers)
             answer = connection.getresponse()
             answer.read()
             assert (answer.status, connection.sock) == (status, used)
@@ -82,6 +83,20 @@ def test_one_connection_serves_many_requests(tmp_path: Path) -> None:
         answer = connection.getresponse()
         assert (answer.status, answer.getheader("Connection")) == (401, "close")
         connection.close()
+
+
+def test_a_client_that_is_refused_early_can_send_its_whole_body(tmp_path: Path) -> None:
+    bot = make_bot(tmp_path, Configuration(port=0, secrets=(SECRET,)))
+    with running_server(bot) as port, socket.socket() as connection:
+        bot.migrate()
+        # Without room for the body in buffers, sending fails if the bot closes the connection without reading.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        connection.settimeout(10)
+        connection.connect(("127.0.0.1", port))
+        connection.sendall(b"POST /internal/provision HTTP/1.1\r\nHost: bot\r\nContent-Length: 1000000\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x" * 10_000)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import http.client
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,17 @@ from hypothesis import strategies as st
 
 from demo.reference_bot.configuration import Configuration
 from demo.reference_bot.server import running_server
-from demo.reference_bot.websocket import BINARY, CLOSE, CONTINUATION, LARGEST_MESSAGE, PING, PONG, TEXT, accept_value
+from demo.reference_bot.websocket import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    LARGEST_MESSAGE,
+    PING,
+    PONG,
+    TEXT,
+    WebSocket,
+    accept_value,
+)
 from tests.demo.reference_bot.local_bots import ALICE, BotClient, identity, make_bot, running_bot
 
 pytestmark = pytest.mark.requests
@@ -172,6 +183,39 @@ def test_violations_close_with_their_code(port: int, frame: bytes, code: int) ->
         assert websocket.receive() == (CLOSE, struct.pack("!H", code))
         websocket.socket.shutdown(socket.SHUT_WR)
         assert websocket.is_closed()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_cannot_delay_a_stop(tmp_path: Path) -> None:
+    bot = make_bot(tmp_path, Configuration(port=0))
+    with running_server(bot) as port:
+        bot.migrate()
+        with connected(port, {}) as websocket:
+            websocket.socket.settimeout(0.5)
+            # Both directions are full when the bot waits to send back what it has received.
+            with pytest.raises(TimeoutError):
+                send_forever(websocket)
+            stopping = threading.Thread(target=bot.activity.stop, args=(10,), daemon=True)
+            stopping.start()
+            stopping.join(20)
+            assert not stopping.is_alive()
+
+
+def send_forever(websocket: Connection) -> None:
+    """Send messages until the bot reads no more."""
+    while True:
+        websocket.send(BINARY, b"x" * LARGEST_MESSAGE)
+
+
+def test_nothing_follows_a_close_frame() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ours.makefile("rb") as reader:
+        theirs.sendall(encode(CONTINUATION, b"x"))
+        websocket = WebSocket(reader, ours)
+        websocket.echo()
+        websocket.close()
+        assert theirs.recv(100) == bytes([0x80 | CLOSE, 2]) + struct.pack("!H", 1002)
+        assert theirs.recv(100) == b""
 
 
 @pytest.mark.parametrize(
