@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
-    bots,
+    bot_syncs,
     conformance,
     doctor,
     nodes,
@@ -126,7 +126,8 @@ def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
 for command in (
     *_PROCESSES,
     admin.admin,
-    bots.bots,
+    bot_syncs.bots,
+    bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
     nodes.nodes,

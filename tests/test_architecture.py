@@ -34,6 +34,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("orgs",),
     ("account_changes",),
     ("releases",),
+    ("syncs",),
     ("bots",),
     ("rollouts",),
     ("backups", "lookup", "retention"),
@@ -43,6 +44,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
     ("errors", "context", "embedded_redis", "bot_lease", "messages"),
+    ("provision",),
     ("engine", "upstream"),
     ("registry",),
     ("conformance", "snapshots"),

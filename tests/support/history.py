@@ -13,19 +13,24 @@ from portal.models import (
     Base,
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     Event,
     EventTag,
     MailState,
     Membership,
     MembershipRole,
+    MemberSync,
     OneTimeToken,
     Org,
     OutgoingMail,
+    Provisioning,
     Release,
     RolloutState,
     Snapshot,
     SnapshotState,
+    SyncRole,
+    SyncState,
     TenantMode,
     TenantUpdateConfig,
     TokenPurpose,
@@ -44,6 +49,7 @@ BOTS = 1000
 NODES = 10
 WEEKS = 52
 SIGN_INS_OF_A_SCRIPT = 2000
+PEOPLE_PER_BOT = 20
 
 _NOW = utcnow()
 _EVENTS = (EventTag.BOT_UPDATED, EventTag.BOT_STATE_CHANGED, EventTag.USER_SIGNED_IN, EventTag.USER_SIGNED_OUT)
@@ -108,8 +114,41 @@ def _add_fleet(session: Session) -> None:
             state=BotState.RUNNING,
             container_id=f"container-{number}",
             checked_at=_NOW,
+            address="127.0.0.1:20000",
+            company_id=f"company-{number}",
         )
         for number in range(BOTS)
+    )
+    session.flush()
+    _add_syncs(session)
+
+
+def _add_syncs(session: Session) -> None:
+    """Add 20 people in each bot, all in sync."""
+    synced = {"state": SyncState.SYNCED, "changed_at": _NOW}
+    session.add_all(
+        BotSync(
+            bot_id=f"b{number:04}",
+            provisioning=Provisioning.MANAGED,
+            provisioned_epoch=1,
+            reconciled_epoch=1,
+            next_reconcile_at=_NOW + timedelta(minutes=10),
+            **synced,
+        )
+        for number in range(BOTS)
+    )
+    observed = {"desired_version": 1, "observed_version": 1, "observed_epoch": 1, "observed_at": _NOW}
+    session.add_all(
+        MemberSync(
+            bot_id=f"b{number:04}",
+            user_id=f"user-{(number + person) % BOTS:04}",
+            desired_role=SyncRole.MEMBER,
+            observed_role=SyncRole.MEMBER,
+            **observed,
+            **synced,
+        )
+        for number in range(BOTS)
+        for person in range(PEOPLE_PER_BOT)
     )
     session.flush()
 

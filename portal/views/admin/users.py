@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from portal.forms.account import ConfirmForm
 from portal.models import utcnow
+from portal.services.account_changes import disabling
 from portal.services.accounts import administration, sessions
 from portal.services.accounts.administration import AccountFilter
 from portal.services.audit import log
@@ -67,14 +68,14 @@ def _render_user(user_id: str, grant: ConfirmForm) -> str:
 @pages.post("/<user_id>/disable")
 def disable(user_id: str) -> Response:
     """Disable an account and end all its sessions."""
-    user = administration.disable(session(), user_id, utcnow(), actor=authorization.require_operator())
+    user = disabling.disable_account(session(), user_id, utcnow(), actor=authorization.require_operator())
     return _redirect_to(user_id, f"Account disabled. {user.name} is signed out everywhere.")
 
 
 @pages.post("/<user_id>/enable")
 def enable(user_id: str) -> Response:
     """Enable a disabled account."""
-    user = administration.enable(session(), user_id, actor=authorization.require_operator())
+    user = disabling.enable_account(session(), user_id, utcnow(), actor=authorization.require_operator())
     return _redirect_to(user_id, f"Account enabled. {user.name} can sign in again.")
 
 
