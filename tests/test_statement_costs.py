@@ -230,8 +230,8 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
             if "GET" in (rule.methods or ())
             and rule.rule.startswith(("/admin", "/o/"))
             and rule.arguments <= ids.keys()
-            # The owner cannot leave, and no other page answers with a redirect or a refusal.
-            if rule.endpoint != "team.confirm_leaving"
+            # The owner cannot leave, and the states of members belong to the team page. The others answer with 200.
+            if rule.endpoint not in {"team.confirm_leaving", "member_sync.index"}
         ]
     searches = [
         "fleet?show=updating",
@@ -245,6 +245,9 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
         "events?person=nobody",
         f"events?org={history.ORG_SLUG}",
         "users?q=user",
+        "sync?state=blocked",
+        "sync?q=error&page=20",
+        f"sync?org={history.ORG_SLUG}&node={history.NODE_ID}",
         f"rollouts/new?audience=all&strategy=rolling_wave&release={history.NEW_RELEASE_ID}",
     ]
     audit = f"/o/{history.ORG_SLUG}/audit"

@@ -101,7 +101,8 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, Any]]:
 
 
 def _build_answer(path: str, body: dict[str, Any]) -> bytes:
-    status, content = "200 OK", {"ok": True}
+    status = "200 OK"
+    content: dict[str, Any] = {"ok": True}
     if path == "/internal/provision":
         status = "201 Created"
         content = {"tenantEntityId": body["tenantId"], "adminUserId": body["adminUser"]["id"], "agents": []}

@@ -40,14 +40,14 @@ _NODE_ID = "node"
 def measure(environment: BenchEnvironment) -> Table:
     """Measure how fast all members are sent to all bots of one node."""
     head = ("", "calls", "seconds", "calls/s", "queries/call", "most at once")
-    table = Table(f"Sending members to the bots of one node, {MEMBERS} members each", head)
-    with running_stub_bots() as stubs, environment.every_database() as databases:
-        for kind, database in databases.items():
-            table.rows.extend((f"{kind}: {what}", *cells) for what, cells in measure_database(database, stubs))
-    table.note = (
+    note = (
         f"A bot answers in 5 ms. Beside {_HANGING_BOTS} bots that hang, the seconds are those until the last of the"
         f" other {_FEW_BOTS - _HANGING_BOTS} bots has its change."
     )
+    table = Table(f"Sending members to the bots of one node, {MEMBERS} members each", head, note=note)
+    with running_stub_bots() as stubs, environment.every_database() as databases:
+        for kind, database in databases.items():
+            table.rows.extend((f"{kind}: {what}", *cells) for what, cells in measure_database(database, stubs))
     return table
 
 

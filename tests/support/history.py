@@ -124,33 +124,44 @@ def _add_fleet(session: Session) -> None:
 
 
 def _add_syncs(session: Session) -> None:
-    """Add 20 people in each bot, all in sync."""
-    synced = {"state": SyncState.SYNCED, "changed_at": _NOW}
+    """Connect every bot, and let it know 20 people. The last call about one of them failed, so no call is due."""
+    later = _NOW + timedelta(minutes=10)
     session.add_all(
         BotSync(
             bot_id=f"b{number:04}",
             provisioning=Provisioning.MANAGED,
+            state=SyncState.SYNCED,
             provisioned_epoch=1,
             reconciled_epoch=1,
-            next_reconcile_at=_NOW + timedelta(minutes=10),
-            **synced,
+            next_reconcile_at=later,
         )
         for number in range(BOTS)
     )
-    observed = {"desired_version": 1, "observed_version": 1, "observed_epoch": 1, "observed_at": _NOW}
-    session.add_all(
-        MemberSync(
-            bot_id=f"b{number:04}",
-            user_id=f"user-{(number + person) % BOTS:04}",
-            desired_role=SyncRole.MEMBER,
-            observed_role=SyncRole.MEMBER,
-            **observed,
-            **synced,
-        )
+    rows = [
+        {
+            "bot_id": f"b{number:04}",
+            "user_id": f"user-{(number + person) % BOTS:04}",
+            "desired_version": 1,
+            "desired_role": SyncRole.MEMBER,
+            "observed_version": 1,
+            "observed_role": SyncRole.MEMBER,
+            "observed_epoch": 1,
+            "observed_at": _NOW,
+            "state": _choose_sync_state(number, person),
+            "attempts": 0 if person else 1,
+            "next_attempt_at": None if person else later,
+        }
         for number in range(BOTS)
         for person in range(PEOPLE_PER_BOT)
-    )
+    ]
+    session.execute(sa.insert(MemberSync), rows)
     session.flush()
+
+
+def _choose_sync_state(number: int, person: int) -> SyncState:
+    if person:
+        return SyncState.SYNCED
+    return SyncState.PENDING if number % 50 else SyncState.BLOCKED
 
 
 def _add_week(session: Session, week: int, release: Release) -> None:

@@ -41,6 +41,7 @@ from tests.support.cast import Cast
 from tests.support.scene import Scene, digest, rollout, small_fleet
 
 SHOWN_TO_OPERATORS = {
+    "bot_syncs": {"last_error"},
     "bot_updates": {"error", "log_tail"},
     "bots": {"address", "container_name", "needs_attention", "state_detail"},
     "fork_syncs": {"error"},
@@ -54,7 +55,6 @@ SHOWN_TO_OPERATORS = {
 """Columns that operators read on a page."""
 
 NOT_SHOWN_TO_CUSTOMERS = {
-    "bot_syncs": {"last_error"},
     "bot_templates": {
         *("agents", "capabilities", "extra", "gateway_url", "header_prefix", "health_path", "hosted_environment"),
         *("image", "secret_variable", "volumes"),

@@ -122,7 +122,7 @@ _SENTENCES: dict[str, str] = {
 }
 """A sentence for each tag. It ends before the first placeholder that the reader gets no value for, and its colon."""
 
-_FACTS_FOR_MEMBERS = frozenset({"role", "version"})
+_FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {

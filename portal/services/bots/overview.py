@@ -23,6 +23,7 @@ from portal.models import (
     UpdateState,
 )
 from portal.services.mail import outbox
+from portal.services.syncs import bot_states
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -47,6 +48,8 @@ class Overview:
     """Nodes whose engine does not answer."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    blocked_syncs: int
+    """Number of bots whose member sync needs an operator."""
     failed_mails: int
     """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
@@ -61,7 +64,7 @@ class Overview:
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
         lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
-        return not any(lists) and self.failed_mails == 0
+        return not any(lists) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -83,6 +86,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
+        blocked_syncs=bot_states.count_blocked(session),
         failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
         updating=session.scalar(running) or 0,

@@ -12,6 +12,7 @@ from portal.views.admin import (
     releases,
     rollouts,
     settings,
+    sync,
     upstream,
     users,
 )
@@ -26,6 +27,7 @@ BLUEPRINTS = (
     releases.pages,
     rollouts.pages,
     settings.pages,
+    sync.pages,
     upstream.pages,
     users.pages,
 )

@@ -13,6 +13,7 @@ from portal.models import OrgState, TenantMode, utcnow
 from portal.queue import JobName, updates_queue_name
 from portal.services.errors import StaleError
 from portal.services.orgs import org_deletion, org_list, update_preferences
+from portal.services.syncs import sync_list
 from portal.views.support import authorization
 from portal.web import htmx
 from portal.web.unit_of_work import enqueue_after_commit, session
@@ -111,6 +112,7 @@ def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Re
         "admin/org.html",
         row=row,
         org=row.org,
+        syncs=sync_list.load_for_org(session(), row.org),
         form=shown,
         lift=lift,
         refusal=refusal,

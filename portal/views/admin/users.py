@@ -13,6 +13,7 @@ from portal.services.account_changes import disabling
 from portal.services.accounts import administration, sessions
 from portal.services.accounts.administration import AccountFilter
 from portal.services.audit import log
+from portal.services.orgs import sync_status
 from portal.views.support import authorization, reauthentication
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -60,6 +61,7 @@ def _render_user(user_id: str, grant: ConfirmForm) -> str:
         grant=grant,
         is_self=user.id == operator.id,
         memberships=administration.list_orgs(session(), user),
+        syncs=sync_status.load_for_user(session(), user),
         browsers=sessions.list_active(session(), user.id, utcnow()),
         events=log.list_about_user(session(), user),
     )

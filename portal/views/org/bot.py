@@ -15,6 +15,7 @@ from portal.services.bots import attention, bot_list
 from portal.services.releases import offers, releases
 from portal.services.rollouts import history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
+from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
@@ -83,6 +84,7 @@ def later(slug: str, bot_id: str) -> Answer:
 
 def _bot_page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
     (row,) = bot_list.build_rows(session(), [bot])
+    (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html"},
@@ -91,6 +93,7 @@ def _bot_page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
         org=access.org,
         bot=bot,
         line=row,
+        members=members,
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
         form=form,
         updates=history.list_updates(session(), bot),

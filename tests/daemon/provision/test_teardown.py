@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.bots import purge
+from daemon.engine import containers
 from daemon.provision import teardown
 from portal.models import Node
 from tests.daemon.provision.toy_bot import ToyBot, Trouble
@@ -18,7 +19,7 @@ def test_a_running_bot_whose_data_is_removed_deletes_its_company(
 ) -> None:
     world.sync()
     world.change_bot(keep_data=keeps_data)
-    monkeypatch.setattr(purge.containers, "inspect", lambda *_: {"State": {"Running": is_running}})
+    monkeypatch.setattr(containers, "inspect", lambda *_: {"State": {"Running": is_running}})
     monkeypatch.setattr(purge, "read_address", lambda *_: toy.address)
     purge._delete_company(None, Node(), world.bot())  # type: ignore[arg-type]
     assert (toy.data.members == {}) is (is_running and not keeps_data)
