@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
-    bots,
+    bot_lifecycle,
     doctor,
     nodes,
     orgs,
@@ -24,6 +24,7 @@ from daemon.commands import (
     restored,
     rollouts,
     snapshots,
+    template,
     upstream,
     users,
 )
@@ -123,7 +124,7 @@ def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
 for command in (
     *_PROCESSES,
     admin.admin,
-    bots.bots,
+    bot_lifecycle.bots,
     doctor.doctor,
     nodes.nodes,
     orgs.orgs,
@@ -131,6 +132,7 @@ for command in (
     restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
+    template.template,
     upstream.upstream,
     users.users,
 ):

@@ -14,7 +14,7 @@ from docker.errors import APIError, NotFound
 
 from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import probe_with_retry
+from daemon.engine.health_probe import HealthCheck, probe_with_retry
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases
@@ -103,7 +103,7 @@ def _probe_bot(engine: docker.APIClient, node: Node, bot: Bot) -> Observation:
     address = read_address(inspect, node, bot.port)
     if address is None:
         return observe(BotState.UNHEALTHY, f"Port {bot.port} is not published and cannot be reached")
-    result = probe_with_retry(address, bot.health_path)
+    result = probe_with_retry(address, HealthCheck.of(bot))
     if not result.ok:
         return observe(BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
     return observe(BotState.RUNNING, None, address)

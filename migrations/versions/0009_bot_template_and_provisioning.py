@@ -28,6 +28,7 @@ def upgrade() -> None:
             bots.alter_column(name, server_default=None)
     op.execute("UPDATE bots SET phase = 'removed' WHERE container_id IS NULL AND subdomain LIKE 'gone-%'")
     _create_template()
+    _create_requests()
     _create_syncs()
     with op.batch_alter_table("fleet_settings") as fleet_settings:
         fleet_settings.drop_column("bot_template")
@@ -40,6 +41,7 @@ def downgrade() -> None:
     with op.batch_alter_table("fleet_settings") as fleet_settings:
         fleet_settings.alter_column("bot_template", server_default=None)
     op.drop_table("bot_syncs")
+    op.drop_table("bot_requests")
     op.drop_table("bot_templates")
     with op.batch_alter_table("bots") as bots:
         bots.drop_index("ix_bots_phase")
@@ -111,6 +113,18 @@ def _create_template() -> None:
         "updated_at": _now(),
     }
     op.bulk_insert(template, [row])
+
+
+def _create_requests() -> None:
+    op.create_table(
+        "bot_requests",
+        sa.Column("org_id", sa.String(16), nullable=False),
+        sa.Column("requested_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["org_id"], ["orgs.id"], name="fk_bot_requests_org_id_orgs", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("org_id", name="pk_bot_requests"),
+    )
 
 
 def _create_syncs() -> None:
