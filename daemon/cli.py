@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
+    bot_lifecycle,
     bot_syncs,
     conformance,
     doctor,
@@ -25,6 +26,7 @@ from daemon.commands import (
     restored,
     rollouts,
     snapshots,
+    template,
     upstream,
     users,
 )
@@ -126,7 +128,7 @@ def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
 for command in (
     *_PROCESSES,
     admin.admin,
-    bot_syncs.bots,
+    bot_lifecycle.bots,
     bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
@@ -136,6 +138,7 @@ for command in (
     restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
+    template.template,
     upstream.upstream,
     users.users,
 ):

@@ -17,6 +17,7 @@ from portal.models import (
     Bot,
     BotState,
     BotSync,
+    BotTemplate,
     BotUpdate,
     Invite,
     Membership,
@@ -124,6 +125,15 @@ def rollout(session: Session, release: Release, **values: Any) -> Rollout:
 def update(session: Session, rollout: Rollout, bot: Bot, **values: Any) -> BotUpdate:
     """Add a pending update of `bot` in `rollout`."""
     return add(session, BotUpdate(rollout_id=rollout.id, bot_id=bot.id, **values))
+
+
+def bot_template(session: Session, **values: Any) -> BotTemplate:
+    """Set up the bot template, with `IMAGE` unless it has another one."""
+    row = session.get_one(BotTemplate, 1)
+    for name, value in {"image": row.image or IMAGE, **values}.items():
+        setattr(row, name, value)
+    session.flush()
+    return row
 
 
 def mail(session: Session, **values: Any) -> OutgoingMail:

@@ -14,8 +14,6 @@ from portal.services import lookup
 from portal.services.syncs import operations, provision_secrets, provisioning, sync_list
 from portal.services.syncs.sync_list import BotSyncRow, SyncFilter
 
-__all__ = ["bots", "sync_group"]
-
 _SECRET_FILE = click.option(
     "--secret-file",
     type=click.File(),

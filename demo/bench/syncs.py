@@ -123,7 +123,7 @@ def _let_bots_hang(database: Database, stubs: StubBots, *, hang: bool = True) ->
 
 
 def _create_bots(database: Database, number: int, stubs: StubBots) -> None:
-    """Create bots, each with an organization of its own and `MEMBERS` members."""
+    """Create bots, each for another organization with `MEMBERS` members."""
     with database.transaction() as session:
         if session.get(Node, _NODE_ID) is None:
             session.add(Node(id=_NODE_ID, name="node", docker_url="unix:///nowhere", snapshot_dir="/nowhere"))

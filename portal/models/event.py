@@ -23,9 +23,14 @@ class EventTag(StrEnum):
     BOT_BUDGET_CHANGED = "bot.budget_changed"
     BOT_CONNECTED = "bot.connected"
     BOT_CREATED = "bot.created"
+    BOT_CREATION_FAILED = "bot.creation_failed"
+    BOT_CREATION_RETRIED = "bot.creation_retried"
     BOT_PROVISIONED = "bot.provisioned"
+    BOT_READY = "bot.ready"
+    BOT_REMOVAL_REQUESTED = "bot.removal_requested"
     BOT_REMOVED = "bot.removed"
     BOT_RESTARTED = "bot.restarted"
+    BOT_RESTORED = "bot.restored"
     BOT_SECRET_ROTATED = "bot.secret_rotated"  # noqa: S105 - a tag, not a secret
     BOT_SECRET_ROTATION_BEGUN = "bot.secret_rotation_begun"  # noqa: S105 - a tag, not a secret
     BOT_STARTED = "bot.started"

@@ -44,9 +44,14 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_BUDGET_CHANGED: "The budget of {bot} was changed",
     EventTag.BOT_CONNECTED: "{bot} was connected, and gets its members from Flotilla",
     EventTag.BOT_CREATED: "{bot} was added",
+    EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
+    EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
     EventTag.BOT_PROVISIONED: "{bot} was provisioned",
+    EventTag.BOT_READY: "{bot} is ready",
+    EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
+    EventTag.BOT_RESTORED: "{bot} was restored",
     EventTag.BOT_SECRET_ROTATED: "{bot} accepted its next secret, which is its current one now",
     EventTag.BOT_SECRET_ROTATION_BEGUN: "The rotation of the secret of {bot} was begun",
     EventTag.BOT_STARTED: "{bot} was started",
@@ -126,13 +131,16 @@ _FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {
+    "cpu_millis": "CPU limit (thousandths of a CPU)",
+    "create_for_new_orgs": "every new organization gets a bot",
     "hour_utc": "hour (UTC)",
+    "memory_mb": "memory limit (MB)",
     "max_parallel": "parallel updates per node",
     "overridden_by_operator": "managed by operators",
     "tenant_hour_utc": "default hour for organizations (UTC)",
     "tenant_mode": "default mode for organizations",
 }
-_SETTINGS = {"fleet": "Fleet settings", "updates": "Update settings"}
+_SETTINGS = {"bot_template": "Settings of new bots", "fleet": "Fleet settings", "updates": "Update settings"}
 
 
 @dataclass(frozen=True)
