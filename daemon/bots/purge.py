@@ -61,8 +61,7 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         install = fleet_settings.get_settings(session).install_id
     labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot_id}"]
     with open_engine(node, CALL_SECONDS) as engine:
-        if not keeps_data:
-            _delete_company(engine, node, bot)
+        _delete_company(engine, node, bot)
         volumes = _remove_container(engine, lease, bot, labels)
         kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
         for snapshot in archives:
@@ -72,9 +71,9 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
 
 
 def _delete_company(engine: docker.APIClient, node: Node, bot: Bot) -> None:
-    """Let the bot delete its company if it still runs."""
+    """Let the bot delete its company if it still runs and its data is not kept."""
     found = containers.inspect(engine, bot.container_id)
-    if found is None or not found["State"]["Running"]:
+    if purging.keeps_data(bot) or found is None or not found["State"]["Running"]:
         return
     address = read_address(found, node, bot.port)
     if address is not None:

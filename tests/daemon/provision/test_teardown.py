@@ -7,7 +7,7 @@ import pytest
 from daemon.bots import purge
 from daemon.engine import containers
 from daemon.provision import teardown
-from portal.models import Node
+from portal.models import BotPhase, Node
 from tests.daemon.provision.toy_bot import ToyBot, Trouble
 from tests.daemon.provision.world import SyncWorld
 
@@ -18,7 +18,7 @@ def test_a_running_bot_whose_data_is_removed_deletes_its_company(
     world: SyncWorld, toy: ToyBot, monkeypatch: pytest.MonkeyPatch, is_running: bool, keeps_data: bool
 ) -> None:
     world.sync()
-    world.change_bot(keep_data=keeps_data)
+    world.change_bot(phase=BotPhase.REMOVING, keep_data=keeps_data)
     monkeypatch.setattr(containers, "inspect", lambda *_: {"State": {"Running": is_running}})
     monkeypatch.setattr(purge, "read_address", lambda *_: toy.address)
     purge._delete_company(None, Node(), world.bot())  # type: ignore[arg-type]
