@@ -166,6 +166,6 @@ def test_random_histories_end_in_the_desired_state(
     use_keys(SECRET_KEY)
     monkeypatch.setattr(backoff, "LONGEST_DELAY", backoff.FIRST_DELAY / 1000)
     machine = type("Machine", (MemberSyncMachine,), {"source": sqlite, "folder": tmp_path})
-    steps = {"max_examples": EXAMPLES, "stateful_step_count": 25}
-    limits = settings(**steps, deadline=None, suppress_health_check=list(HealthCheck))
+    unlimited = settings(deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(unlimited, max_examples=EXAMPLES, stateful_step_count=25)
     run_state_machine_as_test(machine, settings=limits)
