@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from daemon.engine import client, containers, health_probe
 from daemon.engine.addresses import read_address
 from daemon.engine.recreate import capture as captures
@@ -14,7 +16,12 @@ from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Step, move, utcnow
 from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
+from portal.services.gateway import processes
 from portal.services.rollouts import outcomes, updates
+
+DRAIN_SECONDS = 10.0
+"""How long requests may still run before the bot is stopped. Longer ones, such as large downloads, are cut off."""
+_DRAIN_POLL_SECONDS = 0.1
 
 
 class Unhealthy(OperationFailed):
@@ -58,6 +65,19 @@ def precreate(context: UpdateContext) -> None:
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)
         )
+
+
+def drain(context: UpdateContext) -> None:
+    """Wait until no gateway forwards requests to the bot any more, at most `DRAIN_SECONDS`.
+
+    The gateways read from the row of the update that the bot goes out of service.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        with context.transaction() as (session, update):
+            if processes.has_drained(session, update.id):
+                return
+        time.sleep(_DRAIN_POLL_SECONDS)
 
 
 def stop(context: UpdateContext) -> None:

@@ -21,6 +21,8 @@ class EventTag(StrEnum):
     BOT_ATTACHED = "bot.attached"
     BOT_ATTENTION_CLEARED = "bot.attention_cleared"
     BOT_CREATED = "bot.created"
+    BOT_OPENED = "bot.opened"
+    """A user began a session at the host of the bot."""
     BOT_REMOVED = "bot.removed"
     BOT_RESTARTED = "bot.restarted"
     BOT_STARTED = "bot.started"

@@ -42,6 +42,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
     EventTag.BOT_CREATED: "{bot} was added",
+    EventTag.BOT_OPENED: "{bot} was opened",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
     EventTag.BOT_STARTED: "{bot} was started",
