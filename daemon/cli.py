@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
-    bots,
+    bot_lifecycle,
     conformance,
     doctor,
     nodes,
@@ -25,6 +25,7 @@ from daemon.commands import (
     restored,
     rollouts,
     snapshots,
+    template,
     upstream,
     users,
 )
@@ -126,7 +127,7 @@ def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
 for command in (
     *_PROCESSES,
     admin.admin,
-    bots.bots,
+    bot_lifecycle.bots,
     conformance.conformance,
     doctor.doctor,
     nodes.nodes,
@@ -135,6 +136,7 @@ for command in (
     restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
+    template.template,
     upstream.upstream,
     users.users,
 ):

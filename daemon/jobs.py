@@ -12,7 +12,7 @@ from functools import wraps
 
 from rq import get_current_job
 
-from daemon.bots import desired_state, leftover_collector, node_probe, purge
+from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.registry import changelog_job
@@ -89,6 +89,12 @@ def update_bot(context: Context, update_id: str) -> None:
 
 
 @_job
+def create_bot(context: Context, bot_id: str) -> None:
+    """Create the container of a new bot, or continue after a worker died."""
+    create.create(context.database, context.settings, bot_id)
+
+
+@_job
 def apply_desired_state(context: Context, bot_id: str) -> None:
     """Start or stop a bot to match its desired state."""
     desired_state.apply_desired_state(context.database, bot_id)
@@ -96,7 +102,7 @@ def apply_desired_state(context: Context, bot_id: str) -> None:
 
 @_job
 def purge_bot(context: Context, bot_id: str) -> None:
-    """Remove a bot of a deleted organization together with its data."""
+    """Remove a bot after its grace period or that of its organization."""
     purge.purge(context.database, context.settings, bot_id, utcnow())
 
 

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from daemon.bots.requested_bots import fulfil_requests
 from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
@@ -35,7 +36,7 @@ from portal.queue import (
     updates_queue_name,
 )
 from portal.services import fork_syncs, leases
-from portal.services.bots import desired_state, nodes, purging
+from portal.services.bots import creation_progress, desired_state, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
@@ -145,10 +146,12 @@ class Scheduler:
 
     def _find_due_jobs(self, now: datetime) -> Iterator[DueJob]:
         database = self._context.database
+        fulfil_requests(database, self._context.settings, now)
         with database.transaction() as session:
             due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
+            due_creations = creation_progress.list_due(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
             due_purges = purging.list_due(session, now)
@@ -165,6 +168,8 @@ class Scheduler:
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _without_nodes(due_updates, unreachable):
             yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
+        for bot_id, node_id in _without_nodes(due_creations, unreachable):
+            yield DueJob(JobName.CREATE_BOT, bot_id, 2, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(pending_states, unreachable):
             yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(due_purges, unreachable):

@@ -46,6 +46,7 @@ class JobName(StrEnum):
     POLL_IMAGE = "daemon.jobs.poll_image"
     READ_CHANGELOG = "daemon.jobs.read_changelog"
     UPDATE_BOT = "daemon.jobs.update_bot"
+    CREATE_BOT = "daemon.jobs.create_bot"
     APPLY_DESIRED_STATE = "daemon.jobs.apply_desired_state"
     PURGE_BOT = "daemon.jobs.purge_bot"
     PROBE_NODE = "daemon.jobs.probe_node"

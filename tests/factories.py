@@ -17,6 +17,7 @@ from portal.models import (
     Bot,
     BotState,
     BotSync,
+    BotTemplate,
     BotUpdate,
     Invite,
     Membership,
@@ -138,6 +139,15 @@ def gateway_session(session: Session, user: User, bot: Bot) -> str:
     token = entering.redeem_ticket(session, ticket, bot.subdomain, state, now)
     assert token is not None
     return token
+
+
+def bot_template(session: Session, **values: Any) -> BotTemplate:
+    """Set up the bot template, with `IMAGE` unless it has another one."""
+    row = session.get_one(BotTemplate, 1)
+    for name, value in {"image": row.image or IMAGE, **values}.items():
+        setattr(row, name, value)
+    session.flush()
+    return row
 
 
 def mail(session: Session, **values: Any) -> OutgoingMail:

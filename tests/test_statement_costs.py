@@ -31,6 +31,7 @@ from portal.models import (
     BotState,
     BotUpdate,
     ForkSyncState,
+    Org,
     OutgoingMail,
     Release,
     Step,
@@ -39,11 +40,22 @@ from portal.models import (
 )
 from portal.models.encrypted import use_keys
 from portal.queue import JobName, connect
+from portal.rules.allowlist import Allowlist
 from portal.rules.references import parse_reference
 from portal.services import fork_syncs, retention
 from portal.services.accounts import sessions
 from portal.services.audit import log
-from portal.services.bots import desired_state, leftovers, nodes, observations, purging, snapshots
+from portal.services.bots import (
+    creation,
+    creation_progress,
+    desired_state,
+    leftovers,
+    nodes,
+    observations,
+    purging,
+    removal,
+    snapshots,
+)
 from portal.services.bots.observations import Observation
 from portal.services.mail import delivery
 from portal.services.releases import changelogs, polling
@@ -262,6 +274,17 @@ def prepare_jobs(session: Session) -> None:
     session.add(OutgoingMail(id="due", dedupe_key="due", to="u@example.com", template="updated", context=context))
 
 
+def create_bot(session: Session, _settings: Settings) -> None:
+    factories.bot_template(session)
+    org, now = session.get_one(Org, history.ORG_ID), utcnow()
+    bot = creation.create_bot(session, Allowlist.parse(["registry.example"]), org, now=now)
+    assert (bot.id, bot.node_id) in creation_progress.list_due(session, now)
+    assert creation_progress.begin_attempt(session, bot.id, now)
+    creation_progress.record_failure(session, bot.id, "refused", now, change_port=True)
+    removal.request_removal(session, bot, keep_data=True, immediately=True, now=now, actor=None)
+    assert purging.is_purgeable(session, bot.id, now)
+
+
 def run_and_roll_back(database: Database, settings: Settings, action: Action) -> None:
     with database.transaction() as session:
         action(session, settings)
@@ -352,6 +375,7 @@ JOBS: dict[str, Action] = {
     JobName.POLL_IMAGE: poll_image,
     JobName.READ_CHANGELOG: read_changelog,
     JobName.UPDATE_BOT: update_bot,
+    JobName.CREATE_BOT: create_bot,
     JobName.APPLY_DESIRED_STATE: apply_desired_state,
     JobName.PURGE_BOT: purge_bot,
     JobName.PROBE_NODE: probe_node,

@@ -8,12 +8,29 @@ INSTALL_LABEL = "flotilla.install"
 """Id of the installation that created a container. Flotilla removes only containers with this id."""
 BOT_LABEL = "flotilla.bot"
 UPDATE_LABEL = "flotilla.update"
+CREATION_LABEL = "flotilla.creation"
+"""Id of the settings with which the container of a new bot was created."""
 
 _NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
 
 _BOT_ROLES = frozenset({"new", "old"})
+
+
+def bot_container_name(bot_id: str) -> str:
+    """Return the name of the container of a bot that was created from the template, without any customer's name."""
+    return f"flotilla-bot-{bot_id}"
+
+
+def bot_volume_name(bot_id: str, number: int) -> str:
+    """Return the name of a volume of a bot that was created from the template.
+
+    Args:
+        bot_id: the bot. Ids are never reused, so that no bot inherits the data of another one.
+        number: its position in the template, from 1.
+    """
+    return f"flotilla-bot-{bot_id}-{number}"
 
 
 def container_name(update_id: str, role: str) -> str:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 
-from daemon.engine import client, containers, health_probe
+from daemon.engine import containers, health_probe
 from daemon.engine.addresses import read_address
 from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
+from daemon.engine.secret_environment import secret_environment
 from daemon.errors import OperationFailed
-from daemon.registry.credentials import Credentials, CredentialsError
+from daemon.registry.image_pull import pull_image
 from daemon.update.cleanup import clean
 from daemon.update.preflight import list_snapshot_volumes
 from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Step, move, utcnow
-from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
 from portal.services.gateway import processes
 from portal.services.rollouts import outcomes, updates
@@ -30,19 +30,14 @@ class Unhealthy(OperationFailed):
 
 def pull(context: UpdateContext) -> None:
     """Pull the image of the release by digest, while the old container still runs."""
-    registry = parse_reference(context.image).registry
-    try:
-        credential = Credentials.from_docker_config(context.settings.registry_config).for_registry(registry)
-    except CredentialsError as error:  # transient: an operator repairs the file
-        raise client.PullFailed(f"Pulling {context.image} failed: {error}", transient=True) from error
-    client.pull(context.engine, context.image, credential.to_engine_auth() if credential else None)
+    pull_image(context.engine, context.settings, context.image)
 
 
 def capture(context: UpdateContext) -> None:
     """Save the full description of the old container, from which it can be created again."""
     saved = captures.capture(context.engine, context.old_container)
     address = read_address(saved["container"], context.node, context.bot.port)
-    healthy = address is not None and health_probe.probe_with_retry(address, context.bot.health_path).ok
+    healthy = address is not None and health_probe.probe_with_retry(address, context.health_check).ok
     with context.transaction() as (session, update):
         update.saved_container = saved
         update.bot.container_name = containers.name_of_container(saved["container"])
@@ -52,7 +47,8 @@ def capture(context: UpdateContext) -> None:
 def precreate(context: UpdateContext) -> None:
     """Create the new container beside the old one and refuse any unexplained difference between both."""
     new_image = context.engine.inspect_image(context.image)  # type: ignore[no-untyped-call]
-    plan = creation.plan_replacement(context.saved, context.image, context.labels)
+    secrets = secret_environment(context.bot)
+    plan = creation.plan_replacement(context.saved, context.image, context.labels, secrets)
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
         containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
@@ -60,7 +56,7 @@ def precreate(context: UpdateContext) -> None:
     with context.transaction() as (_, update):
         update.new_container_id = container_id
     created = context.engine.inspect_container(container_id)
-    if differences := compare.unexplained_differences(context.saved, created, new_image):
+    if differences := compare.unexplained_differences(context.saved, created, new_image, secrets):
         raise OperationFailed(
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)

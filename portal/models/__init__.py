@@ -2,6 +2,7 @@
 
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotPhase, BotState, Channel, DesiredState, HealthExpectation
+from portal.models.bot_request import BotRequest
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
@@ -29,6 +30,7 @@ __all__ = [
     "Base",
     "Bot",
     "BotPhase",
+    "BotRequest",
     "BotState",
     "BotSync",
     "BotTemplate",

@@ -6,11 +6,12 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.models import Bot, ForkSyncState, UpdateState, utcnow
+from portal.models import Bot, BotPhase, ForkSyncState, Node, Org, UpdateState, utcnow
 from portal.paths import ROOT
 from portal.services import fork_syncs
 from portal.services.mail import outbox
 from portal.settings import Settings
+from tests import factories
 from tests.browser.conftest import Open, sign_in
 from tests.support.scene import Scene, rollout
 
@@ -50,6 +51,13 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     with database.transaction() as session:
         made = rollout(session, scene, states)
         acme = session.get_one(Bot, scene.bots[0]).org_id
+        org, node = session.get_one(Org, acme), session.get_one(Node, scene.node)
+        error = "Health check failed: HTTP 503 after 120 s of probing"
+        failed = {"creation_error": error, "creation_attempts": 2, "creation_due_at": utcnow()}
+        new = factories.bot(session, org, node, phase=BotPhase.CREATING, **failed).id
+        ending = {"phase": BotPhase.REMOVING, "keep_data": True, "remove_after": utcnow()}
+        old = factories.bot(session, org, node, **ending).id
+        factories.bot_template(session, environment={"TOKEN": "1"}, api_key="1")
         sync_id = fork_syncs.claim(session, time(6), utcnow())
         assert sync_id is not None
         fork_syncs.finish(session, sync_id, ForkSyncState.CONFLICT, utcnow(), report=CONFLICT)
@@ -73,6 +81,10 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/nodes"),
         ("root", "/admin/events"),
         ("root", "/admin/settings"),
+        ("root", "/admin/settings/bot-template"),
+        ("root", f"/o/acme/bots/{new}"),
+        ("root", f"/o/acme/bots/{old}"),
+        ("alice", f"/o/acme/bots/{new}"),
         ("root", "/admin/upstream"),
         ("root", "/nowhere"),
         ("alice", "/orgs"),

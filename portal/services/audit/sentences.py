@@ -42,9 +42,14 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
     EventTag.BOT_CREATED: "{bot} was added",
+    EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
+    EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
     EventTag.BOT_OPENED: "{bot} was opened",
+    EventTag.BOT_READY: "{bot} is ready",
+    EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
+    EventTag.BOT_RESTORED: "{bot} was restored",
     EventTag.BOT_STARTED: "{bot} was started",
     EventTag.BOT_STATE_CHANGED: "The state of {bot} changed",
     EventTag.BOT_STOPPED: "{bot} was stopped",
@@ -117,13 +122,16 @@ _FACTS_FOR_MEMBERS = frozenset({"role", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {
+    "cpu_millis": "CPU limit (thousandths of a CPU)",
+    "create_for_new_orgs": "every new organization gets a bot",
     "hour_utc": "hour (UTC)",
+    "memory_mb": "memory limit (MB)",
     "max_parallel": "parallel updates per node",
     "overridden_by_operator": "managed by operators",
     "tenant_hour_utc": "default hour for organizations (UTC)",
     "tenant_mode": "default mode for organizations",
 }
-_SETTINGS = {"fleet": "Fleet settings", "updates": "Update settings"}
+_SETTINGS = {"bot_template": "Settings of new bots", "fleet": "Fleet settings", "updates": "Update settings"}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState
+from portal.models import Bot, BotPhase, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState
 from portal.rules.roles import ROLES
 
 
@@ -23,7 +23,7 @@ def set_desired_role(session: Session, org: Org, membership: Membership, now: da
     of_user = sa.select(MemberSync).join(Bot, Bot.id == MemberSync.bot_id).where(Bot.org_id == org.id)
     rows = session.scalars(of_user.where(MemberSync.user_id == membership.user_id))
     existing = {row.bot_id: row for row in rows}
-    for bot_id in session.scalars(sa.select(Bot.id).where(Bot.org_id == org.id)):
+    for bot_id in session.scalars(sa.select(Bot.id).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED)):
         row = existing.get(bot_id) or _add_row(session, bot_id, membership)
         _request_sync(row, _get_sync_role(org, membership), now)
     session.flush()

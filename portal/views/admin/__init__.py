@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.views.admin import (
+    bot_template,
     events,
     fleet,
     mail,
@@ -17,6 +18,7 @@ from portal.views.admin import (
 )
 
 BLUEPRINTS = (
+    bot_template.pages,
     events.pages,
     fleet.pages,
     mail.pages,
