@@ -6,9 +6,9 @@ import time
 
 from daemon.engine import containers, health_probe
 from daemon.engine.addresses import read_address
+from daemon.engine.bot_environment import bot_environment
 from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
-from daemon.engine.secret_environment import secret_environment
 from daemon.errors import OperationFailed
 from daemon.registry.image_pull import pull_image
 from daemon.update.cleanup import clean
@@ -47,8 +47,8 @@ def capture(context: UpdateContext) -> None:
 def precreate(context: UpdateContext) -> None:
     """Create the new container beside the old one and refuse any unexplained difference between both."""
     new_image = context.engine.inspect_image(context.image)  # type: ignore[no-untyped-call]
-    secrets = secret_environment(context.bot)
-    plan = creation.plan_replacement(context.saved, context.image, context.labels, secrets)
+    variables = bot_environment(context.bot)
+    plan = creation.plan_replacement(context.saved, context.image, context.labels, variables)
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
         containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
@@ -56,7 +56,7 @@ def precreate(context: UpdateContext) -> None:
     with context.transaction() as (_, update):
         update.new_container_id = container_id
     created = context.engine.inspect_container(container_id)
-    if differences := compare.unexplained_differences(context.saved, created, new_image, secrets):
+    if differences := compare.unexplained_differences(context.saved, created, new_image, variables):
         raise OperationFailed(
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)
