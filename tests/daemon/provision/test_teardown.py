@@ -13,16 +13,14 @@ from tests.daemon.provision.world import SyncWorld
 
 
 @pytest.mark.parametrize("is_running", [True, False])
-@pytest.mark.parametrize("keeps_data", [True, False])
-def test_a_running_bot_whose_data_is_removed_deletes_its_company(
-    world: SyncWorld, toy: ToyBot, monkeypatch: pytest.MonkeyPatch, is_running: bool, keeps_data: bool
+def test_a_running_bot_deletes_its_company(
+    world: SyncWorld, toy: ToyBot, monkeypatch: pytest.MonkeyPatch, is_running: bool
 ) -> None:
     world.sync()
-    world.change_bot(keep_data=keeps_data)
     monkeypatch.setattr(containers, "inspect", lambda *_: {"State": {"Running": is_running}})
     monkeypatch.setattr(purge, "read_address", lambda *_: toy.address)
     purge._delete_company(None, Node(), world.bot())  # type: ignore[arg-type]
-    assert (toy.data.members == {}) is (is_running and not keeps_data)
+    assert (toy.data.members == {}) is is_running
 
 
 def test_a_failure_is_only_logged(world: SyncWorld, toy: ToyBot) -> None:
