@@ -63,6 +63,13 @@ def list_due_unanswering(session: Session, now: datetime, limit: int) -> Sequenc
     return _list_due(session, now, limit, ~_answers())
 
 
+def list_addresses(session: Session) -> dict[str, str]:
+    """Return the addresses of all bots that can be called, by the name of the bot and its subdomain."""
+    query = sa.select(Bot.name, Bot.subdomain, Bot.address).join(BotSync, BotSync.bot_id == Bot.id)
+    found = session.execute(query.where(can_be_called()).order_by(Bot.name, Bot.subdomain))
+    return {f"{name} ({subdomain})": str(address) for name, subdomain, address in found}
+
+
 def can_be_called() -> Condition:
     """Return the condition for bots that can be called: they run, are healthy, and are not being updated.
 
