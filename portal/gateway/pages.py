@@ -73,6 +73,12 @@ CHANGING = Page(
     text="The bot has not applied your new role yet. You can continue as soon as it has.",
     refresh_seconds=5,
 )
+REMOVING = Page(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    title="{bot} will be removed",
+    text="The bot is stopped. Its page in the portal says when it is removed and whether its data is kept.",
+    refresh_seconds=30,
+)
 STOPPED = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="{bot} is stopped",

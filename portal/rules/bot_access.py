@@ -26,6 +26,8 @@ class Access(Enum):
     """The bot is being set up, or does not know the person yet."""
     CHANGING = auto()
     """The bot may still give the person more rights than the person has."""
+    REMOVING = auto()
+    """The bot is stopped, and will be removed."""
     STOPPED = auto()
     UPDATING = auto()
     """The request waits until the update has ended."""
@@ -59,6 +61,7 @@ class AccessFacts:
         is_org_active: whether the organization is not being deleted.
         is_removed: whether only the row of the bot is left.
         is_being_created: whether the bot has no container yet.
+        is_being_removed: whether the bot waits for its removal.
         is_stopped: whether the bot is stopped on purpose.
         is_updating: whether the bot is out of service because of an update.
         sync: None for a bot without member sync.
@@ -68,6 +71,7 @@ class AccessFacts:
     is_org_active: bool = True
     is_removed: bool = False
     is_being_created: bool = False
+    is_being_removed: bool = False
     is_stopped: bool = False
     is_updating: bool = False
     sync: SyncFacts | None = None
@@ -83,11 +87,10 @@ def decide(facts: AccessFacts | None) -> Access:
         return Access.SIGN_IN
     if facts.role is SyncRole.NONE or not facts.is_org_active or facts.is_removed:
         return Access.NOT_FOUND
-    if facts.is_being_created:
-        return Access.PROVISIONING
-    if facts.is_stopped:
-        return Access.STOPPED
-    if facts.sync is not None and (obstacle := _find_obstacle(facts.role, facts.sync)) is not None:
+    obstacle = _find_obstacle_of_bot(facts)
+    if obstacle is None and facts.sync is not None:
+        obstacle = _find_obstacle_of_sync(facts.role, facts.sync)
+    if obstacle is not None:
         return obstacle
     return Access.UPDATING if facts.is_updating else Access.ENTER
 
@@ -99,7 +102,15 @@ def find_role_in_bot(facts: AccessFacts) -> SyncRole:
     return min(facts.role, facts.sync.observed_role, key=_RANKS.__getitem__)
 
 
-def _find_obstacle(role: SyncRole, sync: SyncFacts) -> Access | None:
+def _find_obstacle_of_bot(facts: AccessFacts) -> Access | None:
+    if facts.is_being_created:
+        return Access.PROVISIONING
+    if facts.is_being_removed:
+        return Access.REMOVING
+    return Access.STOPPED if facts.is_stopped else None
+
+
+def _find_obstacle_of_sync(role: SyncRole, sync: SyncFacts) -> Access | None:
     if not sync.is_provisioned or sync.observed_role is None:
         return Access.PROVISIONING
     if sync.observed_epoch != sync.epoch:

@@ -141,7 +141,8 @@ def _to_visit(row: Any) -> Visit:
             is_org_active=row.org_state is OrgState.ACTIVE,
             is_removed=row.phase is BotPhase.REMOVED,
             is_being_created=row.phase is BotPhase.CREATING,
-            is_stopped=_is_stopped(row),
+            is_being_removed=row.phase is BotPhase.REMOVING,
+            is_stopped=DesiredState.STOPPED in {row.desired_state, row.applied_state},
             is_updating=row.step in OUT_OF_SERVICE,
             sync=_to_sync_facts(row),
         ),
@@ -162,11 +163,6 @@ def _find_role(row: Any) -> SyncRole:
         return SyncRole.NONE
     role = Role.OWNER if row.user_id == row.owner_id else Role(row.role)
     return ROLES[role].sync_role if can([role], Action.OPEN_BOT) else SyncRole.NONE
-
-
-def _is_stopped(row: Any) -> bool:
-    is_removing = row.phase is BotPhase.REMOVING
-    return is_removing or DesiredState.STOPPED in {row.desired_state, row.applied_state}
 
 
 def _to_sync_facts(row: Any) -> SyncFacts | None:

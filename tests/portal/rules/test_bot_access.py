@@ -39,6 +39,8 @@ def sync(observed: SyncRole | None, observed_epoch: int | None = 2, version: int
         (AccessFacts(role=OWNER, is_removed=True), Access.NOT_FOUND),
         (AccessFacts(role=MEMBER), Access.ENTER),
         (AccessFacts(role=MEMBER, is_being_created=True), Access.PROVISIONING),
+        (AccessFacts(role=MEMBER, is_being_removed=True, is_stopped=True), Access.REMOVING),
+        (AccessFacts(role=NONE, is_being_removed=True), Access.NOT_FOUND),
         (AccessFacts(role=MEMBER, is_stopped=True), Access.STOPPED),
         (AccessFacts(role=MEMBER, is_stopped=True, is_updating=True), Access.STOPPED),
         (AccessFacts(role=MEMBER, is_updating=True), Access.UPDATING),

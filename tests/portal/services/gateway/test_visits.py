@@ -159,7 +159,7 @@ def update(state: UpdateState, step: Step) -> Callable[[Session, Visitor], None]
         (disable_bob, Access.SIGN_IN),
         (end_session, Access.SIGN_IN),
         (set_columns(phase=BotPhase.CREATING), Access.PROVISIONING),
-        (set_columns(phase=BotPhase.REMOVING), Access.STOPPED),
+        (set_columns(phase=BotPhase.REMOVING), Access.REMOVING),
         (set_columns(phase=BotPhase.REMOVED), Access.NOT_FOUND),
         (set_columns(desired_state=DesiredState.STOPPED), Access.STOPPED),
         (set_columns(applied_state=DesiredState.STOPPED), Access.STOPPED),
