@@ -42,6 +42,7 @@ class SyncFacts:
         epoch: the current epoch of the bot's data.
         desired_version: how often the person's desired role was written; 1 if it never changed. 0 without a row.
         observed_role: the role that the bot confirmed last.
+        observed_version: the desired version that the bot confirmed with it.
         observed_epoch: the epoch in which the bot confirmed that role.
     """
 
@@ -49,6 +50,7 @@ class SyncFacts:
     epoch: int
     desired_version: int
     observed_role: SyncRole | None
+    observed_version: int | None
     observed_epoch: int | None
 
 
@@ -114,10 +116,10 @@ def _find_obstacle_of_sync(role: SyncRole, sync: SyncFacts) -> Access | None:
     if not sync.is_provisioned or sync.observed_role is None:
         return Access.PROVISIONING
     if sync.observed_epoch != sync.epoch:
-        # The data may be older than the last change of the role. Without a change it gives no higher right, and
-        # nothing is above the owner.
-        could_have_more = sync.desired_version > 1 and role is not SyncRole.OWNER
-        return Access.CHANGING if could_have_more else None
+        # The data may be older than the last change of the role. Without a change it gives no higher right.
+        return Access.CHANGING if sync.desired_version > 1 and role is not SyncRole.OWNER else None
     if sync.observed_role is SyncRole.NONE:
         return Access.PROVISIONING
-    return Access.CHANGING if _RANKS[sync.observed_role] > _RANKS[role] else None
+    # The bot may have applied every role since the confirmed one, because the answer to a call can be lost.
+    has_roles_between = sync.desired_version - (sync.observed_version or 0) > 1 and role is not SyncRole.OWNER
+    return Access.CHANGING if has_roles_between or _RANKS[sync.observed_role] > _RANKS[role] else None

@@ -115,6 +115,7 @@ _QUERY = (
         BotSync.provisioning,
         MemberSync.desired_version,
         MemberSync.observed_role,
+        MemberSync.observed_version,
         MemberSync.observed_epoch,
         BotUpdate.step,
     )
@@ -173,5 +174,6 @@ def _to_sync_facts(row: Any) -> SyncFacts | None:
         epoch=row.epoch,
         desired_version=row.desired_version or 0,
         observed_role=row.observed_role,
+        observed_version=row.observed_version,
         observed_epoch=row.observed_epoch,
     )

@@ -129,6 +129,7 @@ def sync(
                 desired_version=desired,
                 desired_role=SyncRole.MEMBER,
                 observed_role=observed,
+                observed_version=desired,
                 observed_epoch=epoch,
             )
         )
