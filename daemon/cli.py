@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from daemon.commands import (
     admin,
     bot_lifecycle,
+    bot_syncs,
     conformance,
     doctor,
     nodes,
@@ -128,6 +129,7 @@ for command in (
     *_PROCESSES,
     admin.admin,
     bot_lifecycle.bots,
+    bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
     nodes.nodes,

@@ -36,6 +36,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("orgs",),
     ("account_changes",),
     ("releases",),
+    ("syncs",),
     ("bots",),
     ("rollouts",),
     ("gateway",),
@@ -46,6 +47,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
     ("errors", "context", "embedded_redis", "bot_lease", "messages"),
+    ("provision",),
     ("engine", "upstream"),
     ("registry",),
     ("conformance", "snapshots"),

@@ -17,7 +17,7 @@ def worker() -> None:
     """Run background jobs: polls, updates, health checks, email.
 
     Starts WORKER_PROCESSES processes, of which the first never updates bots, so that other jobs need not wait for
-    updates. Four more processes serve registries (2) and email (2).
+    updates. Six more processes serve registries (2), email (2) and syncs of members (2).
     After SIGTERM running jobs have one minute to finish; another worker takes over jobs that did not.
     """
     context = current_context()

@@ -41,15 +41,20 @@ _SENTENCES: dict[str, str] = {
     EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
+    EventTag.BOT_BUDGET_CHANGED: "The budget of {bot} was changed",
+    EventTag.BOT_CONNECTED: "{bot} was connected, and gets its members from Flotilla",
     EventTag.BOT_CREATED: "{bot} was added",
     EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
     EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
     EventTag.BOT_OPENED: "{bot} was opened",
+    EventTag.BOT_PROVISIONED: "{bot} was provisioned",
     EventTag.BOT_READY: "{bot} is ready",
     EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
     EventTag.BOT_RESTORED: "{bot} was restored",
+    EventTag.BOT_SECRET_ROTATED: "{bot} accepted its next secret, which is its current one now",
+    EventTag.BOT_SECRET_ROTATION_BEGUN: "The rotation of the secret of {bot} was begun",
     EventTag.BOT_STARTED: "{bot} was started",
     EventTag.BOT_STATE_CHANGED: "The state of {bot} changed",
     EventTag.BOT_STOPPED: "{bot} was stopped",
@@ -96,6 +101,11 @@ _SENTENCES: dict[str, str] = {
     EventTag.ROLLOUT_SUPERSEDED: "The rollout of {version} was replaced by a newer release",
     EventTag.SESSION_ENDED: "{person} was signed out of {browsers}",
     EventTag.SNAPSHOT_DELETED: "A snapshot of {bot} was deleted",
+    EventTag.SYNC_BLOCKED: "{bot} refuses members: {error}",
+    EventTag.SYNC_DRIFT_REPAIRED: "A difference in the members of {bot} was found and is repaired: {person}",
+    EventTag.SYNC_REMOVALS_ALLOWED: "The removal of {unknown} unknown members from {bot} was allowed",
+    EventTag.SYNC_REMOVALS_REFUSED: "{bot} has {unknown} unknown members, too many to remove automatically",
+    EventTag.SYNC_REQUESTED: "All members are sent to {bot} again",
     EventTag.TRANSFER_ACCEPTED: "The ownership was transferred",
     EventTag.TRANSFER_DECLINED: "{person} declined the ownership",
     EventTag.TRANSFER_ENDED: "The offer of ownership to {person} ended with the membership",
@@ -118,7 +128,7 @@ _SENTENCES: dict[str, str] = {
 }
 """A sentence for each tag. It ends before the first placeholder that the reader gets no value for, and its colon."""
 
-_FACTS_FOR_MEMBERS = frozenset({"role", "version"})
+_FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {

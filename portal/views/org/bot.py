@@ -17,6 +17,7 @@ from portal.services.bots import attention, bot_list, creation, removal
 from portal.services.releases import offers, releases
 from portal.services.rollouts import history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
+from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
@@ -128,6 +129,7 @@ def _bot_page(
     access: OrgAccess, bot: Bot, form: ReasonForm | None = None, removal_form: RemoveBotForm | None = None
 ) -> Response:
     (row,) = bot_list.build_rows(session(), [bot])
+    (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html"},
@@ -136,6 +138,7 @@ def _bot_page(
         org=access.org,
         bot=bot,
         line=row,
+        members=members,
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
         form=form or ReasonForm(None),
         removal=removal_form or RemoveBotForm(None),
