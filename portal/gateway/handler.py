@@ -41,6 +41,7 @@ _PAGES = {
     Access.NOT_FOUND: pages.NOT_FOUND,
     Access.PROVISIONING: pages.PROVISIONING,
     Access.CHANGING: pages.CHANGING,
+    Access.REMOVING: pages.REMOVING,
     Access.STOPPED: pages.STOPPED,
     Access.UPDATING: pages.UPDATING,
 }

@@ -69,9 +69,15 @@ PROVISIONING = Page(
 )
 CHANGING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
-    title="Your role is being changed",
-    text="The bot has not applied your new role yet. You can continue as soon as it has.",
+    title="Your access is being updated",
+    text="The bot has not applied the last change of your role or account yet. You can continue as soon as it has.",
     refresh_seconds=5,
+)
+REMOVING = Page(
+    status=HTTPStatus.SERVICE_UNAVAILABLE,
+    title="{bot} will be removed",
+    text="The bot is stopped. Its page in the portal says when it is removed and whether its data is kept.",
+    refresh_seconds=30,
 )
 STOPPED = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,

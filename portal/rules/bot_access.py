@@ -26,6 +26,8 @@ class Access(Enum):
     """The bot is being set up, or does not know the person yet."""
     CHANGING = auto()
     """The bot may still give the person more rights than the person has."""
+    REMOVING = auto()
+    """The bot is stopped, and will be removed."""
     STOPPED = auto()
     UPDATING = auto()
     """The request waits until the update has ended."""
@@ -40,6 +42,7 @@ class SyncFacts:
         epoch: the current epoch of the bot's data.
         desired_version: how often the person's desired role was written; 1 if it never changed. 0 without a row.
         observed_role: the role that the bot confirmed last.
+        observed_version: the desired version that the bot confirmed with it.
         observed_epoch: the epoch in which the bot confirmed that role.
     """
 
@@ -47,6 +50,7 @@ class SyncFacts:
     epoch: int
     desired_version: int
     observed_role: SyncRole | None
+    observed_version: int | None
     observed_epoch: int | None
 
 
@@ -59,6 +63,7 @@ class AccessFacts:
         is_org_active: whether the organization is not being deleted.
         is_removed: whether only the row of the bot is left.
         is_being_created: whether the bot has no container yet.
+        is_being_removed: whether the bot waits for its removal.
         is_stopped: whether the bot is stopped on purpose.
         is_updating: whether the bot is out of service because of an update.
         sync: None for a bot without member sync.
@@ -68,6 +73,7 @@ class AccessFacts:
     is_org_active: bool = True
     is_removed: bool = False
     is_being_created: bool = False
+    is_being_removed: bool = False
     is_stopped: bool = False
     is_updating: bool = False
     sync: SyncFacts | None = None
@@ -83,11 +89,10 @@ def decide(facts: AccessFacts | None) -> Access:
         return Access.SIGN_IN
     if facts.role is SyncRole.NONE or not facts.is_org_active or facts.is_removed:
         return Access.NOT_FOUND
-    if facts.is_being_created:
-        return Access.PROVISIONING
-    if facts.is_stopped:
-        return Access.STOPPED
-    if facts.sync is not None and (obstacle := _find_obstacle(facts.role, facts.sync)) is not None:
+    obstacle = _find_obstacle_of_bot(facts)
+    if obstacle is None and facts.sync is not None:
+        obstacle = _find_obstacle_of_sync(facts.role, facts.sync)
+    if obstacle is not None:
         return obstacle
     return Access.UPDATING if facts.is_updating else Access.ENTER
 
@@ -99,14 +104,22 @@ def find_role_in_bot(facts: AccessFacts) -> SyncRole:
     return min(facts.role, facts.sync.observed_role, key=_RANKS.__getitem__)
 
 
-def _find_obstacle(role: SyncRole, sync: SyncFacts) -> Access | None:
+def _find_obstacle_of_bot(facts: AccessFacts) -> Access | None:
+    if facts.is_being_created:
+        return Access.PROVISIONING
+    if facts.is_being_removed:
+        return Access.REMOVING
+    return Access.STOPPED if facts.is_stopped else None
+
+
+def _find_obstacle_of_sync(role: SyncRole, sync: SyncFacts) -> Access | None:
     if not sync.is_provisioned or sync.observed_role is None:
         return Access.PROVISIONING
     if sync.observed_epoch != sync.epoch:
-        # The data may be older than the last change of the role. Without a change it gives no higher right, and
-        # nothing is above the owner.
-        could_have_more = sync.desired_version > 1 and role is not SyncRole.OWNER
-        return Access.CHANGING if could_have_more else None
+        # The data may be older than the last change of the role. Without a change it gives no higher right.
+        return Access.CHANGING if sync.desired_version > 1 and role is not SyncRole.OWNER else None
     if sync.observed_role is SyncRole.NONE:
         return Access.PROVISIONING
-    return Access.CHANGING if _RANKS[sync.observed_role] > _RANKS[role] else None
+    # The bot may have applied every role since the confirmed one, because the answer to a call can be lost.
+    has_roles_between = sync.desired_version - (sync.observed_version or 0) > 1 and role is not SyncRole.OWNER
+    return Access.CHANGING if has_roles_between or _RANKS[sync.observed_role] > _RANKS[role] else None

@@ -115,6 +115,7 @@ _QUERY = (
         BotSync.provisioning,
         MemberSync.desired_version,
         MemberSync.observed_role,
+        MemberSync.observed_version,
         MemberSync.observed_epoch,
         BotUpdate.step,
     )
@@ -141,7 +142,8 @@ def _to_visit(row: Any) -> Visit:
             is_org_active=row.org_state is OrgState.ACTIVE,
             is_removed=row.phase is BotPhase.REMOVED,
             is_being_created=row.phase is BotPhase.CREATING,
-            is_stopped=_is_stopped(row),
+            is_being_removed=row.phase is BotPhase.REMOVING,
+            is_stopped=DesiredState.STOPPED in {row.desired_state, row.applied_state},
             is_updating=row.step in OUT_OF_SERVICE,
             sync=_to_sync_facts(row),
         ),
@@ -164,11 +166,6 @@ def _find_role(row: Any) -> SyncRole:
     return ROLES[role].sync_role if can([role], Action.OPEN_BOT) else SyncRole.NONE
 
 
-def _is_stopped(row: Any) -> bool:
-    is_removing = row.phase is BotPhase.REMOVING
-    return is_removing or DesiredState.STOPPED in {row.desired_state, row.applied_state}
-
-
 def _to_sync_facts(row: Any) -> SyncFacts | None:
     if row.provisioning in {None, Provisioning.OFF}:
         return None
@@ -177,5 +174,6 @@ def _to_sync_facts(row: Any) -> SyncFacts | None:
         epoch=row.epoch,
         desired_version=row.desired_version or 0,
         observed_role=row.observed_role,
+        observed_version=row.observed_version,
         observed_epoch=row.observed_epoch,
     )

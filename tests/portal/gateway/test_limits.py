@@ -34,6 +34,22 @@ def test_large_headers_are_refused(bob: Browser, bot: FakeBot, gateway: RunningG
     assert bot.seen == []
 
 
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clients take half a second for their next request."""
+    monkeypatch.setattr(limits, "KEEP_ALIVE_SECONDS", 0.5)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x", b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET"])
+@pytest.mark.usefixtures("short_patience")
+def test_a_client_that_never_sends_its_next_request_is_disconnected(sent: bytes, gateway: RunningGateway) -> None:
+    with gateway.connect() as connection:
+        connection.sendall(sent)
+        connection.settimeout(5)
+        while connection.recv(1000):
+            pass
+
+
 def test_a_client_that_stops_sending_is_disconnected(
     bob: Browser, bot: FakeBot, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def change(database: Database, scene: Scene) -> Change:
     ("values", "title"),
     [
         ({"phase": BotPhase.CREATING}, "Paperclip 1 is getting ready for you"),
+        ({"phase": BotPhase.REMOVING}, "Paperclip 1 will be removed"),
         ({"desired_state": DesiredState.STOPPED}, "Paperclip 1 is stopped"),
         ({"address": None}, "Paperclip 1 does not answer"),
         ({"address": "127.0.0.1:1"}, "Paperclip 1 does not answer"),

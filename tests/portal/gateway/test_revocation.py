@@ -16,8 +16,21 @@ from sqlalchemy.orm import Session
 
 from portal.database import Database
 from portal.gateway import limits
-from portal.models import Bot, DesiredState, EventTag, Membership, Org, OrgState, User, utcnow
-from portal.services import events
+from portal.models import (
+    Bot,
+    BotSync,
+    DesiredState,
+    EventTag,
+    Membership,
+    MembershipRole,
+    MemberSync,
+    Org,
+    OrgState,
+    Provisioning,
+    User,
+    utcnow,
+)
+from portal.services import changes, events
 from portal.services.accounts import sessions
 from portal.services.orgs import memberships
 from portal.settings import Settings
@@ -170,6 +183,90 @@ def test_others_keep_their_streams(
         apply(publishing, remove_member)
         assert other.wait_for_close() == 1008
         time.sleep(3)
+        socket.send(TEXT, b"still here")
+        assert socket.receive() == (TEXT, b"still here")
+
+
+class Carol:
+    """Carol, who is an admin, at a bot with member sync that knows her."""
+
+    def __init__(self, browser: Browser, cast: Cast, publishing: Database, bot_id: str) -> None:
+        """Let the bot confirm her role."""
+        self.browser = browser
+        self._database, self._cast, self._bot_id = publishing, cast, bot_id
+        with publishing.transaction() as session:
+            session.get_one(Bot, bot_id).company_id = "company"
+            sync = session.get(BotSync, bot_id) or BotSync(bot_id=bot_id)
+            sync.provisioning = Provisioning.MANAGED
+            session.add(sync)
+        self.change_role(MembershipRole.MEMBER)
+        self.change_role(MembershipRole.ADMIN)
+        self.confirm()
+
+    def change_role(self, role: MembershipRole) -> None:
+        """Let Alice change her role."""
+        with self._database.transaction() as session:
+            org, alice = session.get_one(Org, self._cast.org_id), session.get_one(User, self._cast.people["alice"])
+            of_carol = Membership.user_id == self._cast.people["carol"]
+            row = session.scalars(sa.select(Membership).where(of_carol)).one()
+            now = utcnow()
+            memberships.change_role(session, org, row.id, role, version=row.version, actor=alice, now=now)
+
+    def confirm(self) -> None:
+        """Let the bot confirm her desired role."""
+        of_carol = MemberSync.user_id == self._cast.people["carol"]
+        with self._database.transaction() as session:
+            row = session.scalars(sa.select(MemberSync).where(of_carol, MemberSync.bot_id == self._bot_id)).one()
+            row.observed_role, row.observed_version = row.desired_role, row.desired_version
+            row.observed_epoch = session.get_one(Bot, self._bot_id).epoch
+
+    def restore_bot(self) -> None:
+        """Let the data of the bot be restored, and with it a former role."""
+        with self._database.transaction() as session:
+            session.get_one(Bot, self._bot_id).epoch += 1
+            changes.note_change(session, self._bot_id)
+
+
+@pytest.fixture
+def synced(carol: Browser, bot: FakeBot, publishing: Database, cast: Cast, scene: Scene) -> Carol:
+    """Return Carol at a bot with member sync."""
+    return Carol(carol, cast, publishing, scene.bots[0])
+
+
+def wait_for_status(browser: Browser, status: int) -> None:
+    """Wait until a request is answered with this status."""
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while browser.read("/", "HEAD")[0] != status:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "lower",
+    [lambda carol: carol.change_role(MembershipRole.MEMBER), lambda carol: carol.restore_bot()],
+    ids=["demotion", "restored data"],
+)
+def test_a_person_whose_rights_in_the_bot_are_too_high_stays_out_until_the_bot_has_confirmed(
+    synced: Carol, bot: FakeBot, lower: Callable[[Carol], None]
+) -> None:
+    wait_for_status(synced.browser, 200)
+    with open_streams(synced.browser, bot) as wait_for_end:
+        lower(synced)
+        code, seconds = wait_for_end()
+        assert (code, seconds < 1) == (1008, True)
+    assert synced.browser.read("/", "HEAD")[0] == 503
+    synced.confirm()
+    wait_for_status(synced.browser, 200)
+
+
+def test_a_raise_keeps_streams_and_old_rights(synced: Carol, bot: FakeBot) -> None:
+    synced.change_role(MembershipRole.MEMBER)
+    synced.confirm()
+    wait_for_status(synced.browser, 200)
+    bot.handler = echo
+    with open_socket(synced.browser) as socket:
+        synced.change_role(MembershipRole.ADMIN)
+        time.sleep(limits.DECISION_SECONDS + 1)
         socket.send(TEXT, b"still here")
         assert socket.receive() == (TEXT, b"still here")
 

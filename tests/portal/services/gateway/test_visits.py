@@ -129,6 +129,7 @@ def sync(
                 desired_version=desired,
                 desired_role=SyncRole.MEMBER,
                 observed_role=observed,
+                observed_version=desired,
                 observed_epoch=epoch,
             )
         )
@@ -159,7 +160,7 @@ def update(state: UpdateState, step: Step) -> Callable[[Session, Visitor], None]
         (disable_bob, Access.SIGN_IN),
         (end_session, Access.SIGN_IN),
         (set_columns(phase=BotPhase.CREATING), Access.PROVISIONING),
-        (set_columns(phase=BotPhase.REMOVING), Access.STOPPED),
+        (set_columns(phase=BotPhase.REMOVING), Access.REMOVING),
         (set_columns(phase=BotPhase.REMOVED), Access.NOT_FOUND),
         (set_columns(desired_state=DesiredState.STOPPED), Access.STOPPED),
         (set_columns(applied_state=DesiredState.STOPPED), Access.STOPPED),
