@@ -41,7 +41,7 @@ from portal.services.events import acting_via
 from portal.settings import SettingsError
 
 _MAX_CHARACTERS = 10_000
-_PROCESSES = (processes.worker, processes.scheduler, processes.redis)
+_PROCESSES = (processes.worker, processes.scheduler, processes.gateway, processes.redis)
 
 
 class Refused(click.ClickException):

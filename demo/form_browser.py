@@ -1,4 +1,4 @@
-"""A browser without JavaScript: opens pages of the portal and submits their forms. Used by the membership check."""
+"""A browser without JavaScript: opens pages of the portal and submits their forms. Used by checks of the demo."""
 
 from __future__ import annotations
 

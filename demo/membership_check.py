@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from demo.bot_from_template import SLUG
 from demo.config import DemoConfig
 from demo.form_browser import FormBrowser
-from demo.processes import wait_until
+from demo.processes import DemoError, wait_until
+from demo.visitors import PortalVisitor
 from portal.database import Database
 from portal.models import Bot, BotPhase, BotState, Membership, Org, User
 
@@ -48,12 +49,17 @@ class _MembershipCheck:
         self._owner.submit("/login", "/login", email=f"owner@{SLUG}.example", password=self._config.operator_password)
         self._join()
         self._expect("joins as a member", ("member", False))
+        person = PortalVisitor(self._config.base_url, self._email, self._config.operator_password)
+        at_bot = person.open_bot(SLUG, self._load_bot().subdomain)
+        print(f"  the bot greets the person: {at_bot.read_greeting()}", flush=True)
         self._set_role("admin")
         self._expect("becomes an admin", ("admin", True))
         self._set_role("member")
         self._expect("becomes a member again", ("member", False))
         self._remove_while_stopped()
         self._expect("is removed, and the bot was started", None)
+        if at_bot.get("/").status_code == 200:
+            raise DemoError("the removed person can still open the bot")
         self._wait_for_page("the end of the access", "Access ended this week")
 
     def _join(self) -> None:

@@ -20,11 +20,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "portal/views": ("sqlalchemy", "portal.web.extensions.db"),
     "portal/forms": ("sqlalchemy", "portal.services", "portal.views"),
     "portal/web": ("portal.forms",),
+    "portal/gateway": ("portal.views", "portal.forms", "portal.web", "portal.app", "flask"),
     "daemon": ("portal.views", "portal.forms", "portal.web", "demo", "tests"),
 }
 """For each folder, the modules that no file in it may import."""
 
 SERVICES: tuple[tuple[str, ...], ...] = (
+    ("changes",),
     ("errors", "events", "leases", "paging"),
     ("fleet_settings",),
     ("mail",),
@@ -37,6 +39,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("syncs",),
     ("bots",),
     ("rollouts",),
+    ("gateway",),
     ("backups", "lookup", "retention"),
 )
 """Modules and packages of `portal/services` by layer, lowest first."""

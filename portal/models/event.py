@@ -25,6 +25,8 @@ class EventTag(StrEnum):
     BOT_CREATED = "bot.created"
     BOT_CREATION_FAILED = "bot.creation_failed"
     BOT_CREATION_RETRIED = "bot.creation_retried"
+    BOT_OPENED = "bot.opened"
+    """A user began a session at the host of the bot."""
     BOT_PROVISIONED = "bot.provisioned"
     BOT_READY = "bot.ready"
     BOT_REMOVAL_REQUESTED = "bot.removal_requested"

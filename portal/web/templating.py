@@ -64,6 +64,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         htmx_configuration=htmx.CONFIGURATION,
         product_name=settings.product_name,
         billing_url=settings.billing_url,
+        bot_url=settings.bot_url,
         can=policy.can,
         my_orgs=my_orgs,
         Action=policy.Action,

@@ -13,6 +13,7 @@ from flask import Flask, Response, current_app, g, request
 from redis import Redis
 from sqlalchemy.orm import Session
 
+from portal.change_messages import publish_changes
 from portal.database import set_write_intent, writing
 from portal.queue import DEFAULT_QUEUE, MAIL_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.services.mail import outbox
@@ -74,6 +75,7 @@ def _finish(response: Response) -> Response:
         return response
     session().commit()
     redis: Redis = current_app.extensions["redis"]
+    publish_changes(redis, session())
     for job, argument, queue in g.pop("jobs", []):
         enqueue(redis, job, argument, queue=queue)
     for mail_id in outbox.take_queued(session()):

@@ -69,6 +69,7 @@ NOT_SHOWN_TO_CUSTOMERS = {
         *("company_id", "container_id", "header_prefix", "health_path", "lease_owner"),
         *("restart_policy", "secret_variable", "volumes_to_remove"),
     },
+    "gateway_processes": {"held"},
     "leases": {"owner"},
     "nodes": {"bot_host", "engine_id", "platform", "snapshot_dir", "tls"},
     "snapshots": {"archive", "helper_digest", "sha256", "volume"},
@@ -76,6 +77,7 @@ NOT_SHOWN_TO_CUSTOMERS = {
 """Columns that only commands, jobs or some operators' pages show."""
 
 SECRET = {
+    "assertion_keys": {"private_key"},
     "bot_templates": {"api_key", "environment"},
     "bot_updates": {"saved_container"},
     "bots": {"provision_secret", "spec"},
@@ -83,12 +85,14 @@ SECRET = {
 """Columns that no page shows to anybody."""
 
 READABLE = {
+    "assertion_keys": {"public_key"},
     "bot_updates": {"previous_digest", "timings"},
     "bots": {"current_digest", "image", "name", "subdomain", "unprotected"},
     "event_personal_data": {"data", "email_normalized", "user_id"},
     "events": {"actor_id", "address", "bot_id", "data", "org_id", "request_id", "rollout_id", "tag", "user_id"},
     "fleet_settings": {"install_id", "parameters"},
     "fork_syncs": {"report"},
+    "gateway_tickets": {"state_hash"},
     "invite_tokens": {"token_hash"},
     "mail_outbox": {"context", "dedupe_key", "message_id", "template", "to"},
     "one_time_tokens": {"email", "email_normalized", "token_hash"},

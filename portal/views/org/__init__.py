@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from portal.views.org import audit_log, bot, home, invites, member_sync, org_list, ownership, settings, team
+from portal.views.org import audit_log, bot, home, invites, member_sync, opening, org_list, ownership, settings, team
 
 BLUEPRINTS = (
     audit_log.pages,
@@ -10,6 +10,7 @@ BLUEPRINTS = (
     home.pages,
     invites.pages,
     member_sync.pages,
+    opening.pages,
     org_list.pages,
     ownership.pages,
     settings.pages,

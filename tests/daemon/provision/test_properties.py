@@ -166,6 +166,7 @@ def test_random_histories_end_in_the_desired_state(
     use_keys(SECRET_KEY)
     monkeypatch.setattr(backoff, "LONGEST_DELAY", backoff.FIRST_DELAY / 1000)
     machine = type("Machine", (MemberSyncMachine,), {"source": sqlite, "folder": tmp_path})
-    unlimited = settings(deadline=None, suppress_health_check=list(HealthCheck))
-    limits = settings(unlimited, max_examples=EXAMPLES, stateful_step_count=25)
+    limits = settings(
+        max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     run_state_machine_as_test(machine, settings=limits)
