@@ -14,15 +14,14 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
+from daemon.bots import company_deletion
 from daemon.engine import containers
-from daemon.engine.addresses import read_address
 from daemon.engine.client import open_engine
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, bot_container_name
 from daemon.engine.recreate.mounts import writable_volumes
-from daemon.provision import teardown
 from daemon.snapshots import deletion
 from portal.database import Database
-from portal.models import Bot, Node
+from portal.models import Bot
 from portal.services import fleet_settings
 from portal.services.bots import purging, snapshots
 from portal.services.bots.leases import BotBusy
@@ -61,23 +60,14 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         install = fleet_settings.get_settings(session).install_id
     labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot_id}"]
     with open_engine(node, CALL_SECONDS) as engine:
-        _delete_company(engine, node, bot)
+        if not keeps_data:
+            company_deletion.try_to_delete_company(engine, lease, bot, node)
         volumes = _remove_container(engine, lease, bot, labels)
         kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
         for snapshot in archives:
             deletion.delete_archive(engine, settings, lease, snapshot, bot)
     with lease.transaction() as session:
         purging.mark_purged(session, bot_id, kept)
-
-
-def _delete_company(engine: docker.APIClient, node: Node, bot: Bot) -> None:
-    """Let the bot delete its company if it still runs and its data is not kept."""
-    found = containers.inspect(engine, bot.container_id)
-    if purging.keeps_data(bot) or found is None or not found["State"]["Running"]:
-        return
-    address = read_address(found, node, bot.port)
-    if address is not None:
-        teardown.try_to_delete_company(bot, address)
 
 
 def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot, labels: list[str]) -> Collection[str]:

@@ -17,6 +17,7 @@ PROVIDER = "your provider"
 
 _DELETED_USER = "deleted user"
 _UNKNOWN_ADDRESS = "an unknown address"
+_UNKNOWN_MEMBER = "a person whom only the bot knew"
 _TAGS_WITHOUT_ACCOUNT = {EventTag.INVITE_DECLINED, EventTag.USER_SIGN_IN_FAILED}
 """Tags of events that visitors without an account can cause."""
 _ATTEMPTS: dict[str, str] = {
@@ -102,7 +103,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.SESSION_ENDED: "{person} was signed out of {browsers}",
     EventTag.SNAPSHOT_DELETED: "A snapshot of {bot} was deleted",
     EventTag.SYNC_BLOCKED: "{bot} refuses members: {error}",
-    EventTag.SYNC_DRIFT_REPAIRED: "A difference in the members of {bot} was found and is repaired: {person}",
+    EventTag.SYNC_DRIFT_REPAIRED: "The access of {person} in {bot} differed and is being repaired",
     EventTag.SYNC_REMOVALS_ALLOWED: "The removal of {unknown} unknown members from {bot} was allowed",
     EventTag.SYNC_REMOVALS_REFUSED: "{bot} has {unknown} unknown members, too many to remove automatically",
     EventTag.SYNC_REQUESTED: "All members are sent to {bot} again",
@@ -254,6 +255,8 @@ def _collect_values(event: Event, names: Names, facts: dict[str, Any]) -> dict[s
     has_recipient = "email" in data or "invite_id" in data or "mail" in data
     user_id = data.get("user_id") or (None if has_recipient else event.actor_id)
     unnamed = _DELETED_USER if user_id or has_recipient else _UNKNOWN_ADDRESS
+    if event.tag == EventTag.SYNC_DRIFT_REPAIRED and not user_id:
+        unnamed = _UNKNOWN_MEMBER
     org = names.orgs.get(event.org_id or "")
     return values | {
         # The current name, or the email address of that time where the person never had an account.

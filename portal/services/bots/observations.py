@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session, defer
 from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
 from portal.services import events
-from portal.services.orgs import member_sync
 from portal.services.syncs import reconciliation
 
 
@@ -76,6 +75,5 @@ def _record(session: Session, bot: Bot, observation: Observation, now: datetime)
         bot.state_since = now
         if observation.state is BotState.RUNNING:
             reconciliation.request(session, bot.id)
-            member_sync.request_job(session, bot.node_id)
     bot.state, bot.state_detail, bot.checked_at = observation.state, observation.detail, now
     bot.address = observation.address or bot.address

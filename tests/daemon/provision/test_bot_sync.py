@@ -25,8 +25,9 @@ from portal.models import (
     User,
     utcnow,
 )
-from portal.services.account_changes import disabling, profile
-from portal.services.orgs import transfers
+from portal.services.account_changes import deletion, disabling, profile
+from portal.services.accounts.accounts import Credentials
+from portal.services.orgs import memberships, org_deletion, transfers
 from portal.services.rollouts import outcomes
 from portal.services.syncs import operations, provision_secrets, provisioning
 from tests import factories
@@ -90,6 +91,50 @@ def test_a_transfer_of_ownership_reaches_the_bot(world: SyncWorld) -> None:
         transfers.accept_ownership(session, org, actor=new, now=utcnow())
     world.sync()
     assert world.in_bot() == {world.owner_id: "admin", bob: "owner"}
+
+
+def test_a_member_who_leaves_is_removed(world: SyncWorld) -> None:
+    bob = world.add_user("bob")
+    world.join(bob)
+    world.sync()
+    with world.database.transaction() as session:
+        org, user = session.get_one(Org, world.org_id), session.get_one(User, bob)
+        memberships.leave_org(session, org, actor=user, now=utcnow())
+    world.sync()
+    assert world.in_bot() == {world.owner_id: "owner"}
+
+
+def test_a_deleted_account_leaves_the_bot(world: SyncWorld, toy: ToyBot) -> None:
+    bob = world.add_user("bob")
+    world.join(bob)
+    world.sync()
+    with world.database.transaction() as session:
+        deletion.delete_account(session, Credentials(bob, session.get_one(User, bob).password_hash), utcnow())
+    world.sync()
+    assert toy.received[-1].body.keys() == {"companyId", "userId", "version"}
+    assert world.in_bot() == {world.owner_id: "owner"}
+
+
+def test_a_deleted_organization_is_sent_nothing_until_it_is_restored(world: SyncWorld) -> None:
+    bob = world.add_user("bob")
+    world.join(bob)
+    world.sync()
+    world.paths()
+    with world.database.transaction() as session:
+        org, owner = session.get_one(Org, world.org_id), session.get_one(User, world.owner_id)
+        org_deletion.request_deletion(session, org, typed_name=org.name, actor=owner, now=utcnow())
+    world.change_bot(state=BotState.STOPPED)  # the worker has stopped it
+    with world.database.transaction() as session:
+        disabling.disable_account(session, bob, utcnow(), actor=None)
+    world.sync()
+    assert world.paths() == []
+    with world.database.transaction() as session:
+        org, owner = session.get_one(Org, world.org_id), session.get_one(User, world.owner_id)
+        org_deletion.restore(session, org, actor=owner, now=utcnow())
+    world.become_healthy()
+    world.sync()
+    assert world.paths() == ["remove", "members"]  # the comparison follows each start
+    assert world.in_bot() == {world.owner_id: "owner"}
 
 
 def test_a_disabled_account_leaves_the_bot_and_returns(world: SyncWorld) -> None:

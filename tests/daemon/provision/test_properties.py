@@ -30,10 +30,11 @@ from portal.models.encrypted import use_keys
 from portal.rules import backoff
 from tests.conftest import SECRET_KEY
 from tests.daemon.provision.toy_bot import Data, Received, Trouble, running_toy_bot
-from tests.daemon.provision.world import SyncWorld
+from tests.daemon.provision.world import IS_LONG_RUN, SyncWorld
 from tests.support.databases import SqliteDatabase
 
 PEOPLE = ("bob", "carol", "dave")
+EXAMPLES = 300 if IS_LONG_RUN else 30
 FAST_TROUBLES = [trouble for trouble in Trouble if trouble not in {Trouble.HANG, Trouble.HANG_AFTER, Trouble.DRIP}]
 
 people = st.sampled_from(PEOPLE)
@@ -158,11 +159,14 @@ class MemberSyncMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_random_histories_end_in_the_desired_state(
     sqlite: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_keys(SECRET_KEY)
     monkeypatch.setattr(backoff, "LONGEST_DELAY", backoff.FIRST_DELAY / 1000)
     machine = type("Machine", (MemberSyncMachine,), {"source": sqlite, "folder": tmp_path})
-    limits = settings(max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(
+        max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    )
     run_state_machine_as_test(machine, settings=limits)

@@ -7,9 +7,7 @@ from datetime import timedelta
 import pytest
 
 from portal.database import Database
-from portal.models import Bot, BotState, MembershipRole, SyncRole, utcnow
-from portal.services.bots import observations
-from portal.services.bots.observations import Observation
+from portal.models import Bot, MembershipRole, SyncRole, utcnow
 from portal.services.errors import ConflictError
 from portal.services.syncs import operations
 from tests.daemon.provision.toy_bot import ToyBot, Trouble, running_toy_bot
@@ -209,12 +207,9 @@ def test_a_bot_that_becomes_healthy_is_synced_and_compared_at_once(
     for _ in range(3):
         world.sync()
     toy.choose_trouble = lambda _path: None
-    world.change_bot(state=BotState.UNHEALTHY, container_id="container")
     world.change_sync(next_call_at=utcnow() + timedelta(minutes=15))
     members["stranger"] = "owner"
-    observation = Observation(world.bot_id, "container", BotState.RUNNING, None, toy.address)
-    with world.database.transaction() as session:
-        observations.record_observations(session, world.node_id, [observation], utcnow())
+    world.become_healthy()
     world.sync()
     assert world.in_bot() == {world.owner_id: "owner", bob: "admin"}
 

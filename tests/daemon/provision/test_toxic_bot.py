@@ -13,9 +13,10 @@ from daemon.provision.sync_jobs import Lane
 from portal.models import MembershipRole, SyncRole, SyncState
 from portal.rules import backoff
 from tests.daemon.provision.toy_bot import Received, ToyBot, Trouble
-from tests.daemon.provision.world import SyncWorld
+from tests.daemon.provision.world import IS_LONG_RUN, SyncWorld
 
 PEOPLE = 30
+MANY_CHANGES = 10_000 if IS_LONG_RUN else 1_000
 LANE = Lane(call_seconds=0.05, parallel=4)
 RARE = (Trouble.HANG, Trouble.HANG_AFTER, Trouble.DRIP, Trouble.HUGE)
 """Troubles that cost time."""
@@ -96,7 +97,8 @@ def make_trouble(chance: random.Random) -> Callable[[str], Trouble | None]:
 
 
 @pytest.mark.parametrize(
-    "changes", [pytest.param(10_000, marks=[pytest.mark.slow, pytest.mark.requests, pytest.mark.timeout(900)]), 60]
+    "changes",
+    [60, pytest.param(MANY_CHANGES, marks=[pytest.mark.slow, pytest.mark.requests, pytest.mark.timeout(1800)])],
 )
 @pytest.mark.parametrize("knows_versions", [True, False])
 def test_the_bot_ends_with_the_desired_members(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
@@ -10,6 +12,7 @@ from daemon.provision.sync_jobs import Lane
 from portal.database import Database
 from portal.models import (
     Bot,
+    BotState,
     BotSync,
     Event,
     Membership,
@@ -24,9 +27,14 @@ from portal.models import (
     User,
     utcnow,
 )
+from portal.services.bots import observations
+from portal.services.bots.observations import Observation
 from portal.services.orgs import member_sync, memberships, orgs
 from tests import factories
 from tests.daemon.provision.toy_bot import SECRET, ToyBot
+
+IS_LONG_RUN = os.environ.get("FLOTILLA_TEST_LONG") == "true"
+"""Whether tests with random changes make so many that they take minutes."""
 
 LANE = Lane(call_seconds=0.5, parallel=4)
 
@@ -125,6 +133,13 @@ class SyncWorld:
     def let_reconcile(self) -> None:
         """Make the next reconciliation due."""
         self.change_sync(next_reconcile_at=None)
+
+    def become_healthy(self) -> None:
+        """Let the bot be unhealthy, and then be observed as healthy."""
+        self.change_bot(state=BotState.UNHEALTHY, container_id="container")
+        observation = Observation(self.bot_id, "container", BotState.RUNNING, None, self.toy.address)
+        with self.database.transaction() as session:
+            observations.record_observations(session, self.node_id, [observation], utcnow())
 
     def change_bot(self, **values: object) -> None:
         """Change the row of the bot without a service."""
