@@ -280,7 +280,7 @@ def test_bot_that_needs_attention_is_removed_with_what_is_known_about_its_data(
 ) -> None:
     page = change(database, scene, container_id="c" * 64, needs_attention="docker start /srv/secret")
     alice = signed_in("alice")
-    assert "The last update of this bot damaged it." in alice.get(page).text
+    assert "The last update failed, and its data may be incomplete." in alice.get(page).text
     answer = alice.post(f"{page}/remove", data={"data_choice": "keep", "name": "Paperclip 1"})
     assert answer.status_code == 303
     assert load_bot(database, scene).phase is BotPhase.REMOVING
