@@ -8,7 +8,17 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.database import Database
-from portal.models import Bot, BotState, DesiredState, PolledImage, Release, Rollout, Trigger, UpdateNotice, UpdateState
+from portal.models import (
+    Bot,
+    BotState,
+    DesiredState,
+    PolledImage,
+    Release,
+    Rollout,
+    Trigger,
+    UpdateNotice,
+    UpdateState,
+)
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
