@@ -16,7 +16,7 @@ from docker.errors import APIError, NotFound
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers
 from daemon.engine.client import open_engine
-from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY
 from daemon.engine.recreate.mounts import writable_volumes
 from daemon.snapshots import deletion
 from portal.database import Database
@@ -59,6 +59,7 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         install = fleet_settings.get_settings(session).install_id
     with open_engine(node, CALL_SECONDS) as engine:
         volumes = _remove_containers(engine, lease, bot, install)
+        _remove_keep_tag(engine, lease, bot)
         kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
         for snapshot in archives:
             deletion.delete_archive(engine, settings, lease, snapshot, bot)
@@ -85,6 +86,17 @@ def _remove_containers(engine: docker.APIClient, lease: BotLease, bot: Bot, inst
         lease.renew_or_raise()
         containers.remove(engine, container["Id"], with_anonymous_volumes=False)
     return volumes
+
+
+def _remove_keep_tag(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
+    """Remove the tag that protects an image from pruning, which a failed rollback leaves."""
+    lease.renew_or_raise()
+    try:
+        engine.remove_image(f"{KEEP_REPOSITORY}:{bot.id}", noprune=True)
+    except APIError as error:
+        # 404: there is no such tag. 409: it is the only name of an image that a container still uses.
+        if error.status_code not in {404, 409}:
+            raise
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
