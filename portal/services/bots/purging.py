@@ -45,7 +45,7 @@ def is_purgeable(session: Session, bot_id: str, now: datetime) -> bool:
     """Return whether a bot can be purged.
 
     Its own grace period or that of its organization is over, its container is stopped or was never created, and it
-    has no unfinished update. A bot that needs attention is purged only after a removal of its own.
+    has no unfinished update. The deletion of its organization does not purge a bot that needs attention.
     """
     query = sa.select(Bot.id).join(Bot.org).where(Bot.id == bot_id, *_purgeable(now))
     return session.scalar(query) is not None

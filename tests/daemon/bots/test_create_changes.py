@@ -41,6 +41,14 @@ def retry_with(nursery: Nursery, **values: Any) -> None:
         creation.retry_creation(session, allowlist, bot, now=utcnow(), actor=None)
 
 
+def set_engine(nursery: Nursery, url: str) -> str:
+    """Change the address of the node's engine, and return the former one."""
+    with nursery.database.transaction() as session:
+        node = session.query(Node).one()
+        former, node.docker_url = node.docker_url, url
+        return former
+
+
 def do_once_before(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, action: Callable[[], None]) -> None:
     """Let something happen right before the worker calls a function for the first time."""
     original = getattr(module, name)
@@ -118,6 +126,26 @@ def test_secrets_in_the_log_of_a_bot_are_hidden_from_operators(
     error = str(nursery.create().creation_error)
     assert "TOKEN=***, PROVISION_SECRET=***, x=1" in error
     nursery.point_tag_at(FIRST)
+
+
+@pytest.mark.parametrize("values", [{"cpu_millis": 1_024_000}, {"volumes": ["/proc"]}])
+def test_settings_that_the_engine_refuses_leave_a_reason_and_nothing_else(
+    nursery: Nursery, values: dict[str, Any]
+) -> None:
+    retry_with(nursery, **values)
+    bot = nursery.create()
+    assert (bot.phase, nursery.inspect(), nursery.volumes()) == (BotPhase.CREATING, None, [])
+    assert bot.creation_error
+
+
+def test_engine_that_does_not_answer_leaves_a_reason_and_the_creation_continues(nursery: Nursery) -> None:
+    assert nursery.kill_worker_at(AFTER_THE_CONTAINER)
+    nursery.make_due()
+    url = set_engine(nursery, "unix:///nonexistent/docker.sock")
+    assert "does not answer" in str(nursery.create().creation_error)
+    set_engine(nursery, url)
+    nursery.make_due()
+    assert nursery.create().phase is BotPhase.ACTIVE
 
 
 def test_volumes_of_a_failed_attempt_are_removed(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:

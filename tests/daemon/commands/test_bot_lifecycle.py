@@ -95,6 +95,13 @@ def test_file_that_is_not_json_is_refused(flotilla: Flotilla, tmp_path: Path) ->
     assert "s3cret" not in result.output
 
 
+@pytest.mark.parametrize("option", ["--env-file", "--api-key-file", "--agents-file"])
+def test_file_that_is_not_text_is_refused(flotilla: Flotilla, tmp_path: Path, option: str) -> None:
+    (tmp_path / "binary").write_bytes(b"A=\xff\n")
+    result = flotilla("template", "set", option, str(tmp_path / "binary"))
+    assert (result.exit_code, "The file is not UTF-8 text." in result.output) == (BAD_INPUT, True)
+
+
 def test_bot_is_created_by_a_worker_later(flotilla: Flotilla, database: Database, acme: None) -> None:
     flotilla("template", "set", "--image", IMAGE)
     result = flotilla("bots", "create", "--org", "acme", "--name", "Front desk", "--subdomain", "desk")
