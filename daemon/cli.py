@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from daemon.commands import (
     admin,
     bot_lifecycle,
+    bot_syncs,
     conformance,
     doctor,
     nodes,
@@ -40,7 +41,7 @@ from portal.services.events import acting_via
 from portal.settings import SettingsError
 
 _MAX_CHARACTERS = 10_000
-_PROCESSES = (processes.worker, processes.scheduler, processes.redis)
+_PROCESSES = (processes.worker, processes.scheduler, processes.gateway, processes.redis)
 
 
 class Refused(click.ClickException):
@@ -128,6 +129,7 @@ for command in (
     *_PROCESSES,
     admin.admin,
     bot_lifecycle.bots,
+    bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
     nodes.nodes,

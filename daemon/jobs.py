@@ -15,6 +15,7 @@ from rq import get_current_job
 from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
+from daemon.provision import sync_jobs
 from daemon.registry import changelog_job
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
@@ -22,7 +23,7 @@ from daemon.registry.poller import Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
 from portal.models import utcnow
-from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, JobName, enqueue
+from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
@@ -122,6 +123,19 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def sync_node(context: Context, node_id: str) -> None:
+    """Send companies and members to the bots of a node, and continue with another job if some are left."""
+    if sync_jobs.sync_node(context.database, node_id):
+        enqueue(context.redis, JobName.SYNC_NODE, node_id, queue=SYNCS_QUEUE)
+
+
+@_job
+def sync_unanswering(context: Context, _what: str) -> None:
+    """Send companies and members to the bots that did not answer last time."""
+    sync_jobs.sync_unanswering(context.database)
 
 
 @_job

@@ -30,6 +30,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     WaitingMessages,
     enqueue_again,
@@ -41,6 +43,7 @@ from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
 from portal.services.releases import changelogs, polling
+from portal.services.syncs import selection
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +160,11 @@ class Scheduler:
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
+            due_syncs = _find_due_syncs(session, now)
         for image in due_images:
             yield DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
         yield from due_mails
+        yield from due_syncs
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield DueJob(JobName.READ_CHANGELOG, release_id, 30, DOWNLOADS_QUEUE)
@@ -215,6 +220,13 @@ def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:
     return [
         DueJob(JobName.SEND_MAIL, mail_id, 5, queue) for queue, mail_ids in queues.items() for mail_id in mail_ids
     ]
+
+
+def _find_due_syncs(session: Session, now: datetime) -> list[DueJob]:
+    due = [DueJob(JobName.SYNC_NODE, node_id, 5, SYNCS_QUEUE) for node_id in selection.list_due_nodes(session, now)]
+    if selection.list_due_unanswering(session, now, limit=1):
+        due.append(DueJob(JobName.SYNC_UNANSWERING, "bots without an answer", 5, SYNC_RETRIES_QUEUE))
+    return due
 
 
 def _without_nodes(due: Iterable[tuple[str, str]], excluded: set[str]) -> list[tuple[str, str]]:

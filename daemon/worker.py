@@ -35,6 +35,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     connect,
     updates_queue_name,
 )
@@ -110,9 +112,10 @@ class Supervisor:
     Of the configured workers, the first serves only the default queue, so that long updates never delay probes. The
     others prefer the update queues of the nodes.
 
-    Four more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. Two reach
+    Six more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. Two reach
     registries: one only polls, and the other prefers downloads. Two reach the mail server: one only makes first
-    attempts, and the other prefers later ones.
+    attempts, and the other prefers later ones. Two carry members into bots: one only into
+    bots that answered last time, and the other prefers the rest.
 
     Args:
         context: settings, database and Redis.
@@ -128,7 +131,8 @@ class Supervisor:
         self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
         registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
         mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
-        self._slots = [_Slot([DEFAULT_QUEUE]), *registry_slots, *mail_slots, *self._update_slots]
+        other_slots = [_Slot([DEFAULT_QUEUE]), _Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
+        self._slots = [*other_slots, *registry_slots, *mail_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

@@ -164,6 +164,7 @@ def _print_accounts(config: DemoConfig, slugs: Iterable[str] = ORGS) -> None:
   Sign in    {OPERATOR}
              or {accounts} of {", ".join(f"{slug}.example" for slug in slugs)}
   Password   {config.operator_password} (for every account)
+  Bots       http://<name>.{config.bots_domain}/, or press Open in the portal
   Mails      {config.mail_url}
   Logs       {config.folder / "logs"}
 """,

@@ -9,6 +9,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.engine import containers
+from daemon.engine.bot_environment import bot_environment
 from daemon.engine.labels import (
     BOT_LABEL,
     CREATION_LABEL,
@@ -16,7 +17,6 @@ from daemon.engine.labels import (
     bot_container_name,
     bot_volume_name,
 )
-from daemon.engine.secret_environment import secret_environment
 from daemon.errors import OperationFailed
 from daemon.network.addresses import Network, network_of
 from portal.services.bots.creation_progress import Attempt
@@ -74,7 +74,7 @@ def build_config(attempt: Attempt, host_ip: str) -> dict[str, Any]:
         host_ip: address of the node at which the port is published.
     """
     bot, settings = attempt.bot, attempt.container
-    variables = settings.environment | secret_environment(bot)
+    variables = settings.environment | bot_environment(bot)
     port = f"{bot.port}/tcp"
     return {
         "Image": attempt.image,

@@ -14,6 +14,7 @@ import docker
 from docker.errors import APIError, NotFound
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
+from daemon.bots import company_deletion
 from daemon.engine import containers
 from daemon.engine.client import open_engine
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY
@@ -58,6 +59,9 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         archives = [] if keeps_data else [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
         install = fleet_settings.get_settings(session).install_id
     with open_engine(node, CALL_SECONDS) as engine:
+        # With incomplete data the bot must not run again.
+        if not keeps_data and bot.needs_attention is None:
+            company_deletion.try_to_delete_company(engine, lease, bot, node)
         volumes = _remove_containers(engine, lease, bot, install)
         _remove_keep_tag(engine, lease, bot)
         kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]

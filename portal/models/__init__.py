@@ -7,6 +7,7 @@ from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.fork_sync import ForkSync, ForkSyncState
+from portal.models.gateway import AssertionKey, GatewayProcess, GatewaySession, GatewayTicket
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
@@ -24,6 +25,7 @@ from portal.models.user import User, UserSession
 from portal.rules.roles import MembershipRole, SyncRole
 
 __all__ = [
+    "AssertionKey",
     "Audience",
     "Base",
     "Bot",
@@ -42,6 +44,9 @@ __all__ = [
     "FleetSettings",
     "ForkSync",
     "ForkSyncState",
+    "GatewayProcess",
+    "GatewaySession",
+    "GatewayTicket",
     "HealthExpectation",
     "Invite",
     "InviteState",

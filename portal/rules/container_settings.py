@@ -21,6 +21,9 @@ _CAPABILITIES = """
 CAPABILITIES = frozenset(_CAPABILITIES.split())
 """The capabilities of Linux, without their prefix `CAP_`."""
 
+BOT_ID_VARIABLE = "FLOTILLA_BOT_ID"
+"""The variable in which every container finds the id of its bot, the audience of the gateway's assertions."""
+
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 _HEADER_PREFIX = re.compile(r"x(?:-[a-z0-9]+)+")
 _HEALTH_PATH = re.compile(r"/[!-\"$-~]*")
@@ -60,6 +63,8 @@ def parse_variables(text: str) -> dict[str, str]:
 
 def find_variable_name_problem(name: str) -> str | None:
     """Check the name of an environment variable."""
+    if name == BOT_ID_VARIABLE:
+        return f"{name} is set by Flotilla. Use another name."
     if _VARIABLE.fullmatch(name):
         return None
     return f"{name[:100]!r} is not the name of a variable. Use up to 100 letters, digits and underscores."

@@ -26,6 +26,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -115,6 +117,7 @@ SLOTS = {
     "updates": (DEFAULT_QUEUE, DEFAULT_QUEUE),  # the fixture configures two processes
     "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
     "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
+    "syncs": (SYNC_RETRIES_QUEUE, SYNCS_QUEUE),
 }
 """The queues of jobs that occupy all processes for one kind of peer."""
 

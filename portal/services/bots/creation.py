@@ -5,7 +5,6 @@ These functions write only rows. `daemon.bots.create` creates the container, as 
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -36,8 +35,7 @@ from portal.services.errors import ConflictError
 from portal.services.events import Actor
 from portal.services.orgs import member_sync, orgs
 from portal.services.releases import polling, releases
-
-_SECRET_BYTES = 32
+from portal.services.syncs import provision_secrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +162,7 @@ def _build_bot(template: BotTemplate, place: Place, now: datetime) -> Bot:
         phase=BotPhase.CREATING,
         creation_due_at=now,
         spec=_build_spec(template),
-        provision_secret={"current": secrets.token_urlsafe(_SECRET_BYTES), "next": None},
+        provision_secret={"current": provision_secrets.generate(), "next": None},
         **_copy_values(template),
     )
 

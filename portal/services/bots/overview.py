@@ -26,6 +26,7 @@ from portal.models import (
 )
 from portal.services.bots import bot_requests
 from portal.services.mail import outbox
+from portal.services.syncs import bot_states
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -54,6 +55,8 @@ class Overview:
     """New organizations whose first bot could not be created yet."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    blocked_syncs: int
+    """Number of bots whose member sync needs an operator."""
     failed_mails: int
     """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
@@ -68,7 +71,7 @@ class Overview:
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
         lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
-        return not any((*lists, self.creations, self.requests)) and self.failed_mails == 0
+        return not any((*lists, self.creations, self.requests)) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
@@ -98,6 +101,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         images=_list(session, failing_images.order_by(PolledImage.image)),
         creations=_list(session, _bots().where(_is_creation_failing())),
         requests=bot_requests.list_waiting(session, _MAX_ROWS),
+        blocked_syncs=bot_states.count_blocked(session),
         failed_mails=outbox.count_failed(session),
         bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,

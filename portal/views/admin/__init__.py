@@ -13,6 +13,7 @@ from portal.views.admin import (
     releases,
     rollouts,
     settings,
+    sync,
     upstream,
     users,
 )
@@ -28,6 +29,7 @@ BLUEPRINTS = (
     releases.pages,
     rollouts.pages,
     settings.pages,
+    sync.pages,
     upstream.pages,
     users.pages,
 )

@@ -16,6 +16,7 @@ from portal.services.bots import bot_list, bot_requests, creation, nodes
 from portal.services.bots.creation import BotOptions
 from portal.services.errors import ConflictError, InvalidError, StaleError
 from portal.services.orgs import org_deletion, org_list, update_preferences
+from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.unit_of_work import enqueue_after_commit, session
@@ -149,6 +150,7 @@ def _page(
         "admin/org.html",
         row=row,
         org=row.org,
+        syncs=sync_list.load_for_org(session(), row.org),
         form=shown,
         lift=lift,
         refusal=refusal,

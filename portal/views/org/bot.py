@@ -19,6 +19,7 @@ from portal.services.errors import ConflictError
 from portal.services.releases import offers, releases
 from portal.services.rollouts import history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
+from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
@@ -177,6 +178,7 @@ def _bot_page(
     refusal: str = "",
 ) -> Response:
     (row,) = bot_list.build_rows(session(), [bot])
+    (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html", "manage": "org/bot/_manage.html"},
@@ -185,6 +187,7 @@ def _bot_page(
         org=access.org,
         bot=bot,
         line=row,
+        members=members,
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
         form=form or ReasonForm(None),
         removal=removal_form or RemoveBotForm(None),

@@ -60,7 +60,7 @@ def test_bot_is_created_with_limits_and_few_rights(nursery: Nursery) -> None:
     assert (host["CapDrop"], [name.removeprefix("CAP_") for name in host["CapAdd"]]) == (["ALL"], ["CHOWN"])
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["PortBindings"]["3100/tcp"] == [{"HostIp": "127.0.0.1", "HostPort": str(bot.host_port)}]
-    assert {"TOKEN=s3cret-token", "HOSTED_MODE=1"} <= set(found["Config"]["Env"])
+    assert {"TOKEN=s3cret-token", "HOSTED_MODE=1", f"FLOTILLA_BOT_ID={bot.id}"} <= set(found["Config"]["Env"])
     assert sorted(mount["Destination"] for mount in found["Mounts"]) == ["/data", "/paperclip"]
     assert nursery.volumes() == [f"flotilla-bot-{bot.id}-1", f"flotilla-bot-{bot.id}-2"]
     assert list_tags(nursery) == ["bot.created", "bot.ready"]
@@ -100,7 +100,11 @@ def test_created_bot_is_updated_and_gets_both_secrets_of_a_rotation(nursery: Nur
     assert found["Id"] == updated.container_id
     assert found["HostConfig"]["PidsLimit"] == 100
     old = bot.provision_secret["current"]
-    assert {"PROVISION_SECRET=the-next-secret", f"PROVISION_SECRET_PREVIOUS={old}"} <= set(found["Config"]["Env"])
+    assert {
+        f"FLOTILLA_BOT_ID={bot.id}",
+        "PROVISION_SECRET=the-next-secret",
+        f"PROVISION_SECRET_PREVIOUS={old}",
+    } <= set(found["Config"]["Env"])
     assert [with_secret(nursery, secret) != 401 for secret in ("the-next-secret", old)] == [True, True]
 
 

@@ -28,7 +28,16 @@ def test_unreadable_line_is_named_without_its_value(text: str) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [{"1A": ""}, {"A B": ""}, {"": "x"}, {"A": "a\nb"}, {"A": "\x00"}, {"A": "x" * 10_001}, {"TAKEN": "1"}],
+    [
+        {"1A": ""},
+        {"A B": ""},
+        {"": "x"},
+        {"A": "a\nb"},
+        {"A": "\x00"},
+        {"A": "x" * 10_001},
+        {"TAKEN": "1"},
+        {"FLOTILLA_BOT_ID": "1"},
+    ],
 )
 def test_invalid_variables_are_refused(variables: dict[str, str]) -> None:
     assert checks.find_variables_problem(variables, {"TAKEN"})

@@ -73,6 +73,8 @@ def test_all_problems_are_reported_at_once(database: Database) -> None:
         ({"environment": {"PROVISION_SECRET": "x"}}, "environment"),
         ({"environment": {"PROVISION_SECRET_PREVIOUS": "x"}}, "environment"),
         ({"environment": {"A": "1"}, "hosted_environment": {"A": "1"}}, "hosted_environment"),
+        ({"environment": {"FLOTILLA_BOT_ID": "x"}}, "environment"),
+        ({"secret_variable": "FLOTILLA_BOT_ID"}, "secret_variable"),
         ({"api_key": "with\nbreak"}, "api_key"),
         ({"agents": [1]}, "agents"),
         ({"budget_cents": 2**31}, "budget_cents"),

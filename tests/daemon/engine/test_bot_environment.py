@@ -1,4 +1,4 @@
-"""The provision secrets of a recreated container, and which differences the comparison then accepts."""
+"""The variables of a created or recreated container, and which differences the comparison then accepts."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from daemon.engine.bot_environment import bot_environment
 from daemon.engine.recreate.compare import unexplained_differences
 from daemon.engine.recreate.creation import plan_replacement
-from daemon.engine.secret_environment import secret_environment
 from portal.models import Bot
 
 VARIABLE = "PROVISION_SECRET"
@@ -42,10 +42,11 @@ def created(*variables: str) -> dict[str, Any]:
         (None, {"current": "one", "next": None}, {}),
     ],
 )
-def test_container_gets_the_newest_secret_and_the_other_one_during_a_rotation(
+def test_container_gets_its_id_the_newest_secret_and_the_other_one_during_a_rotation(
     secret_variable: str | None, secret: dict[str, Any] | None, expected: dict[str, Any]
 ) -> None:
-    assert secret_environment(Bot(secret_variable=secret_variable, provision_secret=secret)) == expected
+    bot = Bot(id="b1", secret_variable=secret_variable, provision_secret=secret)
+    assert bot_environment(bot) == {"FLOTILLA_BOT_ID": "b1", **expected}
 
 
 def test_plan_replaces_the_secrets_and_nothing_else() -> None:
