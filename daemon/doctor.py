@@ -38,6 +38,7 @@ from portal.paths import ROOT
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings, leases
 from portal.services.bots import nodes
+from portal.services.gateway import processes
 from portal.services.syncs import bot_states, selection
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ class _RunningCheck:
 
 def _start_checks_of_rows(context: Context) -> Iterator[_RunningCheck]:
     yield _RunningCheck("scheduler", partial(_check_scheduler, context))
+    yield _RunningCheck("gateway", partial(_check_gateway, context))
     with context.database.reading() as session:
         all_nodes = nodes.list_nodes(session)
         polled = sa.select(PolledImage.image).where(~PolledImage.asked_once)
@@ -224,6 +226,16 @@ def _check_scheduler(context: Context) -> str:
         if not leases.is_held(session, LEASE):
             raise CheckFailed("not running: start `flotilla scheduler`")
     return "running"
+
+
+def _check_gateway(context: Context) -> str:
+    if context.settings.gateway.bots_domain is None:
+        return "not used: people can only open bots if BOTS_DOMAIN is set"
+    with context.database.reading() as session:
+        number = processes.count_alive(session)
+    if number == 0:
+        raise CheckFailed("not running, so no bot can be opened: start `flotilla gateway`")
+    return f"{number} {'process' if number == 1 else 'processes'} running"
 
 
 def _check_mail(context: Context) -> str:

@@ -11,7 +11,7 @@ from daemon.doctor import run_checks
 
 @click.command()
 def doctor() -> None:
-    """Check disk, data folder, proxy, Redis, workers, mail server, database, scheduler, engines and registries.
+    """Check disk, data folder, proxy, Redis, workers, mail, database, scheduler, gateway, engines and registries.
 
     The exit code is 1 if a check fails.
     """
