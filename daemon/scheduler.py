@@ -25,6 +25,8 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
@@ -154,7 +156,7 @@ class Scheduler:
             due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
-            due_creations = creation_progress.list_due(session, now)
+            due_creations = _find_due_creations(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
             due_purges = purging.list_due(session, now)
@@ -173,8 +175,7 @@ class Scheduler:
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _without_nodes(due_updates, unreachable):
             yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
-        for bot_id, node_id in _without_nodes(due_creations, unreachable):
-            yield DueJob(JobName.CREATE_BOT, bot_id, 2, updates_queue_name(node_id))
+        yield from due_creations
         for bot_id, node_id in _without_nodes(pending_states, unreachable):
             yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(due_purges, unreachable):
@@ -212,6 +213,15 @@ class Scheduler:
         if not self._redis_reachable:
             logger.info("Redis can be reached again")
         self._redis_reachable = True
+
+
+def _find_due_creations(session: Session, now: datetime) -> list[DueJob]:
+    queues = {CREATIONS_QUEUE: False, CREATION_RETRIES_QUEUE: True}
+    return [
+        DueJob(JobName.CREATE_BOT, bot_id, 2, queue)
+        for queue, repeated in queues.items()
+        for bot_id in creation_progress.list_due(session, now, repeated=repeated)
+    ]
 
 
 def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:

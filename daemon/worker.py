@@ -30,6 +30,8 @@ from daemon import jobs
 from daemon.context import Context
 from daemon.messages import Message, drop_records
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
@@ -117,6 +119,9 @@ class Supervisor:
     attempts, and the other prefers later ones. Two carry members into bots: one only into
     bots that answered last time, and the other prefers the rest.
 
+    Two more create bots, because an image that never becomes healthy occupies a worker for minutes: one only makes
+    first attempts, and the other prefers later ones.
+
     Args:
         context: settings, database and Redis.
         grace: seconds in which running jobs may finish after a stop signal.
@@ -131,8 +136,9 @@ class Supervisor:
         self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
         registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
         mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
+        creation_slots = [_Slot([CREATIONS_QUEUE]), _Slot([CREATION_RETRIES_QUEUE, CREATIONS_QUEUE])]
         other_slots = [_Slot([DEFAULT_QUEUE]), _Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
-        self._slots = [*other_slots, *registry_slots, *mail_slots, *self._update_slots]
+        self._slots = [*other_slots, *registry_slots, *mail_slots, *creation_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

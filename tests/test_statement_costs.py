@@ -284,7 +284,7 @@ def create_bot(session: Session, _settings: Settings) -> None:
     factories.bot_template(session)
     org, now = session.get_one(Org, history.ORG_ID), utcnow()
     bot = creation.create_bot(session, Allowlist.parse(["registry.example"]), org, now=now)
-    assert (bot.id, bot.node_id) in creation_progress.list_due(session, now)
+    assert bot.id in creation_progress.list_due(session, now, repeated=False)
     assert creation_progress.begin_attempt(session, bot.id, now)
     creation_progress.record_failure(session, bot.id, "refused", now, change_port=True)
     removal.request_removal(session, bot, keep_data=True, immediately=True, now=now, actor=None)

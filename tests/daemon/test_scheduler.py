@@ -20,6 +20,7 @@ from portal.database import Database
 from portal.models import (
     Audience,
     Bot,
+    BotPhase,
     BotRequest,
     BotUpdate,
     DesiredState,
@@ -29,6 +30,8 @@ from portal.models import (
     utcnow,
 )
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
@@ -236,13 +239,31 @@ def test_new_organization_gets_its_bot_in_the_next_tick(settings: Settings, part
     allowed = replace(settings, fleet_image_allowlist=("registry.test",))
     scheduler = Scheduler(Context(allowed, parts.database, parts.redis))
     with parts.database.transaction() as session:
-        node = factories.node(session)
+        factories.node(session)
         factories.bot_template(session, image=IMAGE, create_for_new_orgs=True)
         creation.create_org(session, "Beta", factories.user(session), now=NOW)
     assert scheduler.tick(utcnow())
     with parts.database.reading() as session:
         bot = session.scalars(sa.select(Bot)).one()
-    assert parts.queued_jobs(updates_queue_name(node.id)) == [(JobName.CREATE_BOT, bot.id)]
+    assert parts.queued_jobs(CREATIONS_QUEUE) == [(JobName.CREATE_BOT, bot.id)]
+
+
+def test_repeated_creations_have_another_queue_and_those_on_unreachable_nodes_wait(
+    parts: SchedulerUnderTest,
+) -> None:
+    reachable, unreachable = add_node(parts.database, "reachable"), add_node(parts.database, "unreachable")
+    first, repeated = (add_bot(parts.database, reachable, name=name).id for name in ("first", "repeated"))
+    add_bot(parts.database, unreachable, name="waiting")
+    with parts.database.transaction() as session:
+        new = {"phase": BotPhase.CREATING, "container_id": None, "creation_due_at": NOW}
+        session.execute(sa.update(Bot).values(**new))
+        session.get_one(Bot, repeated).creation_attempts = 1
+        nodes.record_no_answer(session, unreachable.id, "no route to host")
+
+    parts.scheduler.tick(NOW)
+
+    assert parts.queued_jobs(CREATIONS_QUEUE) == [(JobName.CREATE_BOT, first)]
+    assert parts.queued_jobs(CREATION_RETRIES_QUEUE) == [(JobName.CREATE_BOT, repeated)]
 
 
 def test_request_that_fails_unexpectedly_does_not_stop_the_tick(

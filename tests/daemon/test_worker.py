@@ -21,6 +21,8 @@ from rq.webhook import Webhook
 from portal.database import Database
 from portal.models import Node, PolledImage, utcnow
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
@@ -118,6 +120,7 @@ SLOTS = {
     "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
     "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
     "syncs": (SYNC_RETRIES_QUEUE, SYNCS_QUEUE),
+    "creations": (CREATION_RETRIES_QUEUE, CREATIONS_QUEUE),
 }
 """The queues of jobs that occupy all processes for one kind of peer."""
 
