@@ -29,6 +29,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     JobName,
     WaitingMessages,
     enqueue_again,
@@ -146,7 +148,7 @@ class Scheduler:
     def _find_due_jobs(self, now: datetime) -> Iterator[DueJob]:
         database = self._context.database
         with database.transaction() as session:
-            due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
+            due_polls = _find_due_polls(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
             pending_states = desired_state.list_pending(session)
@@ -154,8 +156,7 @@ class Scheduler:
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
-        for image in due_images:
-            yield DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
+        yield from due_polls
         yield from due_mails
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
@@ -170,7 +171,7 @@ class Scheduler:
         for bot_id, node_id in _without_nodes(due_purges, unreachable):
             yield DueJob(JobName.PURGE_BOT, bot_id, 60, updates_queue_name(node_id))
         for node in all_nodes:
-            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15)
+            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15, PROBES_QUEUE)
             if node.id not in unreachable:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield from self._find_due_sync(now)
@@ -202,6 +203,17 @@ class Scheduler:
         if not self._redis_reachable:
             logger.info("Redis can be reached again")
         self._redis_reachable = True
+
+
+def _find_due_polls(session: Session, now: datetime, every: timedelta | None) -> list[DueJob]:
+    images = polling.schedule_due(session, now, every)
+    slow = polling.select_slow(session, images)
+    return [
+        DueJob(JobName.POLL_SLOW_REGISTRY, image, 5, SLOW_POLLS_QUEUE)
+        if image in slow
+        else DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
+        for image in images
+    ]
 
 
 def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:

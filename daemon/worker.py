@@ -35,6 +35,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     connect,
     updates_queue_name,
 )
@@ -107,12 +109,12 @@ class _Slot:
 class Supervisor:
     """Keeps the RQ workers running and assigns the queues of all nodes to them.
 
-    Of the configured workers, the first serves only the default queue, so that long updates never delay probes. The
-    others prefer the update queues of the nodes.
+    Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
+    delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Four more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. Two reach
-    registries: one only polls, and the other prefers downloads. Two reach the mail server: one only makes first
-    attempts, and the other prefers later ones.
+    Five more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
+    probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
+    reach the mail server: one only makes first attempts, and the other prefers later ones.
 
     Args:
         context: settings, database and Redis.
@@ -126,9 +128,10 @@ class Supervisor:
         self._context = context
         self._grace = grace
         self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
-        registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
+        registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, SLOW_POLLS_QUEUE, POLLS_QUEUE])]
         mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
-        self._slots = [_Slot([DEFAULT_QUEUE]), *registry_slots, *mail_slots, *self._update_slots]
+        probe_slots = [_Slot([DEFAULT_QUEUE, PROBES_QUEUE]), _Slot([PROBES_QUEUE])]
+        self._slots = [*probe_slots, *registry_slots, *mail_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

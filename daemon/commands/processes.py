@@ -16,7 +16,7 @@ def worker() -> None:
     """Run background jobs: polls, updates, health checks, email.
 
     Starts WORKER_PROCESSES processes, of which the first never updates bots, so that other jobs need not wait for
-    updates. Four more processes serve registries (2) and email (2).
+    updates. Five more processes serve probes (1), registries (2) and email (2).
     After SIGTERM running jobs have one minute to finish; another worker takes over jobs that did not.
     """
     context = current_context()
