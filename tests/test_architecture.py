@@ -51,6 +51,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("rollout", "mail"),
     ("jobs",),
     ("scheduler", "worker"),
+    ("node_check",),
     ("doctor",),
     ("commands",),
     ("cli",),

@@ -96,8 +96,8 @@ def kill_worker_when(site: Site, update_id: str, moment: Moment, health_seconds:
 def is_moment(site: Site, update_id: str, moment: Moment) -> bool:
     """Return whether the moment is now. Return `False` if the suspended worker is in the middle of a commit.
 
-    A worker that is suspended while it writes the header of SQLite's WAL index holds its lock, so nobody can begin to
-    read: after 10 s SQLite refuses ("locking protocol"), and only the worker can end this state.
+    A worker that is suspended while it writes the header of SQLite's WAL index holds its lock, so no process can
+    begin to read: after 10 s SQLite refuses ("locking protocol"), and only the worker can end this state.
     """
     try:
         return moment(site, site.update(update_id))
