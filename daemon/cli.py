@@ -31,6 +31,7 @@ from daemon.commands import (
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.data_dir import restrict_new_files
+from portal.database import is_locked
 from portal.rules.allowlist import ImageNotAllowed
 from portal.rules.outside_text import clean_text
 from portal.rules.references import InvalidReference
@@ -107,6 +108,8 @@ def _describe_error(error: Exception) -> str:
             text = str(error)
         case OperationalError() | ProgrammingError() if _is_missing_table(error):
             text = "The database is not up to date. Run `flask --app portal.wsgi:create_wsgi db upgrade` first."
+        case SQLAlchemyError() if is_locked(error):
+            text = "The database is locked, because another process has not ended its transaction. Try again."
         case SQLAlchemyError():
             text = f"The database cannot be used ({type(error).__name__}). Check DATABASE_URL."
         case RedisError():

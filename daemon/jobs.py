@@ -21,6 +21,7 @@ from daemon.registry.credentials import Credentials
 from daemon.registry.poller import QUICK_SECONDS, Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
+from portal.database import is_unavailable
 from portal.models import utcnow
 from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
@@ -48,8 +49,16 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
         try:
             logger.info("%s %s", work.__name__, argument)
             work(current_context(), argument)
-        except Exception:
-            logger.exception("%s %s failed", work.__name__, argument)
+        except Exception as error:
+            if is_unavailable(error):
+                logger.warning(
+                    "%s %s stopped, because the database cannot be used (%s)",
+                    work.__name__,
+                    argument,
+                    type(error).__name__,
+                )
+            else:
+                logger.exception("%s %s failed", work.__name__, argument)
         finally:
             current_request_id.reset(token)
 

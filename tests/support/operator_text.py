@@ -41,7 +41,7 @@ from tests.support.cast import Cast
 from tests.support.scene import Scene, digest, rollout, small_fleet
 
 SHOWN_TO_OPERATORS = {
-    "bot_updates": {"error", "log_tail"},
+    "bot_updates": {"error"},
     "bots": {"address", "container_name", "needs_attention", "state_detail"},
     "fork_syncs": {"error"},
     "mail_outbox": {"last_error"},
@@ -78,7 +78,7 @@ SECRET = {
 """Columns that no page shows to anybody."""
 
 READABLE = {
-    "bot_updates": {"previous_digest", "timings"},
+    "bot_updates": {"log_tail", "previous_digest", "timings"},
     "bots": {"current_digest", "image", "name", "subdomain", "unprotected"},
     "event_personal_data": {"data", "email_normalized", "user_id"},
     "events": {"actor_id", "address", "bot_id", "data", "org_id", "request_id", "rollout_id", "tag", "user_id"},

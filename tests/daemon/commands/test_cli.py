@@ -33,6 +33,7 @@ from portal.settings import Settings
 from tests import factories
 from tests.daemon.conftest import Flotilla
 from tests.daemon.rows import IMAGE, add_bot, add_node
+from tests.support.outages import locked_database, suspended_commit
 
 REFUSED = 1
 BAD_INPUT = 2
@@ -320,6 +321,50 @@ def test_checking_an_image_enqueues_a_poll(
 
     (job,) = open_queue(connect(redis_url), POLLS_QUEUE).jobs
     assert (job.func_name, job.args) == ("daemon.jobs.poll_image", [IMAGE])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("orgs", "list"),
+        ("orgs", "create", "acme", "--name", "Acme", "--owner", "a@acme.test"),
+        ("releases", "quarantine", IMAGE, "--reason", "bad"),
+        ("bots", "list"),
+        ("doctor",),
+    ],
+)
+def test_locked_database_is_reported_in_one_sentence(
+    flotilla: Flotilla,
+    settings: Settings,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("portal.database.WAIT_SECONDS", 0.1)
+    database.dispose()
+    with locked_database(settings.database_url):
+        result = flotilla(*arguments)
+
+    assert result.exit_code == REFUSED
+    assert "The database is locked" in result.output or "database: cannot be used" in result.output
+    assert len(result.output.splitlines()) == 1 or arguments == ("doctor",)
+    with database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Org)) == 0
+
+
+@pytest.mark.slow
+def test_process_suspended_in_a_commit_is_reported_in_one_sentence(
+    flotilla: Flotilla, settings: Settings, database: Database
+) -> None:
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL serves each process apart")
+    file = Path(str(sa.make_url(settings.database_url).database))
+    count_rows(database, Org)  # the connection stays open
+    with suspended_commit(file):
+        result = flotilla("orgs", "list")
+
+    assert result.exit_code == REFUSED
+    assert result.output.startswith("Error: The database is locked")
 
 
 def test_doctor_reports_missing_parts(flotilla: Flotilla, database: Database) -> None:
