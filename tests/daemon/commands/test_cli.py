@@ -352,6 +352,46 @@ def test_locked_database_is_reported_in_one_sentence(
         assert session.scalar(sa.select(sa.func.count()).select_from(Org)) == 0
 
 
+HOSTILE_ARGUMENTS = [
+    ("admin", "create", "{}@acme.test", "--name", "Olga"),
+    ("admin", "create", "olga@acme.test", "--name", "{}"),
+    ("bots", "adopt", "{}", "--org", "acme", "--node", "one"),
+    ("bots", "clear", "{}", "--reason", "fixed"),
+    ("nodes", "add", "{}", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/snapshots"),
+    ("nodes", "add", "one", "--docker-url", "unix:///{}", "--snapshot-dir", "/var/lib/snapshots"),
+    ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/{}"),
+    ("nodes", "remove", "{}"),
+    ("orgs", "create", "acme", "--name", "{}", "--owner", "a@acme.test"),
+    ("orgs", "create", "acme", "--name", "Acme", "--owner", "{}@acme.test"),
+    ("releases", "check", "registry.test/{}:1"),
+    ("releases", "quarantine", "{}", "--reason", "bad"),
+    ("rollouts", "start", "registry.test/{}:1", "--all"),
+    ("rollouts", "status", "{}"),
+    ("snapshots", "delete", "{}"),
+    ("users", "disable", "{}"),
+]
+
+
+@pytest.mark.parametrize("arguments", HOSTILE_ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize(
+    "character", ["\0", "\udcff", "a\nb", "\x1b[2J", "\u202e", "x" * 100_000, "'\"%s{{", "9" * 40]
+)
+def test_hostile_argument_is_refused_in_one_line(
+    flotilla: Flotilla, database: Database, arguments: tuple[str, ...], character: str
+) -> None:
+    before = {table: count_rows(database, table) for table in (Org, User, Node, Rollout)}
+
+    result = flotilla(*(argument.replace("{}", character) for argument in arguments), stdin=f"{PASSWORD}\n")
+
+    if result.exit_code == 0:
+        assert "\x1b" not in result.output
+        return
+    assert result.exit_code in {REFUSED, BAD_INPUT}
+    assert "Unexpected" not in result.output
+    assert not {"\0", "\udcff", "\x1b", "\u202e"} & set(result.output)
+    assert before == {table: count_rows(database, table) for table in before}
+
+
 @pytest.mark.slow
 def test_process_suspended_in_a_commit_is_reported_in_one_sentence(
     flotilla: Flotilla, settings: Settings, database: Database
