@@ -15,7 +15,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
-    bots,
+    bot_lifecycle,
+    bot_syncs,
     conformance,
     doctor,
     nodes,
@@ -25,6 +26,7 @@ from daemon.commands import (
     restored,
     rollouts,
     snapshots,
+    template,
     upstream,
     users,
 )
@@ -40,7 +42,7 @@ from portal.services.events import acting_via
 from portal.settings import SettingsError
 
 _MAX_CHARACTERS = 10_000
-_PROCESSES = (processes.worker, processes.scheduler, processes.redis)
+_PROCESSES = (processes.worker, processes.scheduler, processes.gateway, processes.redis)
 
 
 class Refused(click.ClickException):
@@ -142,7 +144,8 @@ def _is_missing_table(error: OperationalError | ProgrammingError) -> bool:
 for command in (
     *_PROCESSES,
     admin.admin,
-    bots.bots,
+    bot_lifecycle.bots,
+    bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
     nodes.nodes,
@@ -151,6 +154,7 @@ for command in (
     restored.restored,
     rollouts.rollouts,
     snapshots.snapshots,
+    template.template,
     upstream.upstream,
     users.users,
 ):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 from redis import Redis
 
+from portal.change_messages import publish_changes
 from portal.data_dir import prepare_data_dir
 from portal.database import Database
 from portal.models.encrypted import use_keys
@@ -33,4 +34,5 @@ def current_context() -> Context:
     settings = Settings.from_environment()
     prepare_data_dir(settings)
     use_keys(settings.secret_key, settings.secret_key_fallbacks)
-    return Context(settings, Database(settings.database_url), connect(settings.redis_url))
+    redis = connect(settings.redis_url)
+    return Context(settings, Database(settings.database_url, partial(publish_changes, redis)), redis)

@@ -25,6 +25,7 @@ from daemon.errors import OperationFailed
 from daemon.mail.smtp import TemporaryFailure, check_connection
 from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.node_check import check_node, describe_free_space
+from daemon.provision import provision_health
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
@@ -35,6 +36,7 @@ from portal.paths import ROOT
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings, leases
 from portal.services.bots import nodes
+from portal.services.syncs import bot_states, selection
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ CHECK_SECONDS = 30.0
 ENGINE_SECONDS = 120.0
 """Time limit of the check of an engine, which pulls the snapshot image if it is missing."""
 
+_MAX_BOTS_SHOWN = 5
 # A check that ignores its deadline, such as one that waits for a disk, is given up this many seconds later.
 _MARGIN_SECONDS = 2.0
 
@@ -122,6 +125,7 @@ def _start_checks_of_rows(context: Context) -> Iterator[_RunningCheck]:
         all_nodes = nodes.list_nodes(session)
         polled = sa.select(PolledImage.image).where(~PolledImage.asked_once)
         images = list(session.scalars(polled.order_by(PolledImage.image)))
+    yield _RunningCheck("bots", partial(_check_bots, context))
     for node in all_nodes:
         yield _RunningCheck(f"engine {node.name}", partial(_check_engine, context, node), ENGINE_SECONDS)
     for registry, image in {parse_reference(image).registry: image for image in images}.items():
@@ -217,6 +221,19 @@ def _check_mail(context: Context) -> str:
     mail = context.settings.mail
     check_connection(mail)
     return f"{mail.server}:{mail.port} accepts email"
+
+
+def _check_bots(context: Context) -> str:
+    with context.database.reading() as session:
+        addresses = selection.list_addresses(session)
+        blocked = bot_states.count_blocked(session)
+    problems = [f"{name}: {reason}" for name, reason in provision_health.find_problems(addresses).items()]
+    if blocked:
+        problems.append(f"{blocked} refuse members; `flotilla sync status` shows why")
+    if problems:
+        shown, more = problems[:_MAX_BOTS_SHOWN], len(problems) - _MAX_BOTS_SHOWN
+        raise CheckFailed("; ".join(shown) + (f"; {more} more" if more > 0 else ""))
+    return f"{len(addresses)} get their members from Flotilla, and can be called"
 
 
 def _check_engine(context: Context, node: Node) -> str:

@@ -12,9 +12,10 @@ from functools import wraps
 
 from rq import get_current_job
 
-from daemon.bots import desired_state, leftover_collector, node_probe, purge
+from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
+from daemon.provision import sync_jobs
 from daemon.registry import changelog_job
 from daemon.registry.client import DEADLINE_SECONDS, RegistryClient
 from daemon.registry.credentials import Credentials
@@ -23,7 +24,7 @@ from daemon.update import sequence
 from daemon.upstream import nightly
 from portal.database import is_unavailable
 from portal.models import utcnow
-from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, JobName, enqueue
+from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
@@ -91,6 +92,12 @@ def update_bot(context: Context, update_id: str) -> None:
 
 
 @_job
+def create_bot(context: Context, bot_id: str) -> None:
+    """Create the container of a new bot, or continue after a worker died."""
+    create.create(context.database, context.settings, bot_id)
+
+
+@_job
 def apply_desired_state(context: Context, bot_id: str) -> None:
     """Start or stop a bot to match its desired state."""
     desired_state.apply_desired_state(context.database, bot_id)
@@ -98,7 +105,7 @@ def apply_desired_state(context: Context, bot_id: str) -> None:
 
 @_job
 def purge_bot(context: Context, bot_id: str) -> None:
-    """Remove a bot of a deleted organization together with its data."""
+    """Remove a bot after its grace period or that of its organization."""
     purge.purge(context.database, context.settings, bot_id, utcnow())
 
 
@@ -118,6 +125,19 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def sync_node(context: Context, node_id: str) -> None:
+    """Send companies and members to the bots of a node, and continue with another job if some are left."""
+    if sync_jobs.sync_node(context.database, node_id):
+        enqueue(context.redis, JobName.SYNC_NODE, node_id, queue=SYNCS_QUEUE)
+
+
+@_job
+def sync_unanswering(context: Context, _what: str) -> None:
+    """Send companies and members to the bots that did not answer last time."""
+    sync_jobs.sync_unanswering(context.database)
 
 
 @_job

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from daemon.bots.requested_bots import fulfil_requests
 from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
@@ -31,17 +32,20 @@ from portal.queue import (
     POLLS_QUEUE,
     PROBES_QUEUE,
     SLOW_POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     WaitingMessages,
     enqueue_again,
     updates_queue_name,
 )
 from portal.services import fork_syncs, leases
-from portal.services.bots import desired_state, nodes, purging
+from portal.services.bots import creation_progress, desired_state, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
 from portal.services.releases import changelogs, polling
+from portal.services.syncs import selection
 
 logger = logging.getLogger(__name__)
 
@@ -147,17 +151,21 @@ class Scheduler:
 
     def _find_due_jobs(self, now: datetime) -> Iterator[DueJob]:
         database = self._context.database
+        fulfil_requests(database, self._context.settings, now)
         with database.transaction() as session:
             due_polls = _find_due_polls(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
+            due_creations = creation_progress.list_due(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
+            due_syncs = _find_due_syncs(session, now)
         yield from due_polls
         yield from due_mails
+        yield from due_syncs
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
                 yield DueJob(JobName.READ_CHANGELOG, release_id, 30, DOWNLOADS_QUEUE)
@@ -166,6 +174,8 @@ class Scheduler:
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _without_nodes(due_updates, unreachable):
             yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
+        for bot_id, node_id in _without_nodes(due_creations, unreachable):
+            yield DueJob(JobName.CREATE_BOT, bot_id, 2, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(pending_states, unreachable):
             yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(due_purges, unreachable):
@@ -222,6 +232,13 @@ def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:
     return [
         DueJob(JobName.SEND_MAIL, mail_id, 5, queue) for queue, mail_ids in queues.items() for mail_id in mail_ids
     ]
+
+
+def _find_due_syncs(session: Session, now: datetime) -> list[DueJob]:
+    due = [DueJob(JobName.SYNC_NODE, node_id, 5, SYNCS_QUEUE) for node_id in selection.list_due_nodes(session, now)]
+    if selection.list_due_unanswering(session, now, limit=1):
+        due.append(DueJob(JobName.SYNC_UNANSWERING, "bots without an answer", 5, SYNC_RETRIES_QUEUE))
+    return due
 
 
 def _without_nodes(due: Iterable[tuple[str, str]], excluded: set[str]) -> list[tuple[str, str]]:

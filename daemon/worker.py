@@ -37,6 +37,8 @@ from portal.queue import (
     POLLS_QUEUE,
     PROBES_QUEUE,
     SLOW_POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     connect,
     updates_queue_name,
 )
@@ -112,9 +114,10 @@ class Supervisor:
     Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
     delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Five more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
+    Seven more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
     probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
-    reach the mail server: one only makes first attempts, and the other prefers later ones.
+    reach the mail server: one only makes first attempts, and the other prefers later ones. Two carry members into
+    bots: one only into bots that answered last time, and the other prefers the rest.
 
     Args:
         context: settings, database and Redis.
@@ -131,7 +134,8 @@ class Supervisor:
         registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, SLOW_POLLS_QUEUE, POLLS_QUEUE])]
         mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
         probe_slots = [_Slot([DEFAULT_QUEUE, PROBES_QUEUE]), _Slot([PROBES_QUEUE])]
-        self._slots = [*probe_slots, *registry_slots, *mail_slots, *self._update_slots]
+        sync_slots = [_Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
+        self._slots = [*probe_slots, *registry_slots, *mail_slots, *sync_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

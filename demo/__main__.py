@@ -6,7 +6,7 @@ import fcntl
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import click
 import docker
 
 from daemon.engine.client import Engine
+from demo import bot_from_template
+from demo.bot_from_template import create_org_with_bot
 from demo.cleanup import remove_demo
 from demo.config import DemoConfig, load_config
 from demo.end_to_end import run_end_to_end_check
@@ -38,7 +40,7 @@ from portal.rules.roles import ROLES
 @click.option("--once", is_flag=True, help="Roll out a good and a bad release, print the outcome, and end.")
 @click.pass_context
 def main(context: click.Context, *, once: bool) -> None:
-    """Start a platform with three organizations and six bots on this machine."""
+    """Start a platform with four organizations and seven bots on this machine."""
     if context.invoked_subcommand is not None:
         return
     _end_on_sigterm()
@@ -94,8 +96,10 @@ def _run(config: DemoConfig, *, once: bool) -> None:
             seed(config, settings, engine, docker_url)
             use_keys(config.secret_key)
             database = Database(config.database_url)
-            add_users(database, ORGS, config.operator_password)
-            _print_accounts(config)
+            create_org_with_bot(config, settings, database)
+            slugs = (*ORGS, bot_from_template.SLUG)
+            add_users(database, slugs, config.operator_password)
+            _print_accounts(config, slugs)
             if not once:
                 _print_next_steps(config, docker_url)
                 threading.Event().wait()
@@ -152,14 +156,15 @@ def _print_step(text: str) -> None:
     print(f"* {text}", flush=True)
 
 
-def _print_accounts(config: DemoConfig) -> None:
+def _print_accounts(config: DemoConfig, slugs: Iterable[str] = ORGS) -> None:
     accounts = ", ".join(f"{role}@" for role in ROLES)
     print(
         f"""
   Portal     {config.base_url}/admin/
   Sign in    {OPERATOR}
-             or {accounts} of {", ".join(f"{slug}.example" for slug in ORGS)}
+             or {accounts} of {", ".join(f"{slug}.example" for slug in slugs)}
   Password   {config.operator_password} (for every account)
+  Bots       http://<name>.{config.bots_domain}/, or press Open in the portal
   Mails      {config.mail_url}
   Logs       {config.folder / "logs"}
 """,

@@ -25,12 +25,17 @@ def remove_demo(config: DemoConfig) -> None:
 
 def _remove_labelled(engine: docker.APIClient, label: str) -> None:
     filters = {"label": label}
+    # Volumes of bots from the template do not have the demo's label, but the labelled containers mount them.
+    mounted = set()
     for container in engine.containers(all=True, filters=filters):
+        mounted |= {mount["Name"] for mount in container["Mounts"] if mount["Type"] == "volume"}
         engine.remove_container(container["Id"], force=True, v=True)
         print(f"  container {container['Names'][0].lstrip('/')} removed", flush=True)
-    for volume in engine.volumes(filters=filters)["Volumes"] or []:
-        engine.remove_volume(volume["Name"])
-        print(f"  volume {volume['Name']} removed", flush=True)
+    labelled = {volume["Name"] for volume in engine.volumes(filters=filters)["Volumes"] or []}
+    existing = {volume["Name"] for volume in engine.volumes()["Volumes"] or []}
+    for volume in sorted((labelled | mounted) & existing):
+        engine.remove_volume(volume)
+        print(f"  volume {volume} removed", flush=True)
     for image in engine.images(filters=filters, all=True):
         if image["RepoTags"] or image["RepoDigests"]:
             engine.remove_image(image["Id"], force=True)

@@ -22,6 +22,7 @@ class DemoConfig:
     Attributes:
         folder: contains all data and logs of the demo.
         web_port: port of the portal.
+        gateway_port: port of the gateway.
         registry_port: port of the registry.
         smtp_port: port of the mail server.
         mail_page_port: port of the page that shows the mails.
@@ -32,6 +33,7 @@ class DemoConfig:
 
     folder: Path
     web_port: int
+    gateway_port: int
     registry_port: int
     smtp_port: int
     mail_page_port: int
@@ -58,6 +60,11 @@ class DemoConfig:
     def base_url(self) -> str:
         """Address of the portal."""
         return f"http://127.0.0.1:{self.web_port}"
+
+    @property
+    def bots_domain(self) -> str:
+        """Domain of the bots' hosts. Browsers resolve all names below `localhost` to this machine."""
+        return f"localhost:{self.gateway_port}"
 
     @property
     def database_url(self) -> str:
@@ -87,6 +94,7 @@ def load_config(folder: Path = ROOT / ".demo") -> DemoConfig:
 def _new_values() -> dict[str, Any]:
     return {
         "web_port": free_port(),
+        "gateway_port": free_port(),
         "registry_port": free_port(),
         "smtp_port": free_port(),
         "mail_page_port": free_port(),

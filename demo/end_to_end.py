@@ -1,6 +1,7 @@
 """The demo's end-to-end check: a good release reaches every bot, a bad one stops at the canary. Used by `--once`.
 
-The good release begins as a commit of the bot's upstream, the bad one as a pushed image.
+The good release begins as a commit of the bot's upstream, the bad one as a pushed image. Owners use their bots
+through the gateway while the good release is rolled out, and none of their requests may fail.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import docker
 import sqlalchemy as sa
@@ -18,27 +19,17 @@ from demo.fork import DemoFork
 from demo.images import build_bot_from_source, build_reference_bot
 from demo.platform import flotilla
 from demo.processes import DemoError
-from demo.seed import TAG, bot_image, read_notes, write_note
+from demo.results import check_bots, print_rows, require_address
+from demo.seed import ORGS, TAG, bot_image, read_notes
+from demo.traffic import running_traffic
 from demo.versions import CORRUPTING
+from demo.visitors import PortalVisitor, Visitor, require_status
 from portal.database import Database
-from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState, utcnow
+from portal.models import Bot, BotPhase, Org, Release, Rollout, UpdateState, utcnow
 from portal.services.rollouts import progress
 
 _SECONDS_TO_DETECT = 90
 _SECONDS_TO_ROLL_OUT = 600
-
-
-@dataclass(frozen=True)
-class Row:
-    """The result of one bot in one rollout, as shown in the table."""
-
-    bot: str
-    before: str
-    after: str
-    outcome: str
-    downtime: str
-    data: str
-    correct: bool
 
 
 def run_end_to_end_check(
@@ -47,33 +38,38 @@ def run_end_to_end_check(
     """Roll out a good and a bad release, and print the result of each bot.
 
     Returns:
-        True if every bot has the expected version with intact data, customers read what upstream changed, and the
-        bad release is quarantined.
+        True if every bot has the expected version with intact data, customers read what upstream changed, no request
+        failed during the good update, and the bad release is quarantined.
 
     Raises:
         DemoError: an expected change did not happen in time; the message names it.
     """
     number = _count_releases(database)
-    notes = _write_notes(database)
+    visitors = _open_bots(config, database)
+    notes = _write_notes(database, visitors)
     feature = f"add theme number {number} to the notes"
     digest = _publish_from_upstream(config, settings, engine, number, feature)
-    good = _roll_out(config, settings, database, digest)
+    with running_traffic(visitors) as traffic:
+        good = _roll_out(config, settings, database, digest)
+    print(f"  during the rollout: {traffic.describe()}", flush=True)
+    notes = {bot_id: [*texts, *traffic.notes[bot_id]] for bot_id, texts in notes.items()}
     told = _print_changelog(database, digest, f"Theme number {number} for the notes")
-    rows = _check_bots(database, good, notes, expected_canary=UpdateState.UPDATED)
+    rows = check_bots(database, good, notes, expected_canary=UpdateState.UPDATED)
     print("\nThe good release reaches every bot:", flush=True)
-    _print(rows)
-    notes = _write_notes(database)
+    print_rows(rows)
+    notes = _write_notes(database, visitors)
     version = replace(CORRUPTING, version=f"2.{number + 1}.0")
     print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
     bad = _roll_out(
         config, settings, database, build_reference_bot(engine, config.registry, version, TAG, config.labels)
     )
-    bad_rows = _check_bots(database, bad, notes, expected_canary=UpdateState.ROLLED_BACK)
+    bad_rows = check_bots(database, bad, notes, expected_canary=UpdateState.ROLLED_BACK)
     print("\nThe release that destroys data and never becomes healthy stops at the canary:", flush=True)
-    _print(bad_rows)
+    print_rows(bad_rows)
     quarantined = _is_quarantined(database, bad)
     print(f"\nThe bad release is {'quarantined' if quarantined else 'NOT quarantined'}.", flush=True)
-    return told and quarantined and all(row.correct for row in [*rows, *bad_rows])
+    correct = all(row.correct for row in [*rows, *bad_rows])
+    return told and quarantined and correct and not traffic.failures
 
 
 def _count_releases(database: Database) -> int:
@@ -82,13 +78,32 @@ def _count_releases(database: Database) -> int:
         return session.scalar(sa.select(sa.func.count()).select_from(Release)) or 0
 
 
-def _write_notes(database: Database) -> dict[str, list[str]]:
-    """Add a note to every bot, and return all notes by the id of the bot."""
+def _open_bots(config: DemoConfig, database: Database) -> dict[str, Visitor]:
+    """Let the owner of every adopted bot sign in to the portal and open the bot. Return them by the id of the bot.
+
+    A bot from the template runs in hosted mode and admits only its members.
+    """
+    print("\nOwners sign in to the portal and open their bots through the gateway:", flush=True)
+    portal = {
+        slug: PortalVisitor(config.base_url, f"owner@{slug}.example", config.operator_password) for slug in ORGS
+    }
+    visitors = {}
+    for bot in _list_adopted_bots(database):
+        visitor = visitors[bot.id] = portal[bot.org.slug].open_bot(bot.org.slug, bot.subdomain)
+        greeting = visitor.read_greeting()
+        print(f"  {visitor.url} says: {greeting}", flush=True)
+        if bot.org.owner.name not in greeting:
+            raise DemoError(f"the bot {bot.name} does not know the name of its visitor")
+    return visitors
+
+
+def _write_notes(database: Database, visitors: Mapping[str, Visitor]) -> dict[str, list[str]]:
+    """Add a note to every adopted bot through the gateway, and return all notes by the id of the bot."""
     notes = {}
-    for bot in _list_bots(database):
-        address = _require_address(bot)
-        write_note(address, f"Written at {time.strftime('%H:%M:%S')} by a user of {bot.org.name}")
-        notes[bot.id] = read_notes(address)
+    for bot in _list_adopted_bots(database):
+        written = visitors[bot.id].add_note(f"Written at {time.strftime('%H:%M:%S')} by a user of {bot.org.name}")
+        require_status(written, 303, f"the bot {bot.name} accepts no note")
+        notes[bot.id] = read_notes(require_address(bot))
     return notes
 
 
@@ -151,80 +166,16 @@ def _is_detected(database: Database, digest: str) -> bool:
         return release is not None and release.changelog_read_at is not None
 
 
-def _check_bots(
-    database: Database, rollout_id: str, notes: Mapping[str, list[str]], *, expected_canary: UpdateState
-) -> list[Row]:
-    """Compare every bot of an ended rollout with what is expected.
-
-    Args:
-        database: the demo's database.
-        rollout_id: the rollout.
-        notes: all notes before the rollout, by the id of the bot.
-        expected_canary: state of the canary's update; it also determines what is expected of the other bots.
-    """
-    with database.reading() as session:
-        updates = session.scalars(sa.select(BotUpdate).where(BotUpdate.rollout_id == rollout_id)).all()
-        rollout = session.get_one(Rollout, rollout_id)
-        good = expected_canary is UpdateState.UPDATED
-        versions = {
-            digest: release.version for release in session.scalars(sa.select(Release)) for digest in release.digests
-        }
-        expected_rollout = RolloutState.COMPLETED if good else RolloutState.ABORTED
-        expected_others = UpdateState.UPDATED if good else UpdateState.SKIPPED
-        rows = []
-        for update in sorted(updates, key=lambda update: (update.wave or 99, update.bot.name)):
-            intact = read_notes(_require_address(update.bot)) == notes[update.bot_id]
-            at_release = update.bot.current_digest in rollout.release.digests
-            expected = expected_canary if update.wave == 1 else expected_others
-            rows.append(
-                Row(
-                    bot=update.bot.name,
-                    before=versions.get(update.previous_digest or update.bot.current_digest or "", "?"),
-                    after=versions.get(update.bot.current_digest or "", "?"),
-                    outcome=update.state.replace("_", " "),
-                    downtime=_format_downtime(update),
-                    data="intact" if intact else "DAMAGED",
-                    correct=intact
-                    and at_release == good
-                    and update.state is expected
-                    and rollout.state is expected_rollout,
-                )
-            )
-        return rows
-
-
-def _format_downtime(update: BotUpdate) -> str:
-    if update.stopped_at is None or update.answering_at is None:
-        return "none"
-    return f"{(update.answering_at - update.stopped_at).total_seconds():.1f} s"
-
-
 def _is_quarantined(database: Database, rollout_id: str) -> bool:
     with database.reading() as session:
         return session.get_one(Rollout, rollout_id).release.quarantined_at is not None
 
 
-def _print(rows: list[Row]) -> None:
-    table = [("bot", "from", "to", "outcome", "downtime", "data", "")]
-    table += [
-        (row.bot, row.before, row.after, row.outcome, row.downtime, row.data, "ok" if row.correct else "WRONG")
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-    for line in table:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
-
-
-def _list_bots(database: Database) -> list[Bot]:
+def _list_adopted_bots(database: Database) -> list[Bot]:
     with database.reading() as session:
-        loading = sa.orm.joinedload(Bot.org)
-        return list(session.scalars(sa.select(Bot).options(loading).order_by(Bot.name)))
-
-
-def _require_address(bot: Bot) -> str:
-    if bot.address is None:
-        raise DemoError(f"the bot {bot.name} has no address; is its container running?")
-    return bot.address
+        loading = sa.orm.joinedload(Bot.org).joinedload(Org.owner)
+        adopted = sa.select(Bot).where(Bot.host_port.is_(None), Bot.phase == BotPhase.ACTIVE)
+        return list(session.scalars(adopted.options(loading).order_by(Bot.name)))
 
 
 def _wait_until(is_done: Callable[[], bool], failure: str, seconds: float) -> None:

@@ -19,7 +19,7 @@ from demo.config import DemoConfig
 from demo.processes import DemoError, stop_process
 from portal.paths import ROOT
 
-PROCESSES = ("redis", "web", "worker", "scheduler")
+PROCESSES = ("redis", "web", "gateway", "worker", "scheduler")
 """Names in the Procfile, in the order in which the processes start."""
 
 _SECONDS_TO_STOP = 90
@@ -34,6 +34,8 @@ def build_environment(config: DemoConfig, snapshot_image: str) -> dict[str, str]
         "FLOTILLA_ENV": "production",
         "SECRET_KEY": config.secret_key,
         "BASE_URL": config.base_url,
+        "BOTS_DOMAIN": config.bots_domain,
+        "GATEWAY_PORT": str(config.gateway_port),
         "DATA_DIR": str(config.folder / "data"),
         "FLEET_IMAGE_ALLOWLIST": config.registry,
         "SNAPSHOT_IMAGE": snapshot_image,
@@ -92,7 +94,7 @@ def read_procfile() -> dict[str, str]:
 
 @contextmanager
 def running_platform(config: DemoConfig, settings: Mapping[str, str]) -> Iterator[Platform]:
-    """Run web, worker, scheduler and Redis for the duration of a `with` block.
+    """Run the processes of the Procfile for the duration of a `with` block.
 
     Raises:
         DemoError: the portal did not answer in time; the message names its log.

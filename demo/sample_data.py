@@ -8,6 +8,7 @@ from hashlib import sha256
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from demo.sample_syncs import add_syncs
 from demo.seed import BOTS
 from demo.versions import CORRUPTING, FIRST, SECOND, THIRD, BotVersion
 from portal.models import (
@@ -85,6 +86,7 @@ def add_sample_data(session: Session) -> None:
     _add_completed_rollout(session, first, second, bots, now - timedelta(days=20))
     _add_failed_rollout(session, second, bad, bots, now - timedelta(days=6))
     _add_paused_rollout(session, second, latest, bots, now - timedelta(minutes=30))
+    add_syncs(session, {bot.name: bot for bot in bots}, now)
     session.execute(sa.update(Rollout).values(started_by=operator_id))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -36,9 +36,11 @@ class Database:
 
     Args:
         url: an SQLAlchemy URL, `sqlite:///…` or `postgresql+psycopg://…`.
+        after_commit: called with the session after each committed transaction.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, after_commit: Callable[[Session], None] | None = None) -> None:
+        self._after_commit = after_commit
         self.engine = sa.create_engine(url, **engine_options(url))
         prepare(self.engine)
         self._session = sessionmaker(self.engine, expire_on_commit=False)
@@ -51,6 +53,8 @@ class Database:
         """
         with writing(), self._session.begin() as session:
             yield session
+        if self._after_commit is not None:
+            self._after_commit(session)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ SUBMISSION_PORT = 587
 _DEVELOPMENT_KEY = "for development only: this key signs nothing that matters"
 _LOOPBACK_ADDRESS = "127.0.0.1"
 _MIN_KEY_LENGTH = 32
+_DOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(:[0-9]{1,5})?")
 
 
 class SettingsError(Exception):
@@ -38,6 +40,15 @@ class MailSettings:
     use_tls: bool
     use_ssl: bool
     sender: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatewaySettings:
+    """Where the gateway listens, and the domain of the bots' hosts; None if no bot can be opened through it."""
+
+    bots_domain: str | None
+    bind_address: str
+    port: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +77,7 @@ class Settings:
     redis_url: str = field(repr=False)
     redis_embedded: bool
     mail: MailSettings
+    gateway: GatewaySettings
     upstream: UpstreamSettings
     trusted_proxies: int
     public_signup: bool
@@ -94,8 +106,14 @@ class Settings:
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether only this machine can reach the portal."""
-        return self.binds_loopback and _is_loopback(urlsplit(self.base_url).hostname or "")
+        """Whether only this machine can reach portal and gateway."""
+        hosts = (self.bind_address, self.gateway.bind_address, urlsplit(self.base_url).hostname or "")
+        return all(_is_loopback(host) for host in hosts)
+
+    def bot_url(self, subdomain: str) -> str | None:
+        """Return the URL of a bot for browsers, without a slash at the end; None without the setting BOTS_DOMAIN."""
+        domain = self.gateway.bots_domain
+        return f"{urlsplit(self.base_url).scheme}://{subdomain}.{domain}" if domain else None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -116,8 +134,9 @@ class Settings:
             raise SettingsError("- A file that a variable NAME_FILE names is not UTF-8 text.") from None
         except ValueError as error:
             raise SettingsError(f"- {error}") from None
-        _refuse_public_key(settings)
         _refuse_unsafe_characters(settings)
+        _refuse_public_key(settings)
+        _refuse_shared_domain(settings)
         return settings
 
     @classmethod
@@ -142,6 +161,7 @@ class Settings:
             redis_url=redis_url or f"unix://{data_dir / 'redis.sock'}",
             redis_embedded=not redis_url,
             mail=_read_mail(env),
+            gateway=_read_gateway(env),
             upstream=_read_upstream(env),
             trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(min=0, max=5)),
             public_signup=env.bool("PUBLIC_SIGNUP", True),
@@ -179,12 +199,8 @@ def _refuse_unsafe_characters(settings: Settings) -> None:
     Raises:
         SettingsError: a text contains control characters, or is not UTF-8. The message does not quote it.
     """
-    mail, upstream = vars(settings.mail), vars(settings.upstream)
-    texts = {
-        **vars(settings),
-        **{f"mail_{name}": value for name, value in mail.items()},
-        **{f"upstream_{name}": value for name, value in upstream.items()},
-    }
+    groups = {"": settings, "mail_": settings.mail, "upstream_": settings.upstream, "gateway_": settings.gateway}
+    texts = {f"{prefix}{name}": value for prefix, group in groups.items() for name, value in vars(group).items()}
     problems = [
         f"- {name.upper()}: contains a control character or bytes that are not UTF-8"
         for name, value in texts.items()
@@ -193,6 +209,29 @@ def _refuse_unsafe_characters(settings: Settings) -> None:
     ]
     if problems:
         raise SettingsError("\n".join(problems))
+
+
+def _refuse_shared_domain(settings: Settings) -> None:
+    """Refuse a portal on the domain of the bots, because bots could then set cookies for the portal.
+
+    Raises:
+        SettingsError: the portal's host is BOTS_DOMAIN or one of its subdomains.
+    """
+    domain = (settings.gateway.bots_domain or "").partition(":")[0]
+    portal = urlsplit(settings.base_url).hostname or ""
+    if domain and f".{portal}".endswith(f".{domain}"):
+        raise SettingsError(
+            f"- BOTS_DOMAIN: the portal's host {portal} belongs to this domain. Give the bots another domain, "
+            "such as bots.example.com beside portal.example.com."
+        )
+
+
+def _read_gateway(env: FileAwareEnv) -> GatewaySettings:
+    return GatewaySettings(
+        bots_domain=env.str("BOTS_DOMAIN", "", validate=_validate_domain) or None,
+        bind_address=env.str("GATEWAY_BIND_ADDRESS", "") or _LOOPBACK_ADDRESS,
+        port=env.int("GATEWAY_PORT", 8080, validate=Range(min=1, max=65535)),
+    )
 
 
 def _read_mail(env: FileAwareEnv) -> MailSettings:
@@ -250,6 +289,13 @@ def _validate_url(value: str) -> None:
         raise ValidationError("must be a URL such as https://portal.example.com")
     if value.endswith("/"):
         raise ValidationError("must not end with a slash")
+
+
+def _validate_domain(value: str) -> None:
+    if value and not _DOMAIN.fullmatch(value):
+        raise ValidationError(
+            "must be a domain in lower case such as bots.example.com, with :PORT unless it is usual"
+        )
 
 
 def _validate_command(value: str) -> None:

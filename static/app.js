@@ -91,24 +91,31 @@
   document.addEventListener("change", showUsedParameters);
   showUsedParameters();
 
-  // When a part of the page is replaced, keep its open <details> open and keep the focus. htmx restores the focus of
-  // elements with an id; for other elements, focus the element that has the same tag and attributes.
+  // When a part of the page is replaced, keep its open <details> open and keep the focus. Elements without an id are
+  // found again by their tag and attributes. htmx restores the focus itself, but not inside of closed <details>.
   let openDetails = [];
   let focused;
   const openingTag = (element) => element.cloneNode(false).outerHTML;
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    openDetails = [...event.detail.target.querySelectorAll("details[open][id]")].map((details) => details.id);
+  const remember = (part) => {
+    openDetails.push(...[...part.querySelectorAll("details[open][id]")].map((details) => details.id));
     const active = document.activeElement;
-    const losesFocus = event.detail.target.contains(active) && !active.id;
-    focused = losesFocus && { name: active.localName, tag: openingTag(active) };
+    if (part.contains(active)) focused = { id: active.id, name: active.localName, tag: openingTag(active) };
+  };
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    openDetails = [];
+    focused = null;
+    remember(event.detail.target);
   });
+  // A response may also replace elements outside of its target, before `htmx:afterSwap`.
+  document.addEventListener("htmx:oobBeforeSwap", (event) => remember(event.detail.target));
   document.addEventListener("htmx:afterSwap", (event) => {
     openDetails.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
     openDetails = [];
     prepare(event.detail.elt);
     if (focused && document.activeElement === document.body) {
       const candidates = [...event.detail.elt.querySelectorAll(focused.name)];
-      candidates.find((element) => openingTag(element) === focused.tag)?.focus();
+      const same = candidates.find((element) => openingTag(element) === focused.tag);
+      (focused.id ? document.getElementById(focused.id) : same)?.focus();
     }
     if ((dialog.contains(event.detail.elt) || dialog === event.detail.target) && dialog.childElementCount) open();
   });

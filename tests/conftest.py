@@ -235,7 +235,11 @@ def app(settings: Settings, redis_url: str) -> Iterator[Flask]:
     """The portal with this test's database."""
     app = create_app(
         replace(
-            settings, redis_url=redis_url, base_url="http://localhost", fleet_image_allowlist=("registry.example",)
+            settings,
+            redis_url=redis_url,
+            base_url="http://localhost",
+            gateway=replace(settings.gateway, bots_domain="bots.example"),
+            fleet_image_allowlist=("registry.example",),
         )
     )
     app.testing = True

@@ -17,6 +17,7 @@ from portal.models import (
     Bot,
     BotState,
     BotSync,
+    BotTemplate,
     BotUpdate,
     Invite,
     Membership,
@@ -32,6 +33,9 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.strategies import StrategyName
+from portal.services.accounts import sessions
+from portal.services.gateway import entering
+from portal.tokens import fingerprint, generate_token
 
 REPOSITORY = "registry.example/acme/paperclip"
 IMAGE = f"{REPOSITORY}:managed"
@@ -124,6 +128,26 @@ def rollout(session: Session, release: Release, **values: Any) -> Rollout:
 def update(session: Session, rollout: Rollout, bot: Bot, **values: Any) -> BotUpdate:
     """Add a pending update of `bot` in `rollout`."""
     return add(session, BotUpdate(rollout_id=rollout.id, bot_id=bot.id, **values))
+
+
+def gateway_session(session: Session, user: User, bot: Bot) -> str:
+    """Sign a user in to the portal and to the bot's host, and return the token of the session at the bot's host."""
+    now = utcnow()
+    portal_session = sessions.start(session, user.id, now=now, user_agent="test", ip="127.0.0.1")
+    state = generate_token()
+    ticket = entering.mint_ticket(session, bot.id, fingerprint(portal_session), state, now)
+    token = entering.redeem_ticket(session, ticket, bot.subdomain, state, now)
+    assert token is not None
+    return token
+
+
+def bot_template(session: Session, **values: Any) -> BotTemplate:
+    """Set up the bot template, with `IMAGE` unless it has another one."""
+    row = session.get_one(BotTemplate, 1)
+    for name, value in {"image": row.image or IMAGE, **values}.items():
+        setattr(row, name, value)
+    session.flush()
+    return row
 
 
 def mail(session: Session, **values: Any) -> OutgoingMail:

@@ -20,11 +20,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "portal/views": ("sqlalchemy", "portal.web.extensions.db"),
     "portal/forms": ("sqlalchemy", "portal.services", "portal.views"),
     "portal/web": ("portal.forms",),
+    "portal/gateway": ("portal.views", "portal.forms", "portal.web", "portal.app", "flask"),
     "daemon": ("portal.views", "portal.forms", "portal.web", "demo", "tests"),
 }
 """For each folder, the modules that no file in it may import."""
 
 SERVICES: tuple[tuple[str, ...], ...] = (
+    ("changes",),
     ("errors", "events", "leases", "paging"),
     ("fleet_settings",),
     ("mail",),
@@ -34,8 +36,10 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("orgs",),
     ("account_changes",),
     ("releases",),
+    ("syncs",),
     ("bots",),
     ("rollouts",),
+    ("gateway",),
     ("backups", "lookup", "retention"),
 )
 """Modules and packages of `portal/services` by layer, lowest first."""
@@ -43,6 +47,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
     ("errors", "context", "embedded_redis", "bot_lease", "messages"),
+    ("provision",),
     ("engine", "upstream"),
     ("registry",),
     ("conformance", "snapshots"),

@@ -29,8 +29,10 @@ from portal.database import Database
 from portal.models import (
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     ForkSyncState,
+    Org,
     OutgoingMail,
     Release,
     Step,
@@ -39,15 +41,28 @@ from portal.models import (
 )
 from portal.models.encrypted import use_keys
 from portal.queue import JobName, connect
+from portal.rules.allowlist import Allowlist
 from portal.rules.references import parse_reference
 from portal.services import fork_syncs, retention
 from portal.services.accounts import sessions
 from portal.services.audit import log
-from portal.services.bots import desired_state, leftovers, nodes, observations, purging, snapshots
+from portal.services.bots import (
+    creation,
+    creation_progress,
+    desired_state,
+    leftovers,
+    nodes,
+    observations,
+    purging,
+    removal,
+    snapshots,
+)
 from portal.services.bots.observations import Observation
 from portal.services.mail import delivery
 from portal.services.releases import changelogs, polling
 from portal.services.rollouts import notifications, outcomes, rollouts, transitions, updates
+from portal.services.syncs import claims, member_calls, operations, reconciliation, selection
+from portal.services.syncs.failures import Failure, FailureKind
 from portal.settings import Settings
 from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
@@ -227,8 +242,8 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
             if "GET" in (rule.methods or ())
             and rule.rule.startswith(("/admin", "/o/"))
             and rule.arguments <= ids.keys()
-            # The owner cannot leave, and no other page answers with a redirect or a refusal.
-            if rule.endpoint != "team.confirm_leaving"
+            # The owner cannot leave, and the states of members belong to the team page. The others answer with 200.
+            if rule.endpoint not in {"team.confirm_leaving", "member_sync.index"}
         ]
     searches = [
         "fleet?show=updating",
@@ -242,6 +257,9 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
         "events?person=nobody",
         f"events?org={history.ORG_SLUG}",
         "users?q=user",
+        "sync?state=blocked",
+        "sync?q=error&page=20",
+        f"sync?org={history.ORG_SLUG}&node={history.NODE_ID}",
         f"rollouts/new?audience=all&strategy=rolling_wave&release={history.NEW_RELEASE_ID}",
     ]
     audit = f"/o/{history.ORG_SLUG}/audit"
@@ -260,6 +278,17 @@ def prepare_jobs(session: Session) -> None:
     factories.update(session, rollout, bot, id="open", wave=1)
     context = {"org_id": history.ORG_ID, "rollout_id": history.ENDED_ROLLOUT_ID, "user_id": history.OWNER_ID}
     session.add(OutgoingMail(id="due", dedupe_key="due", to="u@example.com", template="updated", context=context))
+
+
+def create_bot(session: Session, _settings: Settings) -> None:
+    factories.bot_template(session)
+    org, now = session.get_one(Org, history.ORG_ID), utcnow()
+    bot = creation.create_bot(session, Allowlist.parse(["registry.example"]), org, now=now)
+    assert (bot.id, bot.node_id) in creation_progress.list_due(session, now)
+    assert creation_progress.begin_attempt(session, bot.id, now)
+    creation_progress.record_failure(session, bot.id, "refused", now, change_port=True)
+    removal.request_removal(session, bot, keep_data=True, immediately=True, now=now, actor=None)
+    assert purging.is_purgeable(session, bot.id, now)
 
 
 def run_and_roll_back(database: Database, settings: Settings, action: Action) -> None:
@@ -346,6 +375,31 @@ def send_mail(session: Session, settings: Settings) -> None:
     assert delivery.mark_sent(session, mail, now)
 
 
+def sync_node(session: Session, _settings: Settings) -> None:
+    now = utcnow()
+    assert selection.list_due_nodes(session, now) == []
+    session.execute(sa.update(Bot).values(epoch=2))
+    assert len(selection.list_due_nodes(session, now)) == history.NODES
+    assert len(selection.list_due_bots(session, now, history.NODE_ID, 500)) == history.BOTS // history.NODES
+    session.execute(sa.update(BotSync).values(provisioned_epoch=2))
+    claim = claims.claim_bot(session, history.BOT_ID, timedelta(minutes=1))
+    assert claim is not None
+    call = member_calls.next_call(session, claim, now)
+    assert call is not None
+    member_calls.record_failure(session, claim, call, Failure(FailureKind.REFUSED, "refused", 404), now)
+    member_calls.record_success(session, claim, call)
+    due = reconciliation.begin(session, claim, now)
+    assert due is not None
+    assert reconciliation.record_list(session, claim, due, [], now) == []
+    reconciliation.finish(session, claim, due, now)
+    operations.retry_all(session)
+
+
+def sync_unanswering(session: Session, _settings: Settings) -> None:
+    session.execute(sa.update(BotSync).values(unanswered_calls=1, reconciled_epoch=0))
+    assert len(selection.list_due_unanswering(session, utcnow(), 64)) == 64
+
+
 def sync_upstream(session: Session, _settings: Settings) -> None:
     assert fork_syncs.is_due(session, time(2), utcnow())
     sync_id = fork_syncs.claim(session, time(2), utcnow())
@@ -362,11 +416,14 @@ JOBS: dict[str, Action] = {
     JobName.POLL_SLOW_REGISTRY: poll_slow_registry,
     JobName.READ_CHANGELOG: read_changelog,
     JobName.UPDATE_BOT: update_bot,
+    JobName.CREATE_BOT: create_bot,
     JobName.APPLY_DESIRED_STATE: apply_desired_state,
     JobName.PURGE_BOT: purge_bot,
     JobName.PROBE_NODE: probe_node,
     JobName.COLLECT_NODE: collect_node,
     JobName.SEND_MAIL: send_mail,
+    JobName.SYNC_NODE: sync_node,
+    JobName.SYNC_UNANSWERING: sync_unanswering,
     JobName.SYNC_UPSTREAM: sync_upstream,
     JobName.DELETE_EXPIRED: delete_expired,
 }

@@ -14,7 +14,7 @@ from docker.errors import NotFound
 
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
-from daemon.engine.health_probe import ProbeResult, probe
+from daemon.engine.health_probe import HealthCheck, ProbeResult, probe
 from daemon.engine.labels import update_id_of
 from daemon.engine.recreate.capture import CannotRecreate, capture
 from daemon.engine.recreate.mounts import unprotected_paths
@@ -22,7 +22,7 @@ from portal.database import Database
 from portal.models import Bot, Channel, Node
 from portal.rules.allowlist import Allowlist
 from portal.rules.references import InvalidReference, Reference, parse_reference
-from portal.services.bots import bots
+from portal.services.bots import bots, subdomains
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.settings import Settings
 
@@ -101,14 +101,14 @@ def inspect_container(  # noqa: PLR0917 - both callers have all of these
     Allowlist.parse(settings.fleet_image_allowlist).require(image)
     port = options.port or _find_port(inspect)
     address = _require_address(inspect, node, port)
-    health = probe(address, options.health_path)
+    health = probe(address, HealthCheck(options.health_path))
     name = options.name or containers.name_of_container(inspect)
     found = bots.FoundContainer(
         node_id=node.id,
         container_id=inspect["Id"],
         container_name=containers.name_of_container(inspect),
         name=name,
-        subdomain=options.subdomain or bots.suggest_subdomain(name),
+        subdomain=options.subdomain or subdomains.suggest_subdomain(name),
         image=image,
         digest=_find_digest(saved, image),
         address=address,

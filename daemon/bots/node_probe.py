@@ -19,7 +19,7 @@ from docker.errors import APIError, NotFound
 
 from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import probe, probe_with_retry
+from daemon.engine.health_probe import HealthCheck, probe, probe_with_retry
 from portal.database import Database
 from portal.models import Bot, BotState, Node, new_id, utcnow
 from portal.services import leases
@@ -135,7 +135,7 @@ class _NodeProbe:
             return _observe(bot, BotState.UNHEALTHY, detail)
         # The second probe protects bots that were healthy.
         check = probe if bot.state is BotState.UNHEALTHY else probe_with_retry
-        result = check(address, bot.health_path)
+        result = check(address, HealthCheck.of(bot))
         if not result.ok:
             return _observe(bot, BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
         return _observe(bot, BotState.RUNNING, None, address)

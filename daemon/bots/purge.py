@@ -1,24 +1,28 @@
-"""The job that removes a bot with its data, the last step in the deletion of an organization.
+"""The job that removes a bot, with its data or without, at the end of a grace period.
 
 `portal.services.bots.purging` decides when: after the grace period, if the bot is stopped and no update is open.
+What a creation left on the engine has a fixed name and labels.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from datetime import datetime
 
 import docker
 from docker.errors import APIError, NotFound
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
+from daemon.bots import company_deletion
 from daemon.engine import containers
 from daemon.engine.client import open_engine
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, bot_container_name
 from daemon.engine.recreate.mounts import writable_volumes
 from daemon.snapshots import deletion
 from portal.database import Database
 from portal.models import Bot
+from portal.services import fleet_settings
 from portal.services.bots import purging, snapshots
 from portal.services.bots.leases import BotBusy
 from portal.settings import Settings
@@ -27,7 +31,9 @@ logger = logging.getLogger(__name__)
 
 
 def purge(database: Database, settings: Settings, bot_id: str, now: datetime) -> None:
-    """Remove a bot's container, its archives, and its writable volumes unless another container uses them.
+    """Remove a bot's container. Unless its data is kept, also remove its archives and its writable volumes.
+
+    A volume that another container uses stays.
 
     The volumes are read from the container and recorded before the container is removed, so that another worker can
     finish an interrupted purge.
@@ -49,29 +55,41 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
             return
         bot = session.get_one(Bot, bot_id)
         node = bot.node
-        archives = [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
+        keeps_data = purging.keeps_data(bot)
+        archives = [] if keeps_data else [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
+        install = fleet_settings.get_settings(session).install_id
+    labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot_id}"]
     with open_engine(node, CALL_SECONDS) as engine:
-        volumes = _remove_container(engine, lease, bot)
-        kept = [name for name in volumes if not _remove_volume(engine, lease, name)]
+        if not keeps_data:
+            company_deletion.try_to_delete_company(engine, lease, bot, node)
+        volumes = _remove_container(engine, lease, bot, labels)
+        kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
         for snapshot in archives:
             deletion.delete_archive(engine, settings, lease, snapshot, bot)
     with lease.transaction() as session:
         purging.mark_purged(session, bot_id, kept)
 
 
-def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot) -> Iterable[str]:
-    """Remove the container and return the names of its writable volumes."""
-    found = containers.inspect(engine, bot.container_id)
-    if found is None:
-        return bot.volumes_to_remove or []
-    # An operator may have started the container by hand.
-    containers.stop(engine, found["Id"], lease.renew_or_raise)
-    volumes = [volume.name for volume in writable_volumes(found)]
+def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot, labels: list[str]) -> Collection[str]:
+    """Remove the container and return the names of the bot's writable volumes."""
+    found = containers.inspect(engine, bot.container_id or _find_created(engine, bot, labels))
+    mounted = [volume.name for volume in writable_volumes(found)] if found else bot.volumes_to_remove or []
+    created = [volume["Name"] for volume in engine.volumes(filters={"label": labels})["Volumes"] or []]
+    volumes = sorted({*mounted, *created})
     with lease.transaction() as session:
         purging.record_volumes(session, bot.id, volumes)
-    lease.renew_or_raise()
-    containers.remove(engine, found["Id"], with_anonymous_volumes=False)
+    if found is not None:
+        # An operator may have started the container by hand.
+        containers.stop(engine, found["Id"], lease.renew_or_raise)
+        lease.renew_or_raise()
+        containers.remove(engine, found["Id"], with_anonymous_volumes=False)
     return volumes
+
+
+def _find_created(engine: docker.APIClient, bot: Bot, labels: list[str]) -> str | None:
+    """Return the container of a creation that was interrupted, or None."""
+    created = engine.containers(all=True, filters={"label": labels, "name": f"^/{bot_container_name(bot.id)}$"})
+    return next((str(container["Id"]) for container in created), None)
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""`flotilla bots`: list, adopt, attach, update and clear bots."""
+"""`flotilla bots`: list, adopt, attach, update and clear bots. `bot_lifecycle` adds the commands for other phases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from daemon.bots.inspection import Adoption, AdoptOptions
 from daemon.commands.output import print_table, print_text, shorten_digest
 from daemon.commands.rollouts import follow
 from daemon.context import current_context
-from portal.models import Channel, Trigger, utcnow
+from portal.models import BotPhase, Channel, Trigger, utcnow
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.bots import attention, bot_list
@@ -125,6 +125,6 @@ def _warn(adoption: Adoption) -> None:
 def _row(line: BotRow) -> tuple[object, ...]:
     bot = line.bot
     runs = line.runs.version if line.runs else shorten_digest(bot.current_digest)
-    state = "needs attention" if bot.needs_attention else bot.state
+    state = "needs attention" if bot.needs_attention else bot.state if bot.phase is BotPhase.ACTIVE else bot.phase
     available = line.available.version if line.available else None
     return (bot.id, bot.name, bot.subdomain, bot.org.slug, bot.node.name, state, runs, available, bot.image)

@@ -1,4 +1,4 @@
-"""`flotilla worker`, `flotilla scheduler` and `flotilla redis`: run the background processes."""
+"""`flotilla worker`, `scheduler`, `gateway` and `redis`: run the processes of Flotilla other than the portal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from daemon.context import current_context
 from daemon.scheduler import Scheduler
 from daemon.worker import Supervisor
 from portal import logs
+from portal.gateway.server import run_gateway
 
 
 @click.command()
@@ -16,7 +17,7 @@ def worker() -> None:
     """Run background jobs: polls, updates, health checks, email.
 
     Starts WORKER_PROCESSES processes, of which the first never updates bots, so that other jobs need not wait for
-    updates. Five more processes serve probes (1), registries (2) and email (2).
+    updates. Seven more processes serve probes (1), registries (2), email (2) and syncs of members (2).
     After SIGTERM running jobs have one minute to finish; another worker takes over jobs that did not.
     """
     context = current_context()
@@ -33,6 +34,19 @@ def scheduler() -> None:
     context = current_context()
     logs.configure(context.settings)
     Scheduler(context).run()
+
+
+@click.command()
+def gateway() -> None:
+    """Carry people from their browsers to their bots, with their identity.
+
+    Listens on GATEWAY_BIND_ADDRESS and GATEWAY_PORT for the hosts below BOTS_DOMAIN. You may run several gateways on
+    one machine; they share the port. After SIGTERM running requests have 15 seconds to finish. If BOTS_DOMAIN is not
+    set, this command only waits until it is stopped.
+    """
+    context = current_context()
+    logs.configure(context.settings)
+    run_gateway(context.settings, context.database)
 
 
 @click.command()

@@ -7,6 +7,7 @@ import click
 from daemon.commands.output import print_table
 from daemon.context import current_context
 from portal.models import utcnow
+from portal.services.account_changes import disabling
 from portal.services.accounts import administration as service
 from portal.services.accounts.administration import AccountRow
 
@@ -33,7 +34,8 @@ def list_(search: str) -> None:
 def disable(email: str) -> None:
     """Disable the account with the email EMAIL and end all its sessions."""
     with current_context().database.transaction() as session:
-        user = service.disable(session, service.get_by_email(session, email).id, utcnow(), actor=None)
+        user_id = service.get_by_email(session, email).id
+        user = disabling.disable_account(session, user_id, utcnow(), actor=None)
     click.echo(f"Disabled the account {user.email} and ended all its sessions.")
 
 
@@ -42,7 +44,8 @@ def disable(email: str) -> None:
 def enable(email: str) -> None:
     """Enable the account with the email EMAIL again."""
     with current_context().database.transaction() as session:
-        user = service.enable(session, service.get_by_email(session, email).id, actor=None)
+        user_id = service.get_by_email(session, email).id
+        user = disabling.enable_account(session, user_id, utcnow(), actor=None)
     click.echo(f"Enabled the account {user.email}.")
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from daemon.conformance import provision_calls as calls
 from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.trial import Trial
-from daemon.engine.health_probe import probe
+from daemon.engine.health_probe import HealthCheck, probe
 from daemon.network.deadlines import Deadline, connect
 from portal.rules.outside_text import clean_text
 
@@ -56,7 +56,7 @@ def wait_for_health(trial: Trial) -> None:
     def is_healthy() -> bool:
         nonlocal last
         _require_running(trial)
-        result = probe(trial.address(), trial.options.health_path)
+        result = probe(trial.address(), HealthCheck(trial.options.health_path))
         last = result.detail
         return result.ok
 
@@ -90,7 +90,7 @@ def require_lasting_health(trial: Trial) -> None:
     until = time.monotonic() + trial.options.watch_seconds
     while time.monotonic() < until:
         _require_running(trial)
-        result = probe(trial.address(), trial.options.health_path)
+        result = probe(trial.address(), HealthCheck(trial.options.health_path))
         if not result.ok:
             raise Violation(f'Health was "ok", and then: {result.detail}.')
         time.sleep(_PAUSE_SECONDS)

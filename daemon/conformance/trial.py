@@ -14,7 +14,9 @@ from daemon.conformance.lab import Lab, RunningBot, Stopped
 from daemon.conformance.options import BotOptions
 from daemon.conformance.outcomes import Skipped, Violation
 from daemon.conformance.provision_calls import Person
+from portal.rules.container_settings import BOT_ID_VARIABLE
 
+_BOT_ID = "conformance"
 _MAX_TIMEOUTS = 3
 
 
@@ -97,7 +99,8 @@ class Trial:
         """
         self.end()
         self._timeouts = 0
-        self._bot = self.lab.start(image, self.volumes, {**self.options.environment, **environment})
+        variables = {BOT_ID_VARIABLE: _BOT_ID, **self.options.environment, **environment}
+        self._bot = self.lab.start(image, self.volumes, variables)
 
     def secrets(self, previous: str | None = None) -> dict[str, str]:
         """Return the environment variables with the current secret and the previous one, if it is still valid."""

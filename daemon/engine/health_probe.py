@@ -15,7 +15,7 @@ from docker.errors import NotFound
 
 from daemon.engine.addresses import read_address
 from daemon.network.deadlines import Deadline, connect
-from portal.models import Node
+from portal.models import Bot, HealthExpectation, Node
 from portal.rules.outside_text import clean_line
 
 _PROBE_SECONDS = 5.0
@@ -28,11 +28,31 @@ _REQUIRED_SUCCESSES = 2
 
 
 @dataclass(frozen=True)
+class HealthCheck:
+    """The health check of a bot.
+
+    Attributes:
+        path: such as `/health`.
+        port: the bot's port in the container.
+        expectation: which response means that the bot is healthy.
+    """
+
+    path: str
+    port: int = 3100
+    expectation: HealthExpectation = HealthExpectation.JSON_STATUS_OK
+
+    @classmethod
+    def of(cls, bot: Bot) -> HealthCheck:
+        """Return the health check of a bot."""
+        return cls(bot.health_path, bot.port, bot.health_expectation)
+
+
+@dataclass(frozen=True)
 class ProbeResult:
     """Result of one probe.
 
     Attributes:
-        ok: HTTP 200 and JSON whose `status` is `"ok"`.
+        ok: the response is the expected one.
         detail: the answer or the error, for display.
     """
 
@@ -55,43 +75,42 @@ class HealthResult:
     address: str | None
 
 
-def probe(address: str, path: str, seconds: float = _PROBE_SECONDS) -> ProbeResult:
+def probe(address: str, check: HealthCheck, seconds: float = _PROBE_SECONDS) -> ProbeResult:
     """Probe a bot with one GET that follows no redirect, uses no proxy and reads at most 64 KB.
 
     Args:
         address: `host:port`.
-        path: such as `/health`.
+        check: what is requested and expected.
         seconds: time limit from the connection to the last byte of the answer.
     """
     try:
         with Deadline(seconds):
-            status, body = _request(address, path, seconds)
+            status, body = _request(address, check.path, seconds)
     except TimeoutError:
         return ProbeResult(ok=False, detail=f"timed out ({seconds:g} s)")
     # ValueError: the address or the path cannot be sent.
     except (OSError, http.client.HTTPException, ValueError) as error:
         return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
-    return _evaluate(status, body)
+    return _EVALUATIONS[check.expectation](status, body)
 
 
-def probe_with_retry(address: str, path: str) -> ProbeResult:
+def probe_with_retry(address: str, check: HealthCheck) -> ProbeResult:
     """Probe a running bot, and probe it again if the first probe fails.
 
     A single failed probe does not mark a bot unhealthy, because an unhealthy bot counts as a failure of a rollout.
     """
-    result = probe(address, path)
+    result = probe(address, check)
     if result.ok:
         return result
     time.sleep(_RETRY_PAUSE_SECONDS)
-    return probe(address, path)
+    return probe(address, check)
 
 
 def wait_until_healthy(
     engine: docker.APIClient,
     container_id: str,
     node: Node,
-    port: int,
-    path: str,
+    check: HealthCheck,
     *,
     timeout: float,
     interval: float,
@@ -106,8 +125,7 @@ def wait_until_healthy(
         engine: the node's engine.
         container_id: the container, started.
         node: the node, for the address.
-        port: the bot's port in the container.
-        path: path of the health check.
+        check: the health check of the bot.
         timeout: time limit in seconds.
         interval: longest pause between two probes in seconds.
         renew_or_raise: called before each probe; raises when the bot's lease was lost.
@@ -125,11 +143,11 @@ def wait_until_healthy(
             return HealthResult(healthy=False, reason=problem, address=address)
         if successes == _REQUIRED_SUCCESSES:
             return HealthResult(healthy=True, reason=last.detail, address=address)
-        address = read_address(current.inspect, node, port)
+        address = read_address(current.inspect, node, check.port)
         last = (
-            probe(address, path)
+            probe(address, check)
             if address
-            else ProbeResult(ok=False, detail=f"port {port} cannot be reached from this machine")
+            else ProbeResult(ok=False, detail=f"port {check.port} cannot be reached from this machine")
         )
         successes = successes + 1 if last.ok else 0
         # After the last success the loop runs once more, only to check that the same container still runs.
@@ -188,7 +206,11 @@ def _request(address: str, path: str, seconds: float) -> tuple[int, bytes]:
         connection.close()
 
 
-def _evaluate(status: int, body: bytes) -> ProbeResult:
+def _expect_2xx(status: int, _body: bytes) -> ProbeResult:
+    return ProbeResult(ok=200 <= status < 300, detail=f"HTTP {status}")
+
+
+def _expect_json_status_ok(status: int, body: bytes) -> ProbeResult:
     if status != http.HTTPStatus.OK:
         return ProbeResult(ok=False, detail=f"HTTP {status}")
     if len(body) > _MAX_BYTES:
@@ -203,6 +225,12 @@ def _evaluate(status: int, body: bytes) -> ProbeResult:
     if not isinstance(reported, str):
         return ProbeResult(ok=False, detail="HTTP 200 without a status")
     return ProbeResult(ok=False, detail=f"HTTP 200 with status '{clean_line(reported, 100)}' instead of 'ok'")
+
+
+_EVALUATIONS = {
+    HealthExpectation.JSON_STATUS_OK: _expect_json_status_ok,
+    HealthExpectation.ANY_2XX: _expect_2xx,
+}
 
 
 def _describe(error: Exception) -> str:

@@ -8,6 +8,8 @@ INSTALL_LABEL = "flotilla.install"
 """Id of the installation that created a container. Flotilla removes only containers with this id."""
 BOT_LABEL = "flotilla.bot"
 UPDATE_LABEL = "flotilla.update"
+CREATION_LABEL = "flotilla.creation"
+"""Id of the settings with which the container of a new bot was created."""
 
 _NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
 CHANGELOG_PREFIX = "flotilla-changelog-"
@@ -17,6 +19,21 @@ DOCTOR_ID_PREFIX = "doctor"
 _SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe")
 
 _BOT_ROLES = frozenset({"new", "old"})
+
+
+def bot_container_name(bot_id: str) -> str:
+    """Return the name of the container of a bot that was created from the template, without any customer's name."""
+    return f"flotilla-bot-{bot_id}"
+
+
+def bot_volume_name(bot_id: str, number: int) -> str:
+    """Return the name of a volume of a bot that was created from the template.
+
+    Args:
+        bot_id: the bot. Ids are never reused, so that no bot inherits the data of another one.
+        number: its position in the template, from 1.
+    """
+    return f"flotilla-bot-{bot_id}-{number}"
 
 
 def container_name(update_id: str, role: str) -> str:

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-import docker
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import DockerException
 
 from daemon.engine.client import EngineUnreachable, open_engine, pull
 from daemon.engine.labels import INSTALL_LABEL
@@ -18,6 +17,7 @@ from daemon.registry.changelog_format import InvalidChangelog
 from daemon.registry.changelog_reader import read_changelog
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
+from daemon.registry.image_pull import has_image
 from portal.database import Database
 from portal.models import Node
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -102,17 +102,9 @@ def _read_on(  # noqa: PLR0917 - all of them differ per call
     now: datetime,
 ) -> dict[str, Any] | None:
     with open_engine(node) as engine:
-        if not _has_image(engine, reading.image):
+        if not has_image(engine, reading.image):
             # Recorded before the pull, so that the collector removes the image even if this worker dies in between.
             with database.transaction() as session:
                 changelogs.record_pull(session, reading.release_id, node.id, now)
         pull(engine, reading.image, auth)
         return read_changelog(engine, reading.image, labels)
-
-
-def _has_image(engine: docker.APIClient, image: str) -> bool:
-    try:
-        engine.inspect_image(image)  # type: ignore[no-untyped-call]
-    except ImageNotFound:
-        return False
-    return True

@@ -45,7 +45,7 @@ class _RestoredContainer:
 
 def abandon(context: UpdateContext, error: Exception) -> None:
     """Fail an update before the stop. The old container kept running."""
-    if context.update.step is Step.PRECREATE:
+    if context.update.step in {Step.PRECREATE, Step.DRAIN}:
         discard_preparations(context)
     else:
         with suppress(EngineUnreachable):  # may be the cause of the failure, and nothing was created yet

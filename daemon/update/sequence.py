@@ -5,15 +5,16 @@
      3 pull        the image, by digest
      4 capture     the full description of the old container
      5 precreate   the new container, not started, and compare it with the old one
-     6 stop        the old container
-     7 snapshot    every writable volume
-     8 swap        the names of both containers
-     9 start       the new container
-    10 health      wait until the new container is healthy
-    11 commit      the new container becomes the bot's container; clean up
+     6 drain       the gateways hold new requests; wait until running ones have ended
+     7 stop        the old container
+     8 snapshot    every writable volume
+     9 swap        the names of both containers
+    10 start       the new container
+    11 health      wait until the new container is healthy
+    12 commit      the new container becomes the bot's container; clean up
 
-If steps 2 to 5 fail, the old container was never stopped (`abandon`). If steps 6 to 8 fail, the volumes are untouched
-and the old container starts again (`undo_before_start`). If steps 9 or 10 fail, volumes and old container are
+If steps 2 to 6 fail, the old container was never stopped (`abandon`). If steps 7 to 9 fail, the volumes are untouched
+and the old container starts again (`undo_before_start`). If steps 10 or 11 fail, volumes and old container are
 restored together (`start_rollback`).
 
 Every step is recorded before its first effect. The bot is stopped before the snapshot, because a snapshot of a
@@ -60,6 +61,7 @@ _BEFORE_STOP = _Phase(
         (Step.PULL, steps.pull),
         (Step.CAPTURE, steps.capture),
         (Step.PRECREATE, steps.precreate),
+        (Step.DRAIN, steps.drain),
     ),
     on_failure=abandon,
 )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from daemon.engine import client, containers, health_probe
+import time
+
+from daemon.engine import containers, health_probe
 from daemon.engine.addresses import read_address
+from daemon.engine.bot_environment import bot_environment
 from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
 from daemon.errors import OperationFailed
-from daemon.registry.credentials import Credentials, CredentialsError
+from daemon.registry.image_pull import pull_image
 from daemon.update.cleanup import clean
 from daemon.update.preflight import list_snapshot_volumes
 from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Step, move, utcnow
-from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
+from portal.services.gateway import processes
 from portal.services.rollouts import outcomes, updates
+
+DRAIN_SECONDS = 10.0
+"""How long requests may still run before the bot is stopped. Longer ones, such as large downloads, are cut off."""
+_DRAIN_POLL_SECONDS = 0.1
 
 
 class Unhealthy(OperationFailed):
@@ -23,19 +30,14 @@ class Unhealthy(OperationFailed):
 
 def pull(context: UpdateContext) -> None:
     """Pull the image of the release by digest, while the old container still runs."""
-    registry = parse_reference(context.image).registry
-    try:
-        credential = Credentials.from_docker_config(context.settings.registry_config).for_registry(registry)
-    except CredentialsError as error:  # transient: an operator repairs the file
-        raise client.PullFailed(f"Pulling {context.image} failed: {error}", transient=True) from error
-    client.pull(context.engine, context.image, credential.to_engine_auth() if credential else None)
+    pull_image(context.engine, context.settings, context.image)
 
 
 def capture(context: UpdateContext) -> None:
     """Save the full description of the old container, from which it can be created again."""
     saved = captures.capture(context.engine, context.old_container)
     address = read_address(saved["container"], context.node, context.bot.port)
-    healthy = address is not None and health_probe.probe_with_retry(address, context.bot.health_path).ok
+    healthy = address is not None and health_probe.probe_with_retry(address, context.health_check).ok
     with context.transaction() as (session, update):
         update.saved_container = saved
         update.bot.container_name = containers.name_of_container(saved["container"])
@@ -45,7 +47,8 @@ def capture(context: UpdateContext) -> None:
 def precreate(context: UpdateContext) -> None:
     """Create the new container beside the old one and refuse any unexplained difference between both."""
     new_image = context.engine.inspect_image(context.image)  # type: ignore[no-untyped-call]
-    plan = creation.plan_replacement(context.saved, context.image, context.labels)
+    variables = bot_environment(context.bot)
+    plan = creation.plan_replacement(context.saved, context.image, context.labels, variables)
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
         containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
@@ -53,11 +56,24 @@ def precreate(context: UpdateContext) -> None:
     with context.transaction() as (_, update):
         update.new_container_id = container_id
     created = context.engine.inspect_container(container_id)
-    if differences := compare.unexplained_differences(context.saved, created, new_image):
+    if differences := compare.unexplained_differences(context.saved, created, new_image, variables):
         raise OperationFailed(
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)
         )
+
+
+def drain(context: UpdateContext) -> None:
+    """Wait until no gateway forwards requests to the bot any more, at most `DRAIN_SECONDS`.
+
+    The gateways read from the row of the update that the bot goes out of service.
+    """
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while time.monotonic() < deadline:
+        with context.transaction() as (session, update):
+            if processes.has_drained(session, update.id):
+                return
+        time.sleep(_DRAIN_POLL_SECONDS)
 
 
 def stop(context: UpdateContext) -> None:

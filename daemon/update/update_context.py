@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers, health_probe
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import HealthResult
+from daemon.engine.health_probe import HealthCheck, HealthResult
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name
 from daemon.errors import OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
@@ -143,12 +143,16 @@ class UpdateContext:
             self.engine,
             container_id,
             self.node,
-            self.bot.port,
-            self.bot.health_path,
+            self.health_check,
             timeout=self.health_check_timeout.total_seconds(),
             interval=self.settings.health_interval.total_seconds(),
             renew_or_raise=self.lease.renew_or_raise,
         )
+
+    @property
+    def health_check(self) -> HealthCheck:
+        """The health check of the bot."""
+        return HealthCheck.of(self.bot)
 
     @property
     def health_check_timeout(self) -> timedelta:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 
-from demo.bench import pages, polls, scanner, snapshots, ticks, updates
+from demo.bench import pages, polls, scanner, snapshots, syncs, ticks, updates
 from demo.bench.environment import open_environment
 from demo.processes import MissingRequirement
 
@@ -19,7 +19,7 @@ def main() -> None:
     try:
         print("* Starting a Docker engine, a registry and Redis, and migrating databases", flush=True)
         with open_environment() as environment:
-            for benchmark in (updates, snapshots, ticks, pages, polls, scanner):
+            for benchmark in (updates, snapshots, ticks, syncs, pages, polls, scanner):
                 benchmark.measure(environment).print()
     except MissingRequirement as error:
         sys.exit(f"The benchmark stopped: {error}")

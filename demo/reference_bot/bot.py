@@ -63,4 +63,4 @@ class Bot:
 def _make_verifier(configuration: Configuration) -> AssertionVerifier | None:
     if not configuration.assertion_keys_url:
         return None
-    return AssertionVerifier(KeySet(configuration.assertion_keys_url), configuration.assertion_audience)
+    return AssertionVerifier(KeySet(configuration.assertion_keys_url), configuration.bot_id)

@@ -17,7 +17,7 @@ class Configuration:
         secrets: `PROVISION_SECRET`, and `PROVISION_SECRET_PREVIOUS` while the secret is rotated. Without a secret,
             all calls of the provision protocol are refused.
         assertion_keys_url: `ASSERTION_JWKS_URL`, the platform's key set. With it, callers need a signed assertion.
-        assertion_audience: `ASSERTION_AUDIENCE`, the platform's id of this bot.
+        bot_id: `FLOTILLA_BOT_ID`, the platform's id of this bot, which assertions name as their audience.
     """
 
     port: int = 3100
@@ -25,27 +25,25 @@ class Configuration:
     header_prefix: str = "x-platform-user"
     secrets: tuple[str, ...] = field(default=(), repr=False)
     assertion_keys_url: str = ""
-    assertion_audience: str = ""
+    bot_id: str = ""
 
 
 def read_configuration(environment: Mapping[str, str]) -> Configuration:
     """Read the configuration from environment variables.
 
     Raises:
-        ValueError: `PORT` is not a number, or `ASSERTION_AUDIENCE` is missing.
+        ValueError: `PORT` is not a number, or assertions are required and `FLOTILLA_BOT_ID` is missing.
     """
-    keys_url, audience = (environment.get(f"ASSERTION_{name}", "") for name in ("JWKS_URL", "AUDIENCE"))
-    if keys_url and not audience:
-        raise ValueError(
-            "ASSERTION_JWKS_URL needs ASSERTION_AUDIENCE, or assertions for other bots would be accepted"
-        )
+    keys_url, bot_id = (environment.get(name, "") for name in ("ASSERTION_JWKS_URL", "FLOTILLA_BOT_ID"))
+    if keys_url and not bot_id:
+        raise ValueError("ASSERTION_JWKS_URL needs FLOTILLA_BOT_ID, or assertions for other bots would be accepted")
     secret, previous = (environment.get(name, "") for name in ("PROVISION_SECRET", "PROVISION_SECRET_PREVIOUS"))
     return Configuration(
         port=int(environment.get("PORT") or Configuration.port),
         hosted=environment.get("HOSTED_MODE") == "1",
         header_prefix=environment.get("IDENTITY_HEADER_PREFIX") or Configuration.header_prefix,
         assertion_keys_url=keys_url,
-        assertion_audience=audience,
+        bot_id=bot_id,
         # An earlier secret alone is valid for nothing: its rotation has not begun.
         secrets=tuple(filter(None, (secret, previous))) if secret else (),
     )

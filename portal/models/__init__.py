@@ -2,10 +2,12 @@
 
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotPhase, BotState, Channel, DesiredState, HealthExpectation
+from portal.models.bot_request import BotRequest
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
 from portal.models.fork_sync import ForkSync, ForkSyncState
+from portal.models.gateway import AssertionKey, GatewayProcess, GatewaySession, GatewayTicket
 from portal.models.invite import Invite, InviteState, InviteToken, TokenDelivery
 from portal.models.lease import Lease
 from portal.models.mail import MailState, OutgoingMail
@@ -23,10 +25,12 @@ from portal.models.user import User, UserSession
 from portal.rules.roles import MembershipRole, SyncRole
 
 __all__ = [
+    "AssertionKey",
     "Audience",
     "Base",
     "Bot",
     "BotPhase",
+    "BotRequest",
     "BotState",
     "BotSync",
     "BotTemplate",
@@ -40,6 +44,9 @@ __all__ = [
     "FleetSettings",
     "ForkSync",
     "ForkSyncState",
+    "GatewayProcess",
+    "GatewaySession",
+    "GatewayTicket",
     "HealthExpectation",
     "Invite",
     "InviteState",

@@ -62,6 +62,17 @@ class BotSync(Base):
     """Number of unknown members that a reconciliation did not remove, because they are too many. None: no refusal."""
     drift_count: Mapped[int] = mapped_column(default=0)
     """Differences between desired and listed members that reconciliations have found, in total."""
+    allowed_removals: Mapped[int | None]
+    """How many unknown members an operator has allowed the next reconciliation to remove, after a refusal."""
+    resend_before: Mapped[datetime | None]
+    """Roles that were observed before this moment are sent again, because the bot does not list its members."""
+    unanswered_calls: Mapped[int] = mapped_column(default=0)
+    """Calls in a row without an answer. Such a bot is handled apart, so that it does not delay the others."""
+    next_call_at: Mapped[datetime | None]
+    """When a bot without an answer is called again."""
+    claimed_until: Mapped[datetime | None]
+    """Until when one worker may call the bot, by the clock of the database. See `services.syncs.claims`."""
+    claim_fence: Mapped[int] = mapped_column(default=0)
 
 
 class MemberSync(Base):
@@ -78,6 +89,7 @@ class MemberSync(Base):
     observed_version: Mapped[int | None]
     observed_role: Mapped[SyncRole | None] = mapped_column(choice(SyncRole))
     observed_epoch: Mapped[int | None]
+    observed_at: Mapped[datetime | None]
     state: Mapped[SyncState] = mapped_column(choice(SyncState), default=SyncState.PENDING, index=True)
     attempts: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]

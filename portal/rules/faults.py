@@ -8,7 +8,6 @@ from __future__ import annotations
 IMAGE_NOT_ALLOWED = (
     "This version can't be installed, because your provider does not allow its image. Ask your provider."
 )
-MEMBER_SYNC_FAILED = "The bot has not accepted this change yet."
 
 _INTERRUPTED = "A temporary technical problem interrupted the update."
 _FAILED_UPDATES = {

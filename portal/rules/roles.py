@@ -56,6 +56,20 @@ class RoleInfo:
     sync_role: SyncRole
 
 
+_OWNER_GRANTS = frozenset(
+    {
+        "agents:create",
+        "agents:update",
+        "agents:delete",
+        "costs:view",
+        "company:delete",
+        "users:invite",
+        "users:manage_permissions",
+        "tasks:assign",
+        "joins:approve",
+    }
+)
+
 ROLES: Mapping[str, RoleInfo] = MappingProxyType(
     {
         Role.OWNER: RoleInfo(
@@ -66,6 +80,15 @@ ROLES: Mapping[str, RoleInfo] = MappingProxyType(
     }
 )
 """The roles of an organization's own people, by the value of the role."""
+
+BOT_GRANTS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        SyncRole.OWNER: _OWNER_GRANTS,
+        SyncRole.ADMIN: _OWNER_GRANTS - {"company:delete"},
+        SyncRole.MEMBER: frozenset({"tasks:assign"}),
+    }
+)
+"""What each role may do inside a bot. The bot gives these rights itself; reconciliation compares them."""
 
 ASSIGNABLE_ROLES = tuple(sorted(MembershipRole, key=lambda role: ROLES[role].rank))
 """The roles that owners and admins can give to others, the weakest first."""

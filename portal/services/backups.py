@@ -12,7 +12,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Event, EventTag, User
+from portal.models import Bot, Event, EventTag, User
 from portal.services import events
 from portal.services.accounts import one_time_tokens, sessions
 from portal.services.orgs import invite_closing, transfers
@@ -42,6 +42,8 @@ class EndedAccess:
 def end_all_access(session: Session, now: datetime) -> EndedAccess:
     """End all sessions, one-time links, pending invites and offers of ownership, and record an event.
 
+    All members are sent to the bots again.
+
     Args:
         session: the transaction.
         now: the current moment.
@@ -56,6 +58,8 @@ def end_all_access(session: Session, now: datetime) -> EndedAccess:
         backup_from=backup_from,
         operators=list(session.scalars(sa.select(User.email).where(is_operator).order_by(User.email))),
     )
+    # The bots have newer members than the backup. All roles are sent again, in the state of the backup.
+    session.execute(sa.update(Bot).values(epoch=Bot.epoch + 1).execution_options(synchronize_session=False))
     facts = {"sessions": ended.sessions, "links": ended.links, "invites": ended.invites, "offers": ended.offers}
     events.record(session, EventTag.BACKUP_RESTORED, data=facts)
     return ended

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class ServiceError(Exception):
     """A request that cannot be carried out.
@@ -37,6 +39,19 @@ class InvalidError(ServiceError):
     def __init__(self, message: str, field: str | None = None, *, for_operators: str | None = None) -> None:
         super().__init__(message, for_operators=for_operators)
         self.field = field
+
+
+class InvalidFieldsError(InvalidError):
+    """Several fields are invalid.
+
+    Args:
+        problems: what is wrong and what to do, by the name of the field.
+    """
+
+    def __init__(self, problems: Mapping[str, str]) -> None:
+        lines = (f"{field.replace('_', ' ')}: {problem}" for field, problem in problems.items())
+        super().__init__("\n".join(lines), next(iter(problems)))
+        self.problems = dict(problems)
 
 
 class ConflictError(ServiceError):

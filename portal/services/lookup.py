@@ -9,7 +9,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, PolledImage, Release
+from portal.models import Bot, BotPhase, PolledImage, Release
 from portal.rules.references import InvalidReference, Reference, parse_reference
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.releases import releases
@@ -42,7 +42,7 @@ def find_bot(session: Session, text: str) -> Bot:
     exact = session.scalar(sa.select(Bot).where(sa.or_(Bot.id == text, Bot.subdomain == text)))
     if exact is not None:
         return exact
-    named = session.scalars(sa.select(Bot).where(Bot.name == text)).all()
+    named = session.scalars(sa.select(Bot).where(Bot.name == text, Bot.phase != BotPhase.REMOVED)).all()
     return _require_one(named, f"There is no bot {text!r}. `flotilla bots list` shows all bots.", "subdomains")
 
 

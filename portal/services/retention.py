@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions and mails. Used by an hourly job."""
+"""Deletion of expired rows: links, sessions, tickets and mails. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -7,11 +7,22 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
-from portal.models import Base, ForkSync, MailState, OneTimeToken, OutgoingMail, UserSession
+from portal.models import (
+    Base,
+    ForkSync,
+    GatewayProcess,
+    GatewayTicket,
+    MailState,
+    OneTimeToken,
+    OutgoingMail,
+    UserSession,
+)
 from portal.services import fork_syncs
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
+KEEP_TICKETS = timedelta(hours=1)
+KEEP_GATEWAY_PROCESSES = timedelta(days=1)
 KEEP_SESSIONS = timedelta(days=30)
 KEEP_MAILS = timedelta(days=90)
 
@@ -30,6 +41,9 @@ def delete_expired(session: Session, now: datetime) -> None:
     # Used links need no rule: every link expires within an hour.
     _delete(session, OneTimeToken, OneTimeToken.expires_at < now - KEEP_LINKS)
     _delete(session, UserSession, UserSession.expires_at < now - KEEP_SESSIONS, _has_later_session())
+    _delete(session, GatewayTicket, GatewayTicket.expires_at < now - KEEP_TICKETS)
+    # A process that ends removes its row. Rows of killed processes stay.
+    _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,

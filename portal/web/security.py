@@ -34,7 +34,7 @@ _CSRF_KEY = "csrf_token"
 _MAX_FORM_BYTES = 500_000
 """A form that names 10,000 bots is smaller."""
 
-PUBLIC_FILES = frozenset({"static", "assets.vendor"})
+PUBLIC_FILES = frozenset({"static", "assets.vendor", "assertion_keys.key_set"})
 """Endpoints of files that are the same for all visitors. Caches may store nothing else."""
 
 

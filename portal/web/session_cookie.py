@@ -40,6 +40,17 @@ def current_visitor() -> Visitor | None:
     return visitor
 
 
+def require_visitor() -> Visitor:
+    """Return the visitor of a request that requires a signed-in user.
+
+    Raises:
+        RuntimeError: a program error: no user is signed in.
+    """
+    if (visitor := current_visitor()) is None:
+        raise RuntimeError("this request has no visitor")
+    return visitor
+
+
 def is_visitor_operator() -> bool:
     """Return whether an operator is signed in, who may read details that customers may not."""
     visitor = current_visitor()

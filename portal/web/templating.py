@@ -17,8 +17,7 @@ from portal.models import Bot, BotUpdate, Org, utcnow
 from portal.paths import ROOT
 from portal.rules import email_addresses, faults, roles
 from portal.rules.strategies import STRATEGIES
-from portal.services.orgs import orgs
-from portal.services.orgs.member_list import MemberSyncStatus
+from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
@@ -46,13 +45,16 @@ def init_app(app: Flask, settings: Settings) -> None:
         elapsed=elapsed,
         exact=exact,
         failure_reason=failure_reason,
+        least_advanced=sync_status.find_least_advanced,
         masked=email_addresses.mask,
+        pending_bots=sync_sentences.count_pending,
         plural=plural,
         short=short_digest,
         state_reason=state_reason,
         steps=timings.list_step_durations,
         strategy_label=strategy_label,
-        sync_reason=sync_reason,
+        sync_label=sync_sentences.label,
+        sync_reason=sync_sentences.explain,
         upcoming=upcoming,
         words=words,
     )
@@ -62,6 +64,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         htmx_configuration=htmx.CONFIGURATION,
         product_name=settings.product_name,
         billing_url=settings.billing_url,
+        bot_url=settings.bot_url,
         can=policy.can,
         my_orgs=my_orgs,
         Action=policy.Action,
@@ -176,13 +179,6 @@ def state_reason(bot: Bot) -> str:
     if not bot.state_detail:
         return ""
     return bot.state_detail if is_visitor_operator() else faults.explain_bot_state(bot.state)
-
-
-def sync_reason(status: MemberSyncStatus) -> str:
-    """Return why a bot does not know a membership: the error for operators, a sentence for customers."""
-    if not status.error:
-        return ""
-    return status.error if is_visitor_operator() else faults.MEMBER_SYNC_FAILED
 
 
 @cache

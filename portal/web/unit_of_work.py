@@ -13,9 +13,11 @@ from flask import Flask, Response, current_app, g, request
 from redis import Redis
 from sqlalchemy.orm import Session
 
+from portal.change_messages import publish_changes
 from portal.database import set_write_intent, writing
-from portal.queue import DEFAULT_QUEUE, MAIL_QUEUE, JobName, enqueue
+from portal.queue import DEFAULT_QUEUE, MAIL_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.services.mail import outbox
+from portal.services.orgs import member_sync
 from portal.web.extensions import db
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -73,8 +75,11 @@ def _finish(response: Response) -> Response:
         return response
     session().commit()
     redis: Redis = current_app.extensions["redis"]
+    publish_changes(redis, session())
     for job, argument, queue in g.pop("jobs", []):
         enqueue(redis, job, argument, queue=queue)
     for mail_id in outbox.take_queued(session()):
         enqueue(redis, JobName.SEND_MAIL, mail_id, queue=MAIL_QUEUE)
+    for node_id in member_sync.take_requested_jobs(session()):
+        enqueue(redis, JobName.SYNC_NODE, node_id, queue=SYNCS_QUEUE)
     return response

@@ -2,36 +2,38 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from threading import Thread
 
 import pytest
 from playwright.sync_api import BrowserContext, Page
-from werkzeug.serving import make_server
 
-from portal.app import create_app
+from demo.processes import free_port
 from portal.database import Database
 from portal.models import utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web.cookie_names import session_cookie_name
 from tests import factories
+from tests.support.portal import running_portal
 from tests.support.scene import Scene, small_fleet
 
 
 @pytest.fixture
-def portal(settings: Settings, redis_url: str) -> Iterator[str]:
+def gateway_port() -> int:
+    """Return the port of the gateway, which only runs in tests that start it."""
+    return free_port()
+
+
+@pytest.fixture
+def portal(settings: Settings, redis_url: str, gateway_port: int) -> Iterator[str]:
     """Run the portal and return its URL."""
-    server = make_server("127.0.0.1", 0, lambda _environ, _start: [], threaded=True)
-    url = f"http://127.0.0.1:{server.server_port}"
-    server.app = create_app(
-        replace(settings, redis_url=redis_url, base_url=url, fleet_image_allowlist=("registry.example",))
+    changed = replace(
+        settings,
+        redis_url=redis_url,
+        gateway=replace(settings.gateway, bots_domain=f"localhost:{gateway_port}"),
+        fleet_image_allowlist=("registry.example",),
     )
-    thread = Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield url
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running_portal(changed) as url:
+        yield url
 
 
 @pytest.fixture

@@ -1,17 +1,32 @@
 """Tests of all pages in a real browser: accessibility, width on phones, and use without JavaScript."""
 
 from datetime import time
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy.orm import Session
 
 from portal.database import Database
-from portal.models import Bot, ForkSyncState, UpdateState, utcnow
+from portal.models import (
+    Bot,
+    BotPhase,
+    ForkSyncState,
+    MembershipState,
+    Node,
+    Org,
+    SyncRole,
+    SyncState,
+    UpdateState,
+    utcnow,
+)
 from portal.paths import ROOT
 from portal.services import fork_syncs
 from portal.services.mail import outbox
 from portal.settings import Settings
+from tests import factories
 from tests.browser.conftest import Open, sign_in
+from tests.support import sync_rows
 from tests.support.scene import Scene, rollout
 
 pytestmark = pytest.mark.browser
@@ -50,12 +65,20 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
     with database.transaction() as session:
         made = rollout(session, scene, states)
         acme = session.get_one(Bot, scene.bots[0]).org_id
+        org, node = session.get_one(Org, acme), session.get_one(Node, scene.node)
+        error = "Health check failed: HTTP 503 after 120 s of probing"
+        failed = {"creation_error": error, "creation_attempts": 2, "creation_due_at": utcnow()}
+        new = factories.bot(session, org, node, phase=BotPhase.CREATING, **failed).id
+        ending = {"phase": BotPhase.REMOVING, "keep_data": True, "remove_after": utcnow()}
+        old = factories.bot(session, org, node, **ending).id
+        factories.bot_template(session, environment={"TOKEN": "1"}, api_key="1")
         sync_id = fork_syncs.claim(session, time(6), utcnow())
         assert sync_id is not None
         fork_syncs.finish(session, sync_id, ForkSyncState.CONFLICT, utcnow(), report=CONFLICT)
         outbox.queue_mail(
             session, to="new@example.com", template="signup", dedupe_key="one", context={"token_id": "x"}
         )
+        add_sync_rows(session, scene)
     bot = f"/o/acme/bots/{scene.bots[1]}"
     return [
         ("root", "/admin/"),
@@ -72,7 +95,14 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/users/alice"),
         ("root", "/admin/nodes"),
         ("root", "/admin/events"),
+        ("root", "/admin/sync"),
+        ("root", f"/admin/sync/{scene.bots[0]}"),
+        ("root", f"/admin/sync/{scene.bots[2]}"),
         ("root", "/admin/settings"),
+        ("root", "/admin/settings/bot-template"),
+        ("root", f"/o/acme/bots/{new}"),
+        ("root", f"/o/acme/bots/{old}"),
+        ("alice", f"/o/acme/bots/{new}"),
         ("root", "/admin/upstream"),
         ("root", "/nowhere"),
         ("alice", "/orgs"),
@@ -90,6 +120,20 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("alice", bot),
         ("alice", f"{bot}/changelog"),
     ]
+
+
+def add_sync_rows(session: Session, scene: Scene) -> None:
+    """Add people whose sync is blocked and pending, a removed member, and refused removals."""
+    acme = session.query(Org).filter_by(slug="acme").one()
+    first, second = (session.get_one(Bot, bot_id) for bot_id in scene.bots[:2])
+    sync_rows.connect(session, first, refused_removals=7, last_error="The bot refuses the secret (HTTP 401).")
+    sync_rows.connect(session, second)
+    removed = factories.membership(session, acme, factories.user(session, "rita", id="rita"))
+    removed.state = MembershipState.REMOVED
+    for user_id, role in (("alice", SyncRole.OWNER), ("rita", SyncRole.NONE)):
+        failed: dict[str, Any] = {"attempts": 3, "last_error": "HTTP 500", "desired_version": 2}
+        sync_rows.pending(session, first, user_id, role, state=SyncState.BLOCKED, **failed)
+        sync_rows.pending(session, second, user_id, role, observed_role=SyncRole.ADMIN, **failed)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from portal.database import Database
 from portal.models import (
     Audience,
     Bot,
+    BotRequest,
     BotUpdate,
     DesiredState,
     PolledImage,
@@ -45,6 +46,7 @@ from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import StrategyName
 from portal.services.bots import nodes
 from portal.services.mail import outbox
+from portal.services.orgs import creation
 from portal.services.rollouts import rollouts, selection
 from portal.settings import Settings
 from tests import factories
@@ -249,6 +251,30 @@ def test_updates_are_enqueued_in_the_queue_of_their_node(parts: SchedulerUnderTe
     (update,) = load_updates(parts.database, rollout)
     assert update.bot_id == bot.id
     assert parts.queued_jobs(updates_queue_name(node.id)) == [("daemon.jobs.update_bot", update.id)]
+
+
+def test_new_organization_gets_its_bot_in_the_next_tick(settings: Settings, parts: SchedulerUnderTest) -> None:
+    allowed = replace(settings, fleet_image_allowlist=("registry.test",))
+    scheduler = Scheduler(Context(allowed, parts.database, parts.redis))
+    with parts.database.transaction() as session:
+        node = factories.node(session)
+        factories.bot_template(session, image=IMAGE, create_for_new_orgs=True)
+        creation.create_org(session, "Beta", factories.user(session), now=NOW)
+    assert scheduler.tick(utcnow())
+    with parts.database.reading() as session:
+        bot = session.scalars(sa.select(Bot)).one()
+    assert parts.queued_jobs(updates_queue_name(node.id)) == [(JobName.CREATE_BOT, bot.id)]
+
+
+def test_request_that_fails_unexpectedly_does_not_stop_the_tick(
+    parts: SchedulerUnderTest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with parts.database.transaction() as session:
+        org = factories.org(session, factories.user(session))
+        session.add(BotRequest(org_id=org.id))
+    monkeypatch.setattr("portal.services.bots.creation.create_bot", lambda *_args, **_options: 1 // 0)
+    assert parts.scheduler.tick(utcnow())
+    assert f"the bot of organization {org.id} could not be created" in caplog.text
 
 
 def test_unreachable_node_is_probed_less_often_and_gets_no_other_jobs(parts: SchedulerUnderTest) -> None:

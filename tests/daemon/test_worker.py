@@ -30,6 +30,8 @@ from portal.queue import (
     POLLS_QUEUE,
     PROBES_QUEUE,
     SLOW_POLLS_QUEUE,
+    SYNC_RETRIES_QUEUE,
+    SYNCS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -120,6 +122,7 @@ SLOTS = {
     "probes": (PROBES_QUEUE, PROBES_QUEUE),
     "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
     "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
+    "syncs": (SYNC_RETRIES_QUEUE, SYNCS_QUEUE),
 }
 """The queues of jobs that occupy all processes for one kind of peer."""
 

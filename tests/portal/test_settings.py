@@ -15,7 +15,7 @@ from portal.settings import Settings, SettingsError
 def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     names = (
         *("SECRET_KEY", "SECRET_KEY_FILE", "SECRET_KEY_FALLBACKS", "DATABASE_URL", "REDIS_URL"),
-        *("FLOTILLA_ENV", "BASE_URL", "BIND_ADDRESS"),
+        *("FLOTILLA_ENV", "BASE_URL", "BIND_ADDRESS", "BOTS_DOMAIN", "GATEWAY_BIND_ADDRESS", "GATEWAY_PORT"),
     )
     for name in names:
         monkeypatch.delenv(name, raising=False)
@@ -50,7 +50,16 @@ def test_file_that_is_not_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_p
 HOSTILE_VALUES = {
     **dict.fromkeys(
         (
-            *("SECRET_KEY", "SECRET_KEY_FALLBACKS", "BIND_ADDRESS", "DATA_DIR", "REDIS_URL", "PRODUCT_NAME"),
+            *(
+                "SECRET_KEY",
+                "SECRET_KEY_FALLBACKS",
+                "BIND_ADDRESS",
+                "GATEWAY_BIND_ADDRESS",
+                "BOTS_DOMAIN",
+                "DATA_DIR",
+                "REDIS_URL",
+                "PRODUCT_NAME",
+            ),
             *("FLEET_IMAGE_ALLOWLIST", "SNAPSHOT_IMAGE", "INSECURE_REGISTRIES", "REGISTRY_CONFIG"),
             *("MAIL_SERVER", "MAIL_USERNAME", "MAIL_PASSWORD", "MAIL_SENDER"),
             *("UPSTREAM_REPO", "UPSTREAM_REWRITER", "UPSTREAM_FORGE_TOKEN"),
@@ -99,6 +108,7 @@ def test_production_requires_a_long_secret_key(monkeypatch: pytest.MonkeyPatch, 
         {"BIND_ADDRESS": "0.0.0.0"},
         {"BIND_ADDRESS": "[::]"},
         {"BIND_ADDRESS": "192.0.2.1"},
+        {"GATEWAY_BIND_ADDRESS": "0.0.0.0"},
         {"BASE_URL": "https://portal.example.com"},
         {"BASE_URL": "http://192.0.2.1:8000"},
         {"BASE_URL": "http://localhost.example.com"},
@@ -228,4 +238,44 @@ def test_sync_of_the_fork_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_invalid_settings_of_the_sync_are_reported(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "domain", "expected"),
+    [
+        ("https://portal.example.com", "bots.example.com", "https://acme.bots.example.com"),
+        ("http://127.0.0.1:8000", "localhost:8080", "http://acme.localhost:8080"),
+        ("https://bots.example.org", "bots.example.com", "https://acme.bots.example.com"),
+        ("https://portal.example.com", "", None),
+    ],
+)
+def test_bots_have_addresses_below_their_domain(
+    monkeypatch: pytest.MonkeyPatch, base_url: str, domain: str, expected: str | None
+) -> None:
+    monkeypatch.setenv("SECRET_KEY", "k" * 40)
+    monkeypatch.setenv("BASE_URL", base_url)
+    monkeypatch.setenv("BOTS_DOMAIN", domain)
+    assert Settings.from_environment().bot_url("acme") == expected
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        *(
+            "https://bots.example.com",
+            "bots.example.com/",
+            "Bots.example.com",
+            "*.bots.example.com",
+            "a b",
+            "-a.example",
+        ),
+        *("example.com", "portal.example.com", "com", "example.com:8080"),
+    ],
+)
+def test_the_portal_is_not_on_the_domain_of_the_bots(monkeypatch: pytest.MonkeyPatch, domain: str) -> None:
+    monkeypatch.setenv("SECRET_KEY", "k" * 40)
+    monkeypatch.setenv("BASE_URL", "https://portal.example.com")
+    monkeypatch.setenv("BOTS_DOMAIN", domain)
+    with pytest.raises(SettingsError, match="BOTS_DOMAIN"):
         Settings.from_environment()

@@ -70,6 +70,10 @@ class SqliteDatabase:
         yield f"sqlite:///{target}"
 
 
+SEEDED_TABLES = ("fleet_settings", "bot_templates")
+"""Tables with one row, which a migration creates."""
+
+
 class PostgresDatabase:
     """A migrated PostgreSQL database, emptied after each test, which is faster than creating a new one."""
 
@@ -79,7 +83,7 @@ class PostgresDatabase:
         self._folder = folder
         self._url: str | None = None
         self._tables: set[str] = set()
-        self._settings: dict[str, Any] = {}
+        self._seeded: dict[str, dict[str, Any]] = {}
 
     @contextmanager
     def empty(self, _folder: Path) -> Iterator[str]:
@@ -95,7 +99,7 @@ class PostgresDatabase:
                 )
                 if _list_tables(connection) == self._tables:
                     _delete_rows(connection, self._tables)
-                    _insert_settings(connection, self._settings)
+                    _insert_seeded_rows(connection, self._seeded)
                 else:
                     self._url = None
 
@@ -107,7 +111,7 @@ class PostgresDatabase:
         migrate(url.replace("postgresql://", "postgresql+psycopg://"), self._folder)
         with psycopg.connect(url) as connection:
             self._tables = _list_tables(connection)
-            ((self._settings,),) = connection.execute("SELECT row_to_json(s) FROM fleet_settings s").fetchall()
+            self._seeded = {table: _read_only_row(connection, table) for table in SEEDED_TABLES}
         return url
 
 
@@ -123,9 +127,15 @@ def _delete_rows(connection: psycopg.Connection, tables: set[str]) -> None:
     connection.execute(sql.SQL("; ").join(deletions))
 
 
-def _insert_settings(connection: psycopg.Connection, settings: dict[str, Any]) -> None:
-    """Insert the row of fleet settings again, which the migration had created."""
-    row = json.dumps({**settings, "install_id": new_id()})
-    connection.execute(
-        "INSERT INTO fleet_settings SELECT * FROM json_populate_record(NULL::fleet_settings, %s::json)", [row]
-    )
+def _read_only_row(connection: psycopg.Connection, table: str) -> dict[str, Any]:
+    query = sql.SQL("SELECT row_to_json(r) FROM {} r").format(sql.Identifier(table))
+    ((row,),) = connection.execute(query).fetchall()
+    return dict(row)
+
+
+def _insert_seeded_rows(connection: psycopg.Connection, rows: dict[str, dict[str, Any]]) -> None:
+    """Insert the rows again that migrations had created, with a new id of the installation."""
+    for table, row in rows.items():
+        values = json.dumps({**row, "install_id": new_id()})
+        query = sql.SQL("INSERT INTO {0} SELECT * FROM json_populate_record(NULL::{0}, %s::json)")
+        connection.execute(query.format(sql.Identifier(table)), [values])

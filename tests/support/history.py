@@ -13,19 +13,24 @@ from portal.models import (
     Base,
     Bot,
     BotState,
+    BotSync,
     BotUpdate,
     Event,
     EventTag,
     MailState,
     Membership,
     MembershipRole,
+    MemberSync,
     OneTimeToken,
     Org,
     OutgoingMail,
+    Provisioning,
     Release,
     RolloutState,
     Snapshot,
     SnapshotState,
+    SyncRole,
+    SyncState,
     TenantMode,
     TenantUpdateConfig,
     TokenPurpose,
@@ -44,6 +49,7 @@ BOTS = 1000
 NODES = 10
 WEEKS = 52
 SIGN_INS_OF_A_SCRIPT = 2000
+PEOPLE_PER_BOT = 20
 
 _NOW = utcnow()
 _EVENTS = (EventTag.BOT_UPDATED, EventTag.BOT_STATE_CHANGED, EventTag.USER_SIGNED_IN, EventTag.USER_SIGNED_OUT)
@@ -108,10 +114,54 @@ def _add_fleet(session: Session) -> None:
             state=BotState.RUNNING,
             container_id=f"container-{number}",
             checked_at=_NOW,
+            address="127.0.0.1:20000",
+            company_id=f"company-{number}",
         )
         for number in range(BOTS)
     )
     session.flush()
+    _add_syncs(session)
+
+
+def _add_syncs(session: Session) -> None:
+    """Connect every bot, and let it know 20 people. The last call about one of them failed, so no call is due."""
+    later = _NOW + timedelta(minutes=10)
+    session.add_all(
+        BotSync(
+            bot_id=f"b{number:04}",
+            provisioning=Provisioning.MANAGED,
+            state=SyncState.SYNCED,
+            provisioned_epoch=1,
+            reconciled_epoch=1,
+            next_reconcile_at=later,
+        )
+        for number in range(BOTS)
+    )
+    rows = [
+        {
+            "bot_id": f"b{number:04}",
+            "user_id": f"user-{(number + person) % BOTS:04}",
+            "desired_version": 1,
+            "desired_role": SyncRole.MEMBER,
+            "observed_version": 1,
+            "observed_role": SyncRole.MEMBER,
+            "observed_epoch": 1,
+            "observed_at": _NOW,
+            "state": _choose_sync_state(number, person),
+            "attempts": 0 if person else 1,
+            "next_attempt_at": None if person else later,
+        }
+        for number in range(BOTS)
+        for person in range(PEOPLE_PER_BOT)
+    ]
+    session.execute(sa.insert(MemberSync), rows)
+    session.flush()
+
+
+def _choose_sync_state(number: int, person: int) -> SyncState:
+    if person:
+        return SyncState.SYNCED
+    return SyncState.PENDING if number % 50 else SyncState.BLOCKED
 
 
 def _add_week(session: Session, week: int, release: Release) -> None:

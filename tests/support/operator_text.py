@@ -16,7 +16,10 @@ from sqlalchemy.types import TypeDecorator
 from portal.models import (
     Base,
     Bot,
+    BotPhase,
+    BotRequest,
     BotState,
+    BotSync,
     BotUpdate,
     EventTag,
     ForkSync,
@@ -27,6 +30,7 @@ from portal.models import (
     Org,
     OutgoingMail,
     PolledImage,
+    Provisioning,
     Release,
     RolloutState,
     Snapshot,
@@ -41,8 +45,10 @@ from tests.support.cast import Cast
 from tests.support.scene import Scene, digest, rollout, small_fleet
 
 SHOWN_TO_OPERATORS = {
+    "bot_requests": {"error"},
+    "bot_syncs": {"last_error"},
     "bot_updates": {"error"},
-    "bots": {"address", "container_name", "needs_attention", "state_detail"},
+    "bots": {"address", "container_name", "creation_error", "needs_attention", "state_detail"},
     "fork_syncs": {"error"},
     "mail_outbox": {"last_error"},
     "member_sync": {"last_error"},
@@ -54,16 +60,16 @@ SHOWN_TO_OPERATORS = {
 """Columns that operators read on a page."""
 
 NOT_SHOWN_TO_CUSTOMERS = {
-    "bot_syncs": {"last_error"},
     "bot_templates": {
         *("agents", "capabilities", "extra", "gateway_url", "header_prefix", "health_path", "hosted_environment"),
         *("image", "secret_variable", "volumes"),
     },
     "bot_updates": {"journal", "new_container_id", "old_container_id"},
     "bots": {
-        *("company_id", "container_id", "creation_error", "header_prefix", "health_path", "lease_owner"),
+        *("company_id", "container_id", "header_prefix", "health_path", "lease_owner"),
         *("restart_policy", "secret_variable", "volumes_to_remove"),
     },
+    "gateway_processes": {"held"},
     "leases": {"owner"},
     "nodes": {"bot_host", "engine_id", "platform", "snapshot_dir", "tls"},
     "snapshots": {"archive", "helper_digest", "sha256", "volume"},
@@ -71,6 +77,7 @@ NOT_SHOWN_TO_CUSTOMERS = {
 """Columns that only commands, jobs or some operators' pages show."""
 
 SECRET = {
+    "assertion_keys": {"private_key"},
     "bot_templates": {"api_key", "environment"},
     "bot_updates": {"saved_container"},
     "bots": {"provision_secret", "spec"},
@@ -78,12 +85,14 @@ SECRET = {
 """Columns that no page shows to anybody."""
 
 READABLE = {
+    "assertion_keys": {"public_key"},
     "bot_updates": {"log_tail", "previous_digest", "timings"},
     "bots": {"current_digest", "image", "name", "subdomain", "unprotected"},
     "event_personal_data": {"data", "email_normalized", "user_id"},
     "events": {"actor_id", "address", "bot_id", "data", "org_id", "request_id", "rollout_id", "tag", "user_id"},
     "fleet_settings": {"install_id", "parameters"},
     "fork_syncs": {"report"},
+    "gateway_tickets": {"state_hash"},
     "invite_tokens": {"token_hash"},
     "mail_outbox": {"context", "dedupe_key", "message_id", "template", "to"},
     "one_time_tokens": {"email", "email_normalized", "token_hash"},
@@ -159,6 +168,8 @@ def _spread_states(session: Session, scene: Scene) -> None:
         row.reason = "set below"
     for number, bot_id in enumerate(scene.bots):
         session.get_one(Bot, bot_id).state = list(BotState)[number % len(BotState)]
+        session.get_one(BotSync, bot_id).provisioning = Provisioning.MANAGED
+    session.get_one(Bot, scene.bots[-1]).phase = BotPhase.CREATING
 
 
 def _add_other_rows(session: Session, cast: Cast, scene: Scene) -> None:
@@ -168,6 +179,7 @@ def _add_other_rows(session: Session, cast: Cast, scene: Scene) -> None:
     assert update is not None
     session.add_all(
         [
+            BotRequest(org_id=cast.org_id),
             Lease(name="scheduler", owner="set below"),
             MemberSync(bot_id=scene.bots[0], user_id=cast.people["bob"], desired_role=SyncRole.MEMBER),
             ForkSync(scheduled_for=utcnow(), state=ForkSyncState.REFUSED, claimed_until=utcnow()),
@@ -187,6 +199,8 @@ def _plant(session: Session, table: str, column: str) -> None:
 
 def _shape(column: sa.Column[Any], text: str) -> Any:
     """Return the text in the form that the column has."""
+    if (column.table.name, column.name) == ("bot_templates", "image"):
+        return f"registry.example/acme/bot:{text}"  # other text is no reference
     if isinstance(column.type, EncryptedJSON):
         return {"Config": {"Env": [f"KEY={text}"]}}
     if not isinstance(getattr(column.type, "impl", None), sa.JSON):

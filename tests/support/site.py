@@ -223,7 +223,7 @@ def wait_until_answering(site: Site) -> None:
     for _ in range(100):
         try:
             site.notes()
-        except requests.RequestException:
+        except (requests.RequestException, KeyError):  # a bot that migrates answers without notes
             time.sleep(0.1)
         else:
             return

@@ -10,7 +10,7 @@ from typing import Any
 
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL
 from daemon.engine.recreate.capture import replace_ids_with_names, shared_container
-from daemon.engine.recreate.inherited import inherits_entrypoint
+from daemon.engine.recreate.inherited import inherits_entrypoint, overwrite_variables
 from daemon.engine.recreate.mounts import clean_path, strip_nocopy
 from daemon.engine.recreate.networks import endpoints, primary_network, short_id
 
@@ -45,7 +45,10 @@ _ENGINE_DEFAULTS = {
 
 
 def unexplained_differences(
-    saved: dict[str, Any], new_container: dict[str, Any], new_image: dict[str, Any]
+    saved: dict[str, Any],
+    new_container: dict[str, Any],
+    new_image: dict[str, Any],
+    environment: Mapping[str, str | None] | None = None,
 ) -> list[str]:
     """Return the settings that differ between two containers although their images do not explain it.
 
@@ -56,10 +59,13 @@ def unexplained_differences(
         saved: what `capture` returned.
         new_container: the new container as inspected, running or not.
         new_image: its image as inspected.
+        environment: variables that were replaced on purpose, as `plan_replacement` takes them. Each must have exactly
+            its new value.
 
     Returns:
         Names such as `Env FOO` or `HostConfig.Memory`; empty when every difference is explained.
     """
+    saved = _with_variables(saved, environment or {})
     old_image_config = saved["image"].get("Config") or {}
     new_image_config = new_image.get("Config") or {}
     found = {
@@ -70,6 +76,19 @@ def unexplained_differences(
         *_compare_networks(saved, new_container),
     }
     return sorted(found)
+
+
+def _with_variables(saved: dict[str, Any], environment: Mapping[str, str | None]) -> dict[str, Any]:
+    """Return a captured container as if it had been created with these variables."""
+    container = saved["container"]
+    config = container["Config"]
+    inherited = [
+        variable
+        for variable in (saved["image"].get("Config") or {}).get("Env") or []
+        if environment.get(variable.partition("=")[0], "") is None
+    ]
+    variables = [*overwrite_variables(config.get("Env") or [], environment), *inherited]
+    return {**saved, "container": {**container, "Config": {**config, "Env": variables}}}
 
 
 def _compare_entries(

@@ -1,5 +1,6 @@
 """Planning and creation of replacement containers that keep every setting made by hand. Used by updates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import docker
 from daemon.engine.client import connect_network
 from daemon.engine.containers import NO_RESTART
 from daemon.engine.recreate.capture import replace_ids_with_names, shared_container
-from daemon.engine.recreate.inherited import subtract_image_config
+from daemon.engine.recreate.inherited import overwrite_variables, subtract_image_config
 from daemon.engine.recreate.mounts import reattach_volumes
 from daemon.engine.recreate.networks import endpoints, primary_network, short_id
 
@@ -31,7 +32,9 @@ class Plan:
     networks: list[tuple[str, dict[str, Any]]]
 
 
-def plan_replacement(saved: dict[str, Any], image: str, labels: dict[str, str]) -> Plan:
+def plan_replacement(
+    saved: dict[str, Any], image: str, labels: dict[str, str], environment: Mapping[str, str | None] | None = None
+) -> Plan:
     """Plan the container that replaces a captured one.
 
     Its restart policy is `no`. The commit of the update sets the policy of the old container.
@@ -40,12 +43,14 @@ def plan_replacement(saved: dict[str, Any], image: str, labels: dict[str, str]) 
         saved: what `capture` returned.
         image: `repository@digest` to run; never a tag, because a tag may move.
         labels: labels to overwrite.
+        environment: variables to set instead of those of the captured container, or to leave out where None.
     """
     container = saved["container"]
     networks = endpoints(container)
     primary = primary_network(container)
     config = subtract_image_config(container["Config"], saved["image"].get("Config"))
     config["Image"] = image
+    config["Env"] = overwrite_variables(config["Env"], environment or {})
     config["Labels"] |= labels
     config["ExposedPorts"] |= {port: {} for port in container["HostConfig"].get("PortBindings") or {}}
     if config.get("Hostname") == short_id(container) or container["HostConfig"].get("UTSMode") == "host":

@@ -3,6 +3,7 @@
 The engine shows both together. A replacement keeps the settings made by hand and takes all others from its new image.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 # Settings that are inherited as a whole.
@@ -27,6 +28,12 @@ def subtract_image_config(config: dict[str, Any], image_config: dict[str, Any] |
         own[key] = changed_values(config.get(key), image.get(key))
     own["Healthcheck"] = changed_values(config.get("Healthcheck"), image.get("Healthcheck")) or None
     return own | _subtract_command(config, image)
+
+
+def overwrite_variables(variables: list[str], replaced: Mapping[str, str | None]) -> list[str]:
+    """Return environment variables (`NAME=value`) with other values, or without those whose new value is None."""
+    kept = [variable for variable in variables if variable.partition("=")[0] not in replaced]
+    return kept + [f"{name}={value}" for name, value in replaced.items() if value is not None]
 
 
 def changed_values(values: dict[str, Any] | None, inherited: dict[str, Any] | None) -> dict[str, Any]:

@@ -106,6 +106,8 @@ def list_orgs(session: Session, user: User) -> list[OrgRole]:
 def disable(session: Session, user_id: str, now: datetime, *, actor: User | None) -> User:
     """Disable an account: end its sessions and refuse new ones. The user's data and memberships stay.
 
+    Use `account_changes.disabling`, which tells the bots, too.
+
     Args:
         session: the transaction.
         user_id: the account.

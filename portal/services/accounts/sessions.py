@@ -55,7 +55,12 @@ def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip:
 
 def find(session: Session, token: str, now: datetime) -> UserSession | None:
     """Return the active session of a cookie; None when it ended, was revoked, or its user is disabled."""
-    row = session.get(UserSession, fingerprint(token))
+    return find_by_hash(session, fingerprint(token), now)
+
+
+def find_by_hash(session: Session, id_hash: str, now: datetime) -> UserSession | None:
+    """Return the active session with this hash of its token; see `find`."""
+    row = session.get(UserSession, id_hash)
     if row is None or row.revoked_at or row.user.disabled_at:
         return None
     if now >= row.expires_at or now >= row.last_seen_at + IDLE_TIMEOUT:
@@ -136,22 +141,23 @@ def rotate_token(session: Session, id_hash: str) -> str:
 
 def list_active(session: Session, user_id: str, now: datetime) -> list[UserSession]:
     """Return the active sessions of a user, the most recently used first."""
-    statement = sa.select(UserSession).where(UserSession.user_id == user_id, *_is_active(now))
+    statement = sa.select(UserSession).where(UserSession.user_id == user_id, *is_active(now))
     return list(session.scalars(statement.order_by(UserSession.last_seen_at.desc(), UserSession.id_hash)))
 
 
 def count_active(session: Session, user_ids: Collection[str], now: datetime) -> dict[str, int]:
     """Return the number of active sessions by user id. Users without active sessions are not included."""
     is_of_users = UserSession.user_id.in_(user_ids)
-    statement = sa.select(UserSession.user_id, sa.func.count()).where(is_of_users, *_is_active(now))
+    statement = sa.select(UserSession.user_id, sa.func.count()).where(is_of_users, *is_active(now))
     return dict(session.execute(statement.group_by(UserSession.user_id)).all())
 
 
 def _revoke(session: Session, now: datetime, *conditions: sa.ColumnElement[bool]) -> int:
-    return update_where(session, UserSession, *conditions, *_is_active(now), revoked_at=now)
+    return update_where(session, UserSession, *conditions, *is_active(now), revoked_at=now)
 
 
-def _is_active(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+def is_active(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for sessions that have not ended. They do not check whether the user is disabled."""
     return (
         UserSession.revoked_at.is_(None),
         UserSession.expires_at > now,

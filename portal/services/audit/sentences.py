@@ -17,6 +17,7 @@ PROVIDER = "your provider"
 
 _DELETED_USER = "deleted user"
 _UNKNOWN_ADDRESS = "an unknown address"
+_UNKNOWN_MEMBER = "a person whom only the bot knew"
 _TAGS_WITHOUT_ACCOUNT = {EventTag.INVITE_DECLINED, EventTag.USER_SIGN_IN_FAILED}
 """Tags of events that visitors without an account can cause."""
 _ATTEMPTS: dict[str, str] = {
@@ -41,9 +42,20 @@ _SENTENCES: dict[str, str] = {
     EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
+    EventTag.BOT_BUDGET_CHANGED: "The budget of {bot} was changed",
+    EventTag.BOT_CONNECTED: "{bot} was connected, and gets its members from Flotilla",
     EventTag.BOT_CREATED: "{bot} was added",
+    EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
+    EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
+    EventTag.BOT_OPENED: "{bot} was opened",
+    EventTag.BOT_PROVISIONED: "{bot} was provisioned",
+    EventTag.BOT_READY: "{bot} is ready",
+    EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
+    EventTag.BOT_RESTORED: "{bot} was restored",
+    EventTag.BOT_SECRET_ROTATED: "{bot} accepted its next secret, which is its current one now",
+    EventTag.BOT_SECRET_ROTATION_BEGUN: "The rotation of the secret of {bot} was begun",
     EventTag.BOT_STARTED: "{bot} was started",
     EventTag.BOT_STATE_CHANGED: "The state of {bot} changed",
     EventTag.BOT_STOPPED: "{bot} was stopped",
@@ -90,6 +102,11 @@ _SENTENCES: dict[str, str] = {
     EventTag.ROLLOUT_SUPERSEDED: "The rollout of {version} was replaced by a newer release",
     EventTag.SESSION_ENDED: "{person} was signed out of {browsers}",
     EventTag.SNAPSHOT_DELETED: "A snapshot of {bot} was deleted",
+    EventTag.SYNC_BLOCKED: "{bot} refuses members: {error}",
+    EventTag.SYNC_DRIFT_REPAIRED: "The access of {person} in {bot} differed and is being repaired",
+    EventTag.SYNC_REMOVALS_ALLOWED: "The removal of {unknown} unknown members from {bot} was allowed",
+    EventTag.SYNC_REMOVALS_REFUSED: "{bot} has {unknown} unknown members, too many to remove automatically",
+    EventTag.SYNC_REQUESTED: "All members are sent to {bot} again",
     EventTag.TRANSFER_ACCEPTED: "The ownership was transferred",
     EventTag.TRANSFER_DECLINED: "{person} declined the ownership",
     EventTag.TRANSFER_ENDED: "The offer of ownership to {person} ended with the membership",
@@ -112,17 +129,20 @@ _SENTENCES: dict[str, str] = {
 }
 """A sentence for each tag. It ends before the first placeholder that the reader gets no value for, and its colon."""
 
-_FACTS_FOR_MEMBERS = frozenset({"role", "version"})
+_FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {
+    "cpu_millis": "CPU limit (thousandths of a CPU)",
+    "create_for_new_orgs": "every new organization gets a bot",
     "hour_utc": "hour (UTC)",
+    "memory_mb": "memory limit (MB)",
     "max_parallel": "parallel updates per node",
     "overridden_by_operator": "managed by operators",
     "tenant_hour_utc": "default hour for organizations (UTC)",
     "tenant_mode": "default mode for organizations",
 }
-_SETTINGS = {"fleet": "Fleet settings", "updates": "Update settings"}
+_SETTINGS = {"bot_template": "Settings of new bots", "fleet": "Fleet settings", "updates": "Update settings"}
 
 
 @dataclass(frozen=True)
@@ -235,6 +255,8 @@ def _collect_values(event: Event, names: Names, facts: dict[str, Any]) -> dict[s
     has_recipient = "email" in data or "invite_id" in data or "mail" in data
     user_id = data.get("user_id") or (None if has_recipient else event.actor_id)
     unnamed = _DELETED_USER if user_id or has_recipient else _UNKNOWN_ADDRESS
+    if event.tag == EventTag.SYNC_DRIFT_REPAIRED and not user_id:
+        unnamed = _UNKNOWN_MEMBER
     org = names.orgs.get(event.org_id or "")
     return values | {
         # The current name, or the email address of that time where the person never had an account.

@@ -9,7 +9,19 @@ from enum import StrEnum
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, contains_eager, defer
 
-from portal.models import Bot, BotState, BotUpdate, Channel, Node, Org, OrgState, Release, Rollout, UpdateState
+from portal.models import (
+    Bot,
+    BotPhase,
+    BotState,
+    BotUpdate,
+    Channel,
+    Node,
+    Org,
+    OrgState,
+    Release,
+    Rollout,
+    UpdateState,
+)
 from portal.rules.references import parse_reference
 from portal.services.paging import Page, load_page
 from portal.services.releases import releases
@@ -27,6 +39,8 @@ class BotFilter(StrEnum):
     UNHEALTHY = "unwell"
     STOPPED = "stopped"
     ATTENTION = "attention"
+    CREATING = "creating"
+    REMOVING = "removing"
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,12 @@ def search_bots(
         sa.select(Bot)
         .join(Bot.org)
         .join(Bot.node)
-        .where(Org.state != OrgState.DELETED, _matches_text(text.strip()), _matches_filter(session, bot_filter))
+        .where(
+            Org.state != OrgState.DELETED,
+            Bot.phase != BotPhase.REMOVED,
+            _matches_text(text.strip()),
+            _matches_filter(session, bot_filter),
+        )
         .options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
         .order_by(Org.name, Bot.name, Bot.id)
     )
@@ -66,7 +85,7 @@ def search_bots(
 
 def list_for_org(session: Session, org: Org) -> list[BotRow]:
     """Return the bots of one organization, by name."""
-    query = sa.select(Bot).where(Bot.org_id == org.id).options(*_WITHOUT_SECRETS)
+    query = sa.select(Bot).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED).options(*_WITHOUT_SECRETS)
     return build_rows(session, session.scalars(query.order_by(Bot.name, Bot.id)).all())
 
 
@@ -97,7 +116,12 @@ def _repository(bot: Bot) -> str:
 
 
 def _target_if_outdated(bot: Bot, target: Release | None) -> Release | None:
-    if target is None or bot.release_channel is Channel.PINNED or releases.is_running(bot, target):
+    if (
+        target is None
+        or bot.phase is not BotPhase.ACTIVE
+        or bot.release_channel is Channel.PINNED
+        or releases.is_running(bot, target)
+    ):
         return None
     return target
 
@@ -138,11 +162,22 @@ def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement
         case BotFilter.UPDATING:
             return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.is_running()))
         case BotFilter.UNHEALTHY:
-            return Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN})
+            return _is_active_in(BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN)
         case BotFilter.STOPPED:
-            return Bot.state == BotState.STOPPED
-        case BotFilter.ATTENTION:
-            return Bot.needs_attention.is_not(None)
+            return _is_active_in(BotState.STOPPED)
+        case BotFilter.ATTENTION | BotFilter.CREATING | BotFilter.REMOVING:
+            return _COLUMN_FILTERS[bot_filter]
+
+
+_COLUMN_FILTERS = {
+    BotFilter.ATTENTION: Bot.needs_attention.is_not(None),
+    BotFilter.CREATING: Bot.phase == BotPhase.CREATING,
+    BotFilter.REMOVING: Bot.phase == BotPhase.REMOVING,
+}
+
+
+def _is_active_in(*states: BotState) -> sa.ColumnElement[bool]:
+    return sa.and_(Bot.phase == BotPhase.ACTIVE, Bot.state.in_(states))
 
 
 def _is_outdated(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
@@ -150,7 +185,8 @@ def _is_outdated(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
         (Bot.image == image) & (Bot.current_digest.is_(None) | Bot.current_digest.not_in(release.digests))
         for image, release in targets.items()
     )
-    return sa.and_(Bot.release_channel != Channel.PINNED, sa.or_(sa.false(), *differs))
+    updatable = (Bot.phase == BotPhase.ACTIVE) & (Bot.release_channel != Channel.PINNED)
+    return sa.and_(updatable, sa.or_(sa.false(), *differs))
 
 
 def load_by_ids(session: Session, bot_ids: Iterable[str]) -> Sequence[Bot]:
@@ -163,7 +199,7 @@ def list_for_repository(session: Session, repository: str) -> Sequence[Bot]:
     query = (
         sa.select(Bot)
         .join(Bot.org)
-        .where(Bot.image.startswith(f"{repository}:", autoescape=True))
+        .where(Bot.phase == BotPhase.ACTIVE, Bot.image.startswith(f"{repository}:", autoescape=True))
         .options(contains_eager(Bot.org), *_WITHOUT_SECRETS)
     )
     return session.scalars(query.order_by(Org.name, Bot.name)).all()

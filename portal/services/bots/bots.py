@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import (
     Bot,
+    BotPhase,
     BotState,
     BotSync,
     BotUpdate,
@@ -24,13 +24,11 @@ from portal.models import (
 )
 from portal.rules.references import Reference
 from portal.services import events
-from portal.services.errors import ConflictError, InvalidError, NotFoundError
+from portal.services.bots import subdomains
+from portal.services.errors import ConflictError, NotFoundError
 from portal.services.events import Actor
 from portal.services.orgs import member_sync, orgs
 from portal.services.releases import polling
-
-# A host name with dashes as its third and fourth character is the encoding of a name in another script (RFC 5890).
-_SUBDOMAIN = re.compile(r"(?!..--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,7 @@ def add_adopted(session: Session, org_slug: str, found: FoundContainer, *, now: 
     """
     org = require_active_org(session, org_slug)
     require_unmanaged(session, found.node_id, found.container_id)
-    _require_free_subdomain(session, found.subdomain)
+    subdomains.require_free_subdomain(session, found.subdomain)
     bot = _build_bot(org, found, now)
     session.add(bot)
     session.flush()
@@ -125,11 +123,13 @@ def attach_container(session: Session, bot_id: str, found: FoundContainer, now: 
         now: the current time.
 
     Raises:
-        ConflictError: the organization is being deleted, the container is already managed, or an update of the bot
-            runs or would still remove that container.
+        ConflictError: the bot or its organization is not active, the container is already managed, or an update of
+            the bot runs or would still remove that container.
     """
     bot = session.get_one(Bot, bot_id)
     require_active_org(session, bot.org.slug)
+    if bot.phase is not BotPhase.ACTIVE:
+        raise ConflictError(f"{bot.name} is {bot.phase}, so it cannot get another container.")
     require_unmanaged(session, found.node_id, found.container_id)
     conflicting = sa.or_(BotUpdate.state == UpdateState.RUNNING, BotUpdate.old_container_id == found.container_id)
     if session.scalar(
@@ -143,21 +143,6 @@ def attach_container(session: Session, bot_id: str, found: FoundContainer, now: 
     bot.epoch += 1
     events.record(session, EventTag.BOT_ATTACHED, org_id=bot.org_id, bot_id=bot.id, data=data)
     return bot
-
-
-def suggest_subdomain(name: str) -> str:
-    """Derive a subdomain from a name: lower-case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower())[:63].strip("-")
-
-
-def _require_free_subdomain(session: Session, subdomain: str) -> None:
-    if not _SUBDOMAIN.fullmatch(subdomain):
-        raise InvalidError(
-            f"{subdomain!r} is not a valid subdomain. Use up to 63 lower-case letters, digits and dashes.",
-            "subdomain",
-        )
-    if session.scalar(sa.select(Bot.id).where(Bot.subdomain == subdomain)):
-        raise ConflictError(f"The subdomain {subdomain} is taken by another bot. Choose another with --subdomain.")
 
 
 def _build_bot(org: Org, found: FoundContainer, now: datetime) -> Bot:

@@ -9,14 +9,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.database import database_now
-from portal.models import Bot, BotState, BotUpdate, DesiredState, EventTag
+from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, EventTag
 from portal.services import events
 
 
 def list_pending(session: Session) -> Sequence[tuple[str, str]]:
     """Return id and node of every bot whose desired state has to be applied and whose lease is free."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).where(Bot.desired_state != Bot.applied_state, free, ~_unfinished_update())
+    query = sa.select(Bot.id, Bot.node_id).where(free, *_is_pending())
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 
@@ -25,10 +25,7 @@ def pending_change(session: Session, bot_id: str) -> DesiredState | None:
 
     Nothing is applied while an update of the bot is unfinished, because its rollback starts the container.
     """
-    query = sa.select(Bot.desired_state).where(
-        Bot.id == bot_id, Bot.desired_state != Bot.applied_state, ~_unfinished_update()
-    )
-    return session.scalar(query)
+    return session.scalar(sa.select(Bot.desired_state).where(Bot.id == bot_id, *_is_pending()))
 
 
 def save_restart_policy(session: Session, bot_id: str, policy: dict[str, object]) -> None:
@@ -51,5 +48,8 @@ def record_applied(
     events.record(session, tag, org_id=bot.org_id, bot_id=bot.id)
 
 
-def _unfinished_update() -> sa.ColumnElement[bool]:
-    return sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
+def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
+    unfinished_update = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
+    # Before its creation and after its removal a bot has no container.
+    has_container = Bot.phase.in_((BotPhase.ACTIVE, BotPhase.REMOVING)) & Bot.container_id.is_not(None)
+    return (Bot.desired_state != Bot.applied_state, has_container, ~unfinished_update)

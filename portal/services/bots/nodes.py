@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import ForUpdateArg
 
-from portal.models import Bot, EventTag, Node, NodeState
+from portal.models import Bot, BotPhase, EventTag, Node, NodeState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
 from portal.services.events import Actor
@@ -75,7 +75,7 @@ def remove_node(session: Session, node: Node, *, actor: Actor = None) -> None:
     # A simultaneous adoption waits for this lock. Afterwards the foreign key refuses a bot on the removed node.
     session.refresh(node, with_for_update=True)
     bots = session.scalars(sa.select(Bot).where(Bot.node_id == node.id).order_by(Bot.name)).all()
-    if names := ", ".join(bot.name for bot in bots if bot.container_id):
+    if names := ", ".join(bot.name for bot in bots if bot.phase is not BotPhase.REMOVED):
         raise ConflictError(f"Node {node.name} cannot be removed while it has bots: {names}.")
     if bots:
         raise ConflictError(
@@ -113,7 +113,12 @@ def get_node(session: Session, node_id: str) -> Node:
 
 def list_with_bot_counts(session: Session) -> list[tuple[Node, int]]:
     """Return all nodes, by name, each with its number of bots."""
-    bots = sa.select(sa.func.count()).where(Bot.node_id == Node.id).correlate(Node).scalar_subquery()
+    bots = (
+        sa.select(sa.func.count())
+        .where(Bot.node_id == Node.id, Bot.phase != BotPhase.REMOVED)
+        .correlate(Node)
+        .scalar_subquery()
+    )
     return [(node, count) for node, count in session.execute(sa.select(Node, bots).order_by(Node.name))]
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, defer
 from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
 from portal.services import events
+from portal.services.syncs import reconciliation
 
 
 @dataclass(frozen=True)
@@ -72,5 +73,7 @@ def _record(session: Session, bot: Bot, observation: Observation, now: datetime)
             data={"old": bot.state, "new": observation.state, "detail": observation.detail},
         )
         bot.state_since = now
+        if observation.state is BotState.RUNNING:
+            reconciliation.request(session, bot.id)
     bot.state, bot.state_detail, bot.checked_at = observation.state, observation.detail, now
     bot.address = observation.address or bot.address

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from portal.models import (
     Bot,
+    BotPhase,
+    BotRequest,
     BotState,
     BotUpdate,
     DesiredState,
@@ -22,7 +24,9 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
+from portal.services.bots import bot_requests
 from portal.services.mail import outbox
+from portal.services.syncs import bot_states
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -45,8 +49,14 @@ class Overview:
     """Bots that should run but do not answer."""
     nodes: Sequence[Node]
     """Nodes whose engine does not answer."""
+    creations: Sequence[Bot]
+    """Bots whose creation has failed so far."""
+    requests: Sequence[BotRequest]
+    """New organizations whose first bot could not be created yet."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
+    blocked_syncs: int
+    """Number of bots whose member sync needs an operator."""
     failed_mails: int
     """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
     bots: int
@@ -61,13 +71,17 @@ class Overview:
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
         lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
-        return not any(lists) and self.failed_mails == 0
+        return not any((*lists, self.creations, self.requests)) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
-    is_down = Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}) & (Bot.desired_state == DesiredState.RUNNING)
+    is_down = sa.and_(
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}),
+        Bot.desired_state == DesiredState.RUNNING,
+    )
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
     failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
@@ -83,14 +97,21 @@ def load_overview(session: Session, now: datetime) -> Overview:
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
+        creations=_list(session, _bots().where(_is_creation_failing())),
+        requests=bot_requests.list_waiting(session, _MAX_ROWS),
+        blocked_syncs=bot_states.count_blocked(session),
         failed_mails=outbox.count_failed(session),
-        bots=session.scalar(sa.select(sa.func.count()).select_from(Bot)) or 0,
+        bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,
     )
 
 
 def _bots() -> sa.Select[Bot]:
     return sa.select(Bot).options(joinedload(Bot.org), joinedload(Bot.node)).order_by(Bot.name)
+
+
+def _is_creation_failing() -> sa.ColumnElement[bool]:
+    return (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
 
 
 def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:

@@ -1,4 +1,7 @@
-"""Final deletion of organizations: purge their bots, then close them. Used by the scheduler and the purge job."""
+"""Purge of removed bots and of the bots of deleted organizations, which are then closed.
+
+Used by the scheduler and the purge job.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from portal.models import (
     Bot,
     BotPhase,
     BotState,
+    BotSync,
     BotUpdate,
     Channel,
     DesiredState,
@@ -40,8 +44,8 @@ def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
 def is_purgeable(session: Session, bot_id: str, now: datetime) -> bool:
     """Return whether a bot can be purged.
 
-    The grace period of its organization is over, the bot is stopped, it has no unfinished update, and it does not
-    need attention.
+    Its own grace period or that of its organization is over, its container is stopped or was never created, it has
+    no unfinished update, and it does not need attention.
     """
     query = sa.select(Bot.id).join(Bot.org).where(Bot.id == bot_id, *_purgeable(now))
     return session.scalar(query) is not None
@@ -52,8 +56,13 @@ def record_volumes(session: Session, bot_id: str, volumes: Sequence[str]) -> Non
     session.get_one(Bot, bot_id).volumes_to_remove = list(volumes)
 
 
+def keeps_data(bot: Bot) -> bool:
+    """Return whether a purge keeps volumes and archives, as an operator has chosen for the removal of this bot."""
+    return bot.phase is BotPhase.REMOVING and bot.keep_data is True
+
+
 def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
-    """Record that the container and the volumes of a bot were removed.
+    """Record that the container of a bot was removed, with its volumes or without them.
 
     The row stays without its secrets, because events and past updates refer to it. The bot is never polled, updated
     or probed again, and its subdomain is free.
@@ -61,21 +70,22 @@ def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     Args:
         session: a fenced transaction.
         bot_id: the bot.
-        kept: volumes that were kept because another container uses them.
+        kept: volumes that were kept, because an operator chose so or because another container uses them.
     """
     bot = session.get_one(Bot, bot_id)
     removed = [name for name in bot.volumes_to_remove or [] if name not in kept]
     data = {"container_id": bot.container_id, "volumes": removed, "kept": list(kept)}
     bot.container_id = bot.container_name = bot.address = bot.provision_secret = bot.volumes_to_remove = None
     bot.spec, bot.subdomain, bot.release_channel, bot.state = {}, f"gone-{bot.id}", Channel.PINNED, BotState.MISSING
-    bot.phase, bot.host_port = BotPhase.REMOVED, None
+    bot.phase, bot.host_port, bot.creation_due_at, bot.creation_error = BotPhase.REMOVED, None, None, None
     session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
+    session.execute(sa.delete(BotSync).where(BotSync.bot_id == bot_id))
     events.record(session, EventTag.BOT_REMOVED, org_id=bot.org_id, bot_id=bot.id, data=data)
 
 
 def close_deleted_orgs(session: Session, now: datetime) -> None:
     """Close every organization whose grace period is over and whose bots are all purged. Its slug stays reserved."""
-    has_bots = sa.exists().where(Bot.org_id == Org.id, Bot.container_id.is_not(None))
+    has_bots = sa.exists().where(Bot.org_id == Org.id, Bot.phase != BotPhase.REMOVED)
     due = sa.select(Org).where(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN, ~has_bots)
     for org in session.scalars(due).all():
         if move(session, org, OrgState.DELETING, OrgState.DELETED, deleted_at=now):
@@ -86,11 +96,12 @@ def close_deleted_orgs(session: Session, now: datetime) -> None:
 
 def _purgeable(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
+    org_expired = sa.and_(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN)
+    bot_expired = sa.and_(Bot.phase == BotPhase.REMOVING, Bot.remove_after <= now - MARGIN)
     return (
-        Org.state == OrgState.DELETING,
-        Org.delete_after <= now - MARGIN,
-        Bot.applied_state == DesiredState.STOPPED,
-        Bot.container_id.is_not(None),
+        Bot.phase != BotPhase.REMOVED,
+        sa.or_(org_expired, bot_expired),
+        sa.or_(Bot.applied_state == DesiredState.STOPPED, Bot.container_id.is_(None)),
         Bot.needs_attention.is_(None),
         ~unfinished,
     )

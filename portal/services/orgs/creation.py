@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import EventTag, Membership, MembershipRole, Org, OrgState, User
+from portal.models import BotRequest, BotTemplate, EventTag, Membership, MembershipRole, Org, OrgState, User
 from portal.policy import Action
 from portal.rules import display_names, email_addresses, slugs
 from portal.services import events
@@ -29,7 +29,7 @@ def create_org(
     actor: Actor = None,
     max_owned: int | None = None,
 ) -> Org:
-    """Create an organization.
+    """Create an organization, and request its first bot if every new organization gets one.
 
     Args:
         session: a writing transaction.
@@ -58,6 +58,7 @@ def create_org(
         raise ConflictError(f"The URL name {slug} is taken. Choose another one.") from None
     session.add(Membership(org_id=org.id, user_id=owner.id, role=MembershipRole.ADMIN))
     locked_owner.last_org_id = org.id
+    _request_bot(session, org, now)
     facts = {"slug": slug, "name": name, "owner": owner.id}
     events.record(session, EventTag.ORG_CREATED, actor=actor or owner.id, org_id=org.id, data=facts)
     return org
@@ -105,6 +106,13 @@ def rename_org(session: Session, org: Org, name: str, *, version: int, actor: Us
     session.flush()
     events.record(session, EventTag.ORG_RENAMED, actor=actor, org_id=org.id, data=data)
     return org
+
+
+def _request_bot(session: Session, org: Org, now: datetime) -> None:
+    """Request a bot for a new organization, if the bot template says so. The scheduler creates it within a second."""
+    if session.scalar(sa.select(BotTemplate.create_for_new_orgs)):
+        session.add(BotRequest(org_id=org.id, requested_at=now, due_at=now))
+        session.flush()
 
 
 def _find_free_slug(session: Session, name: str) -> str:

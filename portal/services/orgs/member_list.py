@@ -4,36 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager
 
-from portal.models import Bot, Membership, MembershipState, MemberSync, Org, SyncRole, SyncState, User
+from portal.models import Bot, Membership, MembershipState, MemberSync, Org, User
 from portal.rules.roles import Role
+from portal.services.orgs import sync_status
+from portal.services.orgs.sync_status import MemberSyncStatus
 from portal.services.paging import Page, load_page
 
 MEMBERS_PER_PAGE = 25
-
-
-class SyncProgress(StrEnum):
-    """How far a membership has been carried into the organization's bots; the least advanced first."""
-
-    BLOCKED = "blocked"
-    PROVISIONING = "provisioning"
-    CHANGING = "changing"
-    REMOVING = "removing"
-    SYNCED = "synced"
-
-
-@dataclass(frozen=True)
-class MemberSyncStatus:
-    """The sync status of a member in the least advanced bot."""
-
-    progress: SyncProgress
-    since: datetime
-    error: str | None
 
 
 @dataclass(frozen=True)
@@ -43,12 +24,12 @@ class MemberRow:
     Attributes:
         membership: the membership.
         role: the effective role.
-        sync: the sync status; None while the organization has no bot.
+        syncs: the sync status in each bot, by the name of the bot; empty while the organization has no bot.
     """
 
     membership: Membership
     role: Role
-    sync: MemberSyncStatus | None
+    syncs: Sequence[MemberSyncStatus]
 
     @property
     def user(self) -> User:
@@ -77,9 +58,20 @@ def search_members(session: Session, org: Org, text: str = "", page: int = 1) ->
 
 def find_member(session: Session, org: Org, membership_id: str) -> MemberRow | None:
     """Read the current row of a member, or None where the organization has no such active member."""
-    query = _select_active(org).where(Membership.id == membership_id).options(contains_eager(Membership.user))
-    found = session.scalars(query.execution_options(populate_existing=True)).all()
-    return next(iter(_build_rows(session, org, found)), None)
+    return next(iter(find_members(session, org, [membership_id])), None)
+
+
+def find_members(session: Session, org: Org, membership_ids: Sequence[str]) -> list[MemberRow]:
+    """Read the current rows of some members. Ids of other organizations and of removed members are ignored.
+
+    Args:
+        session: the transaction.
+        org: the organization.
+        membership_ids: the memberships; only the first `MEMBERS_PER_PAGE` are read.
+    """
+    wanted = Membership.id.in_(membership_ids[:MEMBERS_PER_PAGE])
+    query = _select_active(org).where(wanted).options(contains_eager(Membership.user))
+    return _build_rows(session, org, session.scalars(query.execution_options(populate_existing=True)).all())
 
 
 def list_people(session: Session, org: Org) -> Sequence[User]:
@@ -105,40 +97,9 @@ def _matches(text: str) -> sa.ColumnElement[bool]:
 
 def _build_rows(session: Session, org: Org, found: Iterable[Membership]) -> list[MemberRow]:
     memberships = list(found)
-    statuses = _load_sync_statuses(session, org, [membership.user_id for membership in memberships])
+    user_ids = [membership.user_id for membership in memberships]
+    statuses = sync_status.load_statuses(session, Bot.org_id == org.id, MemberSync.user_id.in_(user_ids))
     return [
-        MemberRow(
-            membership=membership,
-            role=org.role_of(membership),
-            sync=statuses.get(membership.user_id),
-        )
+        MemberRow(membership, org.role_of(membership), statuses.get(membership.user_id, []))
         for membership in memberships
     ]
-
-
-def _load_sync_statuses(session: Session, org: Org, user_ids: Sequence[str]) -> dict[str, MemberSyncStatus]:
-    query = (
-        sa.select(MemberSync, Bot.epoch)
-        .join(Bot, Bot.id == MemberSync.bot_id)
-        .where(Bot.org_id == org.id, MemberSync.user_id.in_(user_ids))
-    )
-    statuses: dict[str, MemberSyncStatus] = {}
-    order = list(SyncProgress)
-    for row, epoch in session.execute(query):
-        status = MemberSyncStatus(_measure_progress(row, epoch), row.changed_at, row.last_error)
-        least = statuses.get(row.user_id)
-        if least is None or order.index(status.progress) < order.index(least.progress):
-            statuses[row.user_id] = status
-    return statuses
-
-
-def _measure_progress(row: MemberSync, epoch: int) -> SyncProgress:
-    if row.state is SyncState.BLOCKED:
-        return SyncProgress.BLOCKED
-    # A role observed in an older epoch is unknown: the bot's data has been replaced since.
-    if row.state is SyncState.SYNCED and row.observed_epoch == epoch:
-        return SyncProgress.SYNCED
-    if row.desired_role is SyncRole.NONE:
-        # The bot does not know a user whose first desired role is none, so there is nothing to remove.
-        return SyncProgress.SYNCED if row.desired_version == 1 else SyncProgress.REMOVING
-    return SyncProgress.PROVISIONING if row.observed_role in {None, SyncRole.NONE} else SyncProgress.CHANGING

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 
-from portal.models import Bot, DesiredState, EventTag, Org, OrgState, User, move
+from portal.models import Bot, BotPhase, DesiredState, EventTag, Org, OrgState, User, move
 from portal.policy import Action, can
 from portal.services import events
 from portal.services.errors import ConflictError, ForbiddenError, InvalidError
@@ -33,7 +33,8 @@ class DeletionExtent:
 
 def measure_extent(session: Session, org: Org) -> DeletionExtent:
     """Count the bots and people that a deletion of the organization affects."""
-    bots = session.scalar(sa.select(sa.func.count()).where(Bot.org_id == org.id)) or 0
+    count = sa.select(sa.func.count()).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED)
+    bots = session.scalar(count) or 0
     return DeletionExtent(bots=bots, people=len(member_list.list_people(session, org)))
 
 
@@ -122,7 +123,10 @@ def _restore(session: Session, org: Org, *, actor: User | None, now: datetime) -
 
 
 def _lock_bots(session: Session, org: Org) -> Sequence[Bot]:
-    query = sa.select(Bot).where(Bot.org_id == org.id).options(defer(Bot.spec), defer(Bot.provision_secret))
+    # A bot that is already being removed is stopped, and restoring the organization does not restore it.
+    affected = Bot.phase.in_((BotPhase.CREATING, BotPhase.ACTIVE))
+    query = sa.select(Bot).where(Bot.org_id == org.id, affected)
+    query = query.options(defer(Bot.spec), defer(Bot.provision_secret))
     return session.scalars(query.order_by(Bot.id).with_for_update()).all()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager
 
-from portal.models import Bot, Membership, MembershipState, Org, OrgState, TenantUpdateConfig, User
+from portal.models import Bot, BotPhase, Membership, MembershipState, Org, OrgState, TenantUpdateConfig, User
 from portal.services import fleet_settings
 from portal.services.errors import NotFoundError
 from portal.services.orgs import update_preferences
@@ -79,7 +79,9 @@ def _build_rows(session: Session, found: Sequence[Org]) -> list[OrgRow]:
     ids = [org.id for org in found]
     active = Membership.org_id.in_(ids) & (Membership.state == MembershipState.ACTIVE)
     people = _count_by_org(session, sa.select(Membership.org_id, sa.func.count()).where(active))
-    bots = _count_by_org(session, sa.select(Bot.org_id, sa.func.count()).where(Bot.org_id.in_(ids)))
+    bots = _count_by_org(
+        session, sa.select(Bot.org_id, sa.func.count()).where(Bot.org_id.in_(ids), Bot.phase != BotPhase.REMOVED)
+    )
     stored = session.scalars(sa.select(TenantUpdateConfig).where(TenantUpdateConfig.org_id.in_(ids)))
     configs = {config.org_id: config for config in stored}
     defaults = fleet_settings.get_settings(session)

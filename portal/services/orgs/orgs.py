@@ -117,3 +117,8 @@ def lock_future_owner(session: Session, user: User, max_owned: int | None) -> Us
 def find_bot(session: Session, org: Org, bot_id: str) -> Bot | None:
     """Return a bot of the organization, or None where the organization has no such bot."""
     return session.scalar(sa.select(Bot).where(Bot.id == bot_id, Bot.org_id == org.id))
+
+
+def find_bot_by_subdomain(session: Session, subdomain: str) -> Bot | None:
+    """Return the bot at a subdomain, or None where there is none."""
+    return session.scalar(sa.select(Bot).where(Bot.subdomain == subdomain))

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Channel, EventTag, PolledImage, Release, update_where
+from portal.models import Bot, BotPhase, Channel, EventTag, PolledImage, Release, update_where
 from portal.rules.references import InvalidReference, Reference, parse_reference
 from portal.services import events, leases
 from portal.services.errors import InvalidError, NotFoundError
@@ -105,7 +105,7 @@ def check_now(session: Session, image: str, now: datetime) -> PolledImage:
     """
     if not image:
         raise InvalidError("Enter the image to check: registry/repository:tag.", "image")
-    if session.scalar(sa.select(sa.exists().where(Bot.image == image))) is not True:
+    if session.scalar(sa.select(sa.exists().where(Bot.image == image, Bot.phase != BotPhase.REMOVED))) is not True:
         raise NotFoundError(f"{image} is not polled, because no bot runs it.")
     row = _find_or_create_row(session, image)
     row.next_poll_at = now

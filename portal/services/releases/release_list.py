@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, joinedload
 
-from portal.models import Bot, PolledImage, Release, Rollout
+from portal.models import Bot, BotPhase, PolledImage, Release, Rollout
 
 _LIMIT = 100
+_EXISTS = Bot.phase != BotPhase.REMOVED
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ReleaseRow:
 
 def list_images(session: Session) -> list[ImageRow]:
     """List every polled image, by name."""
-    counted = sa.select(Bot.image, sa.func.count()).group_by(Bot.image)
+    counted = sa.select(Bot.image, sa.func.count()).where(_EXISTS).group_by(Bot.image)
     counts = dict(session.execute(counted).all())
     rows = session.scalars(
         sa.select(PolledImage).options(joinedload(PolledImage.release)).order_by(PolledImage.image)
@@ -46,7 +47,7 @@ def list_releases(session: Session) -> list[ReleaseRow]:
     pointing = sa.select(PolledImage.release_id, PolledImage.image).where(~PolledImage.asked_once)
     for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
         tags.setdefault(release_id, []).append(image)
-    counted = sa.select(Bot.current_digest, sa.func.count()).group_by(Bot.current_digest)
+    counted = sa.select(Bot.current_digest, sa.func.count()).where(_EXISTS).group_by(Bot.current_digest)
     bots = dict(session.execute(counted).all())
     newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_LIMIT))
     return [
@@ -61,7 +62,7 @@ def list_releases(session: Session) -> list[ReleaseRow]:
 
 def count_bots(session: Session, release: Release) -> int:
     """Count the bots that run this release."""
-    count = sa.select(sa.func.count()).select_from(Bot).where(Bot.current_digest.in_(release.digests))
+    count = sa.select(sa.func.count()).select_from(Bot).where(_EXISTS, Bot.current_digest.in_(release.digests))
     return session.scalar(count) or 0
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Channel, EventTag, PolledImage, Release, User
+from portal.models import Bot, BotPhase, Channel, EventTag, PolledImage, Release, User
 from portal.rules import faults
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
@@ -55,8 +55,8 @@ def is_running(bot: Bot, release: Release) -> bool:
 
 
 def find_update(session: Session, bot: Bot) -> Release | None:
-    """Return the release to which this bot can be updated; None when it is up to date or pinned."""
-    if bot.release_channel is Channel.PINNED:
+    """Return the release to which this bot can be updated; None when it is up to date, pinned or not active."""
+    if bot.phase is not BotPhase.ACTIVE or bot.release_channel is Channel.PINNED:
         return None
     release = find_target(session, bot.image)
     return None if release is None or is_running(bot, release) else release

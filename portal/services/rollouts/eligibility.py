@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, contains_eager, defer
 from portal.models import (
     Audience,
     Bot,
+    BotPhase,
     BotState,
     BotUpdate,
     Channel,
@@ -81,6 +82,7 @@ def load_outdated_automatic(session: Session) -> dict[Release, list[Candidate]]:
     conditions = [
         _is_outdated(targets),
         Bot.id.not_in(_select_with_open_update()),
+        Bot.phase == BotPhase.ACTIVE,
         Node.state == NodeState.ACTIVE,
         Org.state == OrgState.ACTIVE,
     ]
@@ -102,7 +104,7 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
     bot = candidate.bot
     if releases.is_running(bot, release):
         return SkipReason.ALREADY_THERE
-    if bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
+    if bot.phase is not BotPhase.ACTIVE or bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
         return SkipReason.NOT_ELIGIBLE
     if audience is not Audience.NAMED and bot.release_channel is Channel.PINNED:
         return SkipReason.NOT_ELIGIBLE

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import (
     Bot,
+    BotPhase,
     BotUpdate,
     Channel,
     Membership,
@@ -73,7 +74,12 @@ def list_waiting_bots(session: Session, release: Release, org_id: str | None = N
     if release.quarantined_at is not None:
         return []
     images = sa.select(PolledImage.image).where(PolledImage.release_id == release.id)
-    conditions = [Bot.image.in_(images), Bot.release_channel != Channel.PINNED, Org.state == OrgState.ACTIVE]
+    conditions = [
+        Bot.image.in_(images),
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.release_channel != Channel.PINNED,
+        Org.state == OrgState.ACTIVE,
+    ]
     if org_id is not None:
         conditions.append(Bot.org_id == org_id)
     return [

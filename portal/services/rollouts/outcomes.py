@@ -24,6 +24,7 @@ from portal.models import (
 from portal.services import events
 from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
+from portal.services.syncs import reconciliation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,8 @@ def commit_healthy(
     bot.container_id = container_id
     bot.current_digest = release.digest
     _mark_running(bot, address, now)
+    # The bot has just started, and its new release may list members.
+    reconciliation.request(session, bot.id)
     update.verdict = Verdict.HEALTHY
     update.answering_at = now
     _end(session, update, Outcome(state=UpdateState.UPDATED), now)
@@ -94,6 +97,7 @@ def mark_rolled_back(
     update.bot.container_id = container_id
     if answers:
         _mark_running(update.bot, address, now)
+        reconciliation.request(session, update.bot_id)
         update.answering_at = now
     elif address:
         update.bot.address = address

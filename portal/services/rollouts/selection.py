@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import Audience, Bot, BotState, FleetMode, Release, SkipReason
+from portal.models import Audience, Bot, BotPhase, BotState, FleetMode, Release, SkipReason
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import ParameterError, StrategyName, parse_parameters
 from portal.services import fleet_settings
@@ -109,6 +109,8 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
     bot = candidate.bot
     if not bot.image.startswith((f"{release.repository}:", f"{release.repository}@")):
         raise InvalidError(f"{bot.name} runs {bot.image}, which is not an image of {release.repository}.", "bots")
+    if bot.phase is not BotPhase.ACTIVE:
+        raise InvalidError(f"{bot.name} is {bot.phase}, so it cannot be updated.", "bots")
     if bot.needs_attention:
         # Its text holds commands and paths for operators, and customers read this message, too.
         raise InvalidError(f"{bot.name} must be repaired by an operator before it can be updated.", "bots")

@@ -22,6 +22,7 @@ from portal.models import (
     move,
 )
 from portal.rules import windows
+from portal.services import changes
 from portal.services.rollouts import eligibility, transitions
 from portal.services.rollouts.eligibility import Candidate
 
@@ -96,6 +97,8 @@ def enter_step(session: Session, update: BotUpdate, step: Step, now: datetime) -
     end_step_timing(update, now)
     update.timings = update.timings | {step: [now.isoformat()]}
     update.step = step
+    if step is Step.DRAIN:
+        changes.note_change(session, update.bot_id)
     if step is Step.STOP:
         update.stopped_at = now
     session.flush()

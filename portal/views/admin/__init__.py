@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.views.admin import (
+    bot_template,
     events,
     fleet,
     mail,
@@ -12,11 +13,13 @@ from portal.views.admin import (
     releases,
     rollouts,
     settings,
+    sync,
     upstream,
     users,
 )
 
 BLUEPRINTS = (
+    bot_template.pages,
     events.pages,
     fleet.pages,
     mail.pages,
@@ -26,6 +29,7 @@ BLUEPRINTS = (
     releases.pages,
     rollouts.pages,
     settings.pages,
+    sync.pages,
     upstream.pages,
     users.pages,
 )

@@ -21,6 +21,8 @@ _FILTER_LABELS = {
     BotFilter.UNHEALTHY: "Not healthy",
     BotFilter.STOPPED: "Stopped",
     BotFilter.ATTENTION: "Needs attention",
+    BotFilter.CREATING: "Being created",
+    BotFilter.REMOVING: "Being removed",
 }
 
 

@@ -7,13 +7,17 @@ from contextlib import suppress
 from flask import Blueprint, flash, request, url_for
 from werkzeug.wrappers import Response
 
+from portal.forms.bot_template import NewBotForm
 from portal.forms.fleet_settings import TENANT_MODE_CHOICES
 from portal.forms.orgs import LiftForm, UpdatesForm
 from portal.models import OrgState, TenantMode, utcnow
 from portal.queue import JobName, updates_queue_name
-from portal.services.errors import StaleError
+from portal.services.bots import bot_list, bot_requests, creation, nodes
+from portal.services.bots.creation import BotOptions
+from portal.services.errors import ConflictError, InvalidError, StaleError
 from portal.services.orgs import org_deletion, org_list, update_preferences
-from portal.views.support import authorization
+from portal.services.syncs import sync_list
+from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.unit_of_work import enqueue_after_commit, session
 
@@ -100,8 +104,42 @@ def restore(org_id: str) -> Answer:
     return htmx.see_other(url_for("admin_orgs.show", org_id=org_id))
 
 
-def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Response:
+@pages.post("/<org_id>/bots")
+def create_bot(org_id: str) -> Answer:
+    """Create a bot of an organization from the template."""
+    operator = authorization.require_operator()
+    org = org_list.get_org(session(), org_id).org
+    form = NewBotForm()
+    form.offer_nodes([node.name for node in nodes.list_nodes(session())])
+    if not form.validate():
+        return _page(org_id, new_bot=form), 422
+    options = BotOptions(
+        node=nodes.get_by_name(session(), form.node.data) if form.node.data else None,
+        name=form.name.data or None,
+        subdomain=form.subdomain.data or None,
+    )
+    try:
+        allowlist = configuration.current_allowlist()
+        bot = creation.create_bot(session(), allowlist, org, options, now=utcnow(), actor=operator)
+    except (ConflictError, InvalidError) as error:
+        session().rollback()
+        return _page(org_id, new_bot=form, bot_refusal=str(error)), 409
+    enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=updates_queue_name(bot.node_id))
+    flash(f"{bot.name} is being created.", "info")
+    return htmx.see_other(url_for("bot.page", slug=org.slug, bot_id=bot.id))
+
+
+def _page(
+    org_id: str,
+    form: UpdatesForm | None = None,
+    refusal: str = "",
+    *,
+    new_bot: NewBotForm | None = None,
+    bot_refusal: str = "",
+) -> Response:
     row = org_list.get_org(session(), org_id)
+    new_bot = new_bot or NewBotForm(None)
+    new_bot.offer_nodes([node.name for node in nodes.list_nodes(session())])
     stored = row.preferences
     # A posted form is shown again only to display its errors; otherwise the page shows what is stored.
     shown = form or UpdatesForm(formdata=None, mode=str(stored.mode), hour=stored.hour_utc, version=stored.version)
@@ -111,7 +149,12 @@ def _page(org_id: str, form: UpdatesForm | None = None, refusal: str = "") -> Re
         "admin/org.html",
         row=row,
         org=row.org,
+        syncs=sync_list.load_for_org(session(), row.org),
         form=shown,
         lift=lift,
         refusal=refusal,
+        bots=bot_list.list_for_org(session(), row.org),
+        new_bot=new_bot,
+        bot_refusal=bot_refusal,
+        waits_for_bot=bot_requests.find_request(session(), row.org),
     )

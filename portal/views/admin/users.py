@@ -9,9 +9,11 @@ from werkzeug.wrappers import Response
 
 from portal.forms.account import ConfirmForm
 from portal.models import utcnow
+from portal.services.account_changes import disabling
 from portal.services.accounts import administration, sessions
 from portal.services.accounts.administration import AccountFilter
 from portal.services.audit import log
+from portal.services.orgs import sync_status
 from portal.views.support import authorization, reauthentication
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -59,6 +61,7 @@ def _render_user(user_id: str, grant: ConfirmForm) -> str:
         grant=grant,
         is_self=user.id == operator.id,
         memberships=administration.list_orgs(session(), user),
+        syncs=sync_status.load_for_user(session(), user),
         browsers=sessions.list_active(session(), user.id, utcnow()),
         events=log.list_about_user(session(), user),
     )
@@ -67,14 +70,14 @@ def _render_user(user_id: str, grant: ConfirmForm) -> str:
 @pages.post("/<user_id>/disable")
 def disable(user_id: str) -> Response:
     """Disable an account and end all its sessions."""
-    user = administration.disable(session(), user_id, utcnow(), actor=authorization.require_operator())
+    user = disabling.disable_account(session(), user_id, utcnow(), actor=authorization.require_operator())
     return _redirect_to(user_id, f"Account disabled. {user.name} is signed out everywhere.")
 
 
 @pages.post("/<user_id>/enable")
 def enable(user_id: str) -> Response:
     """Enable a disabled account."""
-    user = administration.enable(session(), user_id, actor=authorization.require_operator())
+    user = disabling.enable_account(session(), user_id, utcnow(), actor=authorization.require_operator())
     return _redirect_to(user_id, f"Account enabled. {user.name} can sign in again.")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from portal.views.org import audit_log, bot, home, invites, org_list, ownership, settings, team
+from portal.views.org import audit_log, bot, home, invites, member_sync, opening, org_list, ownership, settings, team
 
 BLUEPRINTS = (
     audit_log.pages,
     bot.pages,
     home.pages,
     invites.pages,
+    member_sync.pages,
+    opening.pages,
     org_list.pages,
     ownership.pages,
     settings.pages,

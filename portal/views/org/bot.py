@@ -5,20 +5,23 @@ from __future__ import annotations
 from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from portal.forms.bot_template import RemoveBotForm
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
 from portal.policy import Action
+from portal.queue import JobName, updates_queue_name
 from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
-from portal.services.bots import attention, bot_list
+from portal.services.bots import attention, bot_list, creation, removal
 from portal.services.releases import offers, releases
 from portal.services.rollouts import history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
+from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
-from portal.web.unit_of_work import session
+from portal.web.unit_of_work import enqueue_after_commit, session
 
 pages = Blueprint("bot", __name__, url_prefix="/o/<slug>/bots/<bot_id>")
 
@@ -28,7 +31,7 @@ Answer = BaseResponse | tuple[BaseResponse, int]
 @pages.get("")
 def page(slug: str, bot_id: str) -> Answer:
     """Show status, latest updates, events and the paths that snapshots do not protect."""
-    return _bot_page(*authorization.require_bot(slug, bot_id), ReasonForm(None))
+    return _bot_page(*authorization.require_bot(slug, bot_id))
 
 
 @pages.post("/clear")
@@ -38,9 +41,46 @@ def clear(slug: str, bot_id: str) -> Answer:
     access, bot = authorization.require_bot(slug, bot_id)
     form = ReasonForm()
     if not form.validate():
-        return _bot_page(access, bot, form), 422
+        return _bot_page(access, bot, form=form), 422
     attention.clear_attention(session(), bot, form.reason.data, actor=operator)
     flash(f"{bot.name} can be updated again.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+@pages.post("/retry-creation")
+def retry_creation(slug: str, bot_id: str) -> Answer:
+    """Try again to create the container of a bot, with the current template."""
+    operator = authorization.require_operator()
+    _, bot = authorization.require_bot(slug, bot_id)
+    allowlist = configuration.current_allowlist()
+    creation.retry_creation(session(), allowlist, bot, now=utcnow(), actor=operator)
+    _enqueue(JobName.CREATE_BOT, bot)
+    flash(f"{bot.name} is being created again.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+@pages.post("/remove")
+def remove(slug: str, bot_id: str) -> Answer:
+    """Stop a bot and start the grace period of its removal."""
+    operator = authorization.require_operator()
+    access, bot = authorization.require_bot(slug, bot_id)
+    form = RemoveBotForm()
+    if not form.validate():
+        return _bot_page(access, bot, removal_form=form), 422
+    removal.request_removal(session(), bot, keep_data=form.keeps_data, now=utcnow(), actor=operator)
+    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    flash(f"{bot.name} is being removed. You can restore it for 7 days.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+@pages.post("/restore")
+def restore(slug: str, bot_id: str) -> Answer:
+    """Cancel the removal of a bot within its grace period."""
+    operator = authorization.require_operator()
+    _, bot = authorization.require_bot(slug, bot_id)
+    removal.restore_bot(session(), bot, now=utcnow(), actor=operator)
+    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    flash(f"{bot.name} is restored.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
 
@@ -81,8 +121,15 @@ def later(slug: str, bot_id: str) -> Answer:
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _bot_page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
+def _enqueue(job: JobName, bot: Bot) -> None:
+    enqueue_after_commit(job, bot.id, queue=updates_queue_name(bot.node_id))
+
+
+def _bot_page(
+    access: OrgAccess, bot: Bot, form: ReasonForm | None = None, removal_form: RemoveBotForm | None = None
+) -> Response:
     (row,) = bot_list.build_rows(session(), [bot])
+    (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
         live={"status": "org/bot/_status.html"},
@@ -91,8 +138,10 @@ def _bot_page(access: OrgAccess, bot: Bot, form: ReasonForm) -> Response:
         org=access.org,
         bot=bot,
         line=row,
+        members=members,
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
-        form=form,
+        form=form or ReasonForm(None),
+        removal=removal_form or RemoveBotForm(None),
         updates=history.list_updates(session(), bot),
         events=log.list_for_bot(session(), bot),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from portal.models import utcnow
-from portal.services.bots import bot_list
+from portal.services.bots import bot_list, bot_requests
 from portal.services.releases import offers
 from portal.views.support import authorization
 from portal.web import htmx
@@ -23,6 +23,7 @@ def home(slug: str) -> Response:
         live={"bots": "org/_bots.html"},
         access=access,
         org=access.org,
+        waits_for_bot=bot_requests.find_request(session(), access.org) is not None,
         lines=bot_list.list_for_org(session(), access.org),
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
     )

@@ -12,7 +12,7 @@ from portal.rules.roles import ROLES
 from portal.services.errors import NotFoundError, StaleError
 from portal.services.orgs import member_list, memberships
 from portal.services.orgs.member_list import MemberRow
-from portal.views.org import invites
+from portal.views.org import invites, member_sync
 from portal.views.support import authorization
 from portal.views.support.authorization import OrgAccess
 from portal.web import htmx
@@ -109,6 +109,7 @@ def _render_page(access: OrgAccess, refusal: str = "") -> Response:
     page = max(1, request.args.get("page", 1, type=int))
     return htmx.page(
         "org/team/page.html",
+        live={"updates": "org/team/_sync_updates.html"},
         parts={"members": "org/team/_members.html"},
         access=access,
         org=access.org,
@@ -116,6 +117,7 @@ def _render_page(access: OrgAccess, refusal: str = "") -> Response:
         text=text,
         refusal=refusal,
         role_choices=ROLE_CHOICES,
+        **member_sync.build_context(access),
         **(invites.build_context(access) if access.may(Action.MANAGE_TEAM) else {}),
     )
 

@@ -1,7 +1,7 @@
-"""Endpoints of the whole site: home page, health check, vendor assets. Used by `portal.views`."""
+"""Endpoints of the whole site: home page, health check, vendor assets, keys of assertions. Used by `portal.views`."""
 
 from __future__ import annotations
 
-from portal.views.site import assets, healthz, home
+from portal.views.site import assertion_keys, assets, healthz, home
 
-BLUEPRINTS = (assets.pages, healthz.pages, home.pages)
+BLUEPRINTS = (assertion_keys.pages, assets.pages, healthz.pages, home.pages)

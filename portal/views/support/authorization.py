@@ -19,6 +19,7 @@ from portal.web.unit_of_work import session
 PUBLIC = frozenset(
     {
         "account_address.follow",
+        "assertion_keys.key_set",
         "assets.vendor",
         "auth.login",
         "auth.sign_in",
@@ -141,6 +142,23 @@ def require_bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[O
     if bot is None:
         raise NotFoundError("This organization has no such bot.")
     return access, bot
+
+
+def require_bot_by_subdomain(subdomain: str, action: Action) -> tuple[OrgAccess, Bot]:
+    """Return the bot at a subdomain and its organization, by the rules of `require_org`.
+
+    Raises:
+        NotFoundError: there is no such bot, or the user is an outsider.
+    """
+    require_user()
+    bot = orgs.find_bot_by_subdomain(session(), subdomain)
+    message = "This bot does not exist, or you don't have access to it."
+    if bot is None:
+        raise NotFoundError(message)
+    try:
+        return require_org(bot.org.slug, action), bot
+    except NotFoundError:
+        raise NotFoundError(message) from None
 
 
 def _require_tenant_header(org: Org) -> None:

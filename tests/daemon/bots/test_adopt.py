@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from daemon.bots.inspection import AdoptOptions
-from daemon.engine.health_probe import probe
+from daemon.engine.health_probe import HealthCheck, probe
 from demo.versions import FIRST, UNHEALTHY
 from portal.models import Bot, BotState, Channel, DesiredState, Event, MemberSync, PolledImage, User, new_id, utcnow
 from portal.rules.allowlist import ImageNotAllowed
@@ -171,7 +171,7 @@ def test_failed_health_check_is_a_warning(empty_node: Site, start: Start) -> Non
 
     assert adopted.bot.state is BotState.UNHEALTHY
     assert adopted.warnings[0].startswith(f"The health check http://{adopted.bot.address}/health fails: ")
-    assert not probe(str(adopted.bot.address), "/health").ok
+    assert not probe(str(adopted.bot.address), HealthCheck("/health")).ok
 
 
 def test_temporary_container_of_an_update_is_refused(empty_node: Site, start: Start) -> None:

@@ -134,7 +134,7 @@ def test_image_without_changelog_still_conforms(sandbox: Sandbox, reference_imag
     assert failure.outcome is Outcome.NOT_OFFERED
 
 
-def test_bot_has_limits_no_capabilities_and_an_internal_network(
+def test_bot_has_an_id_limits_no_capabilities_and_an_internal_network(
     sandbox: Sandbox, engine: docker.APIClient, base: str, run_labels: dict[str, str]
 ) -> None:
     image = build_image(engine, base, run_labels, program=broken_images.PRINTS_ITS_LIMITS)
@@ -144,7 +144,9 @@ def test_bot_has_limits_no_capabilities_and_an_internal_network(
     assert "CapEff:\t0000000000000000" in log
     assert "NoNewPrivs:\t1" in log
     (container,) = engine.containers(filters={"label": f"{OWNER_LABEL}={describe_process(os.getpid())}"})
-    limits = engine.inspect_container(container["Id"])["HostConfig"]
+    found = engine.inspect_container(container["Id"])
+    limits = found["HostConfig"]
+    assert "FLOTILLA_BOT_ID=conformance" in found["Config"]["Env"]
     assert (limits["Memory"], limits["PidsLimit"], limits["NanoCpus"]) == (MEMORY_BYTES, PIDS_LIMIT, 2 * 10**9)
     # The engine blocks other networks by rules of the firewall, which the engine of the tests does not set.
     assert engine.inspect_network(container["HostConfig"]["NetworkMode"])["Internal"]

@@ -8,10 +8,10 @@ import docker
 import pytest
 
 from daemon.engine.addresses import read_address
-from daemon.engine.health_probe import HealthResult, probe, wait_until_healthy
+from daemon.engine.health_probe import HealthCheck, HealthResult, probe, wait_until_healthy
 from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
-from portal.models import Node
+from portal.models import HealthExpectation, Node
 from tests.support.images import ReferenceImages
 from tests.support.raw_http import response, running_server
 from tests.support.slow_peers import FILLER, Answer, slow_server
@@ -48,10 +48,27 @@ REMOTE = Node(name="far", docker_url="tcp://far:2376", bot_host="far", snapshot_
 )
 def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail: str) -> None:
     with running_server(answer) as (address, requests):
-        found = probe(address, "/health")
+        found = probe(address, HealthCheck("/health"))
 
     assert (found.ok, found.detail.strip()) == (ok, detail)
     assert requests[0].startswith(b"GET /health HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("status", "ok"),
+    [
+        ("200 OK", True),
+        ("204 No Content", True),
+        ("302 Found", False),
+        ("404 Not Found", False),
+        ("500 Error", False),
+    ],
+)
+def test_any_2xx_is_healthy_where_the_bot_says_so(status: str, ok: bool) -> None:
+    with running_server(response(b"<h1>fine</h1>", status)) as (address, _):
+        found = probe(address, HealthCheck("/health", expectation=HealthExpectation.ANY_2XX))
+
+    assert (found.ok, found.detail) == (ok, f"HTTP {status[:3]}")
 
 
 @pytest.mark.parametrize(
@@ -59,14 +76,14 @@ def test_only_http_200_with_status_ok_is_healthy(answer: bytes, ok: bool, detail
     [("127.0.0.1:1", "/gesundheit-ä"), ("127.0.0.1:1", "/a b\n"), ("here:port", "/"), ("x" * 70 + ":1", "/")],
 )
 def test_address_or_path_that_cannot_be_sent_is_no_answer(address: str, path: str) -> None:
-    assert probe(address, path).detail.startswith("no answer: ")
+    assert probe(address, HealthCheck(path)).detail.startswith("no answer: ")
 
 
 def test_redirect_is_not_followed() -> None:
     with running_server(response(b'{"status": "ok"}')) as (target, requests):
         redirect = response(b"", "302 Found", f"Location: http://{target}/health\r\n")
         with running_server(redirect) as (address, _):
-            assert probe(address, "/health").detail == "HTTP 302"
+            assert probe(address, HealthCheck("/health")).detail == "HTTP 302"
         assert requests == []
 
 
@@ -74,20 +91,20 @@ def test_proxy_settings_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     with running_server(response(b'{"status": "ok"}')) as (proxy, requests):
         monkeypatch.setenv("http_proxy", f"http://{proxy}")
         with running_server(response(b"{}")) as (address, _):
-            assert not probe(address, "/health").ok
+            assert not probe(address, HealthCheck("/health")).ok
         assert requests == []
 
 
 @pytest.mark.parametrize("start", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nX-Filler: ", b"HTTP/1.1 200 OK\r\n\r\n"])
 def test_slow_answer_times_out(start: bytes) -> None:
     with slow_server(lambda _: Answer(start, FILLER)) as address:
-        assert probe(address, "/health", seconds=0.5).detail == "timed out (0.5 s)"
+        assert probe(address, HealthCheck("/health"), seconds=0.5).detail == "timed out (0.5 s)"
 
 
 def test_closed_port_is_not_healthy() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    assert probe(address, "/health").detail == "no answer: Connection refused"
+    assert probe(address, HealthCheck("/health")).detail == "no answer: Connection refused"
 
 
 def description(mode: str = "bridge", ports: dict[str, Any] | None = None, **networks: str) -> dict[str, Any]:
@@ -151,7 +168,7 @@ def wait(
 ) -> HealthResult:
     """Wait for a container that is reached by its address in the engine's network."""
     return wait_until_healthy(
-        engine, container, HERE, 3100, "/health", timeout=timeout, interval=0.5, renew_or_raise=before_probe
+        engine, container, HERE, HealthCheck("/health"), timeout=timeout, interval=0.5, renew_or_raise=before_probe
     )
 
 
@@ -162,7 +179,7 @@ def test_good_release_becomes_healthy(engine: docker.APIClient, start: Callable[
 
     assert health.healthy
     assert health.address is not None
-    assert probe(health.address, "/health").ok
+    assert probe(health.address, HealthCheck("/health")).ok
 
 
 @pytest.mark.docker
@@ -216,8 +233,8 @@ def test_one_successful_probe_is_not_enough(
 ) -> None:
     answers: list[bool] = []
 
-    def fail_every_other_probe(address: str, path: str) -> Any:
-        found = probe(address, path)
+    def fail_every_other_probe(address: str, check: HealthCheck) -> Any:
+        found = probe(address, check)
         answers.append(found.ok)
         return found if len(answers) % 2 else type(found)(ok=False, detail="hiccup")
 

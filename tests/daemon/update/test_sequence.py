@@ -54,7 +54,7 @@ def test_good_release_replaces_the_old_one(site: Site) -> None:
     assert site.volumes() == volumes
     assert site.contents() == before
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
-    assert "COLOUR=blue" in container["Config"]["Env"]
+    assert {"COLOUR=blue", f"FLOTILLA_BOT_ID={bot.id}"} <= set(container["Config"]["Env"])
     assert site.leftovers() == []
     assert update.stopped_at is not None
     assert update.answering_at is not None

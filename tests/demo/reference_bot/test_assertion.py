@@ -185,7 +185,7 @@ def test_known_keys_stay_valid_while_the_platform_answers_nonsense(
 
 def test_headers_need_an_assertion_about_the_same_person(publisher: Publisher, tmp_path: Path) -> None:
     configuration = Configuration(
-        port=0, hosted=True, secrets=(SECRET,), assertion_keys_url=publisher.url, assertion_audience=BOT
+        port=0, hosted=True, secrets=(SECRET,), assertion_keys_url=publisher.url, bot_id=BOT
     )
     bot = make_bot(tmp_path, configuration)
     alice = sign(publisher.keys["k1"], claims_of(ALICE, name="Alice by assertion"))
@@ -199,8 +199,8 @@ def test_headers_need_an_assertion_about_the_same_person(publisher: Publisher, t
             assert client.send("GET", "/me", headers=headers).status == 403
 
 
-def test_keys_without_an_audience_are_refused() -> None:
-    with pytest.raises(ValueError, match="ASSERTION_AUDIENCE"):
+def test_keys_without_the_id_of_the_bot_are_refused() -> None:
+    with pytest.raises(ValueError, match="FLOTILLA_BOT_ID"):
         read_configuration({"ASSERTION_JWKS_URL": "https://portal.example/.well-known/jwks.json"})
-    read = read_configuration({"ASSERTION_JWKS_URL": "https://portal.example", "ASSERTION_AUDIENCE": BOT})
-    assert (read.assertion_keys_url, read.assertion_audience) == ("https://portal.example", BOT)
+    read = read_configuration({"ASSERTION_JWKS_URL": "https://portal.example", "FLOTILLA_BOT_ID": BOT})
+    assert (read.assertion_keys_url, read.bot_id) == ("https://portal.example", BOT)

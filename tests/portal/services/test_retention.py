@@ -9,11 +9,25 @@ from sqlalchemy.orm import InstrumentedAttribute
 from daemon import jobs
 from daemon.context import Context
 from portal.database import Database
-from portal.models import MailState, OneTimeToken, OutgoingMail, TokenPurpose, UserSession, utcnow
+from portal.models import (
+    Bot,
+    GatewayProcess,
+    GatewaySession,
+    GatewayTicket,
+    MailState,
+    OneTimeToken,
+    OutgoingMail,
+    TokenPurpose,
+    User,
+    UserSession,
+    utcnow,
+)
 from portal.queue import connect
 from portal.services import retention
 from portal.settings import Settings
 from tests import factories
+from tests.support.cast import Cast
+from tests.support.scene import Scene
 
 NOW = utcnow()
 
@@ -104,3 +118,16 @@ def test_the_job_deletes_expired_rows(
     jobs.delete_expired("old rows")
     with database.reading() as session:
         assert session.query(OneTimeToken).count() == 0
+
+
+def test_tickets_and_dead_gateway_processes_are_deleted(database: Database, cast: Cast, scene: Scene) -> None:
+    with database.transaction() as session:
+        bob, bot = session.get_one(User, cast.people["bob"]), session.get_one(Bot, scene.bots[0])
+        for hours in (2, 0.5):
+            factories.gateway_session(session, bob, bot)
+            newest = sa.select(GatewayTicket).where(GatewayTicket.expires_at > NOW)
+            session.scalars(newest).one().expires_at = NOW - timedelta(hours=hours)
+        session.add_all([GatewayProcess(id="dead", seen_at=ago(2), held={}), GatewayProcess(id="alive", held={})])
+    assert len(list_remaining(database, GatewayTicket.token_hash)) == 1
+    assert list_remaining(database, GatewayProcess.id) == {"alive"}
+    assert len(list_remaining(database, GatewaySession.token_hash)) == 2

@@ -13,12 +13,13 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from portal.database import Database
-from portal.models import Membership, MembershipRole, Org, UpdateState, User, utcnow
+from portal.models import Bot, Membership, MembershipRole, Org, UpdateState, User, utcnow
 from portal.policy import Action, can
 from portal.rules.roles import Role
 from portal.services.orgs import invites
 from portal.views.support.authorization import PUBLIC
 from portal.web.unit_of_work import session as request_session
+from tests.support import sync_rows
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene, rollout
 
@@ -51,6 +52,8 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "account_address.follow": (Need.NOTHING, 303),
     "account_deletion.confirm": (Need.SIGNED_IN, 200),
     "account_deletion.delete": (Need.SIGNED_IN, 422),
+    "admin_bot_template.index": (Need.OPERATOR, 200),
+    "admin_bot_template.save": (Need.OPERATOR, 422),
     "admin_events.index": (Need.OPERATOR, 200),
     "admin_fleet.index": (Need.OPERATOR, 200),
     "admin_mail.dismiss": (Need.OPERATOR, 409),
@@ -59,6 +62,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_nodes.activate": (Need.OPERATOR, 303),
     "admin_nodes.drain": (Need.OPERATOR, 303),
     "admin_nodes.index": (Need.OPERATOR, 200),
+    "admin_orgs.create_bot": (Need.OPERATOR, 422),
     "admin_orgs.index": (Need.OPERATOR, 200),
     "admin_orgs.lift": (Need.OPERATOR, 422),
     "admin_orgs.override": (Need.OPERATOR, 422),
@@ -83,6 +87,13 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_rollouts.start": (Need.OPERATOR, 422),
     "admin_settings.index": (Need.OPERATOR, 200),
     "admin_settings.save": (Need.OPERATOR, 422),
+    "admin_sync.allow_removals": (Need.OPERATOR, 409),
+    "admin_sync.index": (Need.OPERATOR, 200),
+    "admin_sync.resync": (Need.OPERATOR, 409),
+    "admin_sync.retry_blocked": (Need.OPERATOR, 303),
+    "admin_sync.retry_bot": (Need.OPERATOR, 303),
+    "admin_sync.retry_person": (Need.OPERATOR, 303),
+    "admin_sync.show": (Need.OPERATOR, 200),
     "admin_upstream.index": (Need.OPERATOR, 200),
     "admin_users.disable": (Need.OPERATOR, 303),
     "admin_users.enable": (Need.OPERATOR, 303),
@@ -91,6 +102,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_users.index": (Need.OPERATOR, 200),
     "admin_users.revoke_operator": (Need.OPERATOR, 303),
     "admin_users.show": (Need.OPERATOR, 200),
+    "assertion_keys.key_set": (Need.NOTHING, 200),
     "assets.vendor": (Need.NOTHING, 404),
     "audit.index": (Action.READ_AUDIT, 200),
     "auth.login": (Need.NOTHING, 200),
@@ -100,6 +112,9 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.clear": (Need.OPERATOR, 422),
     "bot.later": (Action.UPDATE_NOW, 303),
     "bot.page": (Action.READ, 200),
+    "bot.remove": (Need.OPERATOR, 422),
+    "bot.restore": (Need.OPERATOR, 409),
+    "bot.retry_creation": (Need.OPERATOR, 409),
     "bot.update_now": (Action.UPDATE_NOW, 409),
     "health.healthz": (Need.NOTHING, 200),
     "home.index": (Need.SIGNED_IN, 0),
@@ -116,6 +131,9 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "invites.resend": (Action.MANAGE_TEAM, 303),
     "invites.revoke": (Action.MANAGE_TEAM, 303),
     "invites.send": (Action.MANAGE_TEAM, 422),
+    "member_sync.index": (Action.READ, 303),
+    "member_sync.retry": (Action.MANAGE_TEAM, 303),
+    "opening.open_bot": (Action.OPEN_BOT, 303),
     "org.home": (Action.READ, 200),
     "org_settings.lift_override": (Action.OVERRIDE_UPDATE_PREFERENCES, 422),
     "org_settings.rename": (Action.SET_ORG, 422),
@@ -206,10 +224,12 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
         invited = invites.send_invite(
             session, acme, "new@example.com", MembershipRole.MEMBER, actor=alice, now=utcnow()
         ).id
+        synced = sync_rows.pending(session, session.get_one(Bot, scene.bots[0]), cast.people["bob"]).id
     return list_requests(
         app,
         slug="acme",
         bot_id=scene.bots[0],
+        subdomain="paperclip-1",
         release_id=scene.new,
         rollout_id=made,
         membership_id=bob,
@@ -217,6 +237,7 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
         user_id=cast.people["bob"],
         org_id=cast.org_id,
         node_id=scene.node,
+        row_id=synced,
     )
 
 

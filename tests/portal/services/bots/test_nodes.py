@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Event, Node, NodeState, utcnow
+from portal.models import BotPhase, Event, Node, NodeState, utcnow
 from portal.services.bots import nodes
 from portal.services.bots.nodes import NodeSpec
 from portal.services.errors import ConflictError, InvalidError, NotFoundError
@@ -106,15 +106,18 @@ def test_node_without_bots_is_removed(database: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("container_id", "message"), [("1234", "while it has bots: desk"), (None, "history of former bots")]
+    ("phase", "message"),
+    [
+        (BotPhase.ACTIVE, "while it has bots: desk"),
+        (BotPhase.CREATING, "while it has bots: desk"),
+        (BotPhase.REMOVED, "history of former bots"),
+    ],
 )
-def test_node_with_current_or_former_bots_is_not_removed(
-    database: Database, container_id: str | None, message: str
-) -> None:
+def test_node_with_current_or_former_bots_is_not_removed(database: Database, phase: BotPhase, message: str) -> None:
     with database.transaction() as session:
         node = nodes.add_node(session, SPEC)
         org = factories.org(session, factories.user(session))
-        factories.bot(session, org, node, name="desk", container_id=container_id)
+        factories.bot(session, org, node, name="desk", phase=phase)
         with pytest.raises(ConflictError, match=message):
             nodes.remove_node(session, node)
 

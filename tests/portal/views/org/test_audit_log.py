@@ -69,6 +69,33 @@ def test_log_shows_current_names_and_still_lists_deleted_users(
     assert "The organization was renamed Acme → Acme 2 by Flotilla" in read
 
 
+def test_members_read_no_errors_of_the_member_sync(
+    signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
+) -> None:
+    bob = cast.people["bob"]
+    with database.transaction() as session:
+        for tag, data in (
+            (EventTag.SYNC_BLOCKED, {"error": "the bot refused the secret (HTTP 401)", "user_id": bob}),
+            (EventTag.SYNC_DRIFT_REPAIRED, {"user_id": bob, "found": "owner", "expected": "member"}),
+            (EventTag.SYNC_DRIFT_REPAIRED, {"member": "10.0.0.7/root", "found": "owner", "expected": "none"}),
+            (EventTag.SYNC_REMOVALS_REFUSED, {"unknown": 7, "listed": 9}),
+            (EventTag.SYNC_REMOVALS_ALLOWED, {"unknown": 7}),
+        ):
+            events.record(session, tag, org_id=cast.org_id, bot_id=scene.bots[0], data=data)
+    read = log(signed_in("alice"))
+    for sentence in (
+        "Paperclip 1 refuses members by",
+        "The access of Bob in Paperclip 1 differed and is being repaired",
+        "The access of a person whom only the bot knew in Paperclip 1 differed and is being repaired",
+        "Paperclip 1 has 7 unknown members, too many to remove automatically",
+        "The removal of 7 unknown members from Paperclip 1 was allowed",
+    ):
+        assert sentence in read
+    assert "401" not in read
+    assert "10.0.0.7" not in read
+    assert "refuses members: the bot refused the secret (HTTP 401)" in log(signed_in("root"), "/admin/events")
+
+
 def test_values_are_escaped_and_not_formatted(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     add_event(database, cast, "org.renamed", "alice", old="Acme", new="<script>alert(1)</script>{actor}")
     page = signed_in("alice").get("/o/acme/audit").text

@@ -9,7 +9,6 @@ from werkzeug.test import TestResponse
 
 from portal.database import Database
 from portal.models import (
-    Bot,
     Event,
     Invite,
     InviteState,
@@ -20,7 +19,6 @@ from portal.models import (
     Org,
     OutgoingMail,
     SyncRole,
-    SyncState,
     User,
     utcnow,
 )
@@ -146,33 +144,6 @@ def test_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Da
     assert len(seen) == len(set(seen)) == 60
     assert "page 2 of 3" in bob.get("/o/acme/team?page=2").text
     assert "60 people" in bob.get("/o/acme/team").text
-
-
-def test_list_shows_the_sync_progress_of_each_member(
-    signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
-) -> None:
-    def shown_progress(name: str, **values: object) -> str:
-        with database.transaction() as session:
-            for bot in session.query(Bot):
-                row = session.query(MemberSync).filter_by(
-                    bot_id=bot.id, user_id=cast.people[name]
-                ).one_or_none() or MemberSync(bot_id=bot.id, user_id=cast.people[name], desired_role=SyncRole.MEMBER)
-                for key, value in values.items():
-                    setattr(row, key, value)
-                session.add(row)
-        page = signed_in("bob").get("/o/acme/team?q=" + name).text
-        states = re.findall(r'data-state="(\w+)"', page)
-        return states[0] if states else ""
-
-    assert shown_progress("bob") == "provisioning"
-    assert shown_progress("bob", state=SyncState.SYNCED, observed_role=SyncRole.MEMBER, observed_epoch=1) == "synced"
-    assert shown_progress("bob", desired_role=SyncRole.ADMIN, state=SyncState.PENDING) == "changing"
-    assert shown_progress("bob", state=SyncState.SYNCED, observed_epoch=0) == "changing"
-    assert shown_progress("bob", desired_role=SyncRole.NONE, desired_version=2) == "removing"
-    assert shown_progress("bob", desired_version=1) == "synced", "the bot does not know a user without a role"
-    assert shown_progress("bob", state=SyncState.BLOCKED, last_error="The bot answers 401.") == "blocked"
-    assert "The bot has not accepted this change yet." in signed_in("bob").get("/o/acme/team").text
-    assert "The bot answers 401." in signed_in("root").get("/o/acme/team").text
 
 
 def test_role_change_takes_effect_at_once_and_is_recorded(signed_in: SignedIn, team: Team, scene: Scene) -> None:

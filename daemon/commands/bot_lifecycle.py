@@ -1,0 +1,86 @@
+"""`flotilla bots create`, `retry`, `remove` and `restore`: the beginning and the end of bots."""
+
+from __future__ import annotations
+
+import click
+
+from daemon.commands.bots import bots
+from daemon.commands.output import print_text
+from daemon.context import current_context
+from portal.models import Bot, utcnow
+from portal.queue import JobName, enqueue, updates_queue_name
+from portal.rules.allowlist import Allowlist
+from portal.services import lookup
+from portal.services.bots import bots as service
+from portal.services.bots import creation, nodes, removal
+from portal.services.bots.creation import BotOptions
+
+__all__ = ["bots"]
+
+
+@bots.command()
+@click.option("--org", required=True, help="URL name of the organization that owns the bot.")
+@click.option("--node", help="Name of the node. Default: the active node with the fewest bots.")
+@click.option("--name", help="Name of the bot. Default: the name of the organization.")
+@click.option("--subdomain", help="Subdomain of the bot. Default: made from the organization's URL name.")
+def create(org: str, node: str | None, name: str | None, subdomain: str | None) -> None:
+    """Create a bot from the template. A worker starts its container in the background."""
+    context = current_context()
+    with context.database.transaction() as session:
+        options = BotOptions(node=nodes.get_by_name(session, node) if node else None, name=name, subdomain=subdomain)
+        owner = service.require_active_org(session, org)
+        bot = creation.create_bot(session, _allowlist(), owner, options, now=utcnow())
+        place = f"on node {bot.node.name}"
+    _enqueue(JobName.CREATE_BOT, bot)
+    print_text(f"Creating {bot.name} {place}. Its subdomain is {bot.subdomain}, its id {bot.id}.")
+
+
+@bots.command()
+@click.argument("bot")
+def retry(bot: str) -> None:
+    """Create BOT (id, subdomain or name) again at once, with the current template, after its creation failed."""
+    with current_context().database.transaction() as session:
+        row = lookup.find_bot(session, bot)
+        creation.retry_creation(session, _allowlist(), row, now=utcnow(), actor=None)
+    _enqueue(JobName.CREATE_BOT, row)
+    print_text(f"Creating {row.name} again.")
+
+
+@bots.command()
+@click.argument("bot")
+@click.option("--keep-data/--delete-data", default=None, help="Whether its volumes stay on the node. Required.")
+@click.option("--now", "immediately", is_flag=True, help="Remove it at once, without the grace period of 7 days.")
+def remove(bot: str, keep_data: bool | None, immediately: bool) -> None:
+    """Stop BOT (id, subdomain or name) now, and remove it after 7 days.
+
+    Until then, `flotilla bots restore` brings the bot back.
+    """
+    if keep_data is None:
+        raise click.UsageError("Choose what happens to the data: --keep-data or --delete-data.")
+    now = utcnow()
+    with current_context().database.transaction() as session:
+        row = lookup.find_bot(session, bot)
+        removal.request_removal(session, row, keep_data=keep_data, immediately=immediately, now=now, actor=None)
+    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    fate = "Its volumes are kept." if keep_data else "Its data is deleted with it."
+    when = "as soon as it has stopped" if immediately else f"after {row.remove_after:%Y-%m-%d %H:%M} UTC"
+    print_text(f"Removing {row.name} {when}. {fate}")
+
+
+@bots.command()
+@click.argument("bot")
+def restore(bot: str) -> None:
+    """Cancel the removal of BOT (id, subdomain or name) within its grace period."""
+    with current_context().database.transaction() as session:
+        row = lookup.find_bot(session, bot)
+        removal.restore_bot(session, row, now=utcnow(), actor=None)
+    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    print_text(f"Restored {row.name}.")
+
+
+def _allowlist() -> Allowlist:
+    return Allowlist.parse(current_context().settings.fleet_image_allowlist)
+
+
+def _enqueue(job: JobName, bot: Bot) -> None:
+    enqueue(current_context().redis, job, bot.id, queue=updates_queue_name(bot.node_id))

@@ -1,0 +1,121 @@
+"""People who open their bots as browsers do: sign in to the portal, press Open, use the bot through the gateway.
+
+Used by the end-to-end check.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from urllib.parse import urlsplit
+
+import requests
+
+from demo.processes import DemoError
+
+_CSRF_FIELD = re.compile(r'name="csrf_token" value="([^"]+)"')
+_LINK = re.compile(r'href="([^"]+)"')
+_GREETING = re.compile("<p>(Hello, .*)</p>")
+_ENTER_PATH = "/_gateway/enter"
+_SECONDS = 60
+"""Longer than a request can be held by the gateway."""
+
+
+class Visitor:
+    """A person at the host of one bot. Not for several threads at the same time.
+
+    Args:
+        url: address of the bot for browsers.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        # No name below `localhost` is in the DNS; browsers connect to this machine.
+        host = urlsplit(url).netloc
+        self._address = f"http://127.0.0.1:{urlsplit(url).port}"
+        self._session = _open_session({"Host": host, "Sec-Fetch-Site": "same-origin", "Accept": "text/html"})
+
+    def get(self, path: str) -> requests.Response:
+        """Open a page. Redirects are not followed."""
+        return self._session.get(self._address + path, allow_redirects=False, timeout=_SECONDS)
+
+    def read_greeting(self) -> str:
+        """Return how the bot greets the person.
+
+        Raises:
+            DemoError: the bot shows no greeting.
+        """
+        page = self.get("/")
+        require_status(page, 200, f"{self.url} cannot be opened")
+        if (found := _GREETING.search(page.text)) is None:
+            raise DemoError(f"{self.url} shows no greeting")
+        return html.unescape(found[1])
+
+    def add_note(self, text: str) -> requests.Response:
+        """Submit the form for a new note."""
+        return self._session.post(f"{self._address}/notes", {"text": text}, allow_redirects=False, timeout=_SECONDS)
+
+
+class PortalVisitor:
+    """A person who is signed in to the portal.
+
+    Args:
+        base_url: address of the portal.
+        email: who signs in.
+        password: the password.
+
+    Raises:
+        DemoError: the portal refused.
+    """
+
+    def __init__(self, base_url: str, email: str, password: str) -> None:
+        self._base_url = base_url
+        self._session = _open_session({"Origin": base_url})
+        form = self._get("/login").text
+        found = _CSRF_FIELD.search(form)
+        data = {"csrf_token": found[1] if found else "", "email": email, "password": password}
+        answer = self._session.post(f"{base_url}/login", data, allow_redirects=False, timeout=_SECONDS)
+        require_status(answer, 303, f"{email} could not sign in")
+
+    def open_bot(self, slug: str, subdomain: str) -> Visitor:
+        """Follow the link of a bot on the page of its organization, and return the person at the host of the bot.
+
+        Raises:
+            DemoError: there is no such link, or it does not lead to the bot.
+        """
+        url = self._find_link(f"/o/{slug}/", f"//{subdomain}.")
+        visitor = Visitor(url)
+        to_portal = visitor.get("/")
+        require_status(to_portal, 303, f"{url} does not lead to the portal")
+        path = to_portal.headers["Location"].removeprefix(self._base_url)
+        ticket = urlsplit(self._find_link(path, _ENTER_PATH))
+        entered = visitor.get(f"{ticket.path}?{ticket.query}")
+        require_status(entered, 303, f"{url} did not accept the ticket")
+        return visitor
+
+    def _find_link(self, path: str, part: str) -> str:
+        page = self._get(path).text
+        links = (html.unescape(link) for link in _LINK.findall(page))
+        if (found := next((link for link in links if part in link), None)) is None:
+            raise DemoError(f"the page {urlsplit(path).path} of the portal has no link with {part}")
+        return found
+
+    def _get(self, path: str) -> requests.Response:
+        return self._session.get(self._base_url + path, timeout=_SECONDS)
+
+
+def _open_session(headers: dict[str, str]) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.headers.update(headers)
+    return session
+
+
+def require_status(answer: requests.Response, expected: int, failure: str) -> None:
+    """Check the status of a response.
+
+    Raises:
+        DemoError: the status is another one; the message begins with `failure`.
+    """
+    if answer.status_code != expected:
+        raise DemoError(f"{failure}: status {answer.status_code} instead of {expected}")

@@ -1,0 +1,55 @@
+"""The headers that a bot receives with a request: those of the browser that pass, and the identity of the caller.
+
+Used by the handler of requests.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from portal.gateway import assertions
+from portal.gateway.assertions import Assertions
+from portal.gateway.client_address import find_client_address
+from portal.gateway.requests import BrowserRequest
+from portal.rules import proxy_headers
+from portal.rules.proxy_headers import Headers
+from portal.services.gateway.visits import Visit
+from portal.settings import Settings
+
+
+class BotHeaders:
+    """Builds the headers for bots.
+
+    Args:
+        settings: settings of this installation.
+        issuer: signs assertions of identity.
+    """
+
+    def __init__(self, settings: Settings, issuer: Assertions) -> None:
+        self._scheme = urlsplit(settings.base_url).scheme
+        self._trusted_proxies = settings.trusted_proxies
+        self._issuer = issuer
+
+    def build(self, browser: BrowserRequest, visit: Visit) -> Headers:
+        """Return the headers for the bot, the identity last.
+
+        Raises:
+            MalformedRequest: a header that must be unique occurs several times.
+        """
+        cookies = proxy_headers.filter_cookies(browser.values("cookie"))
+        headers = [
+            ("Host", browser.host),
+            *proxy_headers.select_request_headers(browser.headers),
+            *([("Cookie", cookies)] if cookies else []),
+            ("X-Forwarded-For", find_client_address(browser, self._trusted_proxies)),
+            ("X-Forwarded-Host", browser.host),
+            ("X-Forwarded-Proto", self._scheme),
+        ]
+        return proxy_headers.add_identity(headers, self._build_identity(visit))
+
+    def _build_identity(self, visit: Visit) -> Headers:
+        identity = proxy_headers.build_identity(
+            visit.header_prefix, user_id=visit.user_id, email=visit.email, name=visit.name
+        )
+        assertion = self._issuer.issue(visit)
+        return [*identity, (assertions.HEADER, assertion)] if assertion is not None else identity

@@ -1,0 +1,73 @@
+"""Access to the database from the event loop: a few threads and a time limit. Used by the gateway's modules."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from portal.database import Database
+from portal.gateway.limits import DATABASE_SECONDS, DATABASE_THREADS
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class DatabaseUnavailable(Exception):
+    """The database did not answer in time, or refused."""
+
+
+class DatabaseThreads:
+    """Runs functions with a database session in threads.
+
+    Args:
+        database: the database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+
+    async def read(self, query: Callable[[Session], Result]) -> Result:
+        """Run `query` in a read-only transaction.
+
+        Raises:
+            DatabaseUnavailable: there is no result in time.
+        """
+
+        def run() -> Result:
+            with self._database.reading() as session:
+                return query(session)
+
+        return await self._run(run)
+
+    async def write(self, change: Callable[[Session], Result]) -> Result:
+        """Run `change` in a write transaction.
+
+        Raises:
+            DatabaseUnavailable: there is no result in time. The change may still be committed later.
+        """
+
+        def run() -> Result:
+            with self._database.transaction() as session:
+                return change(session)
+
+        return await self._run(run)
+
+    def close(self) -> None:
+        """Give up waiting calls."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, call: Callable[[], Result]) -> Result:
+        try:
+            async with asyncio.timeout(DATABASE_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except (SQLAlchemyError, TimeoutError) as error:
+            logger.warning("the database does not answer: %s", type(error).__name__)
+            raise DatabaseUnavailable from error

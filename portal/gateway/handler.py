@@ -1,0 +1,249 @@
+"""The handling of a request: check its form, decide, hold, forward. Used by the gateway's server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from aiohttp import ClientSession, web
+
+from portal.database import is_reachable
+from portal.gateway import forwarding, limits, pages, tunnel
+from portal.gateway.access_log import AccessRecord
+from portal.gateway.bot_headers import BotHeaders
+from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
+from portal.gateway.exchanges import Exchange, Exchanges
+from portal.gateway.forwarding import BadResponse, BotTooSlow, BotUnreachable
+from portal.gateway.holding import Holding, TooManyHeld
+from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer, text_response
+from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
+from portal.gateway.sign_in import ENTER_PATH, SignIn
+from portal.gateway.visit_cache import CachedVisit, VisitCache
+from portal.rules.bot_access import Access, decide
+from portal.rules.bot_hosts import find_subdomain
+from portal.rules.bot_paths import GATEWAY_PREFIX, PathVerdict, check_target
+from portal.rules.proxy_headers import MalformedRequest
+from portal.services.gateway.visits import Visit
+from portal.settings import Settings
+from portal.tokens import fingerprint
+
+logger = logging.getLogger(__name__)
+
+_MAX_ATTEMPTS = 4
+"""Attempts to reach a bot that refuses connections. A request that the bot may have received is sent twice."""
+_RETRY_SECONDS = 0.3
+_CLIENT_GONE = 499
+
+_PAGES = {
+    Access.NOT_FOUND: pages.NOT_FOUND,
+    Access.PROVISIONING: pages.PROVISIONING,
+    Access.CHANGING: pages.CHANGING,
+    Access.REMOVING: pages.REMOVING,
+    Access.STOPPED: pages.STOPPED,
+    Access.UPDATING: pages.UPDATING,
+}
+
+
+class PageShown(Exception):
+    """The request is answered with a page of the gateway.
+
+    Args:
+        page: the page.
+        visit: the person and the bot, if the person may know that the bot exists.
+    """
+
+    def __init__(self, page: Page, visit: Visit | None = None) -> None:
+        super().__init__(page.title)
+        self.page = page
+        self.bot_name = visit.bot_name if visit is not None else "This bot"
+
+
+class SignInNeeded(Exception):
+    """The request has no valid session."""
+
+
+class Handler:
+    """Handles requests.
+
+    Args:
+        settings: settings of this installation.
+        client: the client for bots.
+        threads: access to the database.
+        cache: decides.
+        exchanges: counts what runs.
+        holding: lets requests wait during updates.
+        headers: builds the headers for bots.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        client: ClientSession,
+        threads: DatabaseThreads,
+        cache: VisitCache,
+        exchanges: Exchanges,
+        holding: Holding,
+        headers: BotHeaders,
+    ) -> None:
+        self._settings = settings
+        self._scheme = urlsplit(settings.base_url).scheme
+        self._client = client
+        self._threads = threads
+        self._cache = cache
+        self._exchanges = exchanges
+        self._holding = holding
+        self._headers = headers
+        self._renderer = PageRenderer(settings)
+        self._sign_in = SignIn(settings, threads, self._renderer)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request and log it."""
+        browser, record = BrowserRequest(request), AccessRecord(request.method)
+        try:
+            response = await self._answer_or_explain(browser, record)
+        except (asyncio.CancelledError, ConnectionError):
+            record.write(_CLIENT_GONE, 0)
+            raise
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+        record.write(response.status, response.body_length)
+        return response
+
+    async def _answer_or_explain(self, browser: BrowserRequest, record: AccessRecord) -> web.StreamResponse:
+        try:
+            return await self._answer(browser, record)
+        except Refused as refused:
+            response = text_response(refused.status, refused.text)
+            response.force_close()
+            return response
+        except MalformedRequest:
+            return text_response(HTTPStatus.BAD_REQUEST, "A header occurs several times.")
+        except PageShown as shown:
+            return self._renderer.render(shown.page, browser, bot_name=shown.bot_name)
+        except DatabaseUnavailable:
+            return self._renderer.render(pages.NO_DECISION, browser)
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.exception("could not answer a request")
+            return self._renderer.render(pages.FAILED, browser)
+
+    async def _answer(self, browser: BrowserRequest, record: AccessRecord) -> web.StreamResponse:
+        check_form(browser)
+        subdomain = find_subdomain(browser.host, self._settings.gateway.bots_domain or "", self._scheme)
+        if subdomain is None:
+            return await self._answer_other_host(browser, record)
+        verdict = check_target(browser.target)
+        if verdict is PathVerdict.MALFORMED:
+            raise Refused(HTTPStatus.BAD_REQUEST, "This address is malformed.")
+        if browser.path.startswith(GATEWAY_PREFIX):
+            return await self._answer_own_path(browser, subdomain, record)
+        if verdict is PathVerdict.CLOSED:
+            raise PageShown(pages.NOT_FOUND)
+        record.route = "socket" if browser.is_upgrade else "bot"
+        check_origin(browser, self._settings.bot_url(subdomain) or "")
+        token = browser.find_cookie(self._sign_in.session_cookie)
+        if token is None:
+            return self._sign_in.redirect_to_portal(browser, subdomain)
+        try:
+            return await self._visit_bot(browser, subdomain, fingerprint(token), record)
+        except SignInNeeded:
+            return self._sign_in.redirect_to_portal(browser, subdomain)
+
+    async def _answer_other_host(self, browser: BrowserRequest, record: AccessRecord) -> web.Response:
+        if browser.path != "/healthz" or browser.method not in {"GET", "HEAD"}:
+            return text_response(HTTPStatus.NOT_FOUND, "There is no bot at this address.")
+        record.route = "healthz"
+        if await self._threads.read(is_reachable):
+            return web.json_response({"status": "ok"})
+        raise DatabaseUnavailable
+
+    async def _answer_own_path(
+        self, browser: BrowserRequest, subdomain: str, record: AccessRecord
+    ) -> web.StreamResponse:
+        if browser.method not in {"GET", "HEAD"}:
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This address only answers GET requests.")
+        if browser.path == ENTER_PATH:
+            record.route = "enter"
+            return await self._sign_in.enter(browser, subdomain)
+        if browser.path.startswith(ASSETS_PREFIX):
+            record.route = "asset"
+            return self._renderer.serve_asset(browser.path.removeprefix(ASSETS_PREFIX))
+        raise PageShown(pages.NOT_FOUND)
+
+    async def _visit_bot(
+        self, browser: BrowserRequest, subdomain: str, token_hash: str, record: AccessRecord
+    ) -> web.StreamResponse:
+        """Forward a request as soon as the person may enter, and again if the bot could not be reached."""
+        deadline = time.monotonic() + limits.HOLD_SECONDS
+        attempts = 0
+        while True:
+            entry, visit = await self._admit(subdomain, token_hash, deadline)
+            record.bot_id, record.user_id = visit.bot_id, visit.user_id
+            try:
+                return await self._forward(browser, token_hash, entry, visit)
+            except BotUnreachable as error:
+                attempts += 1 if not error.was_sent else _MAX_ATTEMPTS - 1
+                if attempts >= _MAX_ATTEMPTS:
+                    raise PageShown(pages.UNREACHABLE, visit) from error
+                # The bot may be stopped for an update, or have another address now: the row tells.
+                self._cache.forget(token_hash)
+                self._holding.check_now()
+                await asyncio.sleep(_RETRY_SECONDS * attempts)
+            except BadResponse as error:
+                logger.warning("bot %s: %s", visit.bot_id, error)
+                raise PageShown(pages.BAD_RESPONSE, visit) from error
+            except BotTooSlow as error:
+                raise PageShown(pages.TOO_SLOW, visit) from error
+
+    async def _admit(self, subdomain: str, token_hash: str, deadline: float) -> tuple[CachedVisit, Visit]:
+        """Return the visit when the person may enter now, after waiting for the end of an update.
+
+        Raises:
+            SignInNeeded: the session is not valid.
+            PageShown: the person may not enter now.
+        """
+        while True:
+            entry = await self._cache.find(token_hash)
+            visit = entry.visit
+            if visit is None or visit.subdomain != subdomain:
+                raise SignInNeeded
+            access = decide(visit.facts)
+            if access is Access.ENTER and not self._holding.is_held(visit.bot_id):
+                return entry, visit
+            if access not in {Access.ENTER, Access.UPDATING}:
+                raise PageShown(_PAGES[access], None if access is Access.NOT_FOUND else visit)
+            try:
+                is_released = await self._holding.wait(visit.bot_id, deadline)
+            except TooManyHeld:
+                is_released = False
+            if not is_released:
+                raise PageShown(pages.UPDATING, visit)
+
+    async def _forward(
+        self, browser: BrowserRequest, token_hash: str, entry: CachedVisit, visit: Visit
+    ) -> web.StreamResponse:
+        if self._exchanges.count_of_user(visit.user_id) >= limits.MAX_PER_USER:
+            raise PageShown(pages.TOO_MANY, visit)
+        if visit.address is None:
+            raise BotUnreachable(was_sent=False)
+        headers = self._headers.build(browser, visit)
+        outer = self._settings.bot_url(visit.subdomain) or ""
+        exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: _abort(browser))
+        with self._exchanges.running(exchange):
+            if not browser.is_upgrade:
+                return await forwarding.forward(self._client, browser, exchange, headers, outer)
+            async with await tunnel.connect(self._client, browser, exchange, headers) as answer:
+                if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                    return await tunnel.run(browser, exchange, answer, outer)
+                return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+def _abort(browser: BrowserRequest) -> None:
+    if browser.request.transport is not None:
+        browser.request.transport.abort()

@@ -1,0 +1,172 @@
+"""The gateway's process: listening, background tasks, graceful end. Used by `flotilla gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from http import HTTPStatus
+
+import uvloop
+from aiohttp import web
+from sqlalchemy.orm import Session
+
+from portal.database import Database
+from portal.gateway import limits
+from portal.gateway.assertions import Assertions, SigningKey
+from portal.gateway.bot_headers import BotHeaders
+from portal.gateway.change_listener import listen
+from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
+from portal.gateway.exchanges import GOING_AWAY, Exchanges
+from portal.gateway.forwarding import open_client
+from portal.gateway.handler import Handler
+from portal.gateway.holding import Holding
+from portal.gateway.pages import text_response
+from portal.gateway.revocation import Revocation
+from portal.gateway.visit_cache import VisitCache
+from portal.models import utcnow
+from portal.services.gateway import assertion_keys
+from portal.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_KEY_SECONDS = 600.0
+_KEY_RETRY_SECONDS = 5.0
+_BACKLOG = 1024
+
+
+def run_gateway(settings: Settings, database: Database) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests end. Without BOTS_DOMAIN only wait for the signal.
+
+    Args:
+        settings: settings of this installation.
+        database: the database.
+    """
+    uvloop.run(_serve_until_stopped(settings, database))
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings, database: Database) -> AsyncIterator[None]:
+    """Serve for the duration of a `with` block."""
+    threads = DatabaseThreads(database)
+    cache, exchanges, issuer = VisitCache(threads), Exchanges(), Assertions(settings.base_url)
+    holding, revocation = Holding(threads, exchanges, cache), Revocation(exchanges, cache)
+
+    def on_change(ids: set[str]) -> None:
+        cache.forget_all(ids)
+        revocation.recheck(ids)
+        holding.check_now()
+
+    async with open_client() as client:
+        handler = Handler(
+            settings,
+            client=client,
+            threads=threads,
+            cache=cache,
+            exchanges=exchanges,
+            holding=holding,
+            headers=BotHeaders(settings, issuer),
+        )
+        # Updates wait for this process from now on, and the first request gets an assertion.
+        await holding.follow()
+        await _use_current_key(threads, issuer)
+        tasks = [
+            asyncio.create_task(holding.run()),
+            asyncio.create_task(revocation.run()),
+            asyncio.create_task(listen(settings.redis_url, on_change)),
+            asyncio.create_task(_follow_keys(threads, issuer)),
+        ]
+        runner = web.ServerRunner(_build_server(handler), shutdown_timeout=limits.SHUTDOWN_SECONDS)
+        await runner.setup()
+        address, port = settings.gateway.bind_address, settings.gateway.port
+        await web.TCPSite(runner, address, port, backlog=_BACKLOG, reuse_port=True).start()
+        logger.info("the gateway listens on %s port %d", address, port)
+        try:
+            yield
+        finally:
+            exchanges.abort_streams(GOING_AWAY)
+            await runner.cleanup()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await holding.leave()
+            threads.close()
+
+
+class _Connection(web.RequestHandler):
+    """A connection of a client. aiohttp would log and repeat parts of malformed requests, which may be secret."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the response to a request that could not be parsed or handled, and close the connection after it."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of a response was sent")
+        response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    """A server with connections of our class."""
+
+    def __call__(self) -> web.RequestHandler:
+        """Return the protocol of a new connection."""
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+def _build_server(handler: Handler) -> web.Server:
+    return _Server(
+        handler.handle,
+        handler_cancellation=True,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=limits.KEEP_ALIVE_SECONDS,
+        max_line_size=limits.MAX_LINE_BYTES,
+        max_field_size=limits.MAX_LINE_BYTES,
+        max_headers=limits.MAX_HEADERS,
+        read_bufsize=limits.BUFFER_BYTES,
+    )
+
+
+async def _serve_until_stopped(settings: Settings, database: Database) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    if settings.gateway.bots_domain is None:
+        logger.info("BOTS_DOMAIN is not set; no bot can be opened, and this process only waits")
+        await stopped.wait()
+        return
+    async with running_gateway(settings, database):
+        await stopped.wait()
+        logger.info("the gateway ends; running requests have %d s", limits.SHUTDOWN_SECONDS)
+
+
+async def _follow_keys(threads: DatabaseThreads, issuer: Assertions) -> None:
+    """Create the keys of assertions when they are due, and sign with the current one."""
+    while True:
+        is_current = await _use_current_key(threads, issuer)
+        await asyncio.sleep(_KEY_SECONDS if is_current else _KEY_RETRY_SECONDS)
+
+
+async def _use_current_key(threads: DatabaseThreads, issuer: Assertions) -> bool:
+    try:
+        key = await threads.write(lambda session: _rotate_keys(session, utcnow()))
+    except DatabaseUnavailable:
+        return False
+    if key is not None:
+        issuer.use_key(key)
+    return True
+
+
+def _rotate_keys(session: Session, now: datetime) -> SigningKey | None:
+    assertion_keys.rotate(session, now)
+    row = assertion_keys.find_signing_key(session, now)
+    return SigningKey.from_hex(row.id, row.private_key) if row is not None else None

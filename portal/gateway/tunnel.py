@@ -1,0 +1,196 @@
+"""Tunnels for WebSockets: after the handshake, bytes pass unchanged in both directions. Used by the request handler.
+
+Frames are not decoded, so that pings, close codes, extensions and messages of any size pass with constant memory.
+Only the boundaries of the bot's frames are followed, because a close frame of the gateway has to be between two of
+them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from http import HTTPStatus
+
+import aiohttp
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
+from aiohttp.base_protocol import BaseProtocol
+from multidict import CIMultiDict
+
+from portal.gateway import limits
+from portal.gateway.exchanges import GOING_AWAY, Exchange
+from portal.gateway.forwarding import BadResponse, BotUnreachable, build_url
+from portal.gateway.requests import BrowserRequest, decode_headers
+from portal.rules import proxy_headers
+from portal.rules.proxy_headers import Headers
+
+_HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+_CLOSE_FRAME = b"\x88\x02"
+_LINGER_SECONDS = 1.0
+
+
+async def connect(
+    client: ClientSession, browser: BrowserRequest, exchange: Exchange, headers: Headers
+) -> ClientResponse:
+    """Ask the bot to open a socket, and return its response. The caller closes it.
+
+    Raises:
+        BotUnreachable: the bot does not answer.
+        BadResponse: the bot does not speak HTTP.
+    """
+    url = build_url(exchange.visit.address or "", browser.target)
+    sent = CIMultiDict([*headers, *_HANDSHAKE.items()])
+    # Idle sockets have another limit, see `_wait_until_idle`.
+    no_limit = ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS, sock_read=None)
+    try:
+        async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
+            return await client.get(url, headers=sent, allow_redirects=False, timeout=no_limit)
+    except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+        raise BotUnreachable(was_sent=True) from error
+    except (aiohttp.ClientError, ValueError) as error:
+        raise BadResponse("the bot does not speak HTTP") from error
+
+
+async def run(browser: BrowserRequest, exchange: Exchange, answer: ClientResponse, outer: str) -> web.StreamResponse:
+    """Complete the handshake with the browser, and pass bytes until one side closes.
+
+    Args:
+        browser: the request for a socket.
+        exchange: the running socket.
+        answer: the bot's response with status 101.
+        outer: URL of the bot for browsers.
+
+    Raises:
+        BadResponse: the bot closed the connection.
+    """
+    connection = answer.connection
+    if connection is None or connection.protocol is None:
+        raise BadResponse("the bot closed the connection")
+    raw = proxy_headers.select_response_headers(
+        decode_headers(answer.raw_headers), inner=exchange.visit.address or "", outer=outer
+    )
+    response = web.StreamResponse(
+        status=HTTPStatus.SWITCHING_PROTOCOLS, headers=CIMultiDict([*raw, *_HANDSHAKE.items()])
+    )
+    response.force_close()
+    await response.prepare(browser.request)
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    from_bot = _Flow(connection.protocol, browser.request.protocol, ended)
+    from_browser = _Flow(browser.request.protocol, connection.protocol, ended)
+    exchange.is_stream, exchange.abort = True, from_bot.close
+    connection.protocol.set_parser(from_bot, from_bot)
+    browser.request.protocol.set_parser(from_browser)  # type: ignore[arg-type] # it only needs two methods
+    try:
+        await _wait_until_idle(ended, from_bot, from_browser)
+    finally:
+        answer.close()
+    return response
+
+
+async def _wait_until_idle(ended: asyncio.Future[None], *flows: _Flow) -> None:
+    while not ended.done():
+        idle = time.monotonic() - max(flow.last_byte_at for flow in flows)
+        if idle >= limits.BOT_IDLE_SECONDS:
+            flows[0].close(GOING_AWAY)
+            return
+        await asyncio.wait([ended], timeout=limits.BOT_IDLE_SECONDS - idle)
+
+
+class _Flow:
+    """One direction of a tunnel. aiohttp feeds it with the bytes that it receives, as it feeds a parser of frames.
+
+    Args:
+        source: the connection from which bytes come.
+        target: the connection to which they go.
+        ended: set when one of the connections was closed.
+    """
+
+    def __init__(self, source: BaseProtocol, target: BaseProtocol, ended: asyncio.Future[None]) -> None:
+        self._source = source
+        self._target = target
+        self._ended = ended
+        self._frames = _FrameBoundaries()
+        self._resuming: asyncio.Task[None] | None = None
+        self.last_byte_at = time.monotonic()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        """Pass bytes on. While the target accepts no more, do not read from the source."""
+        transport = self._target.transport
+        if transport is None or transport.is_closing():
+            self._end()
+            return False, b""
+        self.last_byte_at = time.monotonic()
+        self._frames.feed(data)
+        transport.write(data)
+        if self._target.writing_paused and self._resuming is None and self._source.transport is not None:
+            self._source.transport.pause_reading()
+            self._resuming = asyncio.create_task(self._resume())
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """End the tunnel, because the source was closed."""
+        self._end()
+
+    def set_exception(self, _error: BaseException, _cause: BaseException | None = None) -> None:
+        """End the tunnel, because the source failed."""
+        self._end()
+
+    def close(self, code: int) -> None:
+        """End the tunnel with a close frame if the target is between two frames, otherwise without one."""
+        transport = self._target.transport
+        if transport is not None and not transport.is_closing():
+            if self._frames.is_between_frames and not self._target.writing_paused:
+                transport.write(_CLOSE_FRAME + code.to_bytes(2, "big"))
+                transport.close()
+                asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
+            else:
+                transport.abort()
+        self._end()
+
+    async def _resume(self) -> None:
+        try:
+            await self._target._drain_helper()  # noqa: SLF001 - aiohttp has no public way to wait for it
+        except ConnectionError:
+            self._end()
+        finally:
+            self._resuming = None
+            if self._source.transport is not None:
+                self._source.transport.resume_reading()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+class _FrameBoundaries:
+    """Follows the frames of RFC 6455 in a stream of bytes, by their headers."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._payload_left = 0
+
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the bytes so far end with a frame."""
+        return not self._header and not self._payload_left
+
+    def feed(self, data: bytes) -> None:
+        """Follow the next bytes."""
+        position = 0
+        while position < len(data):
+            if self._payload_left:
+                step = min(self._payload_left, len(data) - position)
+                self._payload_left -= step
+            else:
+                step = 1
+                self._header += data[position : position + 1]
+                self._finish_header()
+            position += step
+
+    def _finish_header(self) -> None:
+        if len(self._header) < 2:
+            return
+        length, mask = self._header[1] & 0x7F, 4 if self._header[1] & 0x80 else 0
+        extended = {126: 2, 127: 8}.get(length, 0)
+        if len(self._header) == 2 + extended + mask:
+            self._payload_left = int.from_bytes(self._header[2 : 2 + extended], "big") if extended else length
+            self._header.clear()

@@ -1,0 +1,61 @@
+"""Running gateway processes, and the updates for which they hold requests. Used by the gateway and by updates.
+
+Before a bot is stopped for an update, every gateway process has to know it, and the requests that it forwarded before
+should have ended. Each process records how many of them still run. Updates wait for processes that are alive only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.database import database_now
+from portal.models import BotUpdate, GatewayProcess
+from portal.services.gateway.visits import OUT_OF_SERVICE
+
+ALIVE = timedelta(seconds=10)
+"""A process that has recorded nothing for this long is considered dead."""
+
+
+def register(session: Session) -> str:
+    """Add a process and return its id."""
+    process = GatewayProcess(seen_at=database_now(session), held={})
+    session.add(process)
+    session.flush()
+    return process.id
+
+
+def record_held(session: Session, process_id: str, held: Mapping[str, int]) -> None:
+    """Record that a process is alive, and for which updates it holds requests.
+
+    Args:
+        session: a writing transaction.
+        process_id: the process. Its row is created again if it was deleted.
+        held: number of requests that still run, by the id of the update.
+    """
+    row = session.get(GatewayProcess, process_id) or GatewayProcess(id=process_id)
+    row.seen_at, row.held = database_now(session), dict(held)
+    session.add(row)
+    session.flush()
+
+
+def remove(session: Session, process_id: str) -> None:
+    """Remove a process that ends."""
+    session.execute(sa.delete(GatewayProcess).where(GatewayProcess.id == process_id))
+
+
+def list_updates_out_of_service(session: Session) -> dict[str, str]:
+    """Return the bots that are out of service because of an update: ids of bots by ids of updates."""
+    query = sa.select(BotUpdate.id, BotUpdate.bot_id).where(
+        BotUpdate.is_running(), BotUpdate.step.in_(OUT_OF_SERVICE)
+    )
+    return dict(session.execute(query).all())
+
+
+def has_drained(session: Session, update_id: str) -> bool:
+    """Return whether no living process forwards requests to the bot of this update any more."""
+    alive = sa.select(GatewayProcess.held).where(GatewayProcess.seen_at > database_now(session) - ALIVE)
+    return all(held.get(update_id) == 0 for held in session.scalars(alive))
