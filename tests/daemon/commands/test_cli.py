@@ -383,6 +383,9 @@ def test_hostile_argument_is_refused_in_one_line(
 
     result = flotilla(*(argument.replace("{}", character) for argument in arguments), stdin=f"{PASSWORD}\n")
 
+    if character in {"\0", "\udcff"}:
+        assert result.exit_code == BAD_INPUT
+        assert result.output == "Error: An argument is not valid UTF-8 text. Check the encoding of your terminal.\n"
     if result.exit_code == 0:
         assert "\x1b" not in result.output
         return
