@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import docker
@@ -18,7 +18,7 @@ from demo.config import DemoConfig
 from demo.fork import DemoFork
 from demo.images import build_bot_from_source, build_reference_bot
 from demo.platform import flotilla
-from demo.processes import DemoError
+from demo.processes import DemoError, wait_until
 from demo.results import check_bots, print_rows, require_address
 from demo.seed import ORGS, TAG, bot_image, read_notes
 from demo.traffic import running_traffic
@@ -136,7 +136,7 @@ def _print_changelog(database: Database, digest: str, expected: str) -> bool:
 def _roll_out(config: DemoConfig, settings: Mapping[str, str], database: Database, digest: str) -> str:
     """Wait until a pushed release is detected, roll it out to all bots, and return the id of the ended rollout."""
     print("  waiting until the poller detects it", flush=True)
-    _wait_until(lambda: _is_detected(database, digest), "the poller did not detect the release", _SECONDS_TO_DETECT)
+    wait_until(lambda: _is_detected(database, digest), "the poller did not detect the release", _SECONDS_TO_DETECT)
     options = ("--all", "--now", "--pause-seconds", "3", "--json")
     output = flotilla(settings, "rollouts", "start", bot_image(config), *options)
     rollout_id: str = json.loads(output)["id"]
@@ -154,7 +154,7 @@ def _roll_out(config: DemoConfig, settings: Mapping[str, str], database: Databas
             print(f"  {words}", flush=True)
         return ended
 
-    _wait_until(
+    wait_until(
         has_ended, f"the rollout {rollout_id} (logs: {config.folder / 'logs'}) did not end", _SECONDS_TO_ROLL_OUT
     )
     return rollout_id
@@ -176,11 +176,3 @@ def _list_adopted_bots(database: Database) -> list[Bot]:
         loading = sa.orm.joinedload(Bot.org).joinedload(Org.owner)
         adopted = sa.select(Bot).where(Bot.host_port.is_(None), Bot.phase == BotPhase.ACTIVE)
         return list(session.scalars(adopted.options(loading).order_by(Bot.name)))
-
-
-def _wait_until(is_done: Callable[[], bool], failure: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_done():
-        if time.monotonic() > deadline:
-            raise DemoError(f"{failure} within {seconds:.0f} seconds")
-        time.sleep(0.5)

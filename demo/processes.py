@@ -28,6 +28,25 @@ def free_port() -> int:
         return port
 
 
+def wait_until(is_done: Callable[[], bool], failure: str, seconds: float, *, interval: float = 0.5) -> None:
+    """Wait until a condition holds.
+
+    Args:
+        is_done: the condition.
+        failure: what did not happen, for the message of the error.
+        seconds: time limit.
+        interval: seconds between two evaluations.
+
+    Raises:
+        DemoError: the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise DemoError(f"{failure} within {seconds:.0f} seconds")
+        time.sleep(interval)
+
+
 def require_program(name: str, package: str) -> str:
     """Return the path of a program.
 

@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from demo.form_browser import FormBrowser
 from demo.processes import DemoError
 
-_CSRF_FIELD = re.compile(r'name="csrf_token" value="([^"]+)"')
 _LINK = re.compile(r'href="([^"]+)"')
 _GREETING = re.compile("<p>(Hello, .*)</p>")
 _ENTER_PATH = "/_gateway/enter"
@@ -70,12 +70,8 @@ class PortalVisitor:
 
     def __init__(self, base_url: str, email: str, password: str) -> None:
         self._base_url = base_url
-        self._session = _open_session({"Origin": base_url})
-        form = self._get("/login").text
-        found = _CSRF_FIELD.search(form)
-        data = {"csrf_token": found[1] if found else "", "email": email, "password": password}
-        answer = self._session.post(f"{base_url}/login", data, allow_redirects=False, timeout=_SECONDS)
-        require_status(answer, 303, f"{email} could not sign in")
+        self._browser = FormBrowser(base_url)
+        self._browser.submit("/login", "/login", email=email, password=password)
 
     def open_bot(self, slug: str, subdomain: str) -> Visitor:
         """Follow the link of a bot on the page of its organization, and return the person at the host of the bot.
@@ -94,14 +90,11 @@ class PortalVisitor:
         return visitor
 
     def _find_link(self, path: str, part: str) -> str:
-        page = self._get(path).text
+        page = self._browser.open(path)
         links = (html.unescape(link) for link in _LINK.findall(page))
         if (found := next((link for link in links if part in link), None)) is None:
             raise DemoError(f"the page {urlsplit(path).path} of the portal has no link with {part}")
         return found
-
-    def _get(self, path: str) -> requests.Response:
-        return self._session.get(self._base_url + path, timeout=_SECONDS)
 
 
 def _open_session(headers: dict[str, str]) -> requests.Session:

@@ -1,4 +1,4 @@
-"""`flotilla bots create`, `retry`, `remove` and `restore`: the beginning and the end of bots."""
+"""`flotilla bots create`, `retry`, `start`, `stop`, `restart`, `remove` and `restore`: the life of bots."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from portal.queue import JobName, enqueue, updates_queue_name
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.bots import bots as service
-from portal.services.bots import creation, nodes, removal
+from portal.services.bots import creation, nodes, removal, start_stop
 from portal.services.bots.creation import BotOptions
+from portal.services.bots.start_stop import Operation
 
 __all__ = ["bots"]
 
@@ -48,6 +49,27 @@ def retry(bot: str) -> None:
 
 @bots.command()
 @click.argument("bot")
+def start(bot: str) -> None:
+    """Start BOT (id, subdomain or name), which was stopped. A worker does it in the background."""
+    print_text(f"Starting {_request(bot, Operation.START).name}.")
+
+
+@bots.command()
+@click.argument("bot")
+def stop(bot: str) -> None:
+    """Stop BOT (id, subdomain or name) until it is started again. A worker does it in the background."""
+    print_text(f"Stopping {_request(bot, Operation.STOP).name}.")
+
+
+@bots.command()
+@click.argument("bot")
+def restart(bot: str) -> None:
+    """Stop BOT (id, subdomain or name) and start it again. A worker does it in the background."""
+    print_text(f"Restarting {_request(bot, Operation.RESTART).name}.")
+
+
+@bots.command()
+@click.argument("bot")
 @click.option("--keep-data/--delete-data", default=None, help="Whether its volumes stay on the node. Required.")
 @click.option("--now", "immediately", is_flag=True, help="Remove it at once, without the grace period of 7 days.")
 def remove(bot: str, keep_data: bool | None, immediately: bool) -> None:
@@ -76,6 +98,14 @@ def restore(bot: str) -> None:
         removal.restore_bot(session, row, now=utcnow(), actor=None)
     _enqueue(JobName.APPLY_DESIRED_STATE, row)
     print_text(f"Restored {row.name}.")
+
+
+def _request(bot: str, operation: Operation) -> Bot:
+    with current_context().database.transaction() as session:
+        row = lookup.find_bot(session, bot)
+        start_stop.request(session, row, operation, now=utcnow(), actor=None)
+    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    return row
 
 
 def _allowlist() -> Allowlist:

@@ -8,6 +8,8 @@ INSTALL_LABEL = "flotilla.install"
 """Id of the installation that created a container. Flotilla removes only containers with this id."""
 BOT_LABEL = "flotilla.bot"
 UPDATE_LABEL = "flotilla.update"
+KEEP_REPOSITORY = "flotilla/keep"
+"""Local repository whose tag with the id of a bot protects the bot's old image from pruning during an update."""
 CREATION_LABEL = "flotilla.creation"
 """Id of the settings with which the container of a new bot was created."""
 

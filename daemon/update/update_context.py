@@ -18,7 +18,7 @@ from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers, health_probe
 from daemon.engine.client import EngineUnreachable, open_engine
 from daemon.engine.health_probe import HealthCheck, HealthResult
-from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name
 from daemon.errors import OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
 from portal.database import UNAVAILABLE_ERRORS
@@ -167,7 +167,7 @@ class UpdateContext:
     @property
     def keep_tag(self) -> tuple[str, str]:
         """Repository and tag that protect the old image from pruning while the update may need it."""
-        return "flotilla/keep", self.bot.id
+        return KEEP_REPOSITORY, self.bot.id
 
     @property
     def saved(self) -> dict[str, Any]:

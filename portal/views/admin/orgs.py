@@ -123,7 +123,8 @@ def create_bot(org_id: str) -> Answer:
         bot = creation.create_bot(session(), allowlist, org, options, now=utcnow(), actor=operator)
     except (ConflictError, InvalidError) as error:
         session().rollback()
-        return _page(org_id, new_bot=form, bot_refusal=str(error)), 409
+        status = 422 if isinstance(error, InvalidError) else 409
+        return _page(org_id, new_bot=form, bot_refusal=str(error)), status
     enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=updates_queue_name(bot.node_id))
     flash(f"{bot.name} is being created.", "info")
     return htmx.see_other(url_for("bot.page", slug=org.slug, bot_id=bot.id))

@@ -9,7 +9,18 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from portal.database import Database
-from portal.models import Bot, BotState, BotUpdate, PolledImage, Release, Rollout, Trigger, UpdateNotice, UpdateState
+from portal.models import (
+    Bot,
+    BotState,
+    BotUpdate,
+    DesiredState,
+    PolledImage,
+    Release,
+    Rollout,
+    Trigger,
+    UpdateNotice,
+    UpdateState,
+)
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
@@ -187,3 +198,13 @@ def test_release_without_notes_can_be_installed(signed_in: SignedIn, scene: Scen
     page = signed_in("alice").get(bot_url(scene, "/changelog")).text
     assert "No notes for this release" in page
     assert "Update now" in page
+
+
+def test_stopped_bot_is_not_offered_an_update_that_would_be_refused(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[0]).desired_state = DesiredState.STOPPED
+    text = signed_in("alice").get(bot_url(scene, "/changelog")).text
+    assert "is stopped. Start it first, then update it." in text
+    assert '<button class="btn btn-primary" disabled>Update now' in text
