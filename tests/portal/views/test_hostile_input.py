@@ -30,7 +30,6 @@ HOSTILE = {
     "negative number": "-9223372036854775809",
     "infinite number": "1e400",
     "long": "x" * 20_000,
-    "templates and formats": "%s%(a)s{{7*7}}'\"\\",
 }
 VALID = {
     "email": "new@example.com",
@@ -65,11 +64,12 @@ def encode(fields: dict[str, str]) -> str:
     return "&".join(f"{name}={quote(text.encode('utf-8', 'surrogatepass'))}" for name, text in fields.items())
 
 
-def list_forms(method: str, text: str) -> Iterator[str]:
+def list_forms(kind: str, method: str) -> Iterator[str]:
     """Yield a form in which all fields are hostile, and forms in which one field is hostile and the others valid."""
-    yield encode(dict.fromkeys(list_fields(), text))
-    for name in NUMBERS if method == "GET" else (*NUMBERS, *VALID):
-        yield encode({**VALID, name: text})
+    yield encode(dict.fromkeys(list_fields(), HOSTILE[kind]))
+    single = NUMBERS if "number" in kind else VALID if method == "POST" else ()
+    for name in single:
+        yield encode({**VALID, name: HOSTILE[kind]})
 
 
 @pytest.fixture
@@ -97,17 +97,18 @@ def test_no_text_makes_the_portal_fail(
     app: Flask, signed_in: SignedIn, requests: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr(limiter, "enabled", False)
+    forms = {method: list(list_forms(kind, method)) for method, _ in requests}
     failed, statuses = [], set()
     clients = {name: KeptSession(app, signed_in(name)) for name in ("alice", "root")}
     for method, url in requests:
         client = clients["root" if url.startswith("/admin") else "alice"]
-        for form in list_forms(method, HOSTILE[kind]):
+        for form in forms[method]:
             status = client.send(method, url, form)
             statuses.add(status)
             if status >= 500:
                 failed.append((status, method, url, form[:200]))
     assert failed == []
-    assert {200, 303, 404} & statuses, "the requests must reach the views"
+    assert statuses >= ({400} if kind == "nul" else {200, 303}), "the requests must reach the views"
 
 
 class KeptSession:
