@@ -307,6 +307,15 @@ def poll_image(session: Session, _settings: Settings) -> None:
     polling.find_following(session, factories.IMAGE, now)
 
 
+def poll_slow_registry(session: Session, _settings: Settings) -> None:
+    now = utcnow()
+    polling.schedule_due(session, now)
+    polling.mark_slow(session, factories.IMAGE, now)
+    assert polling.claim_poll(session, factories.IMAGE, now, slow=True)
+    polling.mark_quick(session, factories.IMAGE)
+    polling.find_following(session, factories.IMAGE, now, slow=True)
+
+
 def read_changelog(session: Session, _settings: Settings) -> None:
     release = session.get_one(Release, history.NEW_RELEASE_ID)
     release.changelog_read_at = None
@@ -404,6 +413,7 @@ def delete_expired(session: Session, _settings: Settings) -> None:
 
 JOBS: dict[str, Action] = {
     JobName.POLL_IMAGE: poll_image,
+    JobName.POLL_SLOW_REGISTRY: poll_slow_registry,
     JobName.READ_CHANGELOG: read_changelog,
     JobName.UPDATE_BOT: update_bot,
     JobName.CREATE_BOT: create_bot,

@@ -7,6 +7,9 @@ import click
 from daemon.commands.output import print_text
 from daemon.context import current_context
 from daemon.doctor import run_checks
+from portal.rules.outside_text import clean_line
+
+_MAX_CHARACTERS = 1000
 
 
 @click.command()
@@ -17,7 +20,9 @@ def doctor() -> None:
     """
     passed = True
     for result in run_checks(current_context()):
-        print_text(f"{'ok    ' if result.passed else 'FAILED'}  {result.subject}: {result.detail}")
+        # Servers choose a part of the detail, up to a page of HTML.
+        detail = clean_line(result.detail, _MAX_CHARACTERS)
+        print_text(f"{'ok    ' if result.passed else 'FAILED'}  {result.subject}: {detail}")
         passed = passed and result.passed
     if not passed:
         raise click.exceptions.Exit(1)

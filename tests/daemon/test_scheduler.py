@@ -24,6 +24,7 @@ from portal.models import (
     BotRequest,
     BotUpdate,
     DesiredState,
+    PolledImage,
     Release,
     Rollout,
     UpdateState,
@@ -36,6 +37,8 @@ from portal.queue import (
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -124,8 +127,8 @@ def test_due_jobs_are_enqueued_once_per_interval(parts: SchedulerUnderTest) -> N
     assert sorted(parts.queued_jobs()) == [
         ("daemon.jobs.collect_node", node.id),
         ("daemon.jobs.delete_expired", "old rows"),
-        ("daemon.jobs.probe_node", node.id),
     ]
+    assert parts.queued_jobs(PROBES_QUEUE) == [("daemon.jobs.probe_node", node.id)]
     assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", IMAGE)]
 
 
@@ -157,21 +160,21 @@ def test_interval_begins_when_a_worker_takes_the_message(parts: SchedulerUnderTe
     parts.forget_markers()
     parts.scheduler.tick(NOW)
 
-    assert parts.take(("daemon.jobs.probe_node", node.id))
+    assert parts.take(("daemon.jobs.probe_node", node.id), PROBES_QUEUE)
     parts.scheduler.tick(NOW)
 
-    assert ("daemon.jobs.probe_node", node.id) not in parts.queued_jobs()
+    assert ("daemon.jobs.probe_node", node.id) not in parts.queued_jobs(PROBES_QUEUE)
 
 
 def test_message_of_a_dead_worker_is_enqueued_again_after_the_interval(parts: SchedulerUnderTest) -> None:
     node = add_node(parts.database)
     parts.scheduler.tick(NOW)
-    assert parts.take(("daemon.jobs.probe_node", node.id))
+    assert parts.take(("daemon.jobs.probe_node", node.id), PROBES_QUEUE)
     parts.forget_markers()
 
     parts.scheduler.tick(NOW)
 
-    assert ("daemon.jobs.probe_node", node.id) in parts.queued_jobs()
+    assert ("daemon.jobs.probe_node", node.id) in parts.queued_jobs(PROBES_QUEUE)
 
 
 def test_message_of_the_portal_is_not_enqueued_again_by_the_scheduler(parts: SchedulerUnderTest) -> None:
@@ -197,6 +200,24 @@ def test_later_attempts_to_send_emails_have_a_queue_of_their_own(parts: Schedule
 
     assert parts.queued_jobs(MAIL_QUEUE) == [("daemon.jobs.send_mail", new)]
     assert parts.queued_jobs(MAIL_RETRIES_QUEUE) == [("daemon.jobs.send_mail", repeated)]
+
+
+def test_slow_registries_have_a_queue_of_their_own(parts: SchedulerUnderTest) -> None:
+    other = "other.example/bot:stable"
+    with parts.database.transaction() as session:
+        session.add_all(
+            [
+                PolledImage(image=IMAGE, next_poll_at=NOW),
+                PolledImage(image=other, next_poll_at=NOW),
+                # Another image of the same registry was slow.
+                PolledImage(image=f"{IMAGE.rpartition(':')[0]}:other", is_slow=True),
+            ]
+        )
+
+    parts.scheduler.tick(NOW)
+
+    assert parts.queued_jobs(SLOW_POLLS_QUEUE) == [("daemon.jobs.poll_slow_registry", IMAGE)]
+    assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", other)]
 
 
 def test_message_for_a_running_job_survives_the_end_of_that_job(parts: SchedulerUnderTest) -> None:
@@ -314,7 +335,7 @@ def test_queue_length_is_limited(parts: SchedulerUnderTest, monkeypatch: pytest.
 
     parts.scheduler.tick(NOW)
 
-    assert len(parts.queued_jobs()) == 3
+    assert len(parts.queued_jobs(PROBES_QUEUE)) == 3
 
 
 def test_scheduler_continues_without_redis_and_warns_once(
