@@ -72,7 +72,7 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
         )
         # Updates wait for this process from now on, and the first request gets an assertion.
         await holding.follow()
-        await _use_current_key(threads, issuer)
+        await use_current_key(threads, issuer)
         tasks = [
             asyncio.create_task(holding.run()),
             asyncio.create_task(revocation.run()),
@@ -152,11 +152,11 @@ async def _serve_until_stopped(settings: Settings, database: Database) -> None:
 async def _follow_keys(threads: DatabaseThreads, issuer: Assertions) -> None:
     """Create the keys of assertions when they are due, and sign with the current one."""
     while True:
-        is_current = await _use_current_key(threads, issuer)
+        is_current = await use_current_key(threads, issuer)
         await asyncio.sleep(_KEY_SECONDS if is_current else _KEY_RETRY_SECONDS)
 
 
-async def _use_current_key(threads: DatabaseThreads, issuer: Assertions) -> bool:
+async def use_current_key(threads: DatabaseThreads, issuer: Assertions) -> bool:
     try:
         key = await threads.write(lambda session: _rotate_keys(session, utcnow()))
     except DatabaseUnavailable:
