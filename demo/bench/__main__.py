@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 
 from demo.bench import pages, polls, scanner, snapshots, syncs, ticks, updates
 from demo.bench.environment import BenchEnvironment, open_environment
-from demo.bench.gateway import speed
+from demo.bench.gateway import speed, updates_under_load
 from demo.bench.tables import Table
 from demo.processes import MissingRequirement
 
@@ -24,6 +24,7 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "polls": polls.measure,
     "scanner": scanner.measure,
     "gateway": speed.measure,
+    "updates-under-load": updates_under_load.measure,
 }
 
 

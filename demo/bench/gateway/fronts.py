@@ -99,7 +99,7 @@ def running_fronts(environment: BenchEnvironment, database: Database) -> Iterato
             return stack.enter_context(running(command, log=log, ready=ready, environment=variables)).pid
 
         def answers(port: int, visitor: Visitor = visitors[0]) -> Callable[[], bool]:
-            return lambda: _answers(port, visitor)
+            return lambda: is_answering(port, visitor)
 
         bot = run("bot", "demo.bench.gateway.bot", str(bot_port), ready=answers(bot_port))
         checks = [
@@ -140,7 +140,8 @@ def _create_visitors(database: Database, settings: Settings, address: str) -> li
         return [sign_in(session, bot, domain, number) for number in range(VISITORS)]
 
 
-def _answers(port: int, visitor: Visitor) -> bool:
+def is_answering(port: int, visitor: Visitor) -> bool:
+    """Return whether a request is answered with success."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers=visitor.headers)
     try:
         with urllib.request.urlopen(request, timeout=5):  # noqa: S310 - loopback
