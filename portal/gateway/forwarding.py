@@ -11,7 +11,8 @@ from http import HTTPStatus
 from typing import TypeVar, cast
 
 import aiohttp
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp.helpers import rfc822_formatted_time, should_remove_content_length
 from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
@@ -106,7 +107,7 @@ async def _copy_body(content: StreamReader, response: web.StreamResponse, browse
         if chunk:
             await response.write(chunk)
         chunk = await content.readany()
-    await response.write_eof(chunk)
+    await _in_time(response.write_eof(chunk))
 
 
 async def _in_time(waiting: Awaitable[Result]) -> Result:
@@ -115,7 +116,7 @@ async def _in_time(waiting: Awaitable[Result]) -> Result:
 
 
 class _ForwardedResponse(web.StreamResponse):
-    """A response whose headers are those of the bot; aiohttp would add `Server` and a `Content-Type`."""
+    """A response with the headers of the bot. aiohttp would add `Server` and `Content-Type`."""
 
     _send_headers_immediately = False
     """Headers are sent together with the first part of the body."""
@@ -128,12 +129,24 @@ class _ForwardedResponse(web.StreamResponse):
             await _in_time(writer.drain())
 
     async def _prepare_headers(self) -> None:
-        has_type, has_server = "Content-Type" in self.headers, "Server" in self.headers
-        await super()._prepare_headers()
-        if not has_type:
-            self.headers.popall("Content-Type", None)
-        if not has_server:
-            self.headers.popall("Server", None)
+        request, writer = cast("web.BaseRequest", self._req), cast("StreamWriter", self._payload_writer)
+        headers, is_http_10 = self.headers, request.version == HttpVersion10
+        keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
+        if self._must_be_empty_body:
+            if should_remove_content_length(request.method, self.status):
+                headers.popall("Content-Length", None)
+        elif "Content-Length" in headers:
+            writer.length = int(headers["Content-Length"])
+        elif is_http_10:
+            keep_alive = False
+        else:
+            writer.enable_chunking()
+            headers["Transfer-Encoding"] = "chunked"
+        if "Date" not in headers:
+            headers["Date"] = rfc822_formatted_time()
+        if keep_alive is is_http_10:
+            headers["Connection"] = "keep-alive" if keep_alive else "close"
+        self._keep_alive = keep_alive
 
 
 def _build_response(answer: BotResponse, inner: str, outer: str) -> web.StreamResponse:

@@ -43,7 +43,7 @@ def check_target(target: str) -> PathVerdict:
     path = target.partition("?")[0]
     if not target.startswith("/") or not _VISIBLE_ASCII.fullmatch(target) or "#" in target:
         return PathVerdict.MALFORMED
-    if _PLAIN_PATH.fullmatch(path):  # most paths, decided without looking at every character
+    if _PLAIN_PATH.fullmatch(path):  # most paths, decided without reading every character
         return PathVerdict.CLOSED if path.split("/")[1].upper() == _CLOSED_SEGMENT else PathVerdict.FORWARD
     return _check_unusual_path(path)
 
