@@ -93,7 +93,11 @@ def test_many_slow_clients_do_not_block_others(bob: Browser, bot: FakeBot, gatew
 
 
 def test_the_access_log_names_no_paths_and_no_secrets(
-    bob: Browser, bot: FakeBot, caplog: pytest.LogCaptureFixture, gateway: RunningGateway
+    bob: Browser,
+    bot: FakeBot,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    gateway: RunningGateway,
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         assert bob.read("/private/path?token=secret")[0] == 200
@@ -101,10 +105,12 @@ def test_the_access_log_names_no_paths_and_no_secrets(
         gateway.send(b"GET /private secret HTTP/9.9\r\n\r\n", 1)
         bot.handler = None
     user = bot.seen[0].values("x-platform-user-id")[0]
-    lines = [record.getMessage() for record in caplog.records if record.name == "portal.gateway.access_log"]
-    assert lines[0].startswith("GET bot bot=")
+    gateway.stop()
+    written = capfd.readouterr().err
+    lines = [line for line in written.splitlines() if " portal.gateway.access_log: " in line]
+    assert re.match(r"\d{4}-\d\d-\d\dT\S+ INFO \d+ - portal\.gateway\.access_log: GET bot bot=", lines[0])
     assert re.search(rf" user={user} 200 \d+ bytes \d+\.\d ms$", lines[0])
-    text = "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
+    text = written + "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
     assert "private" not in text
     assert "secret" not in text
     assert bob.token not in text
