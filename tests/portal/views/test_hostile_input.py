@@ -19,7 +19,7 @@ from tests.portal.views.test_access_matrix import list_requests, roll_back_reque
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene, rollout
 
-pytestmark = [pytest.mark.slow, pytest.mark.requests]
+pytestmark = [pytest.mark.slow, pytest.mark.requests, pytest.mark.every_database]
 
 HOSTILE = {
     "nul": "a\0b",
