@@ -27,6 +27,7 @@ from portal.rules.proxy_headers import Headers
 _TIMEOUT = ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS)
 _WITHOUT_RESPONSE_BODY = "HEAD"
 _MAX_ADDRESSES = 10_000
+_LINGER_SECONDS = 1.0
 
 
 class BotUnreachable(Exception):
@@ -104,10 +105,8 @@ class BotResponse(AbstractContextManager["BotResponse"]):
         self._sending = sending
 
     def close(self) -> None:
-        """Close the connection at once."""
-        if self._sending is not None:
-            self._sending.cancel()
-        self._connection.close()
+        """Close the connection. The bot has a second to read what was already sent."""
+        _close(self._connection, self._sending)
 
     def __exit__(
         self,
@@ -157,9 +156,7 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
             sending = await self._send(protocol, request)
             message, content = await _receive_head(protocol)
         except BaseException:
-            if sending is not None:
-                sending.cancel()
-            connection.close()
+            _close(connection, sending)
             raise
         return BotResponse(connection, protocol, message, content, sending)
 
@@ -209,6 +206,16 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
             protocol.start_timeout()
             return None
         return self._loop.create_task(_send_body(writer, protocol, request.body))
+
+
+def _close(connection: Connection, sending: asyncio.Task[None] | None) -> None:
+    if sending is not None:
+        sending.cancel()
+    transport = connection.transport
+    connection.close()
+    if transport is not None:
+        # A bot that reads nothing would otherwise keep the connection open.
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
 
 
 async def _send_body(writer: StreamWriter, protocol: ResponseHandler, body: AsyncIterator[bytes]) -> None:

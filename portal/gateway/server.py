@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
 from http import HTTPStatus
@@ -39,6 +39,7 @@ _KEY_SECONDS = 600.0
 _KEY_RETRY_SECONDS = 5.0
 _BACKLOG = 1024
 _GARBAGE_THRESHOLD = 20_000
+_CANCEL_SECONDS = 0.5
 
 
 def run_gateway(settings: Settings, database: Database) -> None:
@@ -95,12 +96,22 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
         finally:
             exchanges.abort_streams(GOING_AWAY)
             await runner.cleanup()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             log.flush()
             await holding.leave()
             threads.close()
+
+
+async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until all have ended.
+
+    The Redis client drops a cancellation that arrives while it opens a connection, so one is not enough.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
 
 
 class _Connection(web.RequestHandler):

@@ -30,8 +30,9 @@ from demo.seed import read_notes, start_container, wait_until_healthy
 from demo.versions import FIRST
 from portal.database import Database
 from portal.models import Bot, BotUpdate, Step, UpdateState
+from portal.services.releases import releases
 
-UPDATES = 3
+UPDATES = 20
 RATE = 200
 SOCKETS = 50
 _VISITORS = 20
@@ -71,7 +72,7 @@ class _Platform:
     bot_id: str
     visitors: list[Visitor]
     processes: dict[str, subprocess.Popen[bytes]]
-    releases: int = 0
+    published: int = 0
 
     def start(self, name: str) -> None:
         """Start a process."""
@@ -112,15 +113,21 @@ class _Platform:
 
     def _request_update(self) -> str:
         """Publish a release and start its rollout; return the id of the update."""
-        environment, self.releases = self.environment, self.releases + 1
-        version = replace(FIRST, version=f"1.{self.releases}.0")
-        build_reference_bot(environment.engine, environment.registry, version, _NAME, {})
-        updates.poll(self.database, environment.settings, _image(environment))
+        environment, self.published = self.environment, self.published + 1
+        version = replace(FIRST, version=f"1.{self.published}.0")
+        digest = build_reference_bot(environment.engine, environment.registry, version, _NAME, {})
+        while not self._is_detected(digest):  # the worker may be polling this registry at the same moment
+            updates.poll(self.database, environment.settings, _image(environment))
         with self.database.transaction() as session:
             updates.start_rollout(session, environment.settings, session.get_one(Bot, self.bot_id))
         newest = sa.select(BotUpdate.id).where(BotUpdate.ended_at.is_(None))
         with self.database.reading() as session:
             return session.scalars(newest).one()
+
+    def _is_detected(self, digest: str) -> bool:
+        with self.database.reading() as session:
+            target = releases.map_targets(session).get(_image(self.environment))
+            return target is not None and target.digest == digest
 
     def _read(self, update_id: str) -> BotUpdate:
         with self.database.reading() as session:

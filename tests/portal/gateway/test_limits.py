@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from aiohttp import web
@@ -79,6 +80,31 @@ def test_a_client_that_stops_reading_is_disconnected(
     with gateway.connect() as connection:
         connection.sendall(head(bob))
         assert ended.wait(10)
+
+
+def test_a_client_that_does_not_read_the_end_is_disconnected(
+    bob: Browser,
+    bot: FakeBot,
+    gateway: RunningGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(limits, "CLIENT_IDLE_SECONDS", 0.5)
+    sizes = range(4_000_000, 8_000_000, 60_000)  # for some of them, only the last part is too much for the buffers
+
+    async def send(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=bytes(int(request.raw_path.removeprefix("/"))))
+
+    bot.handler = send
+    with ExitStack() as stack:
+        for size in sizes:
+            connection = stack.enter_context(gateway.connect())
+            connection.sendall(head(bob).replace(b"/x", b"/%d" % size))
+        began, ended = time.monotonic(), 0
+        while ended < len(sizes):
+            assert time.monotonic() - began < 30, "a request never ends"
+            ended += capfd.readouterr().err.count(" portal.gateway.access_log: ")
+            time.sleep(0.1)
 
 
 def test_many_slow_clients_do_not_block_others(bob: Browser, bot: FakeBot, gateway: RunningGateway) -> None:
