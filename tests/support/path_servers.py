@@ -1,14 +1,14 @@
-"""Three real servers that answer 401 under `/internal` and nowhere else. Used by tests of the gateway's paths."""
+"""Real servers that answer 401 under `/internal` and nowhere else. Used by tests of the gateway's paths."""
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from http import HTTPStatus
+from http.client import BadStatusLine, HTTPResponse
 from pathlib import Path
 
 from flask import Flask
@@ -22,8 +22,7 @@ from demo.reference_bot.provision_api import Answer, Call, ProvisionApi
 from demo.reference_bot.server import running_server
 from portal.paths import ROOT
 
-EXPRESS_APP = Path(__file__).with_name("express_app.js")
-_UNAUTHORIZED = re.compile(rb"HTTP/1\.[01] 401 ")
+_SCRIPTS = Path(__file__).parent
 
 
 class _ClosedApi(ProvisionApi):
@@ -82,21 +81,62 @@ def express_app(_folder: Path) -> Iterator[int]:
     """
     if not (ROOT / "node_modules/express").exists():
         raise MissingRequirement("express is not installed: npm ci (or make install)")
-    command = [require_program("node", "nodejs"), str(EXPRESS_APP)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with _running_script("express_app.js") as port:
+        yield port
+
+
+@contextmanager
+def node_app(_folder: Path) -> Iterator[int]:
+    """Run a program of Node that parses targets as URLs. Yield its port.
+
+    Raises:
+        MissingRequirement: Node is not installed.
+    """
+    with _running_script("node_app.js") as port:
+        yield port
+
+
+@contextmanager
+def _running_script(name: str) -> Iterator[int]:
+    command = [require_program("node", "nodejs"), str(_SCRIPTS / name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             if process.stdout is None or not (line := process.stdout.readline()):
-                raise MissingRequirement("the Express application did not start")
+                raise MissingRequirement(f"{name} did not start")
             yield int(line)
         finally:
             stop_process(process, seconds=10)
 
 
-def is_routed_to_internal(port: int, target: str) -> bool:
-    """Send a target to a server as it is, and return whether it was routed to `/internal`."""
-    with closing(socket.create_connection(("127.0.0.1", port), 10)) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: bot\r\nConnection: close\r\n\r\n".encode("latin-1"))
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-    return _UNAUTHORIZED.match(received) is not None
+class PathClient:
+    """Asks a server where it routes targets, on one connection for as long as the server keeps it open.
+
+    Args:
+        port: where the server listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._connection: socket.socket | None = None
+
+    def is_routed_to_internal(self, target: str) -> bool:
+        """Send a target as it is, and return whether the server routes it to `/internal`."""
+        if self._connection is None:
+            self._connection = socket.create_connection(("127.0.0.1", self._port), 10)
+        self._connection.sendall(f"GET {target} HTTP/1.1\r\nHost: bot\r\n\r\n".encode("latin-1"))
+        response = HTTPResponse(self._connection)
+        try:
+            response.begin()
+            response.read()
+        except BadStatusLine:  # the server closes connections with targets that it cannot parse
+            self.close()
+            return False
+        if response.will_close:
+            self.close()
+        return response.status == HTTPStatus.UNAUTHORIZED
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,33 +13,51 @@ from hypothesis import strategies as st
 
 from portal.rules.bot_paths import PathVerdict, check_target
 from tests.support.missing import required_service
-from tests.support.path_servers import express_app, flask_app, is_routed_to_internal, reference_bot
+from tests.support.path_servers import PathClient, express_app, flask_app, node_app, reference_bot
 
 pytestmark = pytest.mark.slow
 
 Server = Callable[[Path], AbstractContextManager[int]]
 
-WORDS = ["internal", "Internal", "INTERNAL", "%69nternal", "%2569nternal", "intern%c3%a1l", "%EF%BD%89nternal", "a"]
-SEPARATORS = ["/", "//", "/./", "/../", "/a/../", "/..;/", "/%2e/", "/%2e%2e/", "/%252e%252e/", "%2f", "%252F", "%5c"]
-MARKS = [";", ";a=b", "?", "%3f", "#", "%23", "%00", "%20", "+", ".", "..", "~", "!", "@", ":", ",", "*", "|", "%09"]
-PIECES = st.sampled_from(["/", *WORDS, *SEPARATORS, *MARKS]) | st.text("/%.;25efIintral", max_size=3)
-TARGETS = st.lists(PIECES, min_size=1, max_size=6).map(lambda pieces: "/" + "".join(pieces))
+SPELLINGS = ["internal", "Internal", "%69nternal", "%2569nternal", "intern%c3%a1l", "%EF%BD%89nternal"]
+SEPARATORS = ["/", "//", "/a/", "/./", "/../", "/..;/", "/%2e/", "/%2e%2e/", "/%252e/", "/;/", "%2f", "%252F", "%5c"]
+MARKS = ["a", ";", ";a=b", "%3f", "%23", "%00", "%20", "+", ".", "..", "~", "@", ":", ",", "*", "|", "%09"]
+PIECES = st.lists(st.sampled_from([*SEPARATORS, *MARKS]) | st.text("/%.;?25efIintral", max_size=2), max_size=3)
+TARGETS = st.tuples(PIECES, st.sampled_from(SPELLINGS), PIECES).map(
+    lambda parts: "".join(("/", *parts[0], parts[1], *parts[2]))
+)
 
 
-@pytest.fixture(scope="module", params=[reference_bot, flask_app, express_app])
-def port(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Run a server. Return its port."""
+@pytest.fixture(scope="module", params=[reference_bot, flask_app, express_app, node_app])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PathClient]:
+    """Run a server. Return a client of it."""
     server: Server = request.param
-    with required_service(server(tmp_path_factory.mktemp("server"))) as port:
-        yield port
+    with (
+        required_service(server(tmp_path_factory.mktemp("server"))) as port,
+        closing(PathClient(port)) as client,
+    ):
+        yield client
 
 
-def test_the_server_has_internal_addresses(port: int) -> None:
-    routed = [target for target in ("/internal/a", "/internal/?x", "/a", "/") if is_routed_to_internal(port, target)]
+def is_forwarded(target: str) -> bool:
+    """Return whether the gateway forwards a target."""
+    return check_target(target) is PathVerdict.FORWARD
+
+
+def test_the_server_has_internal_addresses(client: PathClient) -> None:
+    routed = [target for target in ("/internal/a", "/internal/?x", "/a", "/") if client.is_routed_to_internal(target)]
     assert routed == ["/internal/a", "/internal/?x"]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-@given(target=TARGETS.filter(lambda target: check_target(target) is PathVerdict.FORWARD))
-def test_no_forwarded_path_is_routed_to_internal(port: int, target: str) -> None:
-    assert not is_routed_to_internal(port, target)
+def test_what_the_gateway_forwards_is_not_routed_to_internal(client: PathClient) -> None:
+    starts = ["", *SEPARATORS, *MARKS]
+    parts = product(starts, starts, SPELLINGS[:3], ["", "/a"])
+    forwarded = sorted(filter(is_forwarded, {"/" + "".join(part) for part in parts}))
+    assert len(forwarded) > 1000
+    assert [target for target in forwarded if client.is_routed_to_internal(target)] == []
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(target=TARGETS.filter(is_forwarded))
+def test_no_generated_path_is_routed_to_internal(client: PathClient, target: str) -> None:
+    assert not client.is_routed_to_internal(target)
