@@ -3,10 +3,9 @@
 const http = require("node:http");
 
 const server = http.createServer((request, response) => {
-  const { pathname } = new URL(request.url, "http://bot");
-  response.statusCode = /^\/internal(\/|$)/.test(pathname) ? 401 : 200;
+  const isUrl = URL.canParse(request.url, "http://bot");
+  const path = isUrl ? new URL(request.url, "http://bot").pathname : "";
+  response.statusCode = /^\/internal(\/|$)/.test(path) ? 401 : isUrl ? 200 : 400;
   response.end();
 });
-server.on("clientError", (error, socket) => socket.destroy());
-process.on("uncaughtException", () => server.closeAllConnections()); // a target that is no URL
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import BadStatusLine, HTTPResponse
+from itertools import product
 from pathlib import Path
 
 from flask import Flask
@@ -108,22 +109,36 @@ def _running_script(name: str) -> Iterator[int]:
             stop_process(process, seconds=10)
 
 
+SPELLINGS = ["internal", "Internal", "%69nternal", "%2569nternal", "intern%c3%a1l", "%EF%BD%89nternal"]
+SEPARATORS = ["/", "//", "/a/", "/./", "/../", "/..;/", "/%2e/", "/%2e%2e/", "/%252e/", "/;/", "%2f", "%252F", "%5c"]
+MARKS = ["a", ";", ";a=b", "%3f", "%23", "%00", "%20", "+", ".", "..", "~", "@", ":", ",", "*", "|", "%09"]
+
+
+def list_targets() -> list[str]:
+    """Return thousands of paths with `internal` behind all pairs of separators and marks."""
+    starts = ["", *SEPARATORS, *MARKS]
+    parts = product(starts, starts, SPELLINGS[:3], ["", "/a"])
+    return sorted({"/" + "".join(part) for part in parts})
+
+
 class PathClient:
     """Asks a server where it routes targets, on one connection for as long as the server keeps it open.
 
     Args:
         port: where the server listens.
+        lines: the headers to send.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *lines: str) -> None:
         self._port = port
+        self._head = "".join(f"{line}\r\n" for line in lines or ("Host: bot",))
         self._connection: socket.socket | None = None
 
     def is_routed_to_internal(self, target: str) -> bool:
         """Send a target as it is, and return whether the server routes it to `/internal`."""
         if self._connection is None:
             self._connection = socket.create_connection(("127.0.0.1", self._port), 10)
-        self._connection.sendall(f"GET {target} HTTP/1.1\r\nHost: bot\r\n\r\n".encode("latin-1"))
+        self._connection.sendall(f"GET {target} HTTP/1.1\r\n{self._head}\r\n".encode("latin-1"))
         response = HTTPResponse(self._connection)
         try:
             response.begin()
