@@ -174,4 +174,6 @@ def _build_response(answer: ClientResponse, inner: str, outer: str) -> web.Strea
     lengths = answer.headers.getall("Content-Length", [])
     if "Transfer-Encoding" not in answer.headers and len(set(lengths)) == 1:
         headers["Content-Length"] = lengths[0]
+    # Besides the bot's own policies: pages of other bots, which are the same site, must not show it in a frame.
+    headers.add("Content-Security-Policy", "frame-ancestors 'self'")
     return _ForwardedResponse(status=answer.status, headers=headers)

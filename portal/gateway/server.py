@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from sqlalchemy.orm import Session
 
 from portal.database import Database
@@ -25,6 +26,7 @@ from portal.gateway.forwarding import open_client
 from portal.gateway.handler import Handler
 from portal.gateway.holding import Holding
 from portal.gateway.pages import text_response
+from portal.gateway.requests import TOO_LARGE
 from portal.gateway.revocation import Revocation
 from portal.gateway.visit_cache import VisitCache
 from portal.models import utcnow
@@ -109,7 +111,10 @@ class _Connection(web.RequestHandler):
         """Return the response to a request that could not be parsed or handled, and close the connection after it."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of a response was sent")
-        response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
+        if isinstance(exc, LineTooLong):
+            response = text_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+        else:
+            response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
         response.force_close()
         return response
 

@@ -113,16 +113,25 @@ class RunningGateway:
 
     Attributes:
         port: where it listens.
+        domain: the domain of its bots, with a port.
         settings: with its port and the domain of its bots.
         database: its access to the database.
     """
 
-    def __init__(self, servers: LoopThread, settings: Settings, database: Database, port: int | None = None) -> None:
-        """Start it, on a free port unless one is given."""
+    def __init__(
+        self,
+        servers: LoopThread,
+        settings: Settings,
+        database: Database,
+        port: int | None = None,
+        domain: str | None = None,
+    ) -> None:
+        """Start it, on a free port and with bots at the domain `localhost` unless others are given."""
         self.port = port or free_port()
+        self.domain = domain or f"{DOMAIN}:{self.port}"
         self.settings = replace(
             settings,
-            gateway=replace(settings.gateway, bots_domain=f"{DOMAIN}:{self.port}", port=self.port),
+            gateway=replace(settings.gateway, bots_domain=self.domain, port=self.port),
         )
         self.database = database
         self._servers = servers
@@ -138,7 +147,7 @@ class RunningGateway:
 
     def host(self, subdomain: str) -> str:
         """Return the host of a bot."""
-        return f"{subdomain}.{DOMAIN}:{self.port}"
+        return f"{subdomain}.{self.domain}"
 
     def connect(self) -> socket.socket:
         """Open a connection."""

@@ -95,6 +95,9 @@ def _nominated(host: str, token: str) -> Iterator[Attack]:
                  "x-forwarded-for", "Content-Type", "connection", ",,,", "*"):  # fmt: skip
         request = build(host, token, f"Connection: close, {name}", *lines, method="POST", body=hidden)
         yield Attack(f"nominated {name} and a body", request, 200)
+    for name in ("Accept-Language", "accept-language", "ACCEPT-LANGUAGE"):
+        request = build(host, token, f"Connection: close, {name}", f"Accept-Language: {FORGED}")
+        yield Attack(f"nominated {name}", request, 200)
     two = ("Connection: x-platform-user-id", "Connection: close", f"x-platform-user-id: {FORGED}")
     yield Attack("nominated by the first of two", build(host, token, *two), 200)
 
