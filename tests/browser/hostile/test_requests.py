@@ -74,10 +74,9 @@ def test_windows_of_the_portal_cannot_be_controlled(stage: Stage) -> None:
     expect(opened.value.get_by_role("heading", name="Acme").first).to_be_visible()
     assert opened.value.evaluate("window.opener") is None
     assert stage.run("() => window.victim.closed")
-    opened.value.evaluate("(url) => { window.open(url); }", f"{stage.url(1)}/opener")
-    stage.page.wait_for_function("true")
-    bot = stage.context.wait_for_event("page") if len(stage.context.pages) < 3 else stage.context.pages[2]
-    expect(bot).to_have_title("null")
+    with stage.context.expect_page() as bot:
+        opened.value.evaluate("(url) => { window.open(url); }", f"{stage.url(1)}/opener")
+    expect(bot.value).to_have_title("null")
 
 
 def test_redirects_lead_only_the_browser(stage: Stage) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from portal.database import Database
-from portal.models import Bot, Membership, MembershipState
+from portal.gateway import limits
+from portal.models import Bot, Membership, MembershipState, Step
 from tests.browser.hostile.conftest import COOKIE, READ, Stage, shows_victim
+from tests.portal.gateway.test_holding import Update
 from tests.support.scene import Scene
 
 pytestmark = pytest.mark.browser
@@ -46,26 +47,41 @@ def test_a_service_worker_controls_its_own_host_only(stage: Stage) -> None:
     stage.check_victims()
 
 
-def remove_zoe(session: Any, _scene: Scene) -> None:
+def remove_zoe(database: Database, _scene: Scene) -> None:
     """End the membership of Zoë."""
-    session.query(Membership).filter_by(user_id="zoe").update({"state": MembershipState.REMOVED})
+    with database.transaction() as session:
+        session.query(Membership).filter_by(user_id="zoe").update({"state": MembershipState.REMOVED})
 
 
-def stop_bot(session: Any, scene: Scene) -> None:
+def lose_bot(database: Database, scene: Scene) -> None:
     """Let the hostile bot be unreachable."""
-    session.get_one(Bot, scene.bots[0]).address = None
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[0]).address = None
 
 
-@pytest.mark.parametrize(("change", "title"), [(remove_zoe, "Bot not found"), (stop_bot, "does not answer")])
-def test_pages_of_the_gateway_pass_a_service_worker_that_asks_the_network(
-    stage: Stage, database: Database, scene: Scene, change: Callable[[Any, Scene], None], title: str
+def update_bot(database: Database, scene: Scene) -> None:
+    """Let the hostile bot be out of service because of an update."""
+    Update(database, scene).enter(Step.DRAIN)
+
+
+@pytest.mark.parametrize(
+    ("change", "title"),
+    [(remove_zoe, "Bot not found"), (lose_bot, "does not answer"), (update_bot, "is being updated")],
+)
+def test_pages_of_the_gateway_pass_a_service_worker_that_asks_the_network(  # noqa: PLR0917 - fixtures come by name
+    stage: Stage,
+    database: Database,
+    scene: Scene,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[Database, Scene], None],
+    title: str,
 ) -> None:
+    monkeypatch.setattr(limits, "HOLD_SECONDS", 0.2)
     install_worker(stage, "network")
     stage.page.goto(f"{stage.url(1)}/notes")
     expect(stage.page.get_by_role("heading", name="Hostile")).to_be_visible()
-    with database.transaction() as session:
-        change(session, scene)
-    stage.page.wait_for_timeout(2100)
+    change(database, scene)
+    stage.page.wait_for_timeout(1000 * limits.DECISION_SECONDS + 100)
     seen = len(stage.servers[0].seen)
     stage.page.goto(f"{stage.url(1)}/notes")
     expect(stage.page.get_by_role("heading", name=title)).to_be_visible()
