@@ -11,11 +11,12 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
 from multidict import CIMultiDict
 from yarl import URL
 
 from portal.gateway import limits
+from portal.gateway.bot_connections import BotConnector
 from portal.gateway.exchanges import GOING_AWAY, Exchange
 from portal.gateway.requests import BrowserRequest, decode_headers
 from portal.rules import proxy_headers
@@ -50,7 +51,7 @@ class BotTooSlow(Exception):
 def open_client() -> ClientSession:
     """Return the client for bots. It follows no redirects, keeps no cookies, and reads no proxy settings."""
     client = ClientSession(
-        connector=TCPConnector(
+        connector=BotConnector(
             limit=0, limit_per_host=limits.CONNECTIONS_PER_BOT, keepalive_timeout=limits.BOT_KEEP_ALIVE_SECONDS
         ),
         cookie_jar=aiohttp.DummyCookieJar(),

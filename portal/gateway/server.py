@@ -12,6 +12,7 @@ from http import HTTPStatus
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from sqlalchemy.orm import Session
 
@@ -100,6 +101,17 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
 
 class _Connection(web.RequestHandler):
     """A connection of a client. aiohttp would log and repeat parts of malformed requests, which may be secret."""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse received bytes. After malformed ones read no more; aiohttp would keep all that follow."""
+        super().data_received(data)
+        if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
+            return
+        running = self._current_request
+        if running is not None and not running.content.is_eof():
+            self.force_close()  # the body is malformed, so its request cannot be completed
+        elif self.transport is not None:
+            self.transport.pause_reading()
 
     def handle_error(
         self,
