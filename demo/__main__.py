@@ -23,6 +23,7 @@ from demo.engine import existing_engine, running_engine
 from demo.fork import DemoFork
 from demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, build_reference_bot
 from demo.mail_server import running_mail_server
+from demo.membership_check import check_memberships
 from demo.platform import build_environment, migrate, running_platform
 from demo.processes import DemoError, MissingRequirement
 from demo.registry import running_registry
@@ -37,7 +38,11 @@ from portal.rules.roles import ROLES
 
 
 @click.group(invoke_without_command=True)
-@click.option("--once", is_flag=True, help="Roll out a good and a bad release, print the outcome, and end.")
+@click.option(
+    "--once",
+    is_flag=True,
+    help="Let a person join and leave, roll out a good and a bad release, print the outcome, and end.",
+)
 @click.pass_context
 def main(context: click.Context, *, once: bool) -> None:
     """Start a platform with four organizations and seven bots on this machine."""
@@ -103,8 +108,9 @@ def _run(config: DemoConfig, *, once: bool) -> None:
             if not once:
                 _print_next_steps(config, docker_url)
                 threading.Event().wait()
+            check_memberships(config, engine, database)
             if not run_end_to_end_check(config, settings, engine, database):
-                raise DemoError("a result differs from what is expected; see the rows marked WRONG")
+                raise DemoError("a result differs from what is expected; see failed requests and rows marked WRONG")
     print("\nEvery bot runs the expected version with its data intact.")
 
 

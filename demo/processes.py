@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +26,25 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def wait_until(is_done: Callable[[], bool], failure: str, seconds: float, *, interval: float = 0.5) -> None:
+    """Wait until a condition holds.
+
+    Args:
+        is_done: the condition.
+        failure: what did not happen, for the message of the error.
+        seconds: time limit.
+        interval: seconds between two evaluations.
+
+    Raises:
+        DemoError: the time is over.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise DemoError(f"{failure} within {seconds:.0f} seconds")
+        time.sleep(interval)
 
 
 def require_program(name: str, package: str) -> str:
@@ -52,15 +71,17 @@ def running(
     log: Path,
     ready: Callable[[], bool],
     user: str | None = None,
+    environment: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
-) -> Iterator[None]:
-    """Run a server for the duration of a `with` block.
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server for the duration of a `with` block, and yield its process.
 
     Args:
         command: program and arguments.
         log: file that receives everything the server prints.
         ready: called repeatedly until it returns True, which means that the server answers.
         user: account to run the server as; some servers refuse to run as root.
+        environment: its environment; None for the environment of this process.
         stop_signal: signal that stops the server.
 
     Raises:
@@ -73,11 +94,15 @@ def running(
         wrapper += ["--reuid", user, "--regid", user, "--init-groups"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*wrapper, *command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [*wrapper, *command],
+            env=None if environment is None else dict(environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_until_ready(process, ready, log)
-        yield
+        yield process
     finally:
         stop_process(process, stop_signal, seconds=30)
 

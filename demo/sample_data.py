@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -14,8 +15,12 @@ from demo.versions import CORRUPTING, FIRST, SECOND, THIRD, BotVersion
 from portal.models import (
     Audience,
     Bot,
+    BotPhase,
+    BotRequest,
     BotState,
+    BotTemplate,
     BotUpdate,
+    DesiredState,
     Node,
     NodeState,
     Org,
@@ -34,6 +39,7 @@ from portal.models import (
     utcnow,
 )
 from portal.rules.strategies import StrategyName
+from portal.services.orgs import creation
 
 REGISTRY = "registry.example"
 """Registry of the sample bots. The domain is reserved for examples, so nothing answers there."""
@@ -45,7 +51,7 @@ _HEALTH_ERROR = "Health check failed: HTTP 503 for 30 s"
 
 
 def add_sample_data(session: Session) -> None:
-    """Add a fleet with a completed, a failed and a paused rollout to a database with the demo's organizations.
+    """Add bots in every phase, and a completed, a failed and a paused rollout, to the demo's organizations.
 
     The node is offline and stays offline, so that no worker changes the states of the bots.
 
@@ -83,6 +89,9 @@ def add_sample_data(session: Session) -> None:
     session.flush()
     bots[3].state, bots[3].state_detail = BotState.UNHEALTHY, "Health check timed out (5 s)"
     bots[5].state, bots[5].state_detail = BotState.STOPPED, "exited with status 0"
+    bots[5].desired_state = bots[5].applied_state = DesiredState.STOPPED
+    _add_bots_in_other_phases(session, orgs, node, second, now)
+    _add_waiting_org(session, orgs["acme"].owner, now)
     _add_completed_rollout(session, first, second, bots, now - timedelta(days=20))
     _add_failed_rollout(session, second, bad, bots, now - timedelta(days=6))
     _add_paused_rollout(session, second, latest, bots, now - timedelta(minutes=30))
@@ -120,6 +129,37 @@ def _bot(org: Org, node: Node, name: str, release: Release, now: datetime) -> Bo
         checked_at=now - timedelta(seconds=20),
         address="127.0.0.1:20001",
     )
+
+
+def _add_bots_in_other_phases(
+    session: Session, orgs: Mapping[str, Org], node: Node, release: Release, now: datetime
+) -> None:
+    """Add bots that are being created, cannot be created, are being removed, or need attention."""
+    session.get_one(BotTemplate, 1).image = _IMAGE
+    nothing = {"container_id": None, "container_name": None, "current_digest": None, "address": None}
+    new = {"phase": BotPhase.CREATING, "state": BotState.UNKNOWN, "checked_at": None, "creation_due_at": now}
+    failed = {"creation_attempts": 3, "creation_error": _HEALTH_ERROR}
+    ending = {"phase": BotPhase.REMOVING, "state": BotState.STOPPED, "remove_after": now + timedelta(days=5)}
+    stopped = {"desired_state": DesiredState.STOPPED, "applied_state": DesiredState.STOPPED}
+    repair = "The rollback failed too: the archive of volume shop-data is not readable.\ndocker start 4f2a9c1be077"
+    for slug, name, values in (
+        ("acme", "acme-new", {**new, **nothing}),
+        ("borealis", "borealis-new", {**new, **nothing, **failed}),
+        ("cobalt", "cobalt-archive", {**ending, **stopped, "keep_data": True}),
+        ("cobalt", "cobalt-trial", {**ending, **stopped, "keep_data": False}),
+        ("borealis", "borealis-shop", {"state": BotState.STOPPED, "needs_attention": repair}),
+    ):
+        bot = _bot(orgs[slug], node, name, release, now)
+        for column, value in values.items():
+            setattr(bot, column, value)
+        session.add(bot)
+
+
+def _add_waiting_org(session: Session, owner: User, now: datetime) -> None:
+    """Add an organization whose first bot found no place. The distant moment keeps it so."""
+    org = creation.create_org(session, "Delta Dance", owner, "delta", now=now)
+    error = "No active node has a free port. Add a node with `flotilla nodes add`, or activate one."
+    session.add(BotRequest(org_id=org.id, due_at=now + timedelta(days=365), error=error))
 
 
 def _add_rollout(

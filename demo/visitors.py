@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import html
 import re
+import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
 
+from demo.form_browser import FormBrowser
 from demo.processes import DemoError
 
-_CSRF_FIELD = re.compile(r'name="csrf_token" value="([^"]+)"')
 _LINK = re.compile(r'href="([^"]+)"')
 _GREETING = re.compile("<p>(Hello, .*)</p>")
 _ENTER_PATH = "/_gateway/enter"
@@ -40,16 +42,29 @@ class Visitor:
         return self._session.get(self._address + path, allow_redirects=False, timeout=_SECONDS)
 
     def read_greeting(self) -> str:
-        """Return how the bot greets the person.
+        """Return how the bot greets the person, as soon as the bot knows the person.
 
         Raises:
-            DemoError: the bot shows no greeting.
+            DemoError: the bot shows no greeting in time.
         """
-        page = self.get("/")
-        require_status(page, 200, f"{self.url} cannot be opened")
+        deadline = time.monotonic() + _SECONDS
+        while (page := self.get("/")).status_code == HTTPStatus.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            time.sleep(1)
+        require_status(page, HTTPStatus.OK, f"{self.url} cannot be opened")
         if (found := _GREETING.search(page.text)) is None:
             raise DemoError(f"{self.url} shows no greeting")
         return html.unescape(found[1])
+
+    def read_notes(self) -> list[str]:
+        """Return all notes of the bot, oldest first.
+
+        Raises:
+            DemoError: the bot refused.
+        """
+        answer = self.get("/notes")
+        require_status(answer, HTTPStatus.OK, f"{self.url} does not show its notes")
+        notes: list[str] = answer.json()["notes"]
+        return notes
 
     def add_note(self, text: str) -> requests.Response:
         """Submit the form for a new note."""
@@ -70,12 +85,8 @@ class PortalVisitor:
 
     def __init__(self, base_url: str, email: str, password: str) -> None:
         self._base_url = base_url
-        self._session = _open_session({"Origin": base_url})
-        form = self._get("/login").text
-        found = _CSRF_FIELD.search(form)
-        data = {"csrf_token": found[1] if found else "", "email": email, "password": password}
-        answer = self._session.post(f"{base_url}/login", data, allow_redirects=False, timeout=_SECONDS)
-        require_status(answer, 303, f"{email} could not sign in")
+        self._browser = FormBrowser(base_url)
+        self._browser.submit("/login", "/login", email=email, password=password)
 
     def open_bot(self, slug: str, subdomain: str) -> Visitor:
         """Follow the link of a bot on the page of its organization, and return the person at the host of the bot.
@@ -86,22 +97,19 @@ class PortalVisitor:
         url = self._find_link(f"/o/{slug}/", f"//{subdomain}.")
         visitor = Visitor(url)
         to_portal = visitor.get("/")
-        require_status(to_portal, 303, f"{url} does not lead to the portal")
+        require_status(to_portal, HTTPStatus.SEE_OTHER, f"{url} does not lead to the portal")
         path = to_portal.headers["Location"].removeprefix(self._base_url)
         ticket = urlsplit(self._find_link(path, _ENTER_PATH))
         entered = visitor.get(f"{ticket.path}?{ticket.query}")
-        require_status(entered, 303, f"{url} did not accept the ticket")
+        require_status(entered, HTTPStatus.SEE_OTHER, f"{url} did not accept the ticket")
         return visitor
 
     def _find_link(self, path: str, part: str) -> str:
-        page = self._get(path).text
+        page = self._browser.open(path)
         links = (html.unescape(link) for link in _LINK.findall(page))
         if (found := next((link for link in links if part in link), None)) is None:
             raise DemoError(f"the page {urlsplit(path).path} of the portal has no link with {part}")
         return found
-
-    def _get(self, path: str) -> requests.Response:
-        return self._session.get(self._base_url + path, timeout=_SECONDS)
 
 
 def _open_session(headers: dict[str, str]) -> requests.Session:

@@ -11,7 +11,6 @@ import logging
 
 import docker
 from docker.errors import APIError
-from sqlalchemy.exc import OperationalError
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import new_container
@@ -23,7 +22,7 @@ from daemon.engine.labels import bot_container_name
 from daemon.engine.recreate.capture import capture
 from daemon.registry.image_pull import has_image, pull_image
 from daemon.update.update_context import describe_error
-from portal.database import Database
+from portal.database import UNAVAILABLE_ERRORS, Database
 from portal.models import utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT, choose_timeout
@@ -64,14 +63,14 @@ def _try(settings: Settings, lease: BotLease, attempt: Attempt) -> None:
     try:
         with open_engine(attempt.node, CALL_SECONDS) as engine:
             _Creation(settings, lease, attempt, engine).run()
-    except (LeaseLost, OperationalError):
+    except (LeaseLost, *UNAVAILABLE_ERRORS):
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ImageNotAllowed) else describe_error(error)
         logger.warning("the creation of bot %s failed: %s", attempt.bot.id, text, exc_info=error)
         change_port = isinstance(error, _StartRefused)
         with lease.transaction() as session:
-            creation_progress.record_failure(session, attempt.bot.id, text, utcnow(), change_port=change_port)
+            creation_progress.end_failed(session, attempt, text, utcnow(), change_port=change_port)
 
 
 class _Creation:
@@ -91,14 +90,16 @@ class _Creation:
         Raises:
             OperationFailed, DockerException, ImageNotAllowed: the attempt failed.
         """
-        container_id = self._find_current() or self._create()
+        container_id = self._find_current()
         try:
+            self._require_allowed_image()
+            container_id = container_id or self._create()
             self._start(container_id)
             is_activated = self._activate(container_id, self._wait_until_healthy(container_id))
-        except (CreationFailed, APIError):
+        except (CreationFailed, APIError, ImageNotAllowed):
             self._undo(container_id)
             raise
-        if not is_activated:  # the bot was removed in between
+        if not is_activated:  # the bot was removed or got other settings in between
             self._undo(container_id)
 
     def _find_current(self) -> str | None:
@@ -109,9 +110,13 @@ class _Creation:
         self._remove_container(str(found["Id"]))
         return None
 
+    def _require_allowed_image(self) -> None:
+        # The allowlist may have changed since an earlier attempt has created the container.
+        allowlist = Allowlist.parse(self._settings.fleet_image_allowlist)
+        allowlist.require(parse_reference(self._attempt.image))
+
     def _create(self) -> str:
         image = self._attempt.image
-        Allowlist.parse(self._settings.fleet_image_allowlist).require(parse_reference(image))
         host_ip = new_container.resolve_host_ip(self._attempt.node.bot_host)
         if not has_image(self._engine, image):
             with self._lease.transaction() as session:
@@ -121,12 +126,8 @@ class _Creation:
         self._created_volumes = new_container.create_volumes(self._engine, self._attempt)
         config = new_container.build_config(self._attempt, host_ip)
         self._lease.renew_or_raise()
-        try:
-            name = bot_container_name(self._attempt.bot.id)
-            created = self._engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
-        except APIError:
-            new_container.remove_volumes(self._engine, self._created_volumes)
-            raise
+        name = bot_container_name(self._attempt.bot.id)
+        created = self._engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
         self._created_container = True
         return str(created["Id"])
 
@@ -153,7 +154,7 @@ class _Creation:
         return result.address
 
     def _describe_unhealthy(self, container_id: str, reason: str) -> str:
-        log = (containers.log_tail(self._engine, container_id) or "").strip()
+        log = self._attempt.hide_secrets((containers.log_tail(self._engine, container_id) or "").strip())
         return f"Health check failed: {reason}" + (f"\nLast lines of the log:\n{log[-1000:]}" if log else "")
 
     def _activate(self, container_id: str, address: str | None) -> bool:
@@ -161,8 +162,9 @@ class _Creation:
         with self._lease.transaction() as session:
             return creation_progress.activate(session, self._attempt, found, address, utcnow())
 
-    def _undo(self, container_id: str) -> None:
-        self._remove_container(container_id)
+    def _undo(self, container_id: str | None) -> None:
+        if container_id is not None:
+            self._remove_container(container_id)
         self._lease.renew_or_raise()
         new_container.remove_volumes(self._engine, self._created_volumes)
 

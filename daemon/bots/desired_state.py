@@ -1,8 +1,9 @@
-"""The job that starts or stops a bot to match its desired state."""
+"""The job that starts, stops or restarts a bot to match its desired state."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import docker
 
@@ -11,15 +12,23 @@ from daemon.engine import containers
 from daemon.engine.client import open_engine
 from daemon.engine.containers import NO_RESTART
 from portal.database import Database
-from portal.models import Bot, BotState, DesiredState, utcnow
+from portal.models import BotState, DesiredState, utcnow
+from portal.services import fleet_settings
 from portal.services.bots import desired_state
+from portal.services.bots.desired_state import PendingChange
 from portal.services.bots.leases import BotBusy
 
 logger = logging.getLogger(__name__)
 
+_STATE_AFTER: dict[DesiredState, tuple[BotState, str | None]] = {
+    # The next probe of the node checks the health of the bot and reads its new address.
+    DesiredState.RUNNING: (BotState.UNKNOWN, "Just started"),
+    DesiredState.STOPPED: (BotState.STOPPED, None),
+}
+
 
 def apply_desired_state(database: Database, bot_id: str) -> None:
-    """Stop or start a bot's container if its applied state differs from its desired state.
+    """Start, stop or restart a bot's container as its desired state says.
 
     Every effect happens under the bot's lease and is idempotent, so another worker can repeat it. If another worker
     holds the lease, nothing happens, and the scheduler enqueues the job again.
@@ -36,41 +45,51 @@ def apply_desired_state(database: Database, bot_id: str) -> None:
 
 def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
     with database.reading() as session:
-        pending = desired_state.pending_change(session, bot_id)
-        bot = session.get_one(Bot, bot_id)
-        node = bot.node
-    if pending is None:
-        return
+        change = desired_state.pending_change(session, bot_id)
+        if change is None:
+            return
+        node, install = change.bot.node, fleet_settings.get_settings(session).install_id
     with open_engine(node, CALL_SECONDS) as engine:
-        if pending is DesiredState.STOPPED:
-            _stop(engine, lease, bot)
-        else:
-            _start(engine, lease, bot)
+        found = containers.inspect(engine, change.bot.container_id)
+        if found is not None and (change.is_restart or change.state is DesiredState.STOPPED):
+            _stop(engine, lease, change, found)
+        if change.state is DesiredState.STOPPED:
+            _stop_others(engine, lease, change, install)
+        elif found is not None:
+            _start(engine, lease, change, found)
+    _record(lease, change, is_missing=found is None)
 
 
-def _stop(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
-    found = containers.inspect(engine, bot.container_id)
-    if found is not None:
-        with lease.transaction() as session:
-            desired_state.save_restart_policy(session, bot.id, found["HostConfig"].get("RestartPolicy") or NO_RESTART)
-        lease.renew_or_raise()
-        # With its own policy the container would start again when the engine restarts.
-        containers.set_restart_policy(engine, found["Id"], NO_RESTART)
-        containers.stop(engine, found["Id"], lease.renew_or_raise)
+def _stop(engine: docker.APIClient, lease: BotLease, change: PendingChange, found: dict[str, Any]) -> None:
+    policy = found["HostConfig"].get("RestartPolicy") or NO_RESTART
     with lease.transaction() as session:
-        state = BotState.STOPPED if found else BotState.MISSING
-        desired_state.record_applied(session, bot.id, DesiredState.STOPPED, state=state, detail=None, now=utcnow())
+        change.bot.restart_policy = desired_state.save_restart_policy(session, change.bot.id, policy)
+    lease.renew_or_raise()
+    # With its own policy the container would start again when the engine restarts.
+    containers.set_restart_policy(engine, found["Id"], NO_RESTART)
+    containers.stop(engine, found["Id"], lease.renew_or_raise)
 
 
-def _start(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
-    found = containers.inspect(engine, bot.container_id)
-    if found is not None:
-        lease.renew_or_raise()
-        containers.start(engine, found["Id"])
-        if bot.restart_policy is not None:
+def _stop_others(engine: docker.APIClient, lease: BotLease, change: PendingChange, install: str) -> None:
+    """Stop what a failed rollback left running, such as the new container."""
+    for container_id in containers.list_for_bot(engine, install, change.bot.id):
+        if container_id != change.bot.container_id:
             lease.renew_or_raise()
-            containers.set_restart_policy(engine, found["Id"], bot.restart_policy)
-    # The next probe of the node checks the health of the bot and reads its new address.
-    state, detail = (BotState.UNKNOWN, "Just started") if found else (BotState.MISSING, "The container is gone")
+            containers.set_restart_policy(engine, container_id, NO_RESTART)
+            containers.stop(engine, container_id, lease.renew_or_raise)
+
+
+def _start(engine: docker.APIClient, lease: BotLease, change: PendingChange, found: dict[str, Any]) -> None:
+    lease.renew_or_raise()
+    containers.start(engine, found["Id"])
+    if change.bot.restart_policy is not None:
+        lease.renew_or_raise()
+        containers.set_restart_policy(engine, found["Id"], change.bot.restart_policy)
+
+
+def _record(lease: BotLease, change: PendingChange, *, is_missing: bool) -> None:
+    state, detail = _STATE_AFTER[change.state]
+    if is_missing:
+        state, detail = BotState.MISSING, "The container is gone"
     with lease.transaction() as session:
-        desired_state.record_applied(session, bot.id, DesiredState.RUNNING, state=state, detail=detail, now=utcnow())
+        desired_state.record_applied(session, change, state=state, detail=detail, now=utcnow())

@@ -48,8 +48,9 @@ def find(engine: docker.APIClient, attempt: Attempt) -> dict[str, Any] | None:
 
 
 def is_current(found: dict[str, Any], attempt: Attempt) -> bool:
-    """Return whether a container was created with the current settings of the bot."""
-    return bool(found["Config"]["Labels"].get(CREATION_LABEL) == attempt.container.creation_id)
+    """Return whether a container was created with the current settings of the bot and runs the release to run."""
+    created_with = (found["Config"]["Labels"].get(CREATION_LABEL), found["Config"]["Image"])
+    return created_with == (attempt.container.creation_id, attempt.image)
 
 
 def create_volumes(engine: docker.APIClient, attempt: Attempt) -> list[str]:

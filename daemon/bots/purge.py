@@ -17,7 +17,7 @@ from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import company_deletion
 from daemon.engine import containers
 from daemon.engine.client import open_engine
-from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, bot_container_name
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY
 from daemon.engine.recreate.mounts import writable_volumes
 from daemon.snapshots import deletion
 from portal.database import Database
@@ -31,12 +31,12 @@ logger = logging.getLogger(__name__)
 
 
 def purge(database: Database, settings: Settings, bot_id: str, now: datetime) -> None:
-    """Remove a bot's container. Unless its data is kept, also remove its archives and its writable volumes.
+    """Remove a bot's containers. Unless its data is kept, also remove its archives and its writable volumes.
 
     A volume that another container uses stays.
 
-    The volumes are read from the container and recorded before the container is removed, so that another worker can
-    finish an interrupted purge.
+    The volumes are read from the containers and recorded before these are removed, so that another worker can finish
+    an interrupted purge.
 
     Raises:
         EngineUnreachable: the node does not answer; the scheduler enqueues the job again.
@@ -58,11 +58,12 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         keeps_data = purging.keeps_data(bot)
         archives = [] if keeps_data else [snapshot for snapshot, _ in snapshots.list_kept(session, bot_id)]
         install = fleet_settings.get_settings(session).install_id
-    labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot_id}"]
     with open_engine(node, CALL_SECONDS) as engine:
-        if not keeps_data:
+        # With incomplete data the bot must not run again.
+        if not keeps_data and bot.needs_attention is None:
             company_deletion.try_to_delete_company(engine, lease, bot, node)
-        volumes = _remove_container(engine, lease, bot, labels)
+        volumes = _remove_containers(engine, lease, bot, install)
+        _remove_keep_tag(engine, lease, bot)
         kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
         for snapshot in archives:
             deletion.delete_archive(engine, settings, lease, snapshot, bot)
@@ -70,26 +71,36 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         purging.mark_purged(session, bot_id, kept)
 
 
-def _remove_container(engine: docker.APIClient, lease: BotLease, bot: Bot, labels: list[str]) -> Collection[str]:
-    """Remove the container and return the names of the bot's writable volumes."""
-    found = containers.inspect(engine, bot.container_id or _find_created(engine, bot, labels))
-    mounted = [volume.name for volume in writable_volumes(found)] if found else bot.volumes_to_remove or []
-    created = [volume["Name"] for volume in engine.volumes(filters={"label": labels})["Volumes"] or []]
-    volumes = sorted({*mounted, *created})
+def _remove_containers(engine: docker.APIClient, lease: BotLease, bot: Bot, install: str) -> Collection[str]:
+    """Remove the containers of a bot and return the names of its writable volumes.
+
+    Besides the container of the bot, these are what an interrupted creation or a failed rollback left.
+    """
+    ids = {bot.container_id, *containers.list_for_bot(engine, install, bot.id)}
+    found = [container for container_id in ids if (container := containers.inspect(engine, container_id))]
+    mounted = {volume.name for container in found for volume in writable_volumes(container)}
+    labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot.id}"]
+    created = {volume["Name"] for volume in engine.volumes(filters={"label": labels})["Volumes"] or []}
+    volumes = sorted({*mounted, *created, *(bot.volumes_to_remove or [])})
     with lease.transaction() as session:
         purging.record_volumes(session, bot.id, volumes)
-    if found is not None:
-        # An operator may have started the container by hand.
-        containers.stop(engine, found["Id"], lease.renew_or_raise)
+    for container in found:
+        # An operator may have started it by hand.
+        containers.stop(engine, container["Id"], lease.renew_or_raise)
         lease.renew_or_raise()
-        containers.remove(engine, found["Id"], with_anonymous_volumes=False)
+        containers.remove(engine, container["Id"], with_anonymous_volumes=False)
     return volumes
 
 
-def _find_created(engine: docker.APIClient, bot: Bot, labels: list[str]) -> str | None:
-    """Return the container of a creation that was interrupted, or None."""
-    created = engine.containers(all=True, filters={"label": labels, "name": f"^/{bot_container_name(bot.id)}$"})
-    return next((str(container["Id"]) for container in created), None)
+def _remove_keep_tag(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
+    """Remove the tag that protects an image from pruning, which a failed rollback leaves."""
+    lease.renew_or_raise()
+    try:
+        engine.remove_image(f"{KEEP_REPOSITORY}:{bot.id}", noprune=True)
+    except APIError as error:
+        # 404: there is no such tag. 409: it is the only name of an image that a container still uses.
+        if error.status_code not in {404, 409}:
+            raise
 
 
 def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:

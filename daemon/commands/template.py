@@ -54,8 +54,12 @@ def _list_option(flag: str, name: str, convert: Callable[[Any], Any], text: str)
 
 def _file_option(flag: str, name: str, convert: Callable[[str], Any], text: str) -> Callable[[Any], Any]:
     def read(path: str) -> Any:
-        with click.open_file(path) as file:
-            return convert(file.read())
+        with click.open_file(path, encoding="utf-8") as file:
+            try:
+                text = file.read()
+            except UnicodeDecodeError:
+                raise click.BadParameter("The file is not UTF-8 text.") from None
+        return convert(text)
 
     kind = click.Path(exists=True, dir_okay=False, allow_dash=True)
     return click.option(flag, name, type=kind, callback=_if_given(read), help=f"File with {text}; - reads the input.")

@@ -13,7 +13,7 @@ from typing import Any, cast
 import docker
 from docker.errors import APIError, NotFound
 
-from daemon.engine.labels import UPDATE_LABEL
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL
 from daemon.errors import OperationFailed
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,18 @@ def inspect(engine: docker.APIClient, container_id: str | None) -> dict[str, Any
     except NotFound:
         return None
     return found
+
+
+def list_for_bot(engine: docker.APIClient, install_id: str, bot_id: str) -> list[str]:
+    """Return the ids of all containers that this installation created for a bot, running or not.
+
+    Args:
+        engine: the node's engine.
+        install_id: id of this installation.
+        bot_id: the bot.
+    """
+    labels = [f"{INSTALL_LABEL}={install_id}", f"{BOT_LABEL}={bot_id}"]
+    return [str(container["Id"]) for container in engine.containers(all=True, filters={"label": labels})]
 
 
 def name_of_container(description: dict[str, Any]) -> str:

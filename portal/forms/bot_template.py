@@ -1,4 +1,4 @@
-"""Forms about the bot template and about creating and removing bots. Used by operators' pages."""
+"""Forms about the bot template and about creating and removing bots. Used by pages of operators and of bots."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
-from wtforms.validators import InputRequired, Length, Optional
+from wtforms.validators import InputRequired, Length, Optional, ValidationError
 from wtforms.widgets import CheckboxInput, ListWidget
 
 from portal.forms.base import Form, strip_whitespace
@@ -38,8 +38,8 @@ _EXPECTATIONS: dict[StrEnum, str] = {
     HealthExpectation.ANY_2XX: "Any status from 200 to 299",
 }
 _REMOVALS = {
-    "keep": "Keep its data: the volumes stay on the node",
-    "delete": "Delete its data: the volumes are removed with the bot",
+    "keep": "Keep its data: it stays stored, but out of use",
+    "delete": "Delete its data: it is lost when the bot is removed",
 }
 
 
@@ -230,13 +230,23 @@ class NewBotForm(Form):
 
 
 class RemoveBotForm(Form):
-    """Remove a bot, with an explicit choice about its data."""
+    """Remove a bot, with an explicit choice about its data. Its name confirms the request."""
 
     data_choice = RadioField(
         "What happens to its data",
         choices=[SelectChoice(key, text) for key, text in _REMOVALS.items()],
         validators=[InputRequired("Choose what happens to the data.")],
     )
+    name = StringField("Name of the bot", filters=[strip_whitespace])
+
+    def require_name(self, name: str) -> None:
+        """Accept the form only if the name of the bot was typed."""
+
+        def check(_form: Form, field: Field) -> None:
+            if field.data != name.strip():
+                raise ValidationError(f"Type the name of the bot exactly: {name}")
+
+        self.name.validators = [check]
 
     @property
     def keeps_data(self) -> bool:

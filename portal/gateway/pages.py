@@ -6,7 +6,7 @@ A page is only for people who open a page in the browser. Scripts get its text a
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -54,6 +54,13 @@ class Page:
     text: str
     refresh_seconds: int | None = None
     retry_label: str | None = None
+
+    def for_form(self) -> Page:
+        """Return the page that a person sees after submitting a form, which must not be sent again unasked."""
+        if self.refresh_seconds is None:
+            return self
+        text = f"{self.text} What you just sent was not saved: go back, and send it again later."
+        return replace(self, text=text, refresh_seconds=None)
 
 
 NOT_FOUND = Page(
@@ -115,6 +122,12 @@ TOO_MANY = Page(
     text="You have too many requests or tabs open at the same time. Close some, then try again.",
     retry_label="Try again",
 )
+SIGNED_OUT = Page(
+    status=HTTPStatus.UNAUTHORIZED,
+    title="You are signed out",
+    text="What you just sent was not saved. Sign in, then send it again.",
+    retry_label="Sign in",
+)
 NO_DECISION = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="We can't check your access right now",
@@ -157,6 +170,8 @@ class PageRenderer:
         headers = dict(_HEADERS)
         if page.refresh_seconds and page.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(page.refresh_seconds)
+        if not browser.can_be_repeated:
+            page = page.for_form()
         title = page.title.format(bot=bot_name)
         if not browser.is_navigation:
             return text_response(page.status, f"{title}. {page.text}", headers)

@@ -103,8 +103,10 @@ class Bot(Base):
     desired_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     """Desired state that a worker applied last. While both differ, the scheduler enqueues a job."""
+    restart_requested_at: Mapped[datetime | None]
+    """When a user requested the restart that a worker has not done yet."""
     desired_when_restored: Mapped[DesiredState | None] = mapped_column(choice(DesiredState))
-    """Desired state to return to if the deletion of the organization is cancelled."""
+    """Desired state to return to if the deletion of the organization or the removal of the bot is cancelled."""
     restart_policy: Mapped[dict[str, Any] | None]
     """Restart policy to set again at the next start, while Flotilla has stopped the bot."""
     volumes_to_remove: Mapped[list[str] | None]

@@ -32,12 +32,15 @@ class EventTag(StrEnum):
     BOT_REMOVAL_REQUESTED = "bot.removal_requested"
     BOT_REMOVED = "bot.removed"
     BOT_RESTARTED = "bot.restarted"
+    BOT_RESTART_REQUESTED = "bot.restart_requested"
     BOT_RESTORED = "bot.restored"
     BOT_SECRET_ROTATED = "bot.secret_rotated"  # noqa: S105 - a tag, not a secret
     BOT_SECRET_ROTATION_BEGUN = "bot.secret_rotation_begun"  # noqa: S105 - a tag, not a secret
     BOT_STARTED = "bot.started"
+    BOT_START_REQUESTED = "bot.start_requested"
     BOT_STATE_CHANGED = "bot.state_changed"
     BOT_STOPPED = "bot.stopped"
+    BOT_STOP_REQUESTED = "bot.stop_requested"
     BOT_UPDATE_FAILED = "bot.update_failed"
     BOT_UPDATED = "bot.updated"
     CONFIG_CHANGED = "config.changed"

@@ -170,7 +170,7 @@ def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement
 
 
 _COLUMN_FILTERS = {
-    BotFilter.ATTENTION: Bot.needs_attention.is_not(None),
+    BotFilter.ATTENTION: Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE),
     BotFilter.CREATING: Bot.phase == BotPhase.CREATING,
     BotFilter.REMOVING: Bot.phase == BotPhase.REMOVING,
 }

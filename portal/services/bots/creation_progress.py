@@ -20,6 +20,7 @@ from portal.models import (
     BotState,
     EventTag,
     Node,
+    NodeState,
     Org,
     OrgState,
     PolledImage,
@@ -34,6 +35,8 @@ from portal.services.bots.creation import ContainerSettings
 
 _FIRST_RETRY_WAIT = timedelta(seconds=10)
 _LONGEST_RETRY_WAIT = timedelta(minutes=15)
+_SHORTEST_SECRET = 6
+"""Values of variables that are shorter are settings such as `1` or `debug`."""
 _WAIT_FOR_RELEASE = timedelta(seconds=2)
 
 
@@ -60,17 +63,34 @@ class Attempt:
         """The release as `repository@digest`."""
         return parse_reference(self.release.repository).pinned(self.release.digest)
 
+    def hide_secrets(self, text: str) -> str:
+        """Replace the secrets that the container gets, which a bot may write into its log."""
+        values = [*self.container.environment.values(), *(self.bot.provision_secret or {}).values()]
+        secrets = [value for value in values if value and len(value) >= _SHORTEST_SECRET]
+        # Longest first, because one secret may contain another.
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
-def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
-    """Return id and node of every bot whose container has to be created now and whose lease is free."""
+
+def list_due(session: Session, now: datetime, *, repeated: bool) -> Sequence[str]:
+    """Return the ids of bots to create now, whose lease is free and whose node answers; oldest first.
+
+    Args:
+        session: the transaction.
+        now: the moment.
+        repeated: whether to return bots with failed attempts or bots without.
+    """
+    is_wanted = Bot.creation_attempts > 0 if repeated else Bot.creation_attempts == 0
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(free, *_is_due(now)).order_by(Bot.created_at, Bot.id)
-    return [(bot_id, node_id) for bot_id, node_id in session.execute(query)]
+    conditions = (free, is_wanted, Node.last_error.is_(None), *_is_due(now))
+    query = sa.select(Bot.id).join(Bot.org).join(Bot.node).where(*conditions)
+    return session.scalars(query.order_by(Bot.created_at, Bot.id)).all()
 
 
 def begin_attempt(session: Session, bot_id: str, now: datetime) -> Attempt | None:
     """Begin an attempt, or return None when the creation is not due or there is no release yet."""
-    bot = session.scalar(sa.select(Bot).join(Bot.org).where(Bot.id == bot_id, *_is_due(now)))
+    bot = session.scalar(sa.select(Bot).join(Bot.org).join(Bot.node).where(Bot.id == bot_id, *_is_due(now)))
     if bot is None:
         return None
     row = session.scalar(sa.select(PolledImage).where(PolledImage.image == bot.image))
@@ -90,6 +110,20 @@ def record_pull(session: Session, attempt: Attempt, now: datetime) -> None:
     session.merge(ReadingPull(node_id=attempt.node.id, release_id=attempt.release.id, pulled_at=now))
 
 
+def end_failed(session: Session, attempt: Attempt, error: str, now: datetime, *, change_port: bool = False) -> None:
+    """Record that an attempt failed, unless an operator has requested another one with new settings since.
+
+    Args:
+        session: a fenced transaction.
+        attempt: the attempt.
+        error: the reason, for operators.
+        now: the moment.
+        change_port: see `record_failure`.
+    """
+    if _is_current(session.get_one(Bot, attempt.bot.id), attempt):
+        record_failure(session, attempt.bot.id, error, now, change_port=change_port)
+
+
 def record_failure(session: Session, bot_id: str, error: str, now: datetime, *, change_port: bool = False) -> None:
     """Record why an attempt failed. The wait before the next one doubles from 10 seconds up to 15 minutes.
 
@@ -101,8 +135,6 @@ def record_failure(session: Session, bot_id: str, error: str, now: datetime, *, 
         change_port: reserve another port, because a program that Flotilla does not know may use this one.
     """
     bot = session.get_one(Bot, bot_id)
-    if bot.phase is not BotPhase.CREATING:
-        return
     if change_port:
         bot_template.lock_template(session)
         bot.host_port = placement.find_next_port(session, bot) or bot.host_port
@@ -125,8 +157,12 @@ def activate(session: Session, attempt: Attempt, found: dict[str, Any], address:
         now: the moment.
 
     Returns:
-        False when the bot was removed in between, so that the container has to be removed.
+        False when the bot was removed or got other settings in between, so that the container has to be removed.
     """
+    bot = session.get_one(Bot, attempt.bot.id)
+    if not _is_current(bot, attempt):
+        return False
+
     digest = parse_reference(found["container"]["Config"]["Image"]).digest
     values = {
         "phase": BotPhase.ACTIVE,
@@ -142,16 +178,26 @@ def activate(session: Session, attempt: Attempt, found: dict[str, Any], address:
         "creation_error": None,
         "creation_due_at": None,
     }
-    bot = attempt.bot
-    if not update_where(session, Bot, Bot.id == bot.id, Bot.phase == BotPhase.CREATING, **values):
-        return False
+    update_where(session, Bot, Bot.id == bot.id, **values)
     data = {"digest": digest, "attempts": bot.creation_attempts}
     events.record(session, EventTag.BOT_READY, org_id=bot.org_id, bot_id=bot.id, data=data)
     return True
 
 
+def _is_current(bot: Bot, attempt: Attempt) -> bool:
+    """Return whether a bot is still being created with the settings of an attempt. The caller has locked its row."""
+    if bot.phase is not BotPhase.CREATING:
+        return False
+    return bool(bot.spec["creation"]["creation_id"] == attempt.container.creation_id)
+
+
 def _is_due(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
-    return (Bot.phase == BotPhase.CREATING, Bot.creation_due_at <= now, Org.state == OrgState.ACTIVE)
+    return (
+        Bot.phase == BotPhase.CREATING,
+        Bot.creation_due_at <= now,
+        Org.state == OrgState.ACTIVE,
+        Node.state != NodeState.DRAINING,
+    )
 
 
 def _postpone(session: Session, bot: Bot, error: str | None, now: datetime) -> None:

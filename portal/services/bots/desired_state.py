@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -13,6 +15,21 @@ from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, Even
 from portal.services import events
 
 
+@dataclass(frozen=True)
+class PendingChange:
+    """What a worker has to do with the container of a bot.
+
+    Attributes:
+        bot: the bot as it was when the worker began.
+        state: the state to apply.
+        is_restart: whether a running bot has to be stopped first.
+    """
+
+    bot: Bot
+    state: DesiredState
+    is_restart: bool
+
+
 def list_pending(session: Session) -> Sequence[tuple[str, str]]:
     """Return id and node of every bot whose desired state has to be applied and whose lease is free."""
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
@@ -20,36 +37,67 @@ def list_pending(session: Session) -> Sequence[tuple[str, str]]:
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 
-def pending_change(session: Session, bot_id: str) -> DesiredState | None:
-    """Return the desired state that has to be applied to a bot, or None.
+def pending_change(session: Session, bot_id: str) -> PendingChange | None:
+    """Return what has to be done with a bot, or None.
 
-    Nothing is applied while an update of the bot is unfinished, because its rollback starts the container.
+    Nothing is applied while an update of the bot is unfinished, because its rollback starts the container. A bot that
+    needs attention is stopped, but not started, because its data may be incomplete.
     """
-    return session.scalar(sa.select(Bot.desired_state).where(Bot.id == bot_id, *_is_pending()))
+    bot = session.scalar(sa.select(Bot).where(Bot.id == bot_id, *_is_pending()))
+    if bot is None:
+        return None
+    is_restart = bot.desired_state is bot.applied_state and bot.restart_requested_at is not None
+    return PendingChange(bot, bot.desired_state, is_restart)
 
 
-def save_restart_policy(session: Session, bot_id: str, policy: dict[str, object]) -> None:
-    """Save the restart policy of a bot's container before it is stopped. A second call keeps the first policy."""
+def save_restart_policy(session: Session, bot_id: str, policy: dict[str, Any]) -> dict[str, Any]:
+    """Save the restart policy of a bot's container before it is stopped, and return the saved one.
+
+    A second call keeps the first policy.
+    """
     bot = session.get_one(Bot, bot_id)
     if bot.restart_policy is None:
         bot.restart_policy = policy
+    return bot.restart_policy
 
 
 def record_applied(
-    session: Session, bot_id: str, done: DesiredState, *, state: BotState, detail: str | None, now: datetime
+    session: Session, change: PendingChange, *, state: BotState, detail: str | None, now: datetime
 ) -> None:
-    """Record that a bot was stopped or started, with its state afterwards."""
-    bot = session.get_one(Bot, bot_id)
-    bot.applied_state = done
+    """Record that a bot was stopped, started or restarted.
+
+    Args:
+        session: a fenced transaction.
+        change: what was done.
+        state: the state of the bot afterwards.
+        detail: the reason for that state, for display.
+        now: the moment.
+    """
+    bot = session.get_one(Bot, change.bot.id)
+    bot.applied_state = change.state
     bot.state, bot.state_detail, bot.state_since = state, detail, now
-    if done is DesiredState.RUNNING:
+    if change.state is DesiredState.RUNNING:
         bot.restart_policy = None
-    tag = EventTag.BOT_STOPPED if done is DesiredState.STOPPED else EventTag.BOT_STARTED
-    events.record(session, tag, org_id=bot.org_id, bot_id=bot.id)
+    # A request that came after the worker began asks for another restart.
+    if bot.restart_requested_at == change.bot.restart_requested_at:
+        bot.restart_requested_at = None
+    events.record(session, _tag(change), org_id=bot.org_id, bot_id=bot.id)
+
+
+def _tag(change: PendingChange) -> EventTag:
+    if change.state is DesiredState.STOPPED:
+        return EventTag.BOT_STOPPED
+    return EventTag.BOT_RESTARTED if change.is_restart else EventTag.BOT_STARTED
 
 
 def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
     unfinished_update = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
     # Before its creation and after its removal a bot has no container.
     has_container = Bot.phase.in_((BotPhase.ACTIVE, BotPhase.REMOVING)) & Bot.container_id.is_not(None)
-    return (Bot.desired_state != Bot.applied_state, has_container, ~unfinished_update)
+    has_to_run = Bot.desired_state == DesiredState.RUNNING
+    # A worker that died while it stopped the bot has saved the policy, and the request to stop may be cancelled.
+    # JSON columns store None as the text `null`.
+    has_policy = sa.func.coalesce(sa.cast(Bot.restart_policy, sa.Text), "null") != "null"
+    has_to_start = has_to_run & sa.or_(Bot.restart_requested_at.is_not(None), has_policy)
+    is_safe = sa.or_(~has_to_run, Bot.needs_attention.is_(None))
+    return (sa.or_(Bot.desired_state != Bot.applied_state, has_to_start), is_safe, has_container, ~unfinished_update)

@@ -82,6 +82,8 @@ def load_overview(session: Session, now: datetime) -> Overview:
         Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}),
         Bot.desired_state == DesiredState.RUNNING,
     )
+    # A bot that is being removed is not repaired.
+    needs_repair = Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE)
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
     failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
@@ -93,7 +95,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
             .order_by(Rollout.created_at.desc()),
         ),
         failed=_failed_updates(session, now),
-        needing_attention=_list(session, _bots().where(Bot.needs_attention.is_not(None))),
+        needing_attention=_list(session, _bots().where(needs_repair)),
         unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),

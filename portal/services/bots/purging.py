@@ -44,8 +44,8 @@ def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
 def is_purgeable(session: Session, bot_id: str, now: datetime) -> bool:
     """Return whether a bot can be purged.
 
-    Its own grace period or that of its organization is over, its container is stopped or was never created, it has
-    no unfinished update, and it does not need attention.
+    Its own grace period or that of its organization is over, its container is stopped or was never created, and it
+    has no unfinished update. The deletion of its organization does not purge a bot that needs attention.
     """
     query = sa.select(Bot.id).join(Bot.org).where(Bot.id == bot_id, *_purgeable(now))
     return session.scalar(query) is not None
@@ -78,6 +78,7 @@ def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     bot.container_id = bot.container_name = bot.address = bot.provision_secret = bot.volumes_to_remove = None
     bot.spec, bot.subdomain, bot.release_channel, bot.state = {}, f"gone-{bot.id}", Channel.PINNED, BotState.MISSING
     bot.phase, bot.host_port, bot.creation_due_at, bot.creation_error = BotPhase.REMOVED, None, None, None
+    bot.needs_attention = bot.restart_requested_at = None
     session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
     session.execute(sa.delete(BotSync).where(BotSync.bot_id == bot_id))
     events.record(session, EventTag.BOT_REMOVED, org_id=bot.org_id, bot_id=bot.id, data=data)
@@ -96,12 +97,15 @@ def close_deleted_orgs(session: Session, now: datetime) -> None:
 
 def _purgeable(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     unfinished = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
-    org_expired = sa.and_(Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN)
+    # A failed rollback may have left the only copy of the data in an archive. The removal of a single bot has an
+    # explicit choice about the data; the deletion of an organization waits for an operator.
+    org_expired = sa.and_(
+        Org.state == OrgState.DELETING, Org.delete_after <= now - MARGIN, Bot.needs_attention.is_(None)
+    )
     bot_expired = sa.and_(Bot.phase == BotPhase.REMOVING, Bot.remove_after <= now - MARGIN)
     return (
         Bot.phase != BotPhase.REMOVED,
         sa.or_(org_expired, bot_expired),
         sa.or_(Bot.applied_state == DesiredState.STOPPED, Bot.container_id.is_(None)),
-        Bot.needs_attention.is_(None),
         ~unfinished,
     )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotPhase, DesiredState, EventTag, Org, update_where
+from portal.models import Bot, BotPhase, DesiredState, EventTag, update_where
 from portal.services import events
 from portal.services.bots import purging
 from portal.services.errors import ConflictError
@@ -28,18 +28,21 @@ def request_removal(
 ) -> None:
     """Stop a bot and start the grace period of its removal.
 
+    A bot that needs attention can be removed as it is: its containers are stopped, and the choice about the data
+    includes the archives from which an operator could restore it.
+
     Args:
         session: a writing transaction.
         bot: the bot.
-        keep_data: whether its volumes stay on the node after the removal.
+        keep_data: whether its volumes and archives stay on the node after the removal.
         immediately: whether there is no grace period.
         now: the moment.
-        actor: the operator; None for the command line.
+        actor: the user; None for the command line.
 
     Raises:
-        ConflictError: the bot is already being removed or needs attention, or its organization is being deleted.
+        ConflictError: the bot is already being removed or was removed, or its organization is being deleted.
     """
-    _require_active_org(session, bot)
+    orgs.lock_active_org(session, bot.org_id)
     # A purge waits for `MARGIN` after the end of the grace period, because clocks of machines differ.
     remove_after = now - purging.MARGIN if immediately else now + GRACE_PERIOD
     changed = update_where(
@@ -47,30 +50,36 @@ def request_removal(
         Bot,
         Bot.id == bot.id,
         Bot.phase.in_(_REMOVABLE),
-        Bot.needs_attention.is_(None),
         phase=BotPhase.REMOVING,
         keep_data=keep_data,
         remove_after=remove_after,
         desired_when_restored=Bot.desired_state,
         desired_state=DesiredState.STOPPED,
+        restart_requested_at=None,
         version=Bot.version + 1,
     )
     session.refresh(bot)
-    if not changed and bot.needs_attention:
-        raise ConflictError(f"{bot.name} needs attention. Repair it and run `flotilla bots clear` first.")
     if not changed:
-        raise ConflictError(f"{bot.name} is already being removed.")
+        was_removed = bot.phase is BotPhase.REMOVED
+        raise ConflictError(f"{bot.name} {'was removed' if was_removed else 'is already being removed'}.")
     data = {"keep_data": keep_data, "remove_after": remove_after.isoformat()}
     events.record(session, EventTag.BOT_REMOVAL_REQUESTED, actor=actor, org_id=bot.org_id, bot_id=bot.id, data=data)
+
+
+def is_restorable(bot: Bot, now: datetime) -> bool:
+    """Return whether the grace period of a removal still runs."""
+    return bot.phase is BotPhase.REMOVING and bot.remove_after is not None and bot.remove_after > now
 
 
 def restore_bot(session: Session, bot: Bot, *, now: datetime, actor: Actor) -> None:
     """Cancel the removal of a bot within the grace period. A bot that ran before runs again.
 
+    A bot that needs attention stays stopped until an operator has repaired it.
+
     Raises:
         ConflictError: the bot is not being removed, the grace period is over, or its organization is being deleted.
     """
-    _require_active_org(session, bot)
+    orgs.lock_active_org(session, bot.org_id)
     changed = update_where(
         session,
         Bot,
@@ -92,12 +101,3 @@ def restore_bot(session: Session, bot: Bot, *, now: datetime, actor: Actor) -> N
     if not changed:
         raise ConflictError(f"{bot.name} is not being removed.")
     events.record(session, EventTag.BOT_RESTORED, actor=actor, org_id=bot.org_id, bot_id=bot.id)
-
-
-def _require_active_org(session: Session, bot: Bot) -> None:
-    """Lock the organization, so that its deletion and the removal of the bot never mix.
-
-    Raises:
-        ConflictError: the organization is being deleted.
-    """
-    orgs.require_active(orgs.lock_org(session, session.get_one(Org, bot.org_id)))

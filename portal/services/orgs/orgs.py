@@ -41,6 +41,17 @@ def lock_org_for_action(session: Session, org: Org, action: Action, *, actor: Us
     return org
 
 
+def lock_active_org(session: Session, org_id: str) -> Org:
+    """Lock the organization of a bot, so that its deletion and a change of the bot never mix.
+
+    Raises:
+        ConflictError: the organization is being deleted.
+    """
+    org = lock_org(session, session.get_one(Org, org_id))
+    require_active(org)
+    return org
+
+
 def require_active(org: Org) -> None:
     """Raise an error unless the organization is active.
 

@@ -1,4 +1,4 @@
-"""Pages with one bot: status, history, changelog, "Update now" and "Later". Used by members and operators."""
+"""Pages with one bot: status, history, changelog, updates, start, stop, removal. Used by members and operators."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from portal.forms.bot_template import RemoveBotForm
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
 from portal.policy import Action
-from portal.queue import JobName, updates_queue_name
+from portal.queue import CREATIONS_QUEUE, JobName, updates_queue_name
 from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
-from portal.services.bots import attention, bot_list, creation, removal
+from portal.services.bots import attention, bot_list, creation, removal, start_stop
+from portal.services.bots.start_stop import Operation
+from portal.services.errors import ConflictError
 from portal.services.releases import offers, releases
 from portal.services.rollouts import history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
@@ -54,21 +56,42 @@ def retry_creation(slug: str, bot_id: str) -> Answer:
     _, bot = authorization.require_bot(slug, bot_id)
     allowlist = configuration.current_allowlist()
     creation.retry_creation(session(), allowlist, bot, now=utcnow(), actor=operator)
-    _enqueue(JobName.CREATE_BOT, bot)
+    enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=CREATIONS_QUEUE)
     flash(f"{bot.name} is being created again.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+@pages.post("/start")
+def start(slug: str, bot_id: str) -> Answer:
+    """Start a stopped bot."""
+    return _request_operation(slug, bot_id, Operation.START, "is starting")
+
+
+@pages.post("/stop")
+def stop(slug: str, bot_id: str) -> Answer:
+    """Stop a bot until someone starts it again."""
+    return _request_operation(slug, bot_id, Operation.STOP, "is stopping")
+
+
+@pages.post("/restart")
+def restart(slug: str, bot_id: str) -> Answer:
+    """Stop a bot and start it again."""
+    return _request_operation(slug, bot_id, Operation.RESTART, "is restarting")
 
 
 @pages.post("/remove")
 def remove(slug: str, bot_id: str) -> Answer:
     """Stop a bot and start the grace period of its removal."""
-    operator = authorization.require_operator()
-    access, bot = authorization.require_bot(slug, bot_id)
+    access, bot = authorization.require_bot(slug, bot_id, Action.OPERATE_BOTS)
     form = RemoveBotForm()
+    form.require_name(bot.name)
     if not form.validate():
         return _bot_page(access, bot, removal_form=form), 422
-    removal.request_removal(session(), bot, keep_data=form.keeps_data, now=utcnow(), actor=operator)
-    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    try:
+        removal.request_removal(session(), bot, keep_data=form.keeps_data, now=utcnow(), actor=access.user)
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    _enqueue_desired_state(bot)
     flash(f"{bot.name} is being removed. You can restore it for 7 days.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -76,10 +99,12 @@ def remove(slug: str, bot_id: str) -> Answer:
 @pages.post("/restore")
 def restore(slug: str, bot_id: str) -> Answer:
     """Cancel the removal of a bot within its grace period."""
-    operator = authorization.require_operator()
-    _, bot = authorization.require_bot(slug, bot_id)
-    removal.restore_bot(session(), bot, now=utcnow(), actor=operator)
-    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    access, bot = authorization.require_bot(slug, bot_id, Action.OPERATE_BOTS)
+    try:
+        removal.restore_bot(session(), bot, now=utcnow(), actor=access.user)
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    _enqueue_desired_state(bot)
     flash(f"{bot.name} is restored.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -121,18 +146,42 @@ def later(slug: str, bot_id: str) -> Answer:
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
-def _enqueue(job: JobName, bot: Bot) -> None:
-    enqueue_after_commit(job, bot.id, queue=updates_queue_name(bot.node_id))
+def _request_operation(slug: str, bot_id: str, operation: Operation, progress: str) -> Answer:
+    access, bot = authorization.require_bot(slug, bot_id, Action.OPERATE_BOTS)
+    try:
+        start_stop.request(session(), bot, operation, now=utcnow(), actor=access.user)
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    _enqueue_desired_state(bot)
+    flash(f"{bot.name} {progress}.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+def _refuse(slug: str, bot_id: str, error: ConflictError) -> Answer:
+    """Show the current state of a bot, which has changed since the page was opened, and why a request was refused."""
+    session().rollback()
+    access, bot = authorization.require_bot(slug, bot_id)
+    refusal = error.for_operators if access.user.is_platform_admin else str(error)
+    return _bot_page(access, bot, refusal=refusal), 409
+
+
+def _enqueue_desired_state(bot: Bot) -> None:
+    enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))
 
 
 def _bot_page(
-    access: OrgAccess, bot: Bot, form: ReasonForm | None = None, removal_form: RemoveBotForm | None = None
+    access: OrgAccess,
+    bot: Bot,
+    *,
+    form: ReasonForm | None = None,
+    removal_form: RemoveBotForm | None = None,
+    refusal: str = "",
 ) -> Response:
     (row,) = bot_list.build_rows(session(), [bot])
     (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
-        live={"status": "org/bot/_status.html"},
+        live={"status": "org/bot/_status.html", "manage": "org/bot/_manage.html"},
         parts={"history": "org/bot/_history.html"},
         access=access,
         org=access.org,
@@ -142,6 +191,9 @@ def _bot_page(
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
         form=form or ReasonForm(None),
         removal=removal_form or RemoveBotForm(None),
+        refusal=refusal,
+        restorable=removal.is_restorable(bot, utcnow()),
+        operations=start_stop.list_possible(session(), bot),
         updates=history.list_updates(session(), bot),
         events=log.list_for_bot(session(), bot),
     )

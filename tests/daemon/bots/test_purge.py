@@ -1,6 +1,7 @@
 """The job that removes a bot with its data after the grace period of its organization."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,22 @@ from docker.errors import NotFound
 from daemon.bot_lease import BotLease
 from daemon.bots.desired_state import apply_desired_state
 from daemon.bots.purge import purge
-from demo.versions import SECOND
-from portal.models import Bot, BotState, BotUpdate, Channel, DesiredState, Event, Org, OrgState, UpdateState, utcnow
-from portal.services.bots import purging
+from demo.versions import CORRUPTING, SECOND
+from portal.models import (
+    Bot,
+    BotPhase,
+    BotState,
+    BotUpdate,
+    Channel,
+    DesiredState,
+    Event,
+    Org,
+    OrgState,
+    UpdateState,
+    utcnow,
+)
+from portal.services.bots import purging, removal
+from tests.daemon.update.test_sequence import list_archives, worker_in_health_check
 from tests.support.site import Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -167,3 +181,30 @@ def test_interrupted_purge_is_completed_by_the_next_job(site: Site) -> None:
     purge(site.database, site.settings, site.bot_id, utcnow())
     assert [name for name in volumes if has_volume(site, name)] == []
     assert site.bot().container_id is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keep_data", [True, False])
+def test_bot_after_a_failed_rollback_is_removed_with_all_of_its_containers(site: Site, keep_data: bool) -> None:
+    """The new container still has the volumes of the old one, and an archive may be the only copy of the data."""
+    volumes, update_id = site.volumes(), site.update_to(CORRUPTING)
+    with worker_in_health_check(site, update_id):
+        archives = [Path(path) for path in list_archives(site, update_id)]
+        archives[0].rename(archives[0].with_suffix(".away"))
+    archives[0].with_suffix(".away").rename(archives[0])
+    assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
+    with site.database.transaction() as session:
+        bot = session.get_one(Bot, site.bot_id)
+        removal.request_removal(session, bot, keep_data=keep_data, immediately=True, now=utcnow(), actor=None)
+    assert due(site) == []
+    apply_desired_state(site.database, site.bot_id)
+    assert due(site) == [site.bot_id]
+    purge(site.database, site.settings, site.bot_id, utcnow())
+    bot = site.bot()
+    assert (bot.phase, bot.needs_attention) == (BotPhase.REMOVED, None)
+    assert not has_container(site, site.container)
+    assert {has_volume(site, name) for name in volumes} == {keep_data}
+    assert {archive.exists() for archive in archives} == {keep_data}
+    assert [name for name in site.leftovers() if not name.endswith(".tar")] == []
+    for name in volumes if keep_data else []:
+        site.engine.remove_volume(name)

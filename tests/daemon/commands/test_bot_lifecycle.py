@@ -95,6 +95,13 @@ def test_file_that_is_not_json_is_refused(flotilla: Flotilla, tmp_path: Path) ->
     assert "s3cret" not in result.output
 
 
+@pytest.mark.parametrize("option", ["--env-file", "--api-key-file", "--agents-file"])
+def test_file_that_is_not_text_is_refused(flotilla: Flotilla, tmp_path: Path, option: str) -> None:
+    (tmp_path / "binary").write_bytes(b"A=\xff\n")
+    result = flotilla("template", "set", option, str(tmp_path / "binary"))
+    assert (result.exit_code, "The file is not UTF-8 text." in result.output) == (BAD_INPUT, True)
+
+
 def test_bot_is_created_by_a_worker_later(flotilla: Flotilla, database: Database, acme: None) -> None:
     flotilla("template", "set", "--image", IMAGE)
     result = flotilla("bots", "create", "--org", "acme", "--name", "Front desk", "--subdomain", "desk")
@@ -153,6 +160,23 @@ def test_removal_needs_a_choice_about_the_data(flotilla: Flotilla, database: Dat
     assert load_bot(database).phase is BotPhase.ACTIVE
     assert "as soon as it has stopped" in flotilla("bots", "remove", "desk", "--keep-data", "--now").output
     assert flotilla("bots", "restore", "desk").exit_code == REFUSED
+
+
+def test_bot_is_stopped_started_and_restarted_by_a_worker_later(
+    flotilla: Flotilla, database: Database, acme: None
+) -> None:
+    with database.transaction() as session:
+        org = session.scalars(sa.select(Org)).one()
+        factories.bot(session, org, factories.node(session, "south"), name="desk", container_id="c" * 64)
+    assert flotilla("bots", "restart", "desk").output == "Restarting desk.\n"
+    assert load_bot(database).restart_requested_at is not None
+    assert flotilla("bots", "stop", "desk").output == "Stopping desk.\n"
+    assert (load_bot(database).desired_state, load_bot(database).restart_requested_at) == (DesiredState.STOPPED, None)
+    result = flotilla("bots", "stop", "desk")
+    assert (result.exit_code, "already stopped" in result.output) == (REFUSED, True)
+    assert flotilla("bots", "start", "desk").output == "Starting desk.\n"
+    assert load_bot(database).desired_state is DesiredState.RUNNING
+    assert flotilla("bots", "start", "nowhere").exit_code == REFUSED
 
 
 def test_new_organization_gets_a_bot_when_the_template_says_so(flotilla: Flotilla, database: Database) -> None:

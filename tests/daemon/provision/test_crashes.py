@@ -6,6 +6,7 @@ import os
 import signal
 from collections import defaultdict
 from multiprocessing import get_context
+from types import ModuleType
 from typing import NoReturn
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ import pytest
 from daemon.provision import sync_jobs
 from daemon.provision.client import ProvisionClient
 from portal.models import MembershipRole
-from portal.services.syncs import member_calls
+from portal.services.syncs import company_calls, member_calls
 from tests.daemon.provision.toy_bot import Received, ToyBot, Trouble
 from tests.daemon.provision.world import LANE, SyncWorld
 
@@ -27,13 +28,13 @@ def die(*_: object) -> NoReturn:
     raise AssertionError("the process survived")
 
 
-def sync_and_die(world: SyncWorld, point: str) -> None:
-    """Run the job in a process that is killed at a point of its first call about a member."""
-    send, record = ProvisionClient.change_member, member_calls.record_success
+def sync_and_die(world: SyncWorld, point: str, method: str, recorder: tuple[ModuleType, str]) -> None:
+    """Run the job in a process that is killed at a point of its first call of a kind."""
+    send, record = getattr(ProvisionClient, method), getattr(*recorder)
     replaced = {
-        "before the call": (ProvisionClient, "change_member", die),
-        "after the call": (ProvisionClient, "change_member", lambda *args: (send(*args), die())),
-        "before the commit": (member_calls, "record_success", lambda *args: (record(*args), die())),
+        "before the call": (ProvisionClient, method, die),
+        "after the call": (ProvisionClient, method, lambda *args: (send(*args), die())),
+        "before the commit": (*recorder, lambda *args: (record(*args), die())),
     }
     if point in replaced:
         patch.object(*replaced[point]).start()
@@ -41,9 +42,15 @@ def sync_and_die(world: SyncWorld, point: str) -> None:
     os._exit(0)
 
 
-def kill_worker(world: SyncWorld, toy: ToyBot, point: str) -> None:
-    """Let a worker send a change, and kill it."""
-    process = get_context("fork").Process(target=sync_and_die, args=(world, point))
+def kill_worker(
+    world: SyncWorld,
+    toy: ToyBot,
+    point: str,
+    method: str = "change_member",
+    recorder: tuple[ModuleType, str] = (member_calls, "record_success"),
+) -> None:
+    """Let a worker send a call, and kill it."""
+    process = get_context("fork").Process(target=sync_and_die, args=(world, point, method, recorder))
     if point == "during the call":
         toy.choose_trouble = lambda _path: Trouble.HANG_AFTER
 
@@ -82,6 +89,16 @@ def test_killed_workers_lose_and_double_nothing(world: SyncWorld, toy: ToyBot) -
             keys[call.body["version"]].add(call.key)
     assert len(keys) == 100
     assert {len(of_version) for of_version in keys.values()} == {1}  # repetitions are known as such
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_workers_killed_while_they_provision_leave_one_company(world: SyncWorld, toy: ToyBot, point: str) -> None:
+    kill_worker(world, toy, point, "provision", (company_calls, "record_provisioned"))
+    world.skip_waiting()
+    world.sync()
+    assert world.is_settled()
+    assert toy.data.members == {str(world.bot().company_id): {world.owner_id: "owner"}}
+    assert world.paths().count("provision") == (1 if point == "before the call" else 2)
 
 
 def test_a_claim_keeps_other_workers_away_until_it_expires(world: SyncWorld, toy: ToyBot) -> None:

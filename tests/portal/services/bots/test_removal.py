@@ -114,17 +114,45 @@ def test_creation_is_removed_without_a_stop_and_continues_when_restored(database
     restore(database, bot_id)
     with database.reading() as session:
         assert session.get_one(Bot, bot_id).phase is BotPhase.CREATING
-        assert [found for found, _ in creation_progress.list_due(session, utcnow())] == [bot_id]
+        assert creation_progress.list_due(session, utcnow(), repeated=False) == [bot_id]
 
 
-def test_removal_is_refused_twice_and_for_a_bot_that_needs_attention(database: Database, bot_id: str) -> None:
-    change(database, bot_id, needs_attention="docker start 1234")
-    with pytest.raises(ConflictError, match="needs attention"):
-        remove(database, bot_id)
-    change(database, bot_id, needs_attention=None)
+def test_removal_is_refused_twice(database: Database, bot_id: str) -> None:
     remove(database, bot_id)
     with pytest.raises(ConflictError, match="already being removed"):
         remove(database, bot_id, keep_data=True)
+    change(database, bot_id, phase=BotPhase.REMOVED)
+    with pytest.raises(ConflictError, match="was removed"):
+        remove(database, bot_id)
+
+
+def test_bot_that_needs_attention_is_stopped_and_purged_but_not_started(database: Database, bot_id: str) -> None:
+    """Its data may be incomplete until an operator has restored it from the archives."""
+    change(database, bot_id, needs_attention="docker start 1234")
+    remove(database, bot_id)
+    with database.reading() as session:
+        assert [found for found, _ in desired_state.list_pending(session)] == [bot_id]
+        assert overview.load_overview(session, utcnow()).needing_attention == []
+    change(database, bot_id, applied_state=DesiredState.STOPPED)
+    assert list_purges(database, timedelta(days=8)) == [bot_id]
+    restore(database, bot_id)
+    with database.reading() as session:
+        assert session.get_one(Bot, bot_id).desired_state is DesiredState.RUNNING
+        assert desired_state.list_pending(session) == []
+        assert [bot.id for bot in overview.load_overview(session, utcnow()).needing_attention] == [bot_id]
+    change(database, bot_id, needs_attention=None)
+    with database.reading() as session:
+        assert [found for found, _ in desired_state.list_pending(session)] == [bot_id]
+
+
+def test_deletion_of_the_organization_waits_for_a_bot_that_needs_attention(database: Database, bot_id: str) -> None:
+    change(database, bot_id, needs_attention="docker start 1234", applied_state=DesiredState.STOPPED)
+    with database.transaction() as session:
+        org = session.get_one(Bot, bot_id).org
+        org.state, org.delete_after = OrgState.DELETING, utcnow() - timedelta(days=1)
+    assert list_purges(database) == []
+    change(database, bot_id, needs_attention=None)
+    assert list_purges(database) == [bot_id]
 
 
 def test_organization_in_deletion_decides_over_its_bots(database: Database, bot_id: str) -> None:
