@@ -59,7 +59,7 @@ class Page:
         """Return the page that a person sees after submitting a form, which must not be sent again unasked."""
         if self.refresh_seconds is None:
             return self
-        text = f"{self.text} What you just sent was not saved: go back, and send it again later."
+        text = f"{self.text} What you just sent was not saved. Go back and send it again later."
         return replace(self, text=text, refresh_seconds=None)
 
 
@@ -170,11 +170,11 @@ class PageRenderer:
         headers = dict(_HEADERS)
         if page.refresh_seconds and page.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(page.refresh_seconds)
-        if not browser.can_be_repeated:
-            page = page.for_form()
         title = page.title.format(bot=bot_name)
         if not browser.is_navigation:
             return text_response(page.status, f"{title}. {page.text}", headers)
+        if not browser.can_be_repeated:
+            page = page.for_form()
         html = self._template.render(
             page=page,
             title=title,
