@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from portal.gateway.requests import BrowserRequest
 from portal.paths import ROOT
-from portal.rules.bot_paths import GATEWAY_PREFIX
+from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
 from portal.settings import Settings
 
 _ASSETS = {
@@ -46,7 +46,7 @@ class Page:
         title: what happened; `{bot}` is replaced by the name of the bot.
         text: what it means, and what to do.
         refresh_seconds: after how long the page reloads; None if reloading does not help.
-        retry_label: label of a link to the same address; None without such a link.
+        retry_label: label of a link to the same page, or to the bot's first page after a form; None without a link.
     """
 
     status: HTTPStatus
@@ -178,7 +178,7 @@ class PageRenderer:
         html = self._template.render(
             page=page,
             title=title,
-            retry_url="/",
+            retry_url=_find_retry_url(browser),
             product_name=self._product_name,
             portal_url=self._portal_url,
             styles=[self._urls["tabler.min.css"], self._urls["app.css"]],
@@ -193,6 +193,11 @@ class PageRenderer:
         content, kind = self._files[name]
         headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000"}
         return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+
+
+def _find_retry_url(browser: BrowserRequest) -> str:
+    is_own = browser.path.startswith(GATEWAY_PREFIX)
+    return browser.target if browser.can_be_repeated and not is_own and is_local_path(browser.target) else "/"
 
 
 def text_response(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> web.Response:
