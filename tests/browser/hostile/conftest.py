@@ -141,5 +141,5 @@ READ = """async ([url]) => {
 
 
 def shows_victim(frame: Frame) -> bool:
-    """Return whether a frame shows a page of the portal or of a bot. Browsers show an error page in its place."""
+    """Return whether a frame shows a page of the portal or of a bot. Otherwise browsers show an error page."""
     return not {"Acme", "Hostile", "Victim"}.isdisjoint(frame.locator("h1").all_inner_texts())
