@@ -133,6 +133,16 @@ def test_an_invalid_response_becomes_a_page(hostile: Browser) -> None:
     assert b"127.0.0.1" not in body
 
 
+@pytest.mark.parametrize("hostile", [send(b"SSH-2.0-OpenSSH_9.2\r\n")], indirect=True)
+@pytest.mark.parametrize(
+    ("target", "link"),
+    [("/notes?a=1&b=%22", "/notes?a=1&amp;b=%22"), ("/<script>", "/&lt;script&gt;"), ("//evil.example/", "/")],
+)
+def test_the_page_leads_to_the_same_page_of_the_bot(hostile: Browser, target: str, link: str) -> None:
+    _, body = hostile.read(target, headers={"Sec-Fetch-Mode": "navigate"})
+    assert f'href="{link}">Try again</a>'.encode() in body
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
