@@ -1,6 +1,6 @@
 """Pages of the gateway, in the portal's look: what happened, and what to do. Used by the handler of requests.
 
-A page is only for people who open a page in the browser. Scripts get its text as one line.
+A page is only for people who open a page or send a form in the browser. Scripts get its text as one line.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Page:
         title: what happened; `{bot}` is replaced by the name of the bot.
         text: what it means, and what to do.
         refresh_seconds: after how long the page reloads; None if reloading does not help.
-        retry_label: label of a link to the same address; None without such a link.
+        retry_label: label of a link to the start page of the bot; None without such a link.
     """
 
     status: HTTPStatus
@@ -64,13 +64,16 @@ NOT_FOUND = Page(
 PROVISIONING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="{bot} is getting ready for you",
-    text="Your access is being set up. This usually takes less than a minute.",
+    text=(
+        "Your access is being set up. This usually takes less than a minute. If it takes longer, tell an admin of "
+        "your organization."
+    ),
     refresh_seconds=5,
 )
 CHANGING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="Your access is being updated",
-    text="The bot has not applied the last change of your role or account yet. You can continue as soon as it has.",
+    text="The bot has not confirmed your current role yet. You can continue as soon as it has.",
     refresh_seconds=5,
 )
 REMOVING = Page(
@@ -121,6 +124,12 @@ NO_DECISION = Page(
     text="The platform has a problem. Your bot and its data are not affected.",
     refresh_seconds=10,
 )
+SIGNED_OUT = Page(
+    status=HTTPStatus.UNAUTHORIZED,
+    title="You are signed out",
+    text="Sign in to continue.",
+    retry_label="Sign in",
+)
 EXPIRED = Page(
     status=HTTPStatus.BAD_REQUEST,
     title="This link has expired",
@@ -158,11 +167,12 @@ class PageRenderer:
         if page.refresh_seconds and page.status is HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(page.refresh_seconds)
         title = page.title.format(bot=bot_name)
-        if not browser.is_navigation:
+        if not browser.is_navigation and not browser.is_form:
             return text_response(page.status, f"{title}. {page.text}", headers)
         html = self._template.render(
             page=page,
             title=title,
+            is_form=browser.is_form,
             retry_url="/",
             product_name=self._product_name,
             portal_url=self._portal_url,

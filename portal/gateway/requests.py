@@ -76,8 +76,17 @@ class BrowserRequest:
 
     @cached_property
     def is_navigation(self) -> bool:
-        """Whether a person opens a page, so that a page is the right answer."""
-        if self.method not in {"GET", "HEAD"} or self.is_upgrade:
+        """Whether a person opens a page."""
+        return self.method in {"GET", "HEAD"} and self._expects_page
+
+    @cached_property
+    def is_form(self) -> bool:
+        """Whether a person sends a form, whose answer the browser shows as a page."""
+        return self.method == "POST" and self._expects_page
+
+    @property
+    def _expects_page(self) -> bool:
+        if self.is_upgrade:
             return False
         modes = self.values("sec-fetch-mode")
         return modes == ["navigate"] if modes else any("text/html" in value for value in self.values("accept"))

@@ -45,10 +45,12 @@ class SignIn:
         self._renderer = renderer
 
     def redirect_to_portal(self, browser: BrowserRequest, subdomain: str) -> web.Response:
-        """Send a person to the portal, which sends the browser back with a ticket. Scripts only get a status.
+        """Send a person to the portal, which sends the browser back with a ticket. Forms and scripts get a 401.
 
         The response is the same for bots that do not exist.
         """
+        if browser.is_form:
+            return self._renderer.render(pages.SIGNED_OUT, browser)
         if not browser.is_navigation:
             return text_response(HTTPStatus.UNAUTHORIZED, "You are signed out. Reload the page to sign in.")
         # Several tabs that open at the same time share one state, so that each of them arrives.

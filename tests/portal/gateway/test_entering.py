@@ -134,3 +134,14 @@ def wait_for_status(browser: Browser, cookie: str, status: int) -> float:
         assert time.monotonic() - began < 10
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def test_a_form_of_a_signed_out_person_gets_a_page_that_leads_to_the_sign_in(bob: Browser, bot: FakeBot) -> None:
+    headers = {"Cookie": None, "Sec-Fetch-Mode": "navigate"}
+    status, body = bob.read("/notes", "POST", b"text=Hi", headers)
+    assert (status, b"<h1>You are signed out</h1>" in body) == (401, True)
+    assert b'<a class="btn" href="/">Sign in</a>' in body
+    assert b"What you entered may not have been saved." in body
+    status, body = bob.read("/notes", "POST", b"text=Hi", {"Cookie": None, "Sec-Fetch-Mode": "cors"})
+    assert (status, body) == (401, b"You are signed out. Reload the page to sign in.\n")
+    assert bot.seen == []

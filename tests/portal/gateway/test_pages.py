@@ -68,6 +68,21 @@ def test_a_bot_that_cannot_be_used_now_has_a_page_that_reloads(
     assert bot.seen == []
 
 
+def test_a_form_gets_a_page_that_sends_nothing_again(bob: Browser, bot: FakeBot, change: Change) -> None:
+    change(desired_state=DesiredState.STOPPED)
+    with bob.open("/notes", "POST", b"text=Hi", PAGE) as answer:
+        text = answer.read().decode()
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "text/html; charset=utf-8")
+    assert "<h1>Paperclip 1 is stopped</h1>" in text
+    assert "What you entered may not have been saved." in text
+    assert '<a class="btn" href="/">Open the bot again</a>' in text
+    assert "refresh" not in text
+    assert "reload-after" not in text
+    status, body = bob.read("/notes", "POST", b"text=Hi", {"Sec-Fetch-Mode": "cors"})
+    assert (status, body.startswith(b"Paperclip 1 is stopped. ")) == (503, True)
+    assert bot.seen == []
+
+
 def test_a_bot_with_member_sync_waits_for_the_person(
     bob: Browser, bot: FakeBot, database: Database, scene: Scene
 ) -> None:
