@@ -117,9 +117,8 @@ def status(search: str) -> None:
 def _describe(line: BotSyncRow) -> tuple[object, ...]:
     bot, drift = line.bot, line.sync.drift_count if line.sync else 0
     counts = (line.desired, line.observed, line.pending, line.blocked, line.oldest, line.attempts, drift)
-    if not line.connection.is_connected:
-        counts = (None,) * len(counts)
+    shown: tuple[object, ...] = counts if line.connection.is_connected else (None,) * len(counts)
     error = line.error
     if line.refused_removals:
         error = f"{line.refused_removals} unknown members were not removed; run flotilla bots sync --allow-removals"
-    return (bot.name, bot.org.slug, line.state, *counts, error)
+    return (bot.name, bot.org.slug, line.state, *shown, error)
