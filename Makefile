@@ -108,8 +108,8 @@ demo-clean: install ## Remove everything that the demo created
 	@.venv/bin/python -m demo clean
 
 .PHONY: bench
-bench: install ## Measure and print tables
-	@.venv/bin/python -m demo.bench
+bench: system install ## Measure and print tables (B="gateway pages": only these benchmarks)
+	@.venv/bin/python -m demo.bench $(B)
 
 .PHONY: lock
 lock: ## Lock the newest versions of the Python packages (needs uv)

@@ -33,8 +33,9 @@ from daemon.commands import (
 from daemon.embedded_redis import CannotStartRedis
 from daemon.errors import OperationFailed
 from portal.data_dir import restrict_new_files
+from portal.database import is_locked
 from portal.rules.allowlist import ImageNotAllowed
-from portal.rules.outside_text import clean_text
+from portal.rules.outside_text import clean_text, contains_unstorable
 from portal.rules.references import InvalidReference
 from portal.services.errors import InvalidError, ServiceError
 from portal.services.events import acting_via
@@ -58,6 +59,17 @@ class BadInput(click.ClickException):
 
 class Flotilla(click.Group):
     """The command group. It translates errors of services and libraries into one line and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments.
+
+        Raises:
+            BadInput: an argument contains characters that no text of Flotilla can contain.
+        """
+        # Bytes that are not UTF-8 arrive as lone surrogates, which databases refuse.
+        if any(contains_unstorable(argument) for argument in args):
+            raise BadInput("An argument is not valid UTF-8 text. Check the encoding of your terminal.")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand.
@@ -109,8 +121,12 @@ def _describe_error(error: Exception) -> str:
             text = str(error)
         case OperationalError() | ProgrammingError() if _is_missing_table(error):
             text = "The database is not up to date. Run `flask --app portal.wsgi:create_wsgi db upgrade` first."
+        case SQLAlchemyError() if is_locked(error):
+            text = "The database is locked, because another process has not ended its transaction. Try again."
         case SQLAlchemyError():
             text = f"The database cannot be used ({type(error).__name__}). Check DATABASE_URL."
+        case UnicodeError():
+            text = "A text that was read, such as a password or a file, is not valid UTF-8. Check its encoding."
         case RedisError():
             text = "Redis cannot be reached. Check REDIS_URL or start `flotilla redis`."
         case DockerException():

@@ -21,23 +21,22 @@ from rq import Worker
 from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.context import Context
-from daemon.engine.client import open_engine
-from daemon.engine.labels import INSTALL_LABEL
 from daemon.errors import OperationFailed
 from daemon.mail.smtp import TemporaryFailure, check_connection
 from daemon.network.deadlines import Deadline, DeadlineExceeded
+from daemon.node_check import check_node, describe_free_space
 from daemon.provision import provision_health
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
 from daemon.scheduler import LEASE
-from daemon.snapshots.archives import SnapshotHelper
 from portal import data_dir
 from portal.models import Node, PolledImage
 from portal.paths import ROOT
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings, leases
 from portal.services.bots import nodes
+from portal.services.gateway import processes
 from portal.services.syncs import bot_states, selection
 
 logger = logging.getLogger(__name__)
@@ -47,7 +46,6 @@ CHECK_SECONDS = 30.0
 ENGINE_SECONDS = 120.0
 """Time limit of the check of an engine, which pulls the snapshot image if it is missing."""
 
-_MIN_FREE_BYTES = 1024**3
 _MAX_BOTS_SHOWN = 5
 # A check that ignores its deadline, such as one that waits for a disk, is given up this many seconds later.
 _MARGIN_SECONDS = 2.0
@@ -124,6 +122,7 @@ class _RunningCheck:
 
 def _start_checks_of_rows(context: Context) -> Iterator[_RunningCheck]:
     yield _RunningCheck("scheduler", partial(_check_scheduler, context))
+    yield _RunningCheck("gateway", partial(_check_gateway, context))
     with context.database.reading() as session:
         all_nodes = nodes.list_nodes(session)
         polled = sa.select(PolledImage.image).where(~PolledImage.asked_once)
@@ -156,7 +155,7 @@ def _run_check(subject: str, check: Callable[[], str], seconds: float) -> CheckR
 
 def _check_disk(context: Context) -> str:
     folder = context.settings.data_dir
-    return _describe_free_space(shutil.disk_usage(folder).free, str(folder))
+    return describe_free_space(shutil.disk_usage(folder).free, str(folder))
 
 
 def _check_data_folder(context: Context) -> str:
@@ -183,12 +182,6 @@ def _check_proxy(context: Context) -> str:
     if settings.binds_loopback:
         return expected
     return f"{expected}; let only the proxy connect to the portal, because others could forge their address"
-
-
-def _describe_free_space(free: int, where: str) -> str:
-    if free < _MIN_FREE_BYTES:
-        raise CheckFailed(f"only {free // 1024**2} MB are free in {where}; free some space")
-    return f"{free // 1024**3} GB free in {where}"
 
 
 def _check_redis(context: Context) -> str:
@@ -226,6 +219,16 @@ def _check_scheduler(context: Context) -> str:
     return "running"
 
 
+def _check_gateway(context: Context) -> str:
+    if context.settings.gateway.bots_domain is None:
+        return "not used: people can only open bots if BOTS_DOMAIN is set"
+    with context.database.reading() as session:
+        number = processes.count_alive(session)
+    if number == 0:
+        raise CheckFailed("not running, so no bot can be opened: start `flotilla gateway`")
+    return f"{number} {'process' if number == 1 else 'processes'} running"
+
+
 def _check_mail(context: Context) -> str:
     mail = context.settings.mail
     check_connection(mail)
@@ -248,16 +251,7 @@ def _check_bots(context: Context) -> str:
 def _check_engine(context: Context, node: Node) -> str:
     with context.database.transaction() as session:
         install = fleet_settings.get_settings(session).install_id
-    with open_engine(node) as engine:
-        version = engine.version()
-        platform = f"{version['Os']}/{version['Arch']}"
-        if platform != node.platform:
-            raise CheckFailed(f"the platform is {platform}, but the node was added as {node.platform}")
-        # Updates of bots on this node fail without the snapshot image and without space for its archives.
-        helper = SnapshotHelper(engine, context.settings.snapshot_image, {INSTALL_LABEL: install}, f"doctor{install}")
-        helper.require_image()
-        free_space = _describe_free_space(helper.free_space(node.snapshot_dir), f"{node.snapshot_dir} on the node")
-    return f"running, version {version['Version']}; snapshots possible; {free_space}"
+    return check_node(node, context.settings.snapshot_image, install)
 
 
 def _check_registry(context: Context, image: str) -> str:

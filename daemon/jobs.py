@@ -17,13 +17,14 @@ from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.provision import sync_jobs
 from daemon.registry import changelog_job
-from daemon.registry.client import RegistryClient
+from daemon.registry.client import DEADLINE_SECONDS, RegistryClient
 from daemon.registry.credentials import Credentials
-from daemon.registry.poller import Poller
+from daemon.registry.poller import QUICK_SECONDS, Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
+from portal.database import is_unavailable
 from portal.models import utcnow
-from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
+from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
 from portal.services import retention
 from portal.services.events import current_request_id
@@ -49,8 +50,16 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
         try:
             logger.info("%s %s", work.__name__, argument)
             work(current_context(), argument)
-        except Exception:
-            logger.exception("%s %s failed", work.__name__, argument)
+        except Exception as error:
+            if is_unavailable(error):
+                logger.warning(
+                    "%s %s stopped, because the database cannot be used (%s)",
+                    work.__name__,
+                    argument,
+                    type(error).__name__,
+                )
+            else:
+                logger.exception("%s %s failed", work.__name__, argument)
         finally:
             current_request_id.reset(token)
 
@@ -60,21 +69,14 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
 
 @_job
 def poll_image(context: Context, image: str) -> None:
-    """Poll an image, then enqueue the next poll of its registry, and the reading of a new release's changelog."""
-    settings = context.settings
-    poller = Poller(
-        context.database,
-        RegistryClient(Credentials.from_docker_config(settings.registry_config), settings.insecure_registries),
-        Allowlist.parse(settings.fleet_image_allowlist),
-        settings.poll_every,
-    )
-    release_id = poller.poll(image, utcnow())
-    if release_id is not None:
-        enqueue(context.redis, JobName.READ_CHANGELOG, release_id, queue=DOWNLOADS_QUEUE)
-    with context.database.reading() as session:
-        following = polling.find_following(session, image, utcnow())
-    if following is not None:
-        enqueue(context.redis, JobName.POLL_IMAGE, following, queue=POLLS_QUEUE)
+    """Poll an image of a registry that was quick at its last poll."""
+    _poll(context, image, slow=False)
+
+
+@_job
+def poll_slow_registry(context: Context, image: str) -> None:
+    """Poll an image of a registry that was too slow for a quick poll."""
+    _poll(context, image, slow=True)
 
 
 @_job
@@ -150,3 +152,25 @@ def delete_expired(context: Context, _what: str) -> None:
     with context.database.transaction() as session:
         retention.delete_expired(session, utcnow())
     context.database.refresh_statistics()
+
+
+def _poll(context: Context, image: str, *, slow: bool) -> None:
+    """Poll an image, then enqueue the next poll of its registry, and the reading of a new release's changelog."""
+    settings = context.settings
+    credentials = Credentials.from_docker_config(settings.registry_config)
+    deadline = DEADLINE_SECONDS if slow else QUICK_SECONDS
+    poller = Poller(
+        context.database,
+        RegistryClient(credentials, settings.insecure_registries, deadline=deadline),
+        Allowlist.parse(settings.fleet_image_allowlist),
+        settings.poll_every,
+        slow,
+    )
+    release_id = poller.poll(image, utcnow())
+    if release_id is not None:
+        enqueue(context.redis, JobName.READ_CHANGELOG, release_id, queue=DOWNLOADS_QUEUE)
+    with context.database.reading() as session:
+        following = polling.find_following(session, image, utcnow(), slow=slow)
+    if following is not None:
+        job, queue = (JobName.POLL_SLOW_REGISTRY, SLOW_POLLS_QUEUE) if slow else (JobName.POLL_IMAGE, POLLS_QUEUE)
+        enqueue(context.redis, job, following, queue=queue)

@@ -25,11 +25,15 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
     JobName,
@@ -151,18 +155,17 @@ class Scheduler:
         database = self._context.database
         fulfil_requests(database, self._context.settings, now)
         with database.transaction() as session:
-            due_images = polling.schedule_due(session, now, self._context.settings.poll_every)
+            due_polls = _find_due_polls(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
-            due_creations = creation_progress.list_due(session, now)
+            due_creations = _find_due_creations(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
             due_syncs = _find_due_syncs(session, now)
-        for image in due_images:
-            yield DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
+        yield from due_polls
         yield from due_mails
         yield from due_syncs
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
@@ -173,14 +176,13 @@ class Scheduler:
         unreachable = {node.id for node in all_nodes if node.last_error is not None}
         for update_id, node_id in _without_nodes(due_updates, unreachable):
             yield DueJob(JobName.UPDATE_BOT, update_id, 10, updates_queue_name(node_id))
-        for bot_id, node_id in _without_nodes(due_creations, unreachable):
-            yield DueJob(JobName.CREATE_BOT, bot_id, 2, updates_queue_name(node_id))
+        yield from due_creations
         for bot_id, node_id in _without_nodes(pending_states, unreachable):
             yield DueJob(JobName.APPLY_DESIRED_STATE, bot_id, 15, updates_queue_name(node_id))
         for bot_id, node_id in _without_nodes(due_purges, unreachable):
             yield DueJob(JobName.PURGE_BOT, bot_id, 60, updates_queue_name(node_id))
         for node in all_nodes:
-            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15)
+            yield DueJob(JobName.PROBE_NODE, node.id, 60 if node.id in unreachable else 15, PROBES_QUEUE)
             if node.id not in unreachable:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield from self._find_due_sync(now)
@@ -212,6 +214,26 @@ class Scheduler:
         if not self._redis_reachable:
             logger.info("Redis can be reached again")
         self._redis_reachable = True
+
+
+def _find_due_creations(session: Session, now: datetime) -> list[DueJob]:
+    queues = {CREATIONS_QUEUE: False, CREATION_RETRIES_QUEUE: True}
+    return [
+        DueJob(JobName.CREATE_BOT, bot_id, 2, queue)
+        for queue, repeated in queues.items()
+        for bot_id in creation_progress.list_due(session, now, repeated=repeated)
+    ]
+
+
+def _find_due_polls(session: Session, now: datetime, every: timedelta | None) -> list[DueJob]:
+    images = polling.schedule_due(session, now, every)
+    slow = polling.select_slow(session, images)
+    return [
+        DueJob(JobName.POLL_SLOW_REGISTRY, image, 5, SLOW_POLLS_QUEUE)
+        if image in slow
+        else DueJob(JobName.POLL_IMAGE, image, 5, POLLS_QUEUE)
+        for image in images
+    ]
 
 
 def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:

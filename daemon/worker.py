@@ -30,11 +30,15 @@ from daemon import jobs
 from daemon.context import Context
 from daemon.messages import Message, drop_records
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
     connect,
@@ -109,13 +113,14 @@ class _Slot:
 class Supervisor:
     """Keeps the RQ workers running and assigns the queues of all nodes to them.
 
-    Of the configured workers, the first serves only the default queue, so that long updates never delay probes. The
-    others prefer the update queues of the nodes.
+    Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
+    delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Six more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. Two reach
-    registries: one only polls, and the other prefers downloads. Two reach the mail server: one only makes first
-    attempts, and the other prefers later ones. Two carry members into bots: one only into
-    bots that answered last time, and the other prefers the rest.
+    Nine more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
+    probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
+    reach the mail server: one only makes first attempts, and the other prefers later ones. Two carry members into
+    bots: one only into bots that answered last time, and the other prefers the rest. Two create bots, which takes
+    minutes for an image that never becomes healthy: one only makes first attempts, and the other prefers later ones.
 
     Args:
         context: settings, database and Redis.
@@ -129,10 +134,13 @@ class Supervisor:
         self._context = context
         self._grace = grace
         self._update_slots = [_Slot([DEFAULT_QUEUE]) for _ in range(context.settings.worker_processes - 1)]
-        registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, POLLS_QUEUE])]
+        registry_slots = [_Slot([POLLS_QUEUE]), _Slot([DOWNLOADS_QUEUE, SLOW_POLLS_QUEUE, POLLS_QUEUE])]
         mail_slots = [_Slot([MAIL_QUEUE]), _Slot([MAIL_RETRIES_QUEUE, MAIL_QUEUE])]
-        other_slots = [_Slot([DEFAULT_QUEUE]), _Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
-        self._slots = [*other_slots, *registry_slots, *mail_slots, *self._update_slots]
+        probe_slots = [_Slot([DEFAULT_QUEUE, PROBES_QUEUE]), _Slot([PROBES_QUEUE])]
+        sync_slots = [_Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
+        creation_slots = [_Slot([CREATIONS_QUEUE]), _Slot([CREATION_RETRIES_QUEUE, CREATIONS_QUEUE])]
+        other_slots = [*probe_slots, *registry_slots, *mail_slots, *sync_slots, *creation_slots]
+        self._slots = [*other_slots, *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
 

@@ -110,7 +110,7 @@ def _run(config: DemoConfig, *, once: bool) -> None:
                 threading.Event().wait()
             check_memberships(config, engine, database)
             if not run_end_to_end_check(config, settings, engine, database):
-                raise DemoError("a result differs from what is expected; see the rows marked WRONG")
+                raise DemoError("a result differs from what is expected; see failed requests and rows marked WRONG")
     print("\nEvery bot runs the expected version with its data intact.")
 
 

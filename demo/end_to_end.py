@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from http import HTTPStatus
 
 import docker
 import sqlalchemy as sa
@@ -19,8 +20,8 @@ from demo.fork import DemoFork
 from demo.images import build_bot_from_source, build_reference_bot
 from demo.platform import flotilla
 from demo.processes import DemoError, wait_until
-from demo.results import check_bots, print_rows, require_address
-from demo.seed import ORGS, TAG, bot_image, read_notes
+from demo.results import check_bots, print_rows
+from demo.seed import TAG, bot_image
 from demo.traffic import running_traffic
 from demo.versions import CORRUPTING
 from demo.visitors import PortalVisitor, Visitor, require_status
@@ -46,24 +47,24 @@ def run_end_to_end_check(
     """
     number = _count_releases(database)
     visitors = _open_bots(config, database)
-    notes = _write_notes(database, visitors)
+    notes = _write_notes(visitors)
     feature = f"add theme number {number} to the notes"
     digest = _publish_from_upstream(config, settings, engine, number, feature)
     with running_traffic(visitors) as traffic:
         good = _roll_out(config, settings, database, digest)
     print(f"  during the rollout: {traffic.describe()}", flush=True)
-    notes = {bot_id: [*texts, *traffic.notes[bot_id]] for bot_id, texts in notes.items()}
+    expected = {bot_id: [*texts, *traffic.notes[bot_id]] for bot_id, texts in notes.items()}
     told = _print_changelog(database, digest, f"Theme number {number} for the notes")
-    rows = check_bots(database, good, notes, expected_canary=UpdateState.UPDATED)
+    rows = check_bots(database, good, expected, visitors, expected_canary=UpdateState.UPDATED)
     print("\nThe good release reaches every bot:", flush=True)
     print_rows(rows)
-    notes = _write_notes(database, visitors)
+    notes = _write_notes(visitors)
     version = replace(CORRUPTING, version=f"2.{number + 1}.0")
     print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
     bad = _roll_out(
         config, settings, database, build_reference_bot(engine, config.registry, version, TAG, config.labels)
     )
-    bad_rows = check_bots(database, bad, notes, expected_canary=UpdateState.ROLLED_BACK)
+    bad_rows = check_bots(database, bad, notes, visitors, expected_canary=UpdateState.ROLLED_BACK)
     print("\nThe release that destroys data and never becomes healthy stops at the canary:", flush=True)
     print_rows(bad_rows)
     quarantined = _is_quarantined(database, bad)
@@ -79,17 +80,12 @@ def _count_releases(database: Database) -> int:
 
 
 def _open_bots(config: DemoConfig, database: Database) -> dict[str, Visitor]:
-    """Let the owner of every adopted bot sign in to the portal and open the bot. Return them by the id of the bot.
-
-    A bot from the template runs in hosted mode and admits only its members.
-    """
+    """Let the owner of every bot sign in to the portal and open the bot. Return them by the id of the bot."""
     print("\nOwners sign in to the portal and open their bots through the gateway:", flush=True)
-    portal = {
-        slug: PortalVisitor(config.base_url, f"owner@{slug}.example", config.operator_password) for slug in ORGS
-    }
     visitors = {}
-    for bot in _list_adopted_bots(database):
-        visitor = visitors[bot.id] = portal[bot.org.slug].open_bot(bot.org.slug, bot.subdomain)
+    for bot in _list_bots(database):
+        owner = PortalVisitor(config.base_url, bot.org.owner.email, config.operator_password)
+        visitor = visitors[bot.id] = owner.open_bot(bot.org.slug, bot.subdomain)
         greeting = visitor.read_greeting()
         print(f"  {visitor.url} says: {greeting}", flush=True)
         if bot.org.owner.name not in greeting:
@@ -97,14 +93,12 @@ def _open_bots(config: DemoConfig, database: Database) -> dict[str, Visitor]:
     return visitors
 
 
-def _write_notes(database: Database, visitors: Mapping[str, Visitor]) -> dict[str, list[str]]:
-    """Add a note to every adopted bot through the gateway, and return all notes by the id of the bot."""
-    notes = {}
-    for bot in _list_adopted_bots(database):
-        written = visitors[bot.id].add_note(f"Written at {time.strftime('%H:%M:%S')} by a user of {bot.org.name}")
-        require_status(written, 303, f"the bot {bot.name} accepts no note")
-        notes[bot.id] = read_notes(require_address(bot))
-    return notes
+def _write_notes(visitors: Mapping[str, Visitor]) -> dict[str, list[str]]:
+    """Add a note to every bot, and return all notes by the id of the bot."""
+    for visitor in visitors.values():
+        written = visitor.add_note(f"Written at {time.strftime('%H:%M:%S')}")
+        require_status(written, HTTPStatus.SEE_OTHER, f"{visitor.url} accepts no note")
+    return {bot_id: visitor.read_notes() for bot_id, visitor in visitors.items()}
 
 
 def _publish_from_upstream(
@@ -171,8 +165,8 @@ def _is_quarantined(database: Database, rollout_id: str) -> bool:
         return session.get_one(Rollout, rollout_id).release.quarantined_at is not None
 
 
-def _list_adopted_bots(database: Database) -> list[Bot]:
+def _list_bots(database: Database) -> list[Bot]:
     with database.reading() as session:
         loading = sa.orm.joinedload(Bot.org).joinedload(Org.owner)
-        adopted = sa.select(Bot).where(Bot.host_port.is_(None), Bot.phase == BotPhase.ACTIVE)
-        return list(session.scalars(adopted.options(loading).order_by(Bot.name)))
+        active = sa.select(Bot).where(Bot.phase == BotPhase.ACTIVE)
+        return list(session.scalars(active.options(loading).order_by(Bot.name)))

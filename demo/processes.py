@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,15 +71,17 @@ def running(
     log: Path,
     ready: Callable[[], bool],
     user: str | None = None,
+    environment: Mapping[str, str] | None = None,
     stop_signal: signal.Signals = signal.SIGTERM,
-) -> Iterator[None]:
-    """Run a server for the duration of a `with` block.
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a server for the duration of a `with` block, and yield its process.
 
     Args:
         command: program and arguments.
         log: file that receives everything the server prints.
         ready: called repeatedly until it returns True, which means that the server answers.
         user: account to run the server as; some servers refuse to run as root.
+        environment: its environment; None for the environment of this process.
         stop_signal: signal that stops the server.
 
     Raises:
@@ -92,11 +94,15 @@ def running(
         wrapper += ["--reuid", user, "--regid", user, "--init-groups"]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*wrapper, *command], stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [*wrapper, *command],
+            env=None if environment is None else dict(environment),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_until_ready(process, ready, log)
-        yield
+        yield process
     finally:
         stop_process(process, stop_signal, seconds=30)
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from demo.processes import DemoError
-from demo.seed import read_notes
+from demo.visitors import Visitor
 from portal.database import Database
-from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState
+from portal.models import BotUpdate, Release, Rollout, RolloutState, UpdateState
 
 
 @dataclass(frozen=True)
@@ -27,14 +26,20 @@ class Row:
 
 
 def check_bots(
-    database: Database, rollout_id: str, notes: Mapping[str, list[str]], *, expected_canary: UpdateState
+    database: Database,
+    rollout_id: str,
+    notes: Mapping[str, list[str]],
+    visitors: Mapping[str, Visitor],
+    *,
+    expected_canary: UpdateState,
 ) -> list[Row]:
     """Compare every bot of an ended rollout with what is expected.
 
     Args:
         database: the demo's database.
         rollout_id: the rollout.
-        notes: all notes before the rollout, by the id of the bot.
+        notes: all notes that the bots must have, by the id of the bot.
+        visitors: the people who read the notes, by the id of the bot.
         expected_canary: state of the canary's update; it also determines what is expected of the other bots.
     """
     with database.reading() as session:
@@ -48,8 +53,7 @@ def check_bots(
         expected_others = UpdateState.UPDATED if good else UpdateState.SKIPPED
         rows = []
         for update in sorted(updates, key=lambda update: (update.wave or 99, update.bot.name)):
-            expected_notes = notes.get(update.bot_id)
-            intact = expected_notes is None or read_notes(require_address(update.bot)) == expected_notes
+            intact = visitors[update.bot_id].read_notes() == notes[update.bot_id]
             at_release = update.bot.current_digest in rollout.release.digests
             expected = expected_canary if update.wave == 1 else expected_others
             rows.append(
@@ -59,7 +63,7 @@ def check_bots(
                     after=versions.get(update.bot.current_digest or "", "?"),
                     outcome=update.state.replace("_", " "),
                     downtime=_format_downtime(update),
-                    data="not read" if expected_notes is None else "intact" if intact else "DAMAGED",
+                    data="intact" if intact else "DAMAGED",
                     correct=intact
                     and at_release == good
                     and update.state is expected
@@ -85,14 +89,3 @@ def print_rows(rows: list[Row]) -> None:
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     for line in table:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)), flush=True)
-
-
-def require_address(bot: Bot) -> str:
-    """Return host and port of a bot.
-
-    Raises:
-        DemoError: the bot has none.
-    """
-    if bot.address is None:
-        raise DemoError(f"the bot {bot.name} has no address; is its container running?")
-    return bot.address

@@ -133,13 +133,22 @@ def write_note(address: str, text: str) -> None:
     Raises:
         OSError: the bot does not answer or refused the note.
     """
-    _wait_until_healthy(address)
+    wait_until_healthy(address)
     # Do not repeat this request: the bot may have stored the note although its answer was lost.
     with urlopen(f"http://{address}/notes", urlencode({"text": text}).encode(), timeout=30):
         pass
 
 
-def _wait_until_healthy(address: str, attempts: int = 100) -> None:
+def wait_until_healthy(address: str, attempts: int = 100) -> None:
+    """Wait until a bot answers.
+
+    Args:
+        address: host and port of the bot.
+        attempts: how often it is asked, ten times a second.
+
+    Raises:
+        OSError: the bot does not answer.
+    """
     for attempt in range(attempts):
         try:
             with urlopen(f"http://{address}/health", timeout=5):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import html
 import re
+import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import requests
@@ -40,16 +42,29 @@ class Visitor:
         return self._session.get(self._address + path, allow_redirects=False, timeout=_SECONDS)
 
     def read_greeting(self) -> str:
-        """Return how the bot greets the person.
+        """Return how the bot greets the person, as soon as the bot knows the person.
 
         Raises:
-            DemoError: the bot shows no greeting.
+            DemoError: the bot shows no greeting in time.
         """
-        page = self.get("/")
-        require_status(page, 200, f"{self.url} cannot be opened")
+        deadline = time.monotonic() + _SECONDS
+        while (page := self.get("/")).status_code == HTTPStatus.SERVICE_UNAVAILABLE and time.monotonic() < deadline:
+            time.sleep(1)
+        require_status(page, HTTPStatus.OK, f"{self.url} cannot be opened")
         if (found := _GREETING.search(page.text)) is None:
             raise DemoError(f"{self.url} shows no greeting")
         return html.unescape(found[1])
+
+    def read_notes(self) -> list[str]:
+        """Return all notes of the bot, oldest first.
+
+        Raises:
+            DemoError: the bot refused.
+        """
+        answer = self.get("/notes")
+        require_status(answer, HTTPStatus.OK, f"{self.url} does not show its notes")
+        notes: list[str] = answer.json()["notes"]
+        return notes
 
     def add_note(self, text: str) -> requests.Response:
         """Submit the form for a new note."""
@@ -82,11 +97,11 @@ class PortalVisitor:
         url = self._find_link(f"/o/{slug}/", f"//{subdomain}.")
         visitor = Visitor(url)
         to_portal = visitor.get("/")
-        require_status(to_portal, 303, f"{url} does not lead to the portal")
+        require_status(to_portal, HTTPStatus.SEE_OTHER, f"{url} does not lead to the portal")
         path = to_portal.headers["Location"].removeprefix(self._base_url)
         ticket = urlsplit(self._find_link(path, _ENTER_PATH))
         entered = visitor.get(f"{ticket.path}?{ticket.query}")
-        require_status(entered, 303, f"{url} did not accept the ticket")
+        require_status(entered, HTTPStatus.SEE_OTHER, f"{url} did not accept the ticket")
         return visitor
 
     def _find_link(self, path: str, part: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,8 +13,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from sqlalchemy.orm import Session, sessionmaker
+
+UNAVAILABLE_ERRORS = (OperationalError, InterfaceError, InternalError, NoFreeConnection)
+"""Errors of a database that is locked, full, stopped, or out of connections; but see `is_unavailable`."""
+WAIT_SECONDS = 15
+"""How long a statement waits for a lock of another process, which may be suspended."""
+_MAX_IDLE_SECONDS = 60
+"""PostgreSQL ends a transaction that executes nothing for this time, because its process may be suspended."""
+
+_FAILED_TRANSACTION = "25P02"
+_LOCKED_STATES = {"55P03", "40P01"}
+"""PostgreSQL's codes for a lock that was not available in time, and for a deadlock."""
 
 _write_intent: ContextVar[bool] = ContextVar("writing", default=False)
 
@@ -87,15 +100,16 @@ def engine_options(url: str) -> dict[str, Any]:
     common = {"hide_parameters": True}
     if url.startswith("sqlite"):
         # A connection reads the statistics of indexes once, so it is replaced after an hour.
-        return {**common, "connect_args": {"timeout": 15}, "pool_recycle": 3600}
+        return {**common, "connect_args": {"timeout": WAIT_SECONDS}, "pool_recycle": 3600}
     return {**common, "pool_pre_ping": True, "pool_size": 5, "max_overflow": 10}
 
 
 def prepare(engine: Engine) -> None:
-    """Set up an engine: pragmas and `BEGIN IMMEDIATE` for SQLite, and new connections in forked children."""
+    """Set up an engine: time limits, pragmas and `BEGIN IMMEDIATE` for SQLite, new connections in forked children."""
     # A forked child must not use the sockets of its parent.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     if engine.dialect.name != "sqlite":
+        event.listen(engine, "connect", _on_postgresql_connect)
         return
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
@@ -111,10 +125,35 @@ def database_now(session: Session) -> datetime:
     return stamp.astimezone(UTC)
 
 
+def is_unavailable(error: BaseException) -> bool:
+    """Return whether the same work may succeed later: the database is locked, full, stopped, or out of connections.
+
+    SQLite also raises `OperationalError` for statements that are wrong, for example because a table is missing, and
+    PostgreSQL raises `InternalError` for a statement after a failed one.
+    """
+    cause = getattr(error, "orig", None)
+    is_wrong = (
+        getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+        or getattr(cause, "sqlstate", None) == _FAILED_TRANSACTION
+    )
+    return isinstance(error, UNAVAILABLE_ERRORS) and not is_wrong
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether the database gave up waiting for another process, which is busy or suspended in a commit."""
+    cause = getattr(error, "orig", None)
+    if getattr(cause, "sqlstate", None) in _LOCKED_STATES:
+        return True
+    # An extended code contains the primary code in its last byte.
+    code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    return code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+
+
 def is_reachable(session: Session) -> bool:
     """Return whether the database answers a trivial query. Used by `/healthz`."""
     try:
-        session.execute(sa.text("SELECT 1"))
+        # A query without a table does not read SQLite's file, so it would not notice that the file is locked.
+        session.execute(sa.text("SELECT 1 FROM alembic_version"))
     except SQLAlchemyError:
         return False
     return True
@@ -124,11 +163,19 @@ def _on_sqlite_connect(connection: Any, _record: Any) -> None:
     # `_on_sqlite_begin` begins transactions, because the driver would begin them too late.
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "busy_timeout = 15000", "synchronous = NORMAL", "foreign_keys = ON"):
+    busy_timeout = f"busy_timeout = {WAIT_SECONDS * 1000:.0f}"
+    for pragma in (busy_timeout, "journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
     # SQLite's function only supports A to Z, so a search for "özil" would not find "Özil".
     connection.create_function("lower", 1, _lower, deterministic=True)
+
+
+def _on_postgresql_connect(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = '{WAIT_SECONDS * 1000:.0f}ms'")
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_MAX_IDLE_SECONDS * 1000:.0f}ms'")
+    connection.commit()  # a rollback would undo the settings
 
 
 def _lower(value: Any) -> str | None:

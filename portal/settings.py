@@ -16,6 +16,8 @@ from environs.exceptions import EnvValidationError
 from marshmallow import ValidationError
 from marshmallow.validate import OneOf, Range
 
+from portal.rules.outside_text import escape_unsafe
+
 SUBMISSION_PORT = 587
 _DEVELOPMENT_KEY = "for development only: this key signs nothing that matters"
 _LOOPBACK_ADDRESS = "127.0.0.1"
@@ -128,8 +130,11 @@ class Settings:
             env.seal()
         except EnvValidationError as error:
             raise SettingsError(_format_problems(error)) from None
+        except UnicodeDecodeError:
+            raise SettingsError("- A file that a variable NAME_FILE names is not UTF-8 text.") from None
         except ValueError as error:
             raise SettingsError(f"- {error}") from None
+        _refuse_unsafe_characters(settings)
         _refuse_public_key(settings)
         _refuse_shared_domain(settings)
         return settings
@@ -186,6 +191,24 @@ def _refuse_public_key(settings: Settings) -> None:
             f"- SECRET_KEY: set a random key of {_MIN_KEY_LENGTH} characters or more. The built-in key is public, so "
             "it only works in development, with BIND_ADDRESS and BASE_URL on loopback."
         )
+
+
+def _refuse_unsafe_characters(settings: Settings) -> None:
+    """Refuse characters that files, databases, emails and pages cannot contain.
+
+    Raises:
+        SettingsError: a text contains control characters, or is not UTF-8. The message does not quote it.
+    """
+    groups = {"": settings, "mail_": settings.mail, "upstream_": settings.upstream, "gateway_": settings.gateway}
+    texts = {f"{prefix}{name}": value for prefix, group in groups.items() for name, value in vars(group).items()}
+    problems = [
+        f"- {name.upper()}: contains a control character or bytes that are not UTF-8"
+        for name, value in texts.items()
+        for text in (value if isinstance(value, tuple) else [value])
+        if isinstance(text, str | Path) and escape_unsafe(str(text)) != str(text)
+    ]
+    if problems:
+        raise SettingsError("\n".join(problems))
 
 
 def _refuse_shared_domain(settings: Settings) -> None:

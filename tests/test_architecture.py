@@ -56,6 +56,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("rollout", "mail"),
     ("jobs",),
     ("scheduler", "worker"),
+    ("node_check",),
     ("doctor",),
     ("commands",),
     ("cli",),

@@ -284,7 +284,7 @@ def create_bot(session: Session, _settings: Settings) -> None:
     factories.bot_template(session)
     org, now = session.get_one(Org, history.ORG_ID), utcnow()
     bot = creation.create_bot(session, Allowlist.parse(["registry.example"]), org, now=now)
-    assert (bot.id, bot.node_id) in creation_progress.list_due(session, now)
+    assert bot.id in creation_progress.list_due(session, now, repeated=False)
     assert creation_progress.begin_attempt(session, bot.id, now)
     creation_progress.record_failure(session, bot.id, "refused", now, change_port=True)
     removal.request_removal(session, bot, keep_data=True, immediately=True, now=now, actor=None)
@@ -305,6 +305,15 @@ def poll_image(session: Session, _settings: Settings) -> None:
     polling.record_answer(session, factories.IMAGE, release.digest, release, now)
     polling.record_failure(session, factories.IMAGE, "refused", now)
     polling.find_following(session, factories.IMAGE, now)
+
+
+def poll_slow_registry(session: Session, _settings: Settings) -> None:
+    now = utcnow()
+    polling.schedule_due(session, now)
+    polling.mark_slow(session, factories.IMAGE, now)
+    assert polling.claim_poll(session, factories.IMAGE, now, slow=True)
+    polling.mark_quick(session, factories.IMAGE)
+    polling.find_following(session, factories.IMAGE, now, slow=True)
 
 
 def read_changelog(session: Session, _settings: Settings) -> None:
@@ -404,6 +413,7 @@ def delete_expired(session: Session, _settings: Settings) -> None:
 
 JOBS: dict[str, Action] = {
     JobName.POLL_IMAGE: poll_image,
+    JobName.POLL_SLOW_REGISTRY: poll_slow_registry,
     JobName.READ_CHANGELOG: read_changelog,
     JobName.UPDATE_BOT: update_bot,
     JobName.CREATE_BOT: create_bot,

@@ -11,7 +11,6 @@ import logging
 
 import docker
 from docker.errors import APIError
-from sqlalchemy.exc import OperationalError
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import new_container
@@ -23,7 +22,7 @@ from daemon.engine.labels import bot_container_name
 from daemon.engine.recreate.capture import capture
 from daemon.registry.image_pull import has_image, pull_image
 from daemon.update.update_context import describe_error
-from portal.database import Database
+from portal.database import UNAVAILABLE_ERRORS, Database
 from portal.models import utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT, choose_timeout
@@ -67,7 +66,7 @@ def _try(settings: Settings, lease: BotLease, attempt: Attempt) -> None:
     try:
         with open_engine(attempt.node, CALL_SECONDS) as engine:
             _Creation(settings, lease, attempt, engine).run()
-    except (LeaseLost, OperationalError):
+    except (LeaseLost, *UNAVAILABLE_ERRORS):
         raise
     except Exception as error:
         text = str(error) if isinstance(error, ImageNotAllowed) else describe_error(error)

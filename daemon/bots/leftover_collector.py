@@ -2,7 +2,7 @@
 
 A container is removed only when all of this holds: this installation created it (label), it is not the container of a
 bot, it has a temporary or helper name, and the update in that name is finished, cleaned, and does not need attention.
-A container that was created to read a changelog is removed after an hour.
+A container that was created to read a changelog or by `flotilla doctor` is removed after an hour.
 
 An image is removed when this installation pulled it for an update or to read its changelog, a week has passed since,
 no bot of the node needs it (see `leftovers.list_unneeded_images`), and it has no tag.
@@ -19,14 +19,14 @@ import docker
 from docker.errors import APIError, ImageNotFound
 
 from daemon.engine.client import open_engine
-from daemon.engine.labels import CHANGELOG_PREFIX, INSTALL_LABEL, is_helper, update_id_of
+from daemon.engine.labels import INSTALL_LABEL, is_helper, is_short_lived, update_id_of
 from portal.database import Database
 from portal.models import Node
 from portal.services.bots import leftovers
 
 logger = logging.getLogger(__name__)
 
-_CHANGELOG_CONTAINER_AGE = timedelta(hours=1)
+_SHORT_LIVED_AGE = timedelta(hours=1)
 _IMAGE_RETENTION = timedelta(days=7)
 
 
@@ -54,6 +54,22 @@ def collect_node(database: Database, node_id: str, now: datetime) -> list[str]:
         return removed + [image for image in images if _remove_image(engine, image)]
 
 
+def remove_short_lived(engine: docker.APIClient, install: str, now: datetime) -> list[str]:
+    """Remove containers for reading changelogs and of `flotilla doctor` that killed processes left an hour ago.
+
+    Returns:
+        Their names.
+    """
+    found = list(_old_short_lived(_list_created_here(engine, install), now))
+    return [name for name, container_id in found if _remove_container(engine, name, container_id)]
+
+
+def _list_created_here(engine: docker.APIClient, install: str) -> list[dict[str, Any]]:
+    filters = {"label": f"{INSTALL_LABEL}={install}"}
+    created: list[dict[str, Any]] = engine.containers(all=True, filters=filters)
+    return created
+
+
 def _find_leftovers(
     engine: docker.APIClient, database: Database, node_id: str, install: str, now: datetime
 ) -> list[tuple[str, str]]:
@@ -61,7 +77,7 @@ def _find_leftovers(
 
     The engine is queried before the database, so that a container created in between cannot count as a leftover.
     """
-    created_here = engine.containers(all=True, filters={"label": f"{INSTALL_LABEL}={install}"})
+    created_here = _list_created_here(engine, install)
     candidates = [(name, str(container["Id"])) for container in created_here for name in _temporary_names(container)]
     with database.reading() as session:
         cleaned = leftovers.list_cleaned_updates(session, {str(update_id_of(name)) for name, _ in candidates})
@@ -71,14 +87,14 @@ def _find_leftovers(
         for name, container_id in candidates
         if update_id_of(name) in cleaned and container_id not in bot_containers
     ]
-    return [*of_updates, *_old_changelog_containers(created_here, now)]
+    return [*of_updates, *_old_short_lived(created_here, now)]
 
 
-def _old_changelog_containers(created_here: list[dict[str, Any]], now: datetime) -> Iterator[tuple[str, str]]:
+def _old_short_lived(created_here: list[dict[str, Any]], now: datetime) -> Iterator[tuple[str, str]]:
     for container in created_here:
         age = now - datetime.fromtimestamp(container["Created"], UTC)
         for name in container["Names"]:
-            if name.removeprefix("/").startswith(CHANGELOG_PREFIX) and age > _CHANGELOG_CONTAINER_AGE:
+            if is_short_lived(name.removeprefix("/")) and age > _SHORT_LIVED_AGE:
                 yield name.removeprefix("/"), str(container["Id"])
 
 
@@ -88,7 +104,7 @@ def _temporary_names(container: dict[str, Any]) -> list[str]:
 
 
 def _remove_container(engine: docker.APIClient, name: str, container_id: str) -> bool:
-    with_volumes = is_helper(name) or name.startswith(CHANGELOG_PREFIX)
+    with_volumes = is_helper(name) or is_short_lived(name)
     try:
         engine.remove_container(container_id, force=True, v=with_volumes)
     except APIError as error:

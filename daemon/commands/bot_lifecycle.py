@@ -8,7 +8,7 @@ from daemon.commands.bots import bots
 from daemon.commands.output import print_text
 from daemon.context import current_context
 from portal.models import Bot, utcnow
-from portal.queue import JobName, enqueue, updates_queue_name
+from portal.queue import CREATIONS_QUEUE, JobName, enqueue, updates_queue_name
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
 from portal.services.bots import bots as service
@@ -32,7 +32,7 @@ def create(org: str, node: str | None, name: str | None, subdomain: str | None) 
         owner = service.require_active_org(session, org)
         bot = creation.create_bot(session, _allowlist(), owner, options, now=utcnow())
         place = f"on node {bot.node.name}"
-    _enqueue(JobName.CREATE_BOT, bot)
+    enqueue(context.redis, JobName.CREATE_BOT, bot.id, queue=CREATIONS_QUEUE)
     print_text(f"Creating {bot.name} {place}. Its subdomain is {bot.subdomain}, its id {bot.id}.")
 
 
@@ -43,7 +43,7 @@ def retry(bot: str) -> None:
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
         creation.retry_creation(session, _allowlist(), row, now=utcnow(), actor=None)
-    _enqueue(JobName.CREATE_BOT, row)
+    enqueue(current_context().redis, JobName.CREATE_BOT, row.id, queue=CREATIONS_QUEUE)
     print_text(f"Creating {row.name} again.")
 
 
@@ -83,7 +83,7 @@ def remove(bot: str, keep_data: bool | None, immediately: bool) -> None:
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
         removal.request_removal(session, row, keep_data=keep_data, immediately=immediately, now=now, actor=None)
-    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    _enqueue_desired_state(row)
     fate = "Its volumes are kept." if keep_data else "Its data is deleted with it."
     when = "as soon as it has stopped" if immediately else f"after {row.remove_after:%Y-%m-%d %H:%M} UTC"
     print_text(f"Removing {row.name} {when}. {fate}")
@@ -96,7 +96,7 @@ def restore(bot: str) -> None:
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
         removal.restore_bot(session, row, now=utcnow(), actor=None)
-    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    _enqueue_desired_state(row)
     print_text(f"Restored {row.name}.")
 
 
@@ -104,7 +104,7 @@ def _request(bot: str, operation: Operation) -> Bot:
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
         start_stop.request(session, row, operation, now=utcnow(), actor=None)
-    _enqueue(JobName.APPLY_DESIRED_STATE, row)
+    _enqueue_desired_state(row)
     return row
 
 
@@ -112,5 +112,6 @@ def _allowlist() -> Allowlist:
     return Allowlist.parse(current_context().settings.fleet_image_allowlist)
 
 
-def _enqueue(job: JobName, bot: Bot) -> None:
-    enqueue(current_context().redis, job, bot.id, queue=updates_queue_name(bot.node_id))
+def _enqueue_desired_state(bot: Bot) -> None:
+    queue = updates_queue_name(bot.node_id)
+    enqueue(current_context().redis, JobName.APPLY_DESIRED_STATE, bot.id, queue=queue)

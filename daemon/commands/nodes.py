@@ -9,7 +9,7 @@ import click
 
 from daemon.commands.output import print_table
 from daemon.context import current_context
-from daemon.engine.client import open_engine
+from daemon.engine.client import open_engine, rejecting_malformed_answers
 from portal.models import Node
 from portal.services.bots import nodes as service
 from portal.services.bots.nodes import NodeSpec
@@ -85,6 +85,7 @@ def _parse_port_range(text: str) -> tuple[int, int]:
 
 def _identify_engine(node: NodeSpec) -> tuple[str, str | None]:
     """Return the platform and the id of the node's engine."""
-    with open_engine(Node(name=node.name, docker_url=node.docker_url, tls=node.tls)) as engine:
+    row = Node(name=node.name, docker_url=node.docker_url, tls=node.tls)
+    with open_engine(row) as engine, rejecting_malformed_answers(row):
         version, info = engine.version(), engine.info()
-    return f"{version['Os']}/{version['Arch']}", info.get("ID") or None
+        return f"{version['Os']}/{version['Arch']}", info.get("ID") or None

@@ -56,6 +56,10 @@ class EngineUnreachable(OperationFailed):
     transient = True
 
 
+class MalformedAnswer(OperationFailed):
+    """The engine's answer does not have the form that the Docker API promises."""
+
+
 class PullFailed(OperationFailed):
     """The engine could not pull an image. Transient unless the registry refused or lacks the image."""
 
@@ -156,13 +160,30 @@ def open_engine(node: Node, call_seconds: int | None = None) -> Iterator[docker.
         client.close()
 
 
+@contextmanager
+def rejecting_malformed_answers(node: Node) -> Iterator[None]:
+    """Report answers without the promised form as an error of the engine, in code that only reads answers.
+
+    Raises:
+        MalformedAnswer: an answer has another type, lacks a key, or is not JSON.
+    """
+    try:
+        yield
+    # AttributeError: the library called a method of a list or a number, as if it was an object.
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise MalformedAnswer(
+            f"An answer of the Docker engine of node {node.name} does not have the expected form"
+            f" ({type(error).__name__}). Check that a Docker engine runs at {node.docker_url}."
+        ) from error
+
+
 def _connect(node: Node, call_seconds: int | None) -> Engine:
     try:
         client = _create_client(node, "auto", call_seconds)
         if version_lt(NEWEST_API, client.api_version):
             client.close()
             client = _create_client(node, NEWEST_API, call_seconds)
-    except (DockerException, OSError) as error:
+    except (DockerException, OSError, ValueError) as error:  # ValueError: the version is not a number
         raise EngineUnreachable(
             f"The Docker engine of node {node.name} at {node.docker_url} does not answer: {error}"
             " Check that the engine runs and that this machine can reach it."

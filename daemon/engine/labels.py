@@ -16,6 +16,9 @@ CREATION_LABEL = "flotilla.creation"
 _NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
+DOCTOR_ID_PREFIX = "doctor"
+"""`flotilla doctor` uses helpers like an update, under an id that begins with this word."""
+_SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe")
 
 _BOT_ROLES = frozenset({"new", "old"})
 
@@ -49,6 +52,11 @@ def update_id_of(name: str) -> str | None:
     """Return the id of the update that a temporary or helper name belongs to, or None for any other name."""
     match = _NAME.fullmatch(name)
     return match["update"] if match else None
+
+
+def is_short_lived(name: str) -> bool:
+    """Return whether a name is that of a container which belongs to no update and is needed for minutes only."""
+    return _SHORT_LIVED.fullmatch(name) is not None
 
 
 def is_helper(name: str) -> bool:

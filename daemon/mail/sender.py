@@ -12,8 +12,11 @@ same Message-ID and the same link.
 from __future__ import annotations
 
 import logging
+import time
 from datetime import datetime
 from email.utils import parseaddr
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from daemon.mail.composers import COMPOSERS
 from daemon.mail.emails import EmailContext, Obsolete
@@ -26,10 +29,12 @@ from daemon.mail.smtp import (
     TemporaryFailure,
     deliver,
 )
-from portal.database import Database
+from portal.database import Database, is_unavailable
 from portal.models import OutgoingMail, utcnow
 from portal.services.mail import delivery
 from portal.settings import Settings
+
+_RETRY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -67,8 +72,22 @@ def send_mail(database: Database, settings: Settings, mail_id: str, now: datetim
             delivery.mark_deferred(session, mail, reason, utcnow())
         raise
     else:
-        with database.transaction() as session:
-            delivery.mark_sent(session, mail, utcnow())
+        _record_acceptance(database, mail, give_up_at=now + delivery.ATTEMPT_LEASE)
+
+
+def _record_acceptance(database: Database, mail: OutgoingMail, give_up_at: datetime) -> None:
+    """Record that the server accepted the email. Without this record, it is sent again when its claim expires."""
+    while True:
+        try:
+            with database.transaction() as session:
+                delivery.mark_sent(session, mail, utcnow())
+        except SQLAlchemyError as error:
+            if not is_unavailable(error) or utcnow() >= give_up_at:
+                raise
+            logger.warning("email %s was accepted, which cannot be recorded yet: %s", mail.id, type(error).__name__)
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def _defer(database: Database, mail: OutgoingMail, error: TemporaryFailure, now: datetime) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import docker
 from docker.errors import DockerException
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
@@ -21,6 +21,7 @@ from daemon.engine.health_probe import HealthCheck, HealthResult
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name
 from daemon.errors import OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
+from portal.database import UNAVAILABLE_ERRORS
 from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
 from portal.rules.health_check_timeout import choose_timeout
 from portal.rules.references import parse_reference
@@ -32,7 +33,7 @@ from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, OperationalError)
+INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, *UNAVAILABLE_ERRORS)
 """Errors of engine, lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
 
 _TEXT_NOT_STORED = "The database refused the details. The worker's log has them."

@@ -36,8 +36,8 @@ from portal.services.releases import polling, releases
 from portal.services.rollouts import rollouts, selection, timings
 from portal.settings import Settings
 
-_NODE = "bench"
-_ORG = "bench"
+NODE = "bench"
+ORG = "bench"
 
 
 def measure(environment: BenchEnvironment) -> Table:
@@ -48,19 +48,20 @@ def measure(environment: BenchEnvironment) -> Table:
         note="Start ends with the first healthy answer, probed once per second. Percentages are of the downtime.",
     )
     with environment.new_database() as database:
-        _create_org_and_node(database, environment)
+        create_org_and_node(database, environment)
         table.rows.extend(_measure_size(environment, database, megabytes) for megabytes in SIZES)
     return table
 
 
-def _create_org_and_node(database: Database, environment: BenchEnvironment) -> None:
+def create_org_and_node(database: Database, environment: BenchEnvironment) -> None:
+    """Create the organization and the node of the measured bots."""
     with database.transaction() as session:
         owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
         session.add(owner)
         session.flush()
-        session.add(Org(slug=_ORG, name="Bench", owner_id=owner.id))
+        session.add(Org(slug=ORG, name="Bench", owner_id=owner.id))
         session.add(
-            Node(name=_NODE, docker_url=environment.docker_url, snapshot_dir=str(environment.folder / "snapshots"))
+            Node(name=NODE, docker_url=environment.docker_url, snapshot_dir=str(environment.folder / "snapshots"))
         )
 
 
@@ -88,12 +89,12 @@ def _update_bot(environment: BenchEnvironment, database: Database, megabytes: in
     build_reference_bot(environment.engine, environment.registry, FIRST, tag, {})
     write_note(start_container(environment.engine, image, name, {}), "a note")
     fill(environment.engine, f"{name}-data", megabytes)
-    adopt(database, environment.settings, name, node=_NODE, org=_ORG)
+    adopt(database, environment.settings, name, node=NODE, org=ORG)
     build_reference_bot(environment.engine, environment.registry, SECOND, tag, {})
-    _poll(database, environment.settings, image)
+    poll(database, environment.settings, image)
     with database.transaction() as session:
         bot = session.scalars(sa.select(Bot).where(Bot.image == image)).one()
-        _start_rollout(session, environment.settings, bot)
+        start_rollout(session, environment.settings, bot)
     [due] = orchestrator.tick(database, utcnow(), environment.settings.health_check_timeout)
     update_bot(database, environment.settings, due.update_id)
     environment.engine.remove_container(name, force=True)
@@ -103,13 +104,15 @@ def _update_bot(environment: BenchEnvironment, database: Database, megabytes: in
         return session.get_one(BotUpdate, due.update_id)
 
 
-def _poll(database: Database, settings: Settings, image: str) -> None:
+def poll(database: Database, settings: Settings, image: str) -> None:
+    """Detect the newest release of an image."""
     with database.transaction() as session:
         polling.check_now(session, image, utcnow())
     Poller(database, RegistryClient(), Allowlist.parse(settings.fleet_image_allowlist)).poll(image, utcnow())
 
 
-def _start_rollout(session: Session, settings: Settings, bot: Bot) -> None:
+def start_rollout(session: Session, settings: Settings, bot: Bot) -> None:
+    """Start a rollout of the newest release to one bot."""
     rollout_request = selection.RolloutRequest(
         release=releases.map_targets(session)[bot.image],
         strategy=StrategyName.SINGLE_BOT,

@@ -5,10 +5,42 @@ Paths, queries and cookies are never logged, because they may contain secrets an
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import os
+import sys
 import time
+from datetime import UTC, datetime
 
-logger = logging.getLogger(__name__)
+_FLUSH_SECONDS = 0.5
+
+
+class AccessLog:
+    """Writes lines to standard error, in the format of the other records, twice a second.
+
+    A record of `logging` for each request would take a tenth of the time of the request.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._head = f"INFO {os.getpid()} - {__name__}:"
+
+    def add(self, text: str) -> None:
+        """Add a line. The text must not come from a client or a bot."""
+        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self._lines.append(f"{moment} {self._head} {text}\n")
+
+    def flush(self) -> None:
+        """Write all lines."""
+        if self._lines:
+            lines, self._lines = self._lines, []
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()
+
+    async def run(self) -> None:
+        """Write lines until this task is cancelled."""
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            self.flush()
 
 
 class AccessRecord:
@@ -27,21 +59,15 @@ class AccessRecord:
         self._method = method if method.isascii() and method.isalpha() else "?"
         self._started = time.monotonic()
 
-    def write(self, status: int, size: int) -> None:
-        """Log the request.
+    def describe(self, status: int, size: int) -> str:
+        """Return the text of the line.
 
         Args:
             status: status of the response; 499 if the client went away before.
             size: bytes of the response.
         """
         milliseconds = (time.monotonic() - self._started) * 1000
-        logger.info(
-            "%s %s bot=%s user=%s %d %d bytes %.1f ms",
-            self._method,
-            self.route,
-            self.bot_id,
-            self.user_id,
-            status,
-            size,
-            milliseconds,
+        return (
+            f"{self._method} {self.route} bot={self.bot_id} user={self.user_id}"
+            f" {status:d} {size} bytes {milliseconds:.1f} ms"
         )

@@ -43,7 +43,7 @@ class Assertions:
     def __init__(self, issuer: str) -> None:
         self._issuer = issuer
         self._key: SigningKey | None = None
-        self._issued: dict[Visit, tuple[float, str]] = {}
+        self._issued: dict[tuple[str, str], tuple[Visit, float, str]] = {}
 
     def use_key(self, key: SigningKey) -> None:
         """Sign with this key from now on."""
@@ -55,13 +55,14 @@ class Assertions:
         """Return an assertion about the person at the bot; None while there is no key."""
         if self._key is None:
             return None
-        now = time.time()
-        issued_at, token = self._issued.get(visit, (0.0, ""))
-        if not 0 <= now - issued_at < _REUSE_SECONDS:
-            token = _sign(self._key, self._claims(visit, int(now)))
-            if len(self._issued) >= _MAX_REUSED:
-                self._issued.clear()
-            self._issued[visit] = (now, token)
+        now, key = time.time(), (visit.user_id, visit.bot_id)
+        issued = self._issued.get(key)
+        if issued is not None and issued[0] == visit and 0 <= now - issued[1] < _REUSE_SECONDS:
+            return issued[2]
+        token = _sign(self._key, self._claims(visit, int(now)))
+        if len(self._issued) >= _MAX_REUSED:
+            self._issued.clear()
+        self._issued[key] = (visit, now, token)
         return token
 
     def _claims(self, visit: Visit, now: int) -> dict[str, Any]:

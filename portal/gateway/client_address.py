@@ -15,6 +15,8 @@ def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
         trusted_proxies: number of proxies in front of the gateway that append to `X-Forwarded-For`.
     """
     peer = browser.request.remote or UNKNOWN
+    if not trusted_proxies:
+        return peer
     forwarded = [part.strip() for value in browser.values("x-forwarded-for") for part in value.split(",")]
     hops = [*forwarded, peer]
     return hops[-1 - min(trusted_proxies, len(hops) - 1)] or UNKNOWN

@@ -32,7 +32,9 @@ class DatabaseThreads:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._threads = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+        self._readers = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database")
+        # Changes wait for locks. They must not keep decisions, which only read, from being made.
+        self._writers = ThreadPoolExecutor(DATABASE_THREADS, thread_name_prefix="database changes")
 
     async def read(self, query: Callable[[Session], Result]) -> Result:
         """Run `query` in a read-only transaction.
@@ -45,7 +47,7 @@ class DatabaseThreads:
             with self._database.reading() as session:
                 return query(session)
 
-        return await self._run(run)
+        return await self._run(self._readers, run)
 
     async def write(self, change: Callable[[Session], Result]) -> Result:
         """Run `change` in a write transaction.
@@ -58,16 +60,17 @@ class DatabaseThreads:
             with self._database.transaction() as session:
                 return change(session)
 
-        return await self._run(run)
+        return await self._run(self._writers, run)
 
     def close(self) -> None:
         """Give up waiting calls."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._writers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, call: Callable[[], Result]) -> Result:
+    async def _run(self, threads: ThreadPoolExecutor, call: Callable[[], Result]) -> Result:
         try:
             async with asyncio.timeout(DATABASE_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+                return await asyncio.get_running_loop().run_in_executor(threads, call)
         except (SQLAlchemyError, TimeoutError) as error:
             logger.warning("the database does not answer: %s", type(error).__name__)
             raise DatabaseUnavailable from error

@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from http import HTTPStatus
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, TCPConnector, web
+from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp.helpers import rfc822_formatted_time, should_remove_content_length
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
-from yarl import URL
 
 from portal.gateway import limits
+from portal.gateway.bot_client import (
+    BadResponse,
+    BotClient,
+    BotRequest,
+    BotResponse,
+    BotUnreachable,
+    ConnectionClosed,
+)
 from portal.gateway.exchanges import GOING_AWAY, Exchange
 from portal.gateway.requests import BrowserRequest, decode_headers
 from portal.rules import proxy_headers
@@ -27,60 +36,8 @@ _EVENT_STREAM = "text/event-stream"
 Result = TypeVar("Result")
 
 
-class BotUnreachable(Exception):
-    """The bot has not received the request, or the request can be repeated without harm.
-
-    Args:
-        was_sent: whether the bot may have received the request.
-    """
-
-    def __init__(self, *, was_sent: bool) -> None:
-        super().__init__("the bot does not answer")
-        self.was_sent = was_sent
-
-
-class BadResponse(Exception):
-    """The bot has received the request, but its response cannot be forwarded."""
-
-
-class BotTooSlow(Exception):
-    """The bot has not answered in time."""
-
-
-def open_client() -> ClientSession:
-    """Return the client for bots. It follows no redirects, keeps no cookies, and reads no proxy settings."""
-    client = ClientSession(
-        connector=TCPConnector(
-            limit=0, limit_per_host=limits.CONNECTIONS_PER_BOT, keepalive_timeout=limits.BOT_KEEP_ALIVE_SECONDS
-        ),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-        timeout=ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS, sock_read=limits.BOT_IDLE_SECONDS),
-        read_bufsize=limits.BUFFER_BYTES,
-        max_line_size=limits.MAX_BOT_FIELD_BYTES,
-        max_field_size=limits.MAX_BOT_FIELD_BYTES,
-    )
-    # The handler repeats requests itself, after reading the row of the bot again.
-    client._retry_connection = False  # noqa: SLF001 - aiohttp has no public way to switch it off
-    return client
-
-
-def build_url(address: str, target: str) -> URL:
-    """Return the URL of a path at a bot. Path and query stay as they are.
-
-    Args:
-        address: `host:port` of the bot, from the database.
-        target: path and query as they were received.
-    """
-    host, _, port = address.rpartition(":")
-    # As a path, the target stays as it is; a query that is empty would lose its question mark.
-    return URL.build(scheme="http", host=host.strip("[]"), port=int(port), path=target, encoded=True)
-
-
 async def forward(
-    client: ClientSession, browser: BrowserRequest, exchange: Exchange, headers: Headers, outer: str
+    client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers, outer: str
 ) -> web.StreamResponse:
     """Forward a request to its bot, and the response to the browser.
 
@@ -94,13 +51,11 @@ async def forward(
     Raises:
         BotUnreachable, BadResponse, BotTooSlow: there is no response, and nothing was sent to the browser.
     """
-    async with await _ask(client, browser, exchange.visit.address or "", headers) as answer:
+    with await _ask(client, browser, exchange.visit.address or "", headers) as answer:
         return await pass_on(answer, browser, exchange, outer)
 
 
-async def pass_on(
-    answer: ClientResponse, browser: BrowserRequest, exchange: Exchange, outer: str
-) -> web.StreamResponse:
+async def pass_on(answer: BotResponse, browser: BrowserRequest, exchange: Exchange, outer: str) -> web.StreamResponse:
     """Send the response of a bot to the browser; see `forward`."""
     if answer.status < HTTPStatus.OK:
         raise BadResponse("the bot switched the protocol")
@@ -108,7 +63,7 @@ async def pass_on(
     exchange.is_stream = response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
     await response.prepare(browser.request)
     try:
-        await _copy_body(answer, response)
+        await _copy_body(answer.content, response, browser)
     except (aiohttp.ClientError, TimeoutError) as error:
         # The browser has to notice that the response is incomplete.
         exchange.abort(GOING_AWAY)
@@ -116,24 +71,22 @@ async def pass_on(
     return response
 
 
-async def _ask(client: ClientSession, browser: BrowserRequest, inner: str, headers: Headers) -> ClientResponse:
-    body = _read_body(browser) if browser.has_body else None
-    sent = CIMultiDict(headers)
-    if browser.content_length:
-        sent["Content-Length"] = str(browser.content_length)
-    url = build_url(inner, browser.target)
+async def _ask(client: BotClient, browser: BrowserRequest, inner: str, headers: Headers) -> BotResponse:
+    request = BotRequest(
+        address=inner,
+        method=browser.method,
+        target=browser.target,
+        headers=headers,
+        idle_seconds=limits.BOT_IDLE_SECONDS,
+        body=_read_body(browser) if browser.has_body else None,
+        length=0 if not browser.has_body and not browser.is_safe else browser.content_length,
+    )
     try:
-        return await client.request(browser.method, url, headers=sent, data=body, allow_redirects=False)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-        raise BotUnreachable(was_sent=False) from error
-    except TimeoutError as error:
-        raise BotTooSlow from error
-    except (aiohttp.ClientConnectionError, OSError) as error:
+        return await client.ask(request)
+    except ConnectionClosed as error:
         if browser.method in _REPEATABLE_METHODS and not browser.has_body:
             raise BotUnreachable(was_sent=True) from error
         raise BadResponse("the bot closed the connection") from error
-    except (aiohttp.ClientError, ValueError) as error:
-        raise BadResponse("the bot does not speak HTTP") from error
 
 
 async def _read_body(browser: BrowserRequest) -> AsyncIterator[bytes]:
@@ -146,9 +99,15 @@ async def _read_body(browser: BrowserRequest) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _copy_body(answer: ClientResponse, response: web.StreamResponse) -> None:
-    async for chunk in answer.content.iter_any():
-        await _in_time(response.write(chunk))
+async def _copy_body(content: StreamReader, response: web.StreamResponse, browser: BrowserRequest) -> None:
+    chunk = content.read_nowait()
+    if not chunk:
+        browser.request.writer.send_headers()  # the first part of the body may come much later
+    while not content.at_eof():
+        if chunk:
+            await response.write(chunk)
+        chunk = await content.readany()
+    await _in_time(response.write_eof(chunk))
 
 
 async def _in_time(waiting: Awaitable[Result]) -> Result:
@@ -157,18 +116,40 @@ async def _in_time(waiting: Awaitable[Result]) -> Result:
 
 
 class _ForwardedResponse(web.StreamResponse):
-    """A response whose headers are those of the bot; aiohttp would add `Server` and a `Content-Type`."""
+    """A response with the headers of the bot. aiohttp would add `Server` and `Content-Type`."""
+
+    _send_headers_immediately = False
+    """Headers are sent together with the first part of the body."""
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send a part of the body, and wait while the browser accepts no more."""
+        writer = cast("StreamWriter", self._payload_writer)
+        await writer.write(data, drain=False)
+        if writer.protocol.writing_paused:
+            await _in_time(writer.drain())
 
     async def _prepare_headers(self) -> None:
-        has_type, has_server = "Content-Type" in self.headers, "Server" in self.headers
-        await super()._prepare_headers()
-        if not has_type:
-            self.headers.popall("Content-Type", None)
-        if not has_server:
-            self.headers.popall("Server", None)
+        request, writer = cast("web.BaseRequest", self._req), cast("StreamWriter", self._payload_writer)
+        headers, is_http_10 = self.headers, request.version == HttpVersion10
+        keep_alive = request.keep_alive if self.keep_alive is None else self.keep_alive
+        if self._must_be_empty_body:
+            if should_remove_content_length(request.method, self.status):
+                headers.popall("Content-Length", None)
+        elif "Content-Length" in headers:
+            writer.length = int(headers["Content-Length"])
+        elif is_http_10:
+            keep_alive = False
+        else:
+            writer.enable_chunking()
+            headers["Transfer-Encoding"] = "chunked"
+        if "Date" not in headers:
+            headers["Date"] = rfc822_formatted_time()
+        if keep_alive is is_http_10:
+            headers["Connection"] = "keep-alive" if keep_alive else "close"
+        self._keep_alive = keep_alive
 
 
-def _build_response(answer: ClientResponse, inner: str, outer: str) -> web.StreamResponse:
+def _build_response(answer: BotResponse, inner: str, outer: str) -> web.StreamResponse:
     raw = decode_headers(answer.raw_headers)
     headers = CIMultiDict(proxy_headers.select_response_headers(raw, inner=inner, outer=outer))
     lengths = answer.headers.getall("Content-Length", [])

@@ -8,15 +8,15 @@ import time
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from aiohttp import ClientSession, web
+from aiohttp import web
 
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
-from portal.gateway.access_log import AccessRecord
+from portal.gateway.access_log import AccessLog, AccessRecord
+from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
-from portal.gateway.forwarding import BadResponse, BotTooSlow, BotUnreachable
 from portal.gateway.holding import Holding, TooManyHeld
 from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer, text_response
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
@@ -76,18 +76,20 @@ class Handler:
         exchanges: counts what runs.
         holding: lets requests wait during updates.
         headers: builds the headers for bots.
+        log: receives a line for each request.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        client: ClientSession,
+        client: BotClient,
         threads: DatabaseThreads,
         cache: VisitCache,
         exchanges: Exchanges,
         holding: Holding,
         headers: BotHeaders,
+        log: AccessLog,
     ) -> None:
         self._settings = settings
         self._scheme = urlsplit(settings.base_url).scheme
@@ -97,6 +99,7 @@ class Handler:
         self._exchanges = exchanges
         self._holding = holding
         self._headers = headers
+        self._log = log
         self._renderer = PageRenderer(settings)
         self._sign_in = SignIn(settings, threads, self._renderer)
 
@@ -106,12 +109,12 @@ class Handler:
         try:
             response = await self._answer_or_explain(browser, record)
         except (asyncio.CancelledError, ConnectionError):
-            record.write(_CLIENT_GONE, 0)
+            self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
         if not response.prepared:
             await response.prepare(request)
         await response.write_eof()
-        record.write(response.status, response.body_length)
+        self._log.add(record.describe(response.status, response.body_length))
         return response
 
     async def _answer_or_explain(self, browser: BrowserRequest, record: AccessRecord) -> web.StreamResponse:
@@ -238,7 +241,7 @@ class Handler:
         with self._exchanges.running(exchange):
             if not browser.is_upgrade:
                 return await forwarding.forward(self._client, browser, exchange, headers, outer)
-            async with await tunnel.connect(self._client, browser, exchange, headers) as answer:
+            with await tunnel.connect(self._client, browser, exchange, headers) as answer:
                 if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     return await tunnel.run(browser, exchange, answer, outer)
                 return await forwarding.pass_on(answer, browser, exchange, outer)

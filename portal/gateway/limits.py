@@ -9,6 +9,7 @@ REVOCATION_SECONDS = 4.0
 DATABASE_SECONDS = 5.0
 """How long a request waits for the database."""
 DATABASE_THREADS = 4
+"""Number of threads that read decisions, and of threads that make changes."""
 
 HOLD_SECONDS = 30.0
 """How long a request waits for the end of an update."""

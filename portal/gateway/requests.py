@@ -6,8 +6,8 @@ The check refuses what servers behind the gateway could interpret differently th
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from http import HTTPStatus
+from itertools import chain
 
 from aiohttp import HttpVersion10, HttpVersion11
 from aiohttp.web import BaseRequest
@@ -48,33 +48,38 @@ class BrowserRequest:
         self.target = request.raw_path
         """Path and query as they were received."""
         self.headers = decode_headers(request.raw_headers)
+        self._values: dict[str, list[str]] = {}
+        for name, value in self.headers:
+            self._values.setdefault(name.lower(), []).append(value)
 
-    def values(self, name: str) -> list[str]:
+    def values(self, name: str) -> Sequence[str]:
         """Return all values of a header, given in lower case."""
-        return [value for found, value in self.headers if found.lower() == name]
+        return self._values.get(name, ())
 
     @property
     def path(self) -> str:
         """The path without the query, as it was received."""
         return self.target.partition("?")[0]
 
-    @cached_property
+    @property
     def host(self) -> str:
         """The host for which the request is meant."""
-        return self.values("host")[0]
+        return self._values["host"][0]
 
-    @cached_property
+    @property
     def is_safe(self) -> bool:
         """Whether the method asks for no change."""
         return self.method in _SAFE_METHODS
 
-    @cached_property
+    @property
     def is_upgrade(self) -> bool:
         """Whether the browser wants to open a WebSocket."""
+        if "upgrade" not in self._values:
+            return False
         wanted = {token.strip().lower() for value in self.values("upgrade") for token in value.split(",")}
         return wanted == {"websocket"} and "upgrade" in proxy_headers.list_nominated(self.headers)
 
-    @cached_property
+    @property
     def is_navigation(self) -> bool:
         """Whether a person opens a page."""
         return self.method in {"GET", "HEAD"} and self._expects_page
@@ -89,20 +94,20 @@ class BrowserRequest:
         if self.is_upgrade:
             return False
         modes = self.values("sec-fetch-mode")
-        return modes == ["navigate"] if modes else any("text/html" in value for value in self.values("accept"))
+        return list(modes) == ["navigate"] if modes else any("text/html" in value for value in self.values("accept"))
 
-    @cached_property
+    @property
     def content_length(self) -> int | None:
         """The announced length of the body; None if there is none, or if it is sent in chunks."""
         lengths = self.values("content-length")
         return int(lengths[0]) if lengths else None
 
-    @cached_property
+    @property
     def has_body(self) -> bool:
         """Whether a body follows the headers."""
         return bool(self.content_length) or bool(self.values("transfer-encoding"))
 
-    @cached_property
+    @property
     def expects_continue(self) -> bool:
         """Whether the client waits for permission to send the body."""
         return bool(self.values("expect"))
@@ -128,9 +133,9 @@ def check_form(browser: BrowserRequest) -> None:
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Use HTTP/1.1.")
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
-    if sum(len(name) + len(value) for name, value in browser.headers) > MAX_HEADER_BYTES:
+    if sum(map(len, chain.from_iterable(browser.headers))) > MAX_HEADER_BYTES:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers of this request are too large.")
-    if not all(proxy_headers.is_well_formed(name, value) for name, value in browser.headers):
+    if not proxy_headers.are_well_formed(browser.headers):
         raise Refused(HTTPStatus.BAD_REQUEST, "A header contains an invalid character.")
     hosts = browser.values("host")
     if len(hosts) != 1 or not is_valid_host(hosts[0]):
@@ -140,8 +145,8 @@ def check_form(browser: BrowserRequest) -> None:
 
 def _check_framing(browser: BrowserRequest) -> None:
     lengths, codings = browser.values("content-length"), browser.values("transfer-encoding")
-    is_ambiguous = len(lengths) + len(codings) > 1 or any(not length.isascii() for length in lengths)
-    if is_ambiguous or any(not length.isdigit() for length in lengths):
+    is_ambiguous = len(lengths) + len(codings) > 1
+    if is_ambiguous or not all(length.isascii() and length.isdigit() for length in lengths):
         raise Refused(HTTPStatus.BAD_REQUEST, "The length of the body is ambiguous.")
     if codings and (codings[0].lower() != "chunked" or browser.request.version is HttpVersion10):
         raise Refused(HTTPStatus.BAD_REQUEST, "The only supported transfer encoding is chunked.")
@@ -159,6 +164,6 @@ def check_origin(browser: BrowserRequest, own_origin: str) -> None:
     """
     if browser.is_safe and not browser.is_upgrade:
         return
-    sites: Sequence[str] = browser.values("sec-fetch-site")
+    sites = browser.values("sec-fetch-site")
     if not comes_from_own_page(sites, browser.values("origin"), own_origin):
         raise Refused(HTTPStatus.FORBIDDEN, "This request came from another site. Open the bot's page and try again.")

@@ -44,20 +44,28 @@ class Revocation:
                 self._wake.set()
 
     async def run(self) -> None:
-        """Confirm decisions until this task is cancelled."""
+        """Confirm decisions, and end what is not confirmed, until this task is cancelled."""
+        # Side by side: a database that hangs delays the confirmations, but not the end.
+        await asyncio.gather(self._keep_confirming(), self._keep_aborting())
+
+    async def _keep_confirming(self) -> None:
         while True:
             self._wake.clear()
             try:
                 await self._confirm_old()
             except Exception:
                 logger.exception("could not confirm the access of running requests")
-            self._abort_unconfirmed()
-            self._cache.drop_old()
             try:
                 async with asyncio.timeout(_INTERVAL_SECONDS):
                     await self._wake.wait()
             except TimeoutError:
                 pass
+
+    async def _keep_aborting(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            self._abort_unconfirmed()
+            self._cache.drop_old()
 
     async def _confirm_old(self) -> None:
         old = [exchange for exchange in self._exchanges if exchange.is_older_than(DECISION_SECONDS)]

@@ -11,14 +11,13 @@ import asyncio
 import time
 from http import HTTPStatus
 
-import aiohttp
-from aiohttp import ClientResponse, ClientSession, ClientTimeout, web
+from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from multidict import CIMultiDict
 
 from portal.gateway import limits
+from portal.gateway.bot_client import BotClient, BotRequest, BotResponse, BotUnreachable, ConnectionClosed
 from portal.gateway.exchanges import GOING_AWAY, Exchange
-from portal.gateway.forwarding import BadResponse, BotUnreachable, build_url
 from portal.gateway.requests import BrowserRequest, decode_headers
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
@@ -28,29 +27,28 @@ _CLOSE_FRAME = b"\x88\x02"
 _LINGER_SECONDS = 1.0
 
 
-async def connect(
-    client: ClientSession, browser: BrowserRequest, exchange: Exchange, headers: Headers
-) -> ClientResponse:
+async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
     """Ask the bot to open a socket, and return its response. The caller closes it.
 
     Raises:
         BotUnreachable: the bot does not answer.
         BadResponse: the bot does not speak HTTP.
     """
-    url = build_url(exchange.visit.address or "", browser.target)
-    sent = CIMultiDict([*headers, *_HANDSHAKE.items()])
-    # Idle sockets have another limit, see `_wait_until_idle`.
-    no_limit = ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS, sock_read=None)
+    request = BotRequest(
+        address=exchange.visit.address or "",
+        method=browser.method,
+        target=browser.target,
+        headers=[*headers, *_HANDSHAKE.items()],
+        idle_seconds=None,  # idle sockets have another limit, see `_wait_until_idle`
+    )
     try:
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):
-            return await client.get(url, headers=sent, allow_redirects=False, timeout=no_limit)
-    except (aiohttp.ClientConnectionError, TimeoutError, OSError) as error:
+            return await client.ask(request)
+    except (ConnectionClosed, TimeoutError) as error:
         raise BotUnreachable(was_sent=True) from error
-    except (aiohttp.ClientError, ValueError) as error:
-        raise BadResponse("the bot does not speak HTTP") from error
 
 
-async def run(browser: BrowserRequest, exchange: Exchange, answer: ClientResponse, outer: str) -> web.StreamResponse:
+async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, outer: str) -> web.StreamResponse:
     """Complete the handshake with the browser, and pass bytes until one side closes.
 
     Args:
@@ -58,13 +56,7 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: ClientRespons
         exchange: the running socket.
         answer: the bot's response with status 101.
         outer: URL of the bot for browsers.
-
-    Raises:
-        BadResponse: the bot closed the connection.
     """
-    connection = answer.connection
-    if connection is None or connection.protocol is None:
-        raise BadResponse("the bot closed the connection")
     raw = proxy_headers.select_response_headers(
         decode_headers(answer.raw_headers), inner=exchange.visit.address or "", outer=outer
     )
@@ -74,10 +66,10 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: ClientRespons
     response.force_close()
     await response.prepare(browser.request)
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    from_bot = _Flow(connection.protocol, browser.request.protocol, ended)
-    from_browser = _Flow(browser.request.protocol, connection.protocol, ended)
+    from_bot = _Flow(answer.protocol, browser.request.protocol, ended)
+    from_browser = _Flow(browser.request.protocol, answer.protocol, ended)
     exchange.is_stream, exchange.abort = True, from_bot.close
-    connection.protocol.set_parser(from_bot, from_bot)
+    answer.protocol.set_parser(from_bot, from_bot)
     browser.request.protocol.set_parser(from_browser)  # type: ignore[arg-type] # it only needs two methods
     try:
         await _wait_until_idle(ended, from_bot, from_browser)

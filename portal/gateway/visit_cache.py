@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
-from portal.gateway.limits import DECISION_SECONDS
+from portal.gateway.limits import DATABASE_SECONDS, DECISION_SECONDS
 from portal.models import utcnow
 from portal.services.gateway import visits
 from portal.services.gateway.visits import Visit
@@ -114,14 +114,25 @@ class VisitCache:
                     future.set_result(found[key])
 
     async def _read(self, keys: list[str]) -> dict[str, CachedVisit]:
+        """Read visits, until they are fresh and no row has changed since the query began.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer, or too slowly for a decision.
+        """
+        first = time.monotonic()
         while True:
-            # A query that began before an invalidation may have read the rows before their change.
             invalidations, began = self._invalidations, time.monotonic()
             found = await self._threads.read(partial(visits.load_visits, token_hashes=keys, now=utcnow()))
-            entries = {key: CachedVisit(found.get(key), began) for key in keys}
-            if invalidations == self._invalidations or time.monotonic() - began > DECISION_SECONDS:
+            now = time.monotonic()
+            is_fresh = now - began < DECISION_SECONDS
+            # If something changes all the time, a fresh decision has to do.
+            if is_fresh and (invalidations == self._invalidations or now - first > DECISION_SECONDS):
+                entries = {key: CachedVisit(found.get(key), began) for key in keys}
                 self._entries.update(entries)
                 return entries
+            if now - first > DATABASE_SECONDS:
+                logger.warning("the database answers too slowly: %.1f s", now - began)
+                raise DatabaseUnavailable
 
 
 def _fail(futures: Iterable[asyncio.Future[CachedVisit]], error: Exception) -> None:

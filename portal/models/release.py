@@ -74,6 +74,8 @@ class PolledImage(Base):
     last_error_at: Mapped[datetime | None]
     errors: Mapped[int] = mapped_column(default=0)
     """Failed polls since the last successful one."""
+    is_slow: Mapped[bool] = mapped_column(default=False)
+    """Whether the registry was too slow for a quick poll. One image marks all images of its registry."""
 
     release: Mapped[Release | None] = relationship()
 

@@ -19,6 +19,8 @@ _CLOSED_SEGMENT = "INTERNAL"
 _MAX_DECODINGS = 5
 _VISIBLE_ASCII = re.compile(r"[!-~]+")
 _INVALID_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_PLAIN_PATH = re.compile(r"(?:/[0-9A-Za-z_-]+(?:\.[0-9A-Za-z_-]+)*)*/?", re.ASCII)
+"""Paths that all servers interpret alike: without escapes, parameters, empty segments, and dots at an end."""
 _END_OF_SEGMENT_NAME = re.compile(r"[;?#]")
 
 
@@ -41,6 +43,12 @@ def check_target(target: str) -> PathVerdict:
     path = target.partition("?")[0]
     if not target.startswith("/") or not _VISIBLE_ASCII.fullmatch(target) or "#" in target:
         return PathVerdict.MALFORMED
+    if _PLAIN_PATH.fullmatch(path):  # most paths, decided without reading every character
+        return PathVerdict.CLOSED if path.split("/")[1].upper() == _CLOSED_SEGMENT else PathVerdict.FORWARD
+    return _check_unusual_path(path)
+
+
+def _check_unusual_path(path: str) -> PathVerdict:
     if _INVALID_ESCAPE.search(path):
         return PathVerdict.MALFORMED
     is_closed = False

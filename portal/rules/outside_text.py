@@ -10,6 +10,7 @@ import re
 _ESCAPE_SEQUENCES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 """Colours and cursor movements of terminals, which would leave unreadable remains."""
 _LINE_BREAKS = re.compile(r"\r\n?|[\x85\u2028\u2029]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
 _NOT_ON_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028-\u202e\u2066-\u2069]")
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 """Control characters except tab and line feed, lone surrogates, and characters that override the direction of text.
@@ -35,6 +36,11 @@ def clean_text(text: object, limit: int) -> str:
 def clean_line(text: object, limit: int) -> str:
     """Return text without unsafe characters as one line, cut to a length; see `clean_text`."""
     return " ".join(clean_text(text, limit).split())
+
+
+def contains_unstorable(text: str) -> bool:
+    """Return whether text contains NUL, which PostgreSQL cannot store, or a lone surrogate, which is not UTF-8."""
+    return _UNSTORABLE.search(text) is not None
 
 
 def escape_unsafe(text: str) -> str:

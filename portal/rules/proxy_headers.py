@@ -70,7 +70,7 @@ def select_request_headers(raw: Iterable[tuple[str, str]]) -> Headers:
     nominated = list_nominated(received)
     selected: dict[str, str] = {}
     for name, value in received:
-        if name in nominated or not _is_allowed(name):
+        if name in nominated or (name not in _ALLOWED and not _has_allowed_prefix(name)):
             continue
         if name in selected and name not in _LISTS:
             raise MalformedRequest(f"several headers {name}")
@@ -78,15 +78,18 @@ def select_request_headers(raw: Iterable[tuple[str, str]]) -> Headers:
     return list(selected.items())
 
 
-def is_well_formed(name: str, value: str) -> bool:
-    """Return whether a name is a token, and its value has no control characters except tabs."""
-    return _TOKEN.fullmatch(name) is not None and not _CONTROL_CHARACTER.search(value)
+def are_well_formed(headers: Sequence[tuple[str, str]]) -> bool:
+    """Return whether all names are tokens, and their values have no control characters except tabs."""
+    names, values = [name for name, _ in headers], [value for _, value in headers]
+    # Joined, because one long search is much faster than many short ones.
+    are_tokens = all(names) and (not names or _TOKEN.fullmatch("".join(names)) is not None)
+    return are_tokens and not _CONTROL_CHARACTER.search("".join(values))
 
 
 def list_nominated(headers: Iterable[tuple[str, str]]) -> set[str]:
     """Return the names that `Connection` nominates, which are meant for this connection only, in lower case."""
-    values = (value for name, value in headers if name.lower() == "connection")
-    return {token.strip().lower() for value in values for token in value.split(",")}
+    values = [value for name, value in headers if name.lower() == "connection"]
+    return {token.strip().lower() for token in ",".join(values).split(",")} if values else set()
 
 
 def filter_cookies(values: Iterable[str]) -> str | None:
@@ -95,15 +98,18 @@ def filter_cookies(values: Iterable[str]) -> str | None:
     Args:
         values: the values of all `Cookie` headers.
     """
-    pairs = (pair.strip() for value in values for pair in value.split(";"))
+    pairs = [pair.strip() for pair in ";".join(values).split(";")]
     kept = [pair for pair in pairs if pair and not _is_own_cookie(pair.partition("=")[0])]
     return "; ".join(kept) or None
 
 
 def find_cookie(values: Iterable[str], name: str) -> str | None:
     """Return the value of the first cookie with this name."""
-    pairs = (pair.strip().partition("=") for value in values for pair in value.split(";"))
-    return next((value for found, _, value in pairs if found == name), None)
+    for pair in ";".join(values).split(";"):
+        found, _, value = pair.strip().partition("=")
+        if found == name:
+            return value
+    return None
 
 
 def build_identity(prefix: str, *, user_id: str, email: str, name: str) -> Headers:
@@ -155,19 +161,21 @@ def select_response_headers(raw: Sequence[tuple[str, str]], *, inner: str, outer
         outer: URL of the bot for browsers, without a slash at the end.
     """
     nominated = list_nominated(raw)
+    if not are_well_formed(raw):
+        raw = [header for header in raw if are_well_formed([header])]
     selected = []
     for name, value in raw:
         lower = name.lower()
         is_dropped = lower in _DROPPED_FROM_RESPONSES or lower in nominated or lower.startswith(_DROPPED_PREFIXES)
-        if is_dropped or not is_well_formed(name, value) or (lower == "set-cookie" and not _may_set_cookie(value)):
+        if is_dropped or (lower == "set-cookie" and not _may_set_cookie(value)):
             continue
         is_address = lower in {"location", "content-location"}
         selected.append((name, _to_outer(value, inner, outer) if is_address else value))
     return selected
 
 
-def _is_allowed(name: str) -> bool:
-    return name in _ALLOWED or (name.startswith(_ALLOWED_PREFIXES) and _PREFIX.fullmatch(name) is not None)
+def _has_allowed_prefix(name: str) -> bool:
+    return name.startswith(_ALLOWED_PREFIXES) and _PREFIX.fullmatch(name) is not None
 
 
 def _is_own_cookie(name: str) -> bool:

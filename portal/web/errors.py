@@ -14,9 +14,11 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, flash, g, make_response, render_template, request, url_for
 from flask_limiter import RateLimitExceeded
 from flask_wtf.csrf import CSRFError
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, SecurityError
 from werkzeug.wrappers import Response as BaseResponse
 
+from portal.database import is_unavailable
 from portal.services.errors import ConflictError, ForbiddenError, InvalidError, NotFoundError, ServiceError
 from portal.settings import Settings
 from portal.web import htmx
@@ -33,6 +35,8 @@ _STATUS: dict[type[ServiceError], HTTPStatus] = {
     InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
     ConflictError: HTTPStatus.CONFLICT,
 }
+_RETRY_SECONDS = 10
+"""When a client should try again while the database cannot be used."""
 _MESSAGES = {
     404: "This page doesn't exist, or you don't have access.",
     405: "This address can only be used by the portal's own forms.",
@@ -65,6 +69,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(CSRFError, _handle_invalid_csrf_token)
     app.register_error_handler(RateLimitExceeded, _handle_rate_limit)
     app.register_error_handler(HTTPException, _handle_http_error)
+    app.register_error_handler(SQLAlchemyError, _handle_database_error)
     app.register_error_handler(Exception, _handle_unexpected_error)
 
 
@@ -133,10 +138,25 @@ def _format_span(seconds: int) -> str:
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
-def _handle_http_error(error: HTTPException) -> ErrorResponse | HTTPException:
+def _handle_http_error(error: HTTPException) -> Any:
     if error.code is None or error.code < 400:
         return error
+    # Flask wraps errors that occur after the view, as in the commit.
+    original = getattr(error, "original_exception", None)
+    if isinstance(original, SQLAlchemyError) and is_unavailable(original):
+        return _handle_database_error(original)
     return render_error(_MESSAGES.get(error.code) or str(error.description), error.code)
+
+
+def _handle_database_error(error: SQLAlchemyError) -> Any:
+    if not is_unavailable(error):
+        return _handle_unexpected_error(error)
+    logger.error("the database cannot be used in %s %s: %s", request.method, request.endpoint, type(error).__name__)
+    g.pop("commit_despite_error", None)  # what the request has written so far is not complete
+    message = "The portal cannot use its database at the moment. Try again in a few seconds."
+    response = make_response(render_error(message, HTTPStatus.SERVICE_UNAVAILABLE))
+    response.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return response
 
 
 def _handle_unexpected_error(error: Exception) -> Any:

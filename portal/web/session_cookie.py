@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import datetime
 
 from flask import Flask, current_app, g, request
 from werkzeug.wrappers import Response
 
+from portal.database import UNAVAILABLE_ERRORS
 from portal.models import User, utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
@@ -14,6 +17,8 @@ from portal.web import device_cookie, htmx, pending_tokens
 from portal.web.cookie_names import session_cookie_name
 from portal.web.security import PUBLIC_FILES, bind_csrf
 from portal.web.unit_of_work import separate_transaction, separate_write_transaction, session
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,8 +120,16 @@ def _recognize_visitor() -> None:
         is_use_due = sessions.is_last_seen_stale(row, now) and not htmx.is_automatic_refresh()
     bind_csrf(token)
     if is_use_due:
+        _record_use(g.visitor.session_hash, now)
+
+
+def _record_use(session_hash: str, now: datetime) -> None:
+    """Record the use of the session. A database that cannot be written to does not keep visitors from reading."""
+    try:
         with separate_write_transaction() as writing:
-            sessions.record_use(writing, g.visitor.session_hash, now)
+            sessions.record_use(writing, session_hash, now)
+    except UNAVAILABLE_ERRORS as error:
+        logger.warning("the use of a session cannot be recorded: %s", type(error).__name__)
 
 
 def _settings() -> Settings:

@@ -54,12 +54,12 @@ class World:
         environment: settings of its processes that this class does not know.
         port: of the portal.
         mailbox: the mail server.
-        registries: addresses of the registries `good`, `slow` and `lying`.
+        registries: addresses of the registries `good`, `lying`, `slow` and `slower`.
         manifest: what the tag in the good registry points at.
         engine_url: of the node, whose bots are servers of this test.
         containers: host ports of the bots by the ids of their containers.
         recipients: to whom emails were queued that must arrive.
-        slow_polls: how many requests the slow registry received.
+        slow_polls: how many requests the slow registries received.
         seconds: durations by what was measured and by the phase of the test.
     """
 
@@ -80,7 +80,7 @@ class World:
         return manifest_reply(self.manifest)
 
     def answer_slow_poll(self, peer: Peer) -> None:
-        """Answer a request to the slow registry."""
+        """Answer a request to a slow registry."""
         self.slow_polls += 1
         serve_slowly(peer)
 

@@ -10,6 +10,7 @@ import pytest
 from daemon import doctor
 from portal.database import Database
 from portal.models import PolledImage, utcnow
+from portal.services.gateway import processes
 from tests.daemon.conftest import Flotilla
 from tests.daemon.rows import add_node
 from tests.support.slow_peers import FILLER, Answer, http_answer, slow_server
@@ -107,3 +108,17 @@ def test_broken_check_does_not_stop_the_others(flotilla: Flotilla, monkeypatch: 
 
     assert "FAILED  mail: the check itself failed: RecursionError" in output
     assert "ok      database" in output
+
+
+def test_a_missing_gateway_is_reported(
+    flotilla: Flotilla, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOTS_DOMAIN", "bots.example")
+    assert "FAILED  gateway: not running" in flotilla("doctor").output
+    with database.transaction() as session:
+        processes.register(session)
+    assert "ok      gateway: 1 process running" in flotilla("doctor").output
+
+
+def test_without_a_domain_for_bots_no_gateway_is_needed(flotilla: Flotilla) -> None:
+    assert "ok      gateway: not used" in flotilla("doctor").output

@@ -50,6 +50,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.every_databas
 
 BAD_RECIPIENTS = ("endless-1@bad.test", "odd-1@bad.test", "slow-1@bad.test", "refused-1@bad.test")
 SLOW_CLIENTS = 200
+SLOW_REGISTRIES = ("slow", "slower")
+"""As many as there are processes that poll."""
 ROUNDS = 3
 MAX_TEXT = 10_000
 
@@ -93,7 +95,7 @@ def world(database: Database, real_bots: RealBots, registry: str, tmp_path: Path
         world.registries = {
             "good": stack.enter_context(scripted_server(world.answer_poll)).address,
             "lying": stack.enter_context(scripted_server(lie)).address,
-            "slow": stack.enter_context(hostile_server(world.answer_slow_poll)),
+            **{name: stack.enter_context(hostile_server(world.answer_slow_poll)) for name in SLOW_REGISTRIES},
         }
         for name, script in {**BAD_HEALTH, "good": GOOD_HEALTH}.items():
             world.containers[name] = stack.enter_context(hostile_server(serve_health(script))).rpartition(":")[2]
@@ -119,8 +121,9 @@ def attack(world: World) -> Iterator[None]:
         world.add_bot(name, f"{world.registries['lying']}/{LIES[0]}")
     for repository in LIES:
         world.add_bot(f"lying-{repository}", f"{world.registries['lying']}/{repository}")
-    for repository in SLOW_EXCHANGES:
-        world.add_bot(f"slow-{repository}", f"{world.registries['slow']}/{repository}")
+    for name in SLOW_REGISTRIES:
+        for repository in SLOW_EXCHANGES:
+            world.add_bot(f"{name}-{repository}", f"{world.registries[name]}/{repository}")
     for recipient in BAD_RECIPIENTS:
         world.queue_email(recipient)
     with SlowClients(world.port, SLOW_CLIENTS):
@@ -172,7 +175,7 @@ def check_updates(world: World, real_bots: RealBots) -> None:
 
 def check_doctor(world: World, real_bots: RealBots, passed: dict[str, bool]) -> None:
     """Check that `flotilla doctor` found what is hostile, and that everything else works."""
-    failed = {f"registry {world.registries[name]}" for name in ("lying", "slow")} | {f"engine {NODE}"}
+    failed = {f"registry {world.registries[name]}" for name in ("lying", *SLOW_REGISTRIES)} | {f"engine {NODE}"}
     # The tag that the real bots follow was not pushed.
     failed.add(f"registry {real_bots.updated.images.repository.partition('/')[0]}")
     assert {subject for subject, is_good in passed.items() if not is_good} == failed

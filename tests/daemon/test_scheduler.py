@@ -20,19 +20,25 @@ from portal.database import Database
 from portal.models import (
     Audience,
     Bot,
+    BotPhase,
     BotRequest,
     BotUpdate,
     DesiredState,
+    PolledImage,
     Release,
     Rollout,
     UpdateState,
     utcnow,
 )
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     JobName,
     connect,
     enqueue,
@@ -121,8 +127,8 @@ def test_due_jobs_are_enqueued_once_per_interval(parts: SchedulerUnderTest) -> N
     assert sorted(parts.queued_jobs()) == [
         ("daemon.jobs.collect_node", node.id),
         ("daemon.jobs.delete_expired", "old rows"),
-        ("daemon.jobs.probe_node", node.id),
     ]
+    assert parts.queued_jobs(PROBES_QUEUE) == [("daemon.jobs.probe_node", node.id)]
     assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", IMAGE)]
 
 
@@ -154,21 +160,21 @@ def test_interval_begins_when_a_worker_takes_the_message(parts: SchedulerUnderTe
     parts.forget_markers()
     parts.scheduler.tick(NOW)
 
-    assert parts.take(("daemon.jobs.probe_node", node.id))
+    assert parts.take(("daemon.jobs.probe_node", node.id), PROBES_QUEUE)
     parts.scheduler.tick(NOW)
 
-    assert ("daemon.jobs.probe_node", node.id) not in parts.queued_jobs()
+    assert ("daemon.jobs.probe_node", node.id) not in parts.queued_jobs(PROBES_QUEUE)
 
 
 def test_message_of_a_dead_worker_is_enqueued_again_after_the_interval(parts: SchedulerUnderTest) -> None:
     node = add_node(parts.database)
     parts.scheduler.tick(NOW)
-    assert parts.take(("daemon.jobs.probe_node", node.id))
+    assert parts.take(("daemon.jobs.probe_node", node.id), PROBES_QUEUE)
     parts.forget_markers()
 
     parts.scheduler.tick(NOW)
 
-    assert ("daemon.jobs.probe_node", node.id) in parts.queued_jobs()
+    assert ("daemon.jobs.probe_node", node.id) in parts.queued_jobs(PROBES_QUEUE)
 
 
 def test_message_of_the_portal_is_not_enqueued_again_by_the_scheduler(parts: SchedulerUnderTest) -> None:
@@ -194,6 +200,24 @@ def test_later_attempts_to_send_emails_have_a_queue_of_their_own(parts: Schedule
 
     assert parts.queued_jobs(MAIL_QUEUE) == [("daemon.jobs.send_mail", new)]
     assert parts.queued_jobs(MAIL_RETRIES_QUEUE) == [("daemon.jobs.send_mail", repeated)]
+
+
+def test_slow_registries_have_a_queue_of_their_own(parts: SchedulerUnderTest) -> None:
+    other = "other.example/bot:stable"
+    with parts.database.transaction() as session:
+        session.add_all(
+            [
+                PolledImage(image=IMAGE, next_poll_at=NOW),
+                PolledImage(image=other, next_poll_at=NOW),
+                # Another image of the same registry was slow.
+                PolledImage(image=f"{IMAGE.rpartition(':')[0]}:other", is_slow=True),
+            ]
+        )
+
+    parts.scheduler.tick(NOW)
+
+    assert parts.queued_jobs(SLOW_POLLS_QUEUE) == [("daemon.jobs.poll_slow_registry", IMAGE)]
+    assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", other)]
 
 
 def test_message_for_a_running_job_survives_the_end_of_that_job(parts: SchedulerUnderTest) -> None:
@@ -236,13 +260,31 @@ def test_new_organization_gets_its_bot_in_the_next_tick(settings: Settings, part
     allowed = replace(settings, fleet_image_allowlist=("registry.test",))
     scheduler = Scheduler(Context(allowed, parts.database, parts.redis))
     with parts.database.transaction() as session:
-        node = factories.node(session)
+        factories.node(session)
         factories.bot_template(session, image=IMAGE, create_for_new_orgs=True)
         creation.create_org(session, "Beta", factories.user(session), now=NOW)
     assert scheduler.tick(utcnow())
     with parts.database.reading() as session:
         bot = session.scalars(sa.select(Bot)).one()
-    assert parts.queued_jobs(updates_queue_name(node.id)) == [(JobName.CREATE_BOT, bot.id)]
+    assert parts.queued_jobs(CREATIONS_QUEUE) == [(JobName.CREATE_BOT, bot.id)]
+
+
+def test_repeated_creations_have_another_queue_and_those_on_unreachable_nodes_wait(
+    parts: SchedulerUnderTest,
+) -> None:
+    reachable, unreachable = add_node(parts.database, "reachable"), add_node(parts.database, "unreachable")
+    first, repeated = (add_bot(parts.database, reachable, name=name).id for name in ("first", "repeated"))
+    add_bot(parts.database, unreachable, name="waiting")
+    with parts.database.transaction() as session:
+        new = {"phase": BotPhase.CREATING, "container_id": None, "creation_due_at": NOW}
+        session.execute(sa.update(Bot).values(**new))
+        session.get_one(Bot, repeated).creation_attempts = 1
+        nodes.record_no_answer(session, unreachable.id, "no route to host")
+
+    parts.scheduler.tick(NOW)
+
+    assert parts.queued_jobs(CREATIONS_QUEUE) == [(JobName.CREATE_BOT, first)]
+    assert parts.queued_jobs(CREATION_RETRIES_QUEUE) == [(JobName.CREATE_BOT, repeated)]
 
 
 def test_request_that_fails_unexpectedly_does_not_stop_the_tick(
@@ -293,7 +335,7 @@ def test_queue_length_is_limited(parts: SchedulerUnderTest, monkeypatch: pytest.
 
     parts.scheduler.tick(NOW)
 
-    assert len(parts.queued_jobs()) == 3
+    assert len(parts.queued_jobs(PROBES_QUEUE)) == 3
 
 
 def test_scheduler_continues_without_redis_and_warns_once(

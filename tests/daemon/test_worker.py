@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +19,19 @@ from rq.job import JobStatus
 from rq.rate_limit import RateLimit
 from rq.webhook import Webhook
 
+from daemon.registry.poller import QUICK_SECONDS
 from portal.database import Database
 from portal.models import Node, PolledImage, utcnow
 from portal.queue import (
+    CREATION_RETRIES_QUEUE,
+    CREATIONS_QUEUE,
     DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
+    PROBES_QUEUE,
+    SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
     JobName,
@@ -115,9 +121,11 @@ def test_long_updates_do_not_delay_the_default_queue(node: Node, worker: Running
 
 SLOTS = {
     "updates": (DEFAULT_QUEUE, DEFAULT_QUEUE),  # the fixture configures two processes
+    "probes": (PROBES_QUEUE, PROBES_QUEUE),
     "registries": (DOWNLOADS_QUEUE, POLLS_QUEUE),
     "mail": (MAIL_RETRIES_QUEUE, MAIL_QUEUE),
     "syncs": (SYNC_RETRIES_QUEUE, SYNCS_QUEUE),
+    "creations": (CREATION_RETRIES_QUEUE, CREATIONS_QUEUE),
 }
 """The queues of jobs that occupy all processes for one kind of peer."""
 
@@ -146,63 +154,103 @@ def test_repeated_attempts_delay_no_first_attempt(worker: RunningWorker) -> None
 
 
 @dataclass
-class SlowRegistry:
-    """A registry that sends one byte at a time, and the requests it received."""
+class Registries:
+    """Two registries that send one byte at a time, one that answers at once, and the requests they received."""
 
-    address: str
-    requests: list[bytes]
+    slow: dict[str, list[bytes]]
+    good: ScriptedServer
+
+    def count_slow_polls(self) -> int:
+        """Return the number of requests to the slow registries."""
+        return sum(map(len, self.slow.values()))
 
 
 @pytest.fixture
-def slow_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowRegistry]:
-    """Run a slow registry and allow its images. Request this fixture before the worker."""
-    requests: list[bytes] = []
+def registries(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registries]:
+    """Run the registries and allow their images. Request this fixture before the worker."""
+    slow: dict[str, list[bytes]] = {}
 
-    def answer(request: bytes) -> Answer:
+    def answer_slowly(requests: list[bytes], request: bytes) -> Answer:
         requests.append(request)
         return Answer(b"HTTP/1.1 200 OK\r\nX-Filler: ", FILLER * 50)
 
-    with slow_server(answer) as address:
-        monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", address)
-        yield SlowRegistry(address, requests)
+    with ExitStack() as stack:
+        for _ in range(2):
+            requests: list[bytes] = []
+            slow[stack.enter_context(slow_server(partial(answer_slowly, requests)))] = requests
+        digest = {"Docker-Content-Digest": f"sha256:{'a' * 64}"}
+        good = stack.enter_context(scripted_server(lambda _: Reply(200, digest)))
+        monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", ",".join([*slow, good.address]))
+        yield Registries(slow, good)
 
 
-@pytest.fixture
-def good_registry(slow_registry: SlowRegistry, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """Run a registry that answers at once, and allow its images. Request this fixture before the worker."""
-    with scripted_server(lambda _: Reply(200, {"Docker-Content-Digest": f"sha256:{'a' * 64}"})) as server:
-        monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", f"{slow_registry.address},{server.address}")
-        yield server
-
-
-def add_due_images(database: Database, registry: str) -> list[str]:
+def add_due_images(database: Database, registry: str, *, is_slow: bool = False) -> list[str]:
     """Add images of a registry that are due and return them."""
     images = [f"{registry}/acme/bot-{number}:managed" for number in range(6)]
     with database.transaction() as session:
-        session.add_all(PolledImage(image=image, next_poll_at=utcnow()) for image in images)
+        session.add_all(PolledImage(image=image, next_poll_at=utcnow(), is_slow=is_slow) for image in images)
     return images
 
 
-def test_slow_registry_delays_no_poll_of_another(
-    database: Database, slow_registry: SlowRegistry, good_registry: ScriptedServer, worker: RunningWorker
+def test_slow_registries_delay_no_poll_of_another(
+    database: Database, registries: Registries, worker: RunningWorker
 ) -> None:
-    for image in add_due_images(database, slow_registry.address):
-        assert enqueue(worker.redis, JobName.POLL_IMAGE, image, queue=POLLS_QUEUE)
-    wait_until(lambda: bool(slow_registry.requests), "the slow registry is polled")
-    good = add_due_images(database, good_registry.address)
+    for registry in registries.slow:
+        for image in add_due_images(database, registry, is_slow=True):
+            # The messages in the wrong queue are older than the mark.
+            assert enqueue(worker.redis, JobName.POLL_IMAGE, image, queue=POLLS_QUEUE)
+            assert enqueue(worker.redis, JobName.POLL_SLOW_REGISTRY, image, queue=SLOW_POLLS_QUEUE)
+    wait_until(lambda: registries.count_slow_polls() > 0, "a slow registry is polled")
+    good = add_due_images(database, registries.good.address)
 
     # Each poll enqueues the next one of its registry.
     assert enqueue(worker.redis, JobName.POLL_IMAGE, good[0], queue=POLLS_QUEUE)
     polled_paths = {f"/v2/acme/bot-{number}/manifests/managed" for number in range(6)}
-    wait_until(lambda: polled_paths <= {request.path for request in good_registry.requests}, "all are polled")
+    wait_until(lambda: polled_paths <= {request.path for request in registries.good.requests}, "all are polled")
 
-    assert len(slow_registry.requests) == 1
+    assert registries.count_slow_polls() == 1
 
 
-def test_downloads_do_not_delay_polls(worker: RunningWorker) -> None:
-    worker.start_long_job(DOWNLOADS_QUEUE)
+def test_registries_that_become_slow_occupy_one_process(
+    database: Database, registries: Registries, worker: RunningWorker
+) -> None:
+    for registry in registries.slow:
+        image = add_due_images(database, registry)[0]
+        assert enqueue(worker.redis, JobName.POLL_IMAGE, image, queue=POLLS_QUEUE)
+    wait_until(lambda: registries.count_slow_polls() == 2, "both are polled")
+    good = add_due_images(database, registries.good.address)[0]
+
+    assert enqueue(worker.redis, JobName.POLL_IMAGE, good, queue=POLLS_QUEUE)
+
+    wait_until(lambda: bool(registries.good.requests), "the good registry is polled", 2 * QUICK_SECONDS)
+    wait_until(lambda: count_slow_images(database) == 2, "both are marked", 2 * QUICK_SECONDS)
+
+
+def count_slow_images(database: Database) -> int:
+    """Return the number of images that mark their registry as slow."""
+    with database.reading() as session:
+        return session.query(PolledImage).filter_by(is_slow=True).count()
+
+
+@pytest.mark.parametrize("slow", [DOWNLOADS_QUEUE, SLOW_POLLS_QUEUE])
+def test_downloads_and_slow_registries_do_not_delay_quick_polls(worker: RunningWorker, slow: str) -> None:
+    worker.start_long_job(slow)
+    waiting = worker.enqueue_note(slow)
 
     worker.wait_for(worker.enqueue_note(POLLS_QUEUE))
+
+    assert not waiting.exists()
+
+
+def test_hanging_bots_of_many_nodes_delay_no_other_jobs(node: Node, worker: RunningWorker) -> None:
+    for _ in range(2):
+        worker.start_long_job(PROBES_QUEUE)
+    waiting = [worker.enqueue_note(PROBES_QUEUE) for _ in range(3)]
+
+    worker.wait_for(worker.enqueue_note())
+    worker.wait_for(worker.enqueue_note(updates_queue_name(node.id)))
+
+    assert not any(note.exists() for note in waiting)
 
 
 def test_queue_of_a_new_node_is_served(database: Database, worker: RunningWorker) -> None:

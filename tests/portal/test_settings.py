@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import time
 from pathlib import Path
 
@@ -36,6 +37,60 @@ def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         Settings.from_environment()
     text = str(raised.value)
     assert all(name in text for name in ("BASE_URL", "WORKER_PROCESSES", "HEALTH_TIMEOUT_SECONDS"))
+
+
+def test_file_that_is_not_text_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"secret-part\xff" * 10)
+    monkeypatch.setenv("SECRET_KEY_FILE", str(tmp_path / "key"))
+    with pytest.raises(SettingsError, match="A file that a variable NAME_FILE names is not UTF-8 text") as raised:
+        Settings.from_environment()
+    assert "secret-part" not in str(raised.value)
+
+
+HOSTILE_VALUES = {
+    **dict.fromkeys(
+        (
+            *(
+                "SECRET_KEY",
+                "SECRET_KEY_FALLBACKS",
+                "BIND_ADDRESS",
+                "GATEWAY_BIND_ADDRESS",
+                "BOTS_DOMAIN",
+                "DATA_DIR",
+                "REDIS_URL",
+                "PRODUCT_NAME",
+            ),
+            *("FLEET_IMAGE_ALLOWLIST", "SNAPSHOT_IMAGE", "INSECURE_REGISTRIES", "REGISTRY_CONFIG"),
+            *("MAIL_SERVER", "MAIL_USERNAME", "MAIL_PASSWORD", "MAIL_SENDER"),
+            *("UPSTREAM_REPO", "UPSTREAM_REWRITER", "UPSTREAM_FORGE_TOKEN"),
+        ),
+        "secret-part-secret-part-secret-part{}-end",
+    ),
+    **dict.fromkeys(("BASE_URL", "BILLING_URL", "UPSTREAM_FORGE_API"), "http://localhost/secret-part{}-end"),
+    "DATABASE_URL": "sqlite:///secret-part{}-end",
+}
+"""Valid values of all settings with text, with a place for a character."""
+
+
+@pytest.mark.parametrize("name", HOSTILE_VALUES)
+@pytest.mark.parametrize("character", [b"\0", b"\xff", b"\n", b"\x1b", "\u202e".encode()])
+def test_unsafe_characters_are_refused_without_quoting_the_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, character: bytes
+) -> None:
+    value = HOSTILE_VALUES[name].encode().replace(b"{}", character)
+    if b"\0" in value:  # a variable cannot contain NUL, but a file can
+        file = tmp_path / "value"
+        file.write_bytes(value)
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(f"{name}_FILE", str(file))
+    else:
+        monkeypatch.setenv(name, os.fsdecode(value))
+
+    with pytest.raises(SettingsError) as raised:
+        Settings.from_environment()
+
+    assert name in str(raised.value)
+    assert "secret-part" not in str(raised.value)
 
 
 @pytest.mark.parametrize("key", [None, "short"])

@@ -47,7 +47,7 @@ from tests.support.scene import Scene, digest, rollout, small_fleet
 SHOWN_TO_OPERATORS = {
     "bot_requests": {"error"},
     "bot_syncs": {"last_error"},
-    "bot_updates": {"error", "log_tail"},
+    "bot_updates": {"error"},
     "bots": {"address", "container_name", "creation_error", "needs_attention", "state_detail"},
     "fork_syncs": {"error"},
     "mail_outbox": {"last_error"},
@@ -86,7 +86,7 @@ SECRET = {
 
 READABLE = {
     "assertion_keys": {"public_key"},
-    "bot_updates": {"previous_digest", "timings"},
+    "bot_updates": {"log_tail", "previous_digest", "timings"},
     "bots": {"current_digest", "image", "name", "subdomain", "unprotected"},
     "event_personal_data": {"data", "email_normalized", "user_id"},
     "events": {"actor_id", "address", "bot_id", "data", "org_id", "request_id", "rollout_id", "tag", "user_id"},

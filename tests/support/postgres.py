@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -28,6 +28,17 @@ def running_postgres() -> Iterator[str]:
     Raises:
         MissingRequirement: PostgreSQL is not installed or does not start.
     """
+    with new_cluster() as cluster, cluster.running():
+        yield cluster.url
+
+
+@contextmanager
+def new_cluster() -> Iterator["PostgresCluster"]:
+    """Create a cluster that does not run yet, and remove it after the `with` block.
+
+    Raises:
+        MissingRequirement: PostgreSQL is not installed.
+    """
     programs = _find_programs()
     user = ACCOUNT if os.geteuid() == 0 else None
     # The account of PostgreSQL cannot access pytest's folders.
@@ -35,12 +46,11 @@ def running_postgres() -> Iterator[str]:
     try:
         if user is not None:
             shutil.chown(folder, user, user)
-        data = folder / "data"
         subprocess.run(
             [
                 programs / "initdb",
                 "-D",
-                data,
+                folder / "data",
                 "-U",
                 "postgres",
                 "-A",
@@ -58,29 +68,77 @@ def running_postgres() -> Iterator[str]:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        port = free_port()
+        yield PostgresCluster(folder, programs, user)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class PostgresCluster:
+    """A cluster that a test can start, freeze and stop.
+
+    Attributes:
+        url: of its database `postgres`.
+    """
+
+    def __init__(self, folder: Path, programs: Path, user: str | None) -> None:
+        """Choose a port for the cluster in `folder`, which runs as `user`."""
+        self._folder, self._programs, self._user = folder, programs, user
+        self._port = free_port()
+        self._server = ExitStack()
+        self.url = f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the server for the duration of a `with` block.
+
+        Raises:
+            MissingRequirement: the server does not start.
+        """
+        with self._server:
+            self._start()
+            yield
+
+    @contextmanager
+    def shut_down(self) -> Iterator[None]:
+        """Shut the running server down for the duration of a `with` block. It returns at the same address."""
+        self._server.close()
+        yield
+        self._start()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let all processes of the server stand still for the duration of a `with` block."""
+        main = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(main, signal.SIGSTOP)  # first, so that it starts no other process
+        processes = [*map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split()), main]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    def _start(self) -> None:
         options = {
             "listen_addresses": "127.0.0.1",
-            "port": str(port),
+            "port": str(self._port),
             "unix_socket_directories": "",
             "fsync": "off",
             "synchronous_commit": "off",
             "full_page_writes": "off",
         }
-        command = [str(programs / "postgres"), "-D", str(data)]
+        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data")]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
-        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
-        with running(
+        server = running(
             command,
-            log=folder / "postgres.log",
-            ready=lambda: _is_answering(url),
-            user=user,
+            log=self._folder / "postgres.log",
+            ready=lambda: _is_answering(self.url),
+            user=self._user,
             stop_signal=signal.SIGINT,  # closes connections instead of waiting for them
-        ):
-            yield url
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        )
+        self._server.enter_context(server)
 
 
 def _find_memory_folder() -> Path | None:

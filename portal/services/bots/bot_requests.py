@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session, contains_eager
 
 from portal.models import Bot, BotRequest, Org, OrgState, update_where
 from portal.rules.allowlist import Allowlist
-from portal.services.bots import bot_template, creation
+from portal.services.bots import creation
 from portal.services.errors import ServiceError
+from portal.services.orgs import orgs
 
 _RETRY_WAIT = timedelta(seconds=30)
 _AT_ONCE = 20
@@ -50,7 +51,7 @@ def fulfil(session: Session, allowlist: Allowlist, org_id: str, now: datetime) -
         The bot; None when it could not be created, or the request was fulfilled in between.
     """
     # Under the lock, because an operator may create the first bot at the same moment.
-    bot_template.lock_template(session)
+    orgs.lock_org(session, session.get_one(Org, org_id))
     request = session.get(BotRequest, org_id)
     if request is None:
         return None

@@ -95,10 +95,10 @@ def create_bot(
         NoRoomError: no node can take the bot.
     """
     options = options or BotOptions()
+    # Everywhere the lock of the template comes last, after those of the organization and of a bot.
+    org = orgs.lock_active_org(session, org.id)
     template = bot_template.lock_template(session)
     _require_image(template, allowlist)
-    org = orgs.lock_org(session, org)
-    orgs.require_active(org)
     name = accounts.require_valid_name(options.name or org.name)
     subdomain = options.subdomain or subdomains.find_free_subdomain(session, org.slug)
     subdomains.require_free_subdomain(session, subdomain)

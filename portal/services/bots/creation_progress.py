@@ -73,17 +73,19 @@ class Attempt:
         return text
 
 
-def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
-    """Return id and node of every bot whose container has to be created now and whose lease is free."""
+def list_due(session: Session, now: datetime, *, repeated: bool) -> Sequence[str]:
+    """Return the ids of bots to create now, whose lease is free and whose node answers; oldest first.
+
+    Args:
+        session: the transaction.
+        now: the moment.
+        repeated: whether to return bots with failed attempts or bots without.
+    """
+    is_wanted = Bot.creation_attempts > 0 if repeated else Bot.creation_attempts == 0
     free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = (
-        sa.select(Bot.id, Bot.node_id)
-        .join(Bot.org)
-        .join(Bot.node)
-        .where(free, *_is_due(now))
-        .order_by(Bot.created_at, Bot.id)
-    )
-    return [(bot_id, node_id) for bot_id, node_id in session.execute(query)]
+    conditions = (free, is_wanted, Node.last_error.is_(None), *_is_due(now))
+    query = sa.select(Bot.id).join(Bot.org).join(Bot.node).where(*conditions)
+    return session.scalars(query.order_by(Bot.created_at, Bot.id)).all()
 
 
 def begin_attempt(session: Session, bot_id: str, now: datetime) -> Attempt | None:

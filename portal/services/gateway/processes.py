@@ -57,5 +57,14 @@ def list_updates_out_of_service(session: Session) -> dict[str, str]:
 
 def has_drained(session: Session, update_id: str) -> bool:
     """Return whether no living process forwards requests to the bot of this update any more."""
-    alive = sa.select(GatewayProcess.held).where(GatewayProcess.seen_at > database_now(session) - ALIVE)
-    return all(held.get(update_id) == 0 for held in session.scalars(alive))
+    held = session.scalars(sa.select(GatewayProcess.held).where(_is_alive(session)))
+    return all(counts.get(update_id) == 0 for counts in held)
+
+
+def count_alive(session: Session) -> int:
+    """Return the number of living processes."""
+    return session.scalar(sa.select(sa.func.count()).where(_is_alive(session))) or 0
+
+
+def _is_alive(session: Session) -> sa.ColumnElement[bool]:
+    return GatewayProcess.seen_at > database_now(session) - ALIVE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -72,9 +72,25 @@ def list_due(session: Session, now: datetime) -> list[str]:
     return registry_leases.select_first_per_free_registry(session, images)
 
 
-def find_following(session: Session, image: str, now: datetime) -> str | None:
-    """Find the image to poll after `image`: the one of the same registry that is due the longest."""
+def select_slow(session: Session, images: Iterable[str]) -> set[str]:
+    """Select the images whose registry was too slow for a quick poll."""
+    marked = session.scalars(sa.select(PolledImage.image).where(PolledImage.is_slow))
+    slow = {parse_reference(image).registry for image in marked}
+    return {image for image in images if parse_reference(image).registry in slow}
+
+
+def find_following(session: Session, image: str, now: datetime, *, slow: bool = False) -> str | None:
+    """Find the image to poll after `image`: the one of the same registry that is due the longest.
+
+    Args:
+        session: a transaction.
+        image: the image that was polled.
+        now: the moment.
+        slow: whether the caller polls slow registries. Return None for a registry of the other kind.
+    """
     if _find_row(session, image) is None:  # the image comes from Redis
+        return None
+    if slow is not bool(select_slow(session, [image])):
         return None
     registry = parse_reference(image).registry
     return next((due for due in list_due(session, now) if parse_reference(due).registry == registry), None)
@@ -125,14 +141,25 @@ def request_digest(session: Session, text: str, now: datetime) -> PolledImage:
     return row
 
 
-def claim_poll(session: Session, image: str, now: datetime, every: timedelta | None = None) -> ClaimedPoll | None:
+def claim_poll(
+    session: Session, image: str, now: datetime, every: timedelta | None = None, *, slow: bool = False
+) -> ClaimedPoll | None:
     """Claim the poll of a due image: schedule its next poll, and take the lease on its registry until `end_poll`.
 
     Return None when the image is not due, or while another poll of its registry runs. When a poller dies after the
     claim, the image is polled again after one interval, and other images of the registry when the lease expires.
+
+    Args:
+        session: a writing transaction.
+        image: the image.
+        now: the moment.
+        every: replaces the interval of every channel except `pinned`.
+        slow: whether the caller polls slow registries. Return None for a registry of the other kind.
     """
     is_due = (PolledImage.image == image, PolledImage.next_poll_at <= now)
     if session.scalar(sa.select(PolledImage.id).where(*is_due)) is None:
+        return None
+    if slow is not bool(select_slow(session, [image])):
         return None
     lease = registry_leases.acquire(session, image)
     if lease is None:
@@ -227,6 +254,20 @@ def record_failure(session: Session, image: str, error: str, now: datetime, *, v
     elif vanished and row.last_digest is not None and row.last_error != error:
         events.record(session, EventTag.IMAGE_VANISHED, data={"image": image, "last_digest": row.last_digest})
     row.last_error, row.last_error_at, row.errors = error, now, row.errors + 1
+    session.flush()
+
+
+def mark_slow(session: Session, image: str, now: datetime) -> None:
+    """Record that a registry was too slow for a quick poll, and make the image due for a slow poll."""
+    session.execute(sa.update(PolledImage).where(PolledImage.image == image).values(is_slow=True, next_poll_at=now))
+
+
+def mark_quick(session: Session, image: str) -> None:
+    """Record that the registry of an image was quick, so that its next polls are quick polls."""
+    registry = parse_reference(image).registry
+    for row in session.scalars(sa.select(PolledImage).where(PolledImage.is_slow)):
+        if parse_reference(row.image).registry == registry:
+            row.is_slow = False
     session.flush()
 
 

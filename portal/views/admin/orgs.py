@@ -11,7 +11,7 @@ from portal.forms.bot_template import NewBotForm
 from portal.forms.fleet_settings import TENANT_MODE_CHOICES
 from portal.forms.orgs import LiftForm, UpdatesForm
 from portal.models import OrgState, TenantMode, utcnow
-from portal.queue import JobName, updates_queue_name
+from portal.queue import CREATIONS_QUEUE, JobName, updates_queue_name
 from portal.services.bots import bot_list, bot_requests, creation, nodes
 from portal.services.bots.creation import BotOptions
 from portal.services.errors import ConflictError, InvalidError, StaleError
@@ -125,7 +125,7 @@ def create_bot(org_id: str) -> Answer:
         session().rollback()
         status = 422 if isinstance(error, InvalidError) else 409
         return _page(org_id, new_bot=form, bot_refusal=str(error)), status
-    enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=updates_queue_name(bot.node_id))
+    enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=CREATIONS_QUEUE)
     flash(f"{bot.name} is being created.", "info")
     return htmx.see_other(url_for("bot.page", slug=org.slug, bot_id=bot.id))
 

@@ -9,7 +9,7 @@ from portal.forms.bot_template import RemoveBotForm
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
 from portal.policy import Action
-from portal.queue import JobName, updates_queue_name
+from portal.queue import CREATIONS_QUEUE, JobName, updates_queue_name
 from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
@@ -56,7 +56,7 @@ def retry_creation(slug: str, bot_id: str) -> Answer:
     _, bot = authorization.require_bot(slug, bot_id)
     allowlist = configuration.current_allowlist()
     creation.retry_creation(session(), allowlist, bot, now=utcnow(), actor=operator)
-    _enqueue(JobName.CREATE_BOT, bot)
+    enqueue_after_commit(JobName.CREATE_BOT, bot.id, queue=CREATIONS_QUEUE)
     flash(f"{bot.name} is being created again.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -91,7 +91,7 @@ def remove(slug: str, bot_id: str) -> Answer:
         removal.request_removal(session(), bot, keep_data=form.keeps_data, now=utcnow(), actor=access.user)
     except ConflictError as error:
         return _refuse(slug, bot_id, error)
-    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    _enqueue_desired_state(bot)
     flash(f"{bot.name} is being removed. You can restore it for 7 days.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -104,7 +104,7 @@ def restore(slug: str, bot_id: str) -> Answer:
         removal.restore_bot(session(), bot, now=utcnow(), actor=access.user)
     except ConflictError as error:
         return _refuse(slug, bot_id, error)
-    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    _enqueue_desired_state(bot)
     flash(f"{bot.name} is restored.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -152,7 +152,7 @@ def _request_operation(slug: str, bot_id: str, operation: Operation, progress: s
         start_stop.request(session(), bot, operation, now=utcnow(), actor=access.user)
     except ConflictError as error:
         return _refuse(slug, bot_id, error)
-    _enqueue(JobName.APPLY_DESIRED_STATE, bot)
+    _enqueue_desired_state(bot)
     flash(f"{bot.name} {progress}.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
@@ -165,8 +165,8 @@ def _refuse(slug: str, bot_id: str, error: ConflictError) -> Answer:
     return _bot_page(access, bot, refusal=refusal), 409
 
 
-def _enqueue(job: JobName, bot: Bot) -> None:
-    enqueue_after_commit(job, bot.id, queue=updates_queue_name(bot.node_id))
+def _enqueue_desired_state(bot: Bot) -> None:
+    enqueue_after_commit(JobName.APPLY_DESIRED_STATE, bot.id, queue=updates_queue_name(bot.node_id))
 
 
 def _bot_page(

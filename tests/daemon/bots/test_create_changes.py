@@ -83,7 +83,7 @@ def test_failure_of_an_outdated_attempt_does_not_delay_the_next_one(
     bot = nursery.create()
     assert (bot.creation_error, bot.creation_attempts) == (None, 0)
     with nursery.database.reading() as session:
-        assert [bot_id for bot_id, _ in creation_progress.list_due(session, utcnow())] == [nursery.bot_id]
+        assert creation_progress.list_due(session, utcnow(), repeated=False) == [nursery.bot_id]
 
 
 def test_container_of_a_dead_worker_does_not_start_once_its_image_is_forbidden(nursery: Nursery) -> None:
@@ -112,7 +112,7 @@ def test_creation_waits_while_its_node_is_drained(nursery: Nursery) -> None:
     set_state(NodeState.DRAINING)
     assert (nursery.create().phase, nursery.inspect()) == (BotPhase.CREATING, None)
     with nursery.database.reading() as session:
-        assert creation_progress.list_due(session, utcnow()) == []
+        assert creation_progress.list_due(session, utcnow(), repeated=False) == []
     set_state(NodeState.ACTIVE)
     assert nursery.create().phase is BotPhase.ACTIVE
 

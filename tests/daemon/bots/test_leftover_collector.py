@@ -126,14 +126,18 @@ def test_volumes_of_a_removed_container_are_kept(site: Site) -> None:
     site.engine.remove_volume(mount["Name"])
 
 
-def test_changelog_container_is_removed_when_it_is_old(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = f"flotilla-changelog-{new_id()}"
+@pytest.mark.parametrize("form", ["flotilla-changelog-{}", "flotilla-doctor{}-probe"])
+def test_short_lived_container_is_removed_when_it_is_old(
+    site: Site, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    name = form.format(new_id())
     create(site, name)
-    create(site, f"flotilla-changelog-{new_id()}", install=new_id())
+    of_another_install = create(site, form.format(new_id()), install=new_id())
 
     assert collect(site) == []
-    monkeypatch.setattr(leftover_collector, "_CHANGELOG_CONTAINER_AGE", timedelta(0))
+    monkeypatch.setattr(leftover_collector, "_SHORT_LIVED_AGE", timedelta(0))
     assert collect(site) == [name]
+    site.engine.remove_container(of_another_install)
 
 
 def add_pulled_image(site: Site, *, days_ago: int) -> str:

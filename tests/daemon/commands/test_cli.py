@@ -33,6 +33,7 @@ from portal.settings import Settings
 from tests import factories
 from tests.daemon.conftest import Flotilla
 from tests.daemon.rows import IMAGE, add_bot, add_node
+from tests.support.outages import locked_database, suspended_commit
 
 REFUSED = 1
 BAD_INPUT = 2
@@ -320,6 +321,93 @@ def test_checking_an_image_enqueues_a_poll(
 
     (job,) = open_queue(connect(redis_url), POLLS_QUEUE).jobs
     assert (job.func_name, job.args) == ("daemon.jobs.poll_image", [IMAGE])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("orgs", "list"),
+        ("orgs", "create", "acme", "--name", "Acme", "--owner", "a@acme.test"),
+        ("releases", "quarantine", IMAGE, "--reason", "bad"),
+        ("bots", "list"),
+        ("doctor",),
+    ],
+)
+def test_locked_database_is_reported_in_one_sentence(
+    flotilla: Flotilla,
+    settings: Settings,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr("portal.database.WAIT_SECONDS", 0.1)
+    database.dispose()
+    with locked_database(settings.database_url):
+        result = flotilla(*arguments)
+
+    assert result.exit_code == REFUSED
+    assert "The database is locked" in result.output or "database: cannot be used" in result.output
+    assert len(result.output.splitlines()) == 1 or arguments == ("doctor",)
+    with database.reading() as session:
+        assert session.scalar(sa.select(sa.func.count()).select_from(Org)) == 0
+
+
+HOSTILE_ARGUMENTS = [
+    ("admin", "create", "{}@acme.test", "--name", "Olga"),
+    ("admin", "create", "olga@acme.test", "--name", "{}"),
+    ("bots", "adopt", "{}", "--org", "acme", "--node", "one"),
+    ("bots", "clear", "{}", "--reason", "fixed"),
+    ("nodes", "add", "{}", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/snapshots"),
+    ("nodes", "add", "one", "--docker-url", "unix:///{}", "--snapshot-dir", "/var/lib/snapshots"),
+    ("nodes", "add", "one", "--docker-url", "unix:///x", "--snapshot-dir", "/var/lib/{}"),
+    ("nodes", "remove", "{}"),
+    ("orgs", "create", "acme", "--name", "{}", "--owner", "a@acme.test"),
+    ("orgs", "create", "acme", "--name", "Acme", "--owner", "{}@acme.test"),
+    ("releases", "check", "registry.test/{}:1"),
+    ("releases", "quarantine", "{}", "--reason", "bad"),
+    ("rollouts", "start", "registry.test/{}:1", "--all"),
+    ("rollouts", "status", "{}"),
+    ("snapshots", "delete", "{}"),
+    ("users", "disable", "{}"),
+]
+
+
+@pytest.mark.parametrize("arguments", HOSTILE_ARGUMENTS, ids=" ".join)
+@pytest.mark.parametrize(
+    "character", ["\0", "\udcff", "a\nb", "\x1b[2J", "\u202e", "x" * 100_000, "'\"%s{{", "9" * 40]
+)
+def test_hostile_argument_is_refused_in_one_line(
+    flotilla: Flotilla, database: Database, arguments: tuple[str, ...], character: str
+) -> None:
+    before = {table: count_rows(database, table) for table in (Org, User, Node, Rollout)}
+
+    result = flotilla(*(argument.replace("{}", character) for argument in arguments), stdin=f"{PASSWORD}\n")
+
+    if character in {"\0", "\udcff"}:
+        assert result.exit_code == BAD_INPUT
+        assert result.output == "Error: An argument is not valid UTF-8 text. Check the encoding of your terminal.\n"
+    if result.exit_code == 0:
+        assert "\x1b" not in result.output
+        return
+    assert result.exit_code in {REFUSED, BAD_INPUT}
+    assert "Unexpected" not in result.output
+    assert not {"\0", "\udcff", "\x1b", "\u202e"} & set(result.output)
+    assert before == {table: count_rows(database, table) for table in before}
+
+
+@pytest.mark.slow
+def test_process_suspended_in_a_commit_is_reported_in_one_sentence(
+    flotilla: Flotilla, settings: Settings, database: Database
+) -> None:
+    if database.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL serves each process apart")
+    file = Path(str(sa.make_url(settings.database_url).database))
+    count_rows(database, Org)  # the connection stays open
+    with suspended_commit(file):
+        result = flotilla("orgs", "list")
+
+    assert result.exit_code == REFUSED
+    assert result.output.startswith("Error: The database is locked")
 
 
 def test_doctor_reports_missing_parts(flotilla: Flotilla, database: Database) -> None:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -24,12 +25,14 @@ from portal.database import Database
 from portal.models import Event, EventTag, MailState, OutgoingMail, TokenPurpose, utcnow
 from portal.services.mail import delivery
 from portal.services.mail.delivery import ATTEMPT_LEASE, MAX_ATTEMPTS
+from portal.settings import MailSettings
 from tests import factories
 from tests.daemon.mail.conftest import World, add_token
 from tests.daemon.mail.servers import HangingServer, RefusingServer, self_signed_tls, serving
 from tests.daemon.processes import wait_until
 from tests.support.cast import SignedIn
 from tests.support.mail import Mailbox
+from tests.support.outages import locked_database
 from tests.support.outbox import OutboxWorker, bodies
 
 LATER = timedelta(minutes=50)
@@ -58,6 +61,35 @@ def test_email_is_sent_once_when_the_job_runs_repeatedly(
     assert (row.state, row.attempts, row.last_error) == (MailState.SENT, 1, None)
     assert row.sent_at is not None
     assert smtp.messages[0]["Message-ID"] == row.message_id
+
+
+def test_email_is_sent_once_although_the_database_is_locked_after_the_delivery(
+    mail_worker: OutboxWorker, mail_id: str, smtp: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = mail_worker.database
+    is_locked = threading.Event()
+    monkeypatch.setattr("portal.database.WAIT_SECONDS", 0.1)
+
+    def lock_for_a_second() -> None:
+        with locked_database(mail_worker.settings.database_url):
+            is_locked.set()
+            time.sleep(1)
+
+    def deliver_and_lock(settings: MailSettings, message: smtp_client.OutgoingMessage) -> None:
+        smtp_client.deliver(settings, message)
+        database.dispose()
+        locking.start()
+        is_locked.wait()
+
+    locking = threading.Thread(target=lock_for_a_second)
+    monkeypatch.setattr(sender, "deliver", deliver_and_lock)
+    sender.send_mail(database, mail_worker.settings, mail_id, utcnow())
+    locking.join()
+    monkeypatch.undo()
+    mail_worker.send_due(utcnow() + ATTEMPT_LEASE + timedelta(minutes=1))
+
+    assert mail_worker.get_mail(mail_id).state is MailState.SENT
+    assert len(smtp.messages) == 1
 
 
 def test_only_one_of_many_concurrent_workers_sends_an_email(

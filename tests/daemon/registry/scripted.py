@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.server.stopping.wait(0.02):
                 return
 
-    do_GET = do_HEAD = do_POST = respond  # noqa: N815 - names of the base class
+    do_GET = do_HEAD = do_POST = do_DELETE = respond  # noqa: N815 - names of the base class
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - name of the base class
         """Log nothing."""

@@ -69,6 +69,15 @@ def _poll(poller: Poller, image: str, now: datetime = NOW) -> str | None:
     return poller.poll(image, now)
 
 
+def _poll_slow_registry(database: Database, address: str, image: str) -> None:
+    """Poll an image as a quick one, which marks its registry as slow, then as one of the slow ones."""
+    for slow in (False, True):
+        client = RegistryClient(deadline=0.3)
+        with database.transaction() as session:
+            polling.schedule_due(session, NOW)
+        assert Poller(database, client, Allowlist.parse([address]), slow=slow).poll(image, NOW) is None
+
+
 def _load_image(database: Database, image: str) -> PolledImage:
     with database.reading() as session:
         return session.scalars(sa.select(PolledImage).where(PolledImage.image == image)).one()
@@ -304,7 +313,7 @@ def test_slow_registry_postpones_all_its_images(
         slow, sibling = (f"{address}/acme/{name}:managed" for name in ("bot", "sibling"))
         for image in (slow, sibling, calm):
             add_bot(image)
-        _poll(Poller(database, RegistryClient(deadline=0.3), Allowlist.parse([address])), slow)
+        _poll_slow_registry(database, address, slow)
 
     assert "did not answer completely" in str(_load_image(database, sibling).last_error)
     with database.transaction() as session:
@@ -312,11 +321,55 @@ def test_slow_registry_postpones_all_its_images(
         assert set(polling.schedule_due(session, NOW + timedelta(minutes=31))) == {sibling, calm}
 
 
+def test_quick_poll_of_a_slow_registry_records_no_error_but_leaves_it_to_slow_polls(
+    database: Database, add_bot: Callable[..., None]
+) -> None:
+    with slow_server(lambda _: Answer(b"HTTP/1.1 200 ", FILLER)) as address:
+        slow, sibling = (f"{address}/acme/{name}:managed" for name in ("bot", "sibling"))
+        for image in (slow, sibling):
+            add_bot(image)
+        poller = Poller(database, RegistryClient(deadline=0.3), Allowlist.parse([address]))
+        _poll(poller, slow)
+
+        assert (_load_image(database, slow).errors, _load_image(database, slow).next_poll_at) == (0, NOW)
+        with database.transaction() as session:
+            assert polling.select_slow(session, [slow, sibling, "other.example/bot:1"]) == {slow, sibling}
+            assert polling.find_following(session, slow, NOW) is None
+            assert polling.find_following(session, slow, NOW, slow=True) == slow
+            assert polling.claim_poll(session, sibling, NOW) is None
+
+
+def test_registry_that_is_quick_again_leaves_the_slow_ones(
+    database: Database, add_bot: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = f"sha256:{'a' * 64}"
+    with scripted_server(lambda _: Reply(200, {"Docker-Content-Digest": digest})) as server:
+        images = [f"{server.address}/acme/{name}:managed" for name in ("bot", "sibling")]
+        for image in images:
+            add_bot(image)
+        with database.transaction() as session:
+            polling.schedule_due(session, NOW)
+            for image in images:
+                polling.mark_slow(session, image, NOW)
+            session.execute(sa.update(PolledImage).values(last_digest=digest))
+            factories.release(session, repository=f"{server.address}/acme/bot", digest=digest)
+        poller = Poller(database, RegistryClient(), Allowlist.parse([server.address]), slow=True)
+
+        monkeypatch.setattr("daemon.registry.poller.QUICK_SECONDS", 0.0)
+        assert poller.poll(images[0], NOW) is not None
+        assert _load_image(database, images[0]).is_slow
+
+        monkeypatch.undo()
+        poller.poll(images[0], LATER)
+
+    assert not any(_load_image(database, image).is_slow for image in images)
+
+
 def test_requested_digest_of_a_slow_registry_is_polled_once(database: Database) -> None:
     with slow_server(lambda _: Answer(b"HTTP/1.1 200 ", FILLER)) as address:
         with database.transaction() as session:
             requested = polling.request_digest(session, f"{address}/acme/bot@sha256:{'0' * 64}", NOW).image
-        Poller(database, RegistryClient(deadline=0.3), Allowlist.parse([address])).poll(requested, NOW)
+        _poll_slow_registry(database, address, requested)
 
     assert _load_event_tags(database) == ["image.look_up_failed"]
     with database.transaction() as session:

@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from aiohttp import web
@@ -81,6 +82,31 @@ def test_a_client_that_stops_reading_is_disconnected(
         assert ended.wait(10)
 
 
+def test_a_client_that_does_not_read_the_end_is_disconnected(
+    bob: Browser,
+    bot: FakeBot,
+    gateway: RunningGateway,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(limits, "CLIENT_IDLE_SECONDS", 0.5)
+    sizes = range(4_000_000, 8_000_000, 60_000)  # for some of them, only the last part is too much for the buffers
+
+    async def send(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=bytes(int(request.raw_path.removeprefix("/"))))
+
+    bot.handler = send
+    with ExitStack() as stack:
+        for size in sizes:
+            connection = stack.enter_context(gateway.connect())
+            connection.sendall(head(bob).replace(b"/x", b"/%d" % size))
+        began, ended = time.monotonic(), 0
+        while ended < len(sizes):
+            assert time.monotonic() - began < 30, "a request never ends"
+            ended += capfd.readouterr().err.count(" portal.gateway.access_log: ")
+            time.sleep(0.1)
+
+
 def test_many_slow_clients_do_not_block_others(bob: Browser, bot: FakeBot, gateway: RunningGateway) -> None:
     slow = [gateway.connect() for _ in range(300)]
     for number, connection in enumerate(slow):
@@ -93,7 +119,11 @@ def test_many_slow_clients_do_not_block_others(bob: Browser, bot: FakeBot, gatew
 
 
 def test_the_access_log_names_no_paths_and_no_secrets(
-    bob: Browser, bot: FakeBot, caplog: pytest.LogCaptureFixture, gateway: RunningGateway
+    bob: Browser,
+    bot: FakeBot,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    gateway: RunningGateway,
 ) -> None:
     with caplog.at_level(logging.DEBUG):
         assert bob.read("/private/path?token=secret")[0] == 200
@@ -101,10 +131,12 @@ def test_the_access_log_names_no_paths_and_no_secrets(
         gateway.send(b"GET /private secret HTTP/9.9\r\n\r\n", 1)
         bot.handler = None
     user = bot.seen[0].values("x-platform-user-id")[0]
-    lines = [record.getMessage() for record in caplog.records if record.name == "portal.gateway.access_log"]
-    assert lines[0].startswith("GET bot bot=")
+    gateway.stop()
+    written = capfd.readouterr().err
+    lines = [line for line in written.splitlines() if " portal.gateway.access_log: " in line]
+    assert re.match(r"\d{4}-\d\d-\d\dT\S+ INFO \d+ - portal\.gateway\.access_log: GET bot bot=", lines[0])
     assert re.search(rf" user={user} 200 \d+ bytes \d+\.\d ms$", lines[0])
-    text = "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
+    text = written + "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
     assert "private" not in text
     assert "secret" not in text
     assert bob.token not in text

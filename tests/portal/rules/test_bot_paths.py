@@ -6,9 +6,10 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from portal.rules import bot_paths
 from portal.rules.bot_paths import PathVerdict, check_target, is_local_path
 
 CLOSED = """
@@ -82,3 +83,16 @@ def test_a_forwarded_path_never_reaches_internal_by_any_usual_interpretation(tar
 def test_redirects_stay_on_the_host(path: str) -> None:
     assert not is_local_path(path)
     assert is_local_path("/notes?page=2")
+
+
+@given(
+    st.from_regex(r"(/(internal|INTERNAL|[a-zA-Z0-9_.-]{0,6})){0,4}/?", fullmatch=True).map(
+        lambda path: f"/{path}"[:60]
+    )
+)
+@example("/internal")
+@example("/Internal/members")
+@example("/internal.")
+@example("/internal/.")
+def test_the_short_check_of_plain_paths_agrees_with_the_complete_check(path: str) -> None:
+    assert check_target(path) is bot_paths._check_unusual_path(path)

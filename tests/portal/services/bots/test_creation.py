@@ -312,7 +312,7 @@ def test_retry_takes_the_current_template_and_is_due_at_once(database: Database,
             None,
         )
         assert bot.spec["creation"]["creation_id"] != before
-        assert [bot_id for bot_id, _ in creation_progress.list_due(session, utcnow())] == [bot_id]
+        assert creation_progress.list_due(session, utcnow(), repeated=False) == [bot_id]
         bot.phase = BotPhase.ACTIVE
         session.flush()
         with pytest.raises(ConflictError, match="not being created"):

@@ -114,7 +114,7 @@ def test_creation_is_removed_without_a_stop_and_continues_when_restored(database
     restore(database, bot_id)
     with database.reading() as session:
         assert session.get_one(Bot, bot_id).phase is BotPhase.CREATING
-        assert [found for found, _ in creation_progress.list_due(session, utcnow())] == [bot_id]
+        assert creation_progress.list_due(session, utcnow(), repeated=False) == [bot_id]
 
 
 def test_removal_is_refused_twice(database: Database, bot_id: str) -> None:

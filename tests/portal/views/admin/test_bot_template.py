@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from portal.database import Database
 from portal.models import Bot, BotPhase, BotRequest, BotTemplate, Event, NodeState
-from portal.queue import open_queue, updates_queue_name
+from portal.queue import CREATIONS_QUEUE, open_queue
 from tests import factories
 from tests.factories import IMAGE
 from tests.support.cast import Cast, SignedIn
@@ -113,14 +113,14 @@ def test_operator_creates_a_bot_on_the_page_of_an_organization(
 ) -> None:
     with database.transaction() as session:
         factories.bot_template(session)
-        node = factories.node(session)
+        factories.node(session)
     data = {"name": "Front desk", "subdomain": "desk", "node": "north"}
     answer = root.post(f"/admin/orgs/{cast.org_id}/bots", data=data)
     with database.reading() as session:
         bot = session.scalars(sa.select(Bot)).one()
     assert answer.headers["Location"].endswith(f"/o/acme/bots/{bot.id}")
     assert (bot.name, bot.subdomain, bot.phase) == ("Front desk", "desk", BotPhase.CREATING)
-    assert len(open_queue(app.extensions["redis"], updates_queue_name(node.id))) == 1
+    assert len(open_queue(app.extensions["redis"], CREATIONS_QUEUE)) == 1
     assert "Front desk" in root.get(f"/admin/orgs/{cast.org_id}").text
 
 

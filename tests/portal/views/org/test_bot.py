@@ -4,6 +4,7 @@ import html
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
@@ -11,6 +12,7 @@ from portal.database import Database
 from portal.models import (
     Bot,
     BotState,
+    BotUpdate,
     DesiredState,
     PolledImage,
     Release,
@@ -124,9 +126,23 @@ def test_rolled_back_update_is_explained(signed_in: SignedIn, scene: Scene, data
     page = signed_in("bob").get(bot_url(scene)).text
     assert "Still on version 1.4.0, your data is as it was at" in page
     assert "The new version did not start correctly." in page
-    details = signed_in("root").get(bot_url(scene)).text
-    assert "answered 503" in details
-    assert "migration 7 failed" in details
+    assert "answered 503" not in page
+    assert "answered 503" in signed_in("root").get(bot_url(scene)).text
+
+
+@pytest.mark.parametrize("name", ["alice", "carol", "bob", "root"])
+def test_all_roles_read_the_log_of_a_failed_update(
+    signed_in: SignedIn, scene: Scene, database: Database, name: str
+) -> None:
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.ROLLED_BACK])
+        session.query(BotUpdate).one().log_tail = "migration 7 failed: <script>alert(1)</script>"
+
+    page = signed_in(name).get(bot_url(scene)).text
+
+    assert "Last log lines of the new container" in page
+    assert "migration 7 failed: &lt;script&gt;" in page
+    assert signed_in("mallory").get(bot_url(scene)).status_code == 404
 
 
 def test_refused_image_is_explained_to_operators_only(app: Flask, signed_in: SignedIn, scene: Scene) -> None:

@@ -1,0 +1,75 @@
+"""The endpoint that nginx asks with `auth_request`. Run as a process.
+
+It decides as the gateway does, with the gateway's cache, rules and assertions, and answers with the identity. It is
+not a slow stand-in: it has the same HTTP server as the gateway, and forwards nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from http import HTTPStatus
+
+import uvloop
+from aiohttp import web
+
+from portal.database import Database
+from portal.gateway.assertions import HEADER, Assertions
+from portal.gateway.database_threads import DatabaseThreads
+from portal.gateway.requests import BrowserRequest
+from portal.gateway.server import use_current_key
+from portal.gateway.visit_cache import VisitCache
+from portal.models.encrypted import use_keys
+from portal.rules.bot_access import Access, decide
+from portal.rules.bot_hosts import find_subdomain
+from portal.rules.proxy_headers import build_identity
+from portal.settings import Settings
+from portal.tokens import fingerprint
+
+SESSION_COOKIE = "flotilla-gateway"
+
+
+class CheckEndpoint:
+    """Answers 200 with the identity to requests of people who may enter, and otherwise 401 or 403.
+
+    Args:
+        settings: settings of the installation.
+        threads: access to its database.
+    """
+
+    def __init__(self, settings: Settings, threads: DatabaseThreads) -> None:
+        self._domain = settings.gateway.bots_domain or ""
+        self._cache = VisitCache(threads)
+        self._issuer = Assertions(settings.base_url)
+        self._threads = threads
+
+    async def start(self) -> None:
+        """Load the key that signs assertions."""
+        await use_current_key(self._threads, self._issuer)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Decide about the request that nginx has received."""
+        browser = BrowserRequest(request)
+        token = browser.find_cookie(SESSION_COOKIE)
+        visit = (await self._cache.find(fingerprint(token))).visit if token else None
+        if visit is None or visit.subdomain != find_subdomain(browser.host, self._domain, "http"):
+            return web.Response(status=HTTPStatus.UNAUTHORIZED)
+        if decide(visit.facts) is not Access.ENTER:
+            return web.Response(status=HTTPStatus.FORBIDDEN)
+        identity = build_identity(visit.header_prefix, user_id=visit.user_id, email=visit.email, name=visit.name)
+        return web.Response(headers=[*identity, (HEADER, self._issuer.issue(visit) or "")])
+
+
+async def _serve(port: int) -> None:
+    settings = Settings.from_environment()
+    use_keys(settings.secret_key)
+    endpoint = CheckEndpoint(settings, DatabaseThreads(Database(settings.database_url)))
+    await endpoint.start()
+    runner = web.ServerRunner(web.Server(endpoint.handle, access_log=None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(int(sys.argv[1])))

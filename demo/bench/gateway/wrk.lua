@@ -1,0 +1,9 @@
+-- Prints the result of wrk as one line of JSON. Times are in microseconds.
+done = function(summary, latency, requests)
+  local errors = summary.errors
+  print(string.format(
+    'RESULT {"requests": %d, "microseconds": %d, "failed": %d, "p50": %.1f, "p99": %.1f}',
+    summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.status + errors.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end

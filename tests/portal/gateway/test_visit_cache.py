@@ -1,0 +1,82 @@
+"""Visits are kept for two seconds after their query began, however long the query took."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from sqlalchemy.orm import Session
+
+from portal.gateway import visit_cache
+from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
+from portal.gateway.visit_cache import VisitCache
+
+
+class SlowThreads:
+    """Access to a database that answers after a while, and finds no visits."""
+
+    def __init__(self, *seconds: float) -> None:
+        """Set how long each answer takes; the last one holds for all further answers."""
+        self._seconds = list(seconds)
+        self.reads = 0
+        self.on_read: Callable[[], None] = lambda: None
+
+    async def read(self, _query: Callable[[Session], Any]) -> dict[str, Any]:
+        """Answer."""
+        self.reads += 1
+        self.on_read()
+        await asyncio.sleep(self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0])
+        return {}
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the limits."""
+    monkeypatch.setattr(visit_cache, "DECISION_SECONDS", 0.1)
+    monkeypatch.setattr(visit_cache, "DATABASE_SECONDS", 0.5)
+
+
+def find(threads: SlowThreads) -> None:
+    """Look a visit up in a new cache."""
+
+    async def look_up() -> None:
+        assert (await VisitCache(cast("DatabaseThreads", threads)).find("a")).is_fresh()
+
+    asyncio.run(look_up())
+
+
+def test_an_answer_that_comes_too_late_for_a_decision_is_asked_for_again() -> None:
+    threads = SlowThreads(0.15, 0.15, 0.01)
+    find(threads)
+    assert threads.reads == 3
+
+
+def test_a_database_that_is_always_too_slow_is_unavailable() -> None:
+    threads = SlowThreads(0.15)
+    with pytest.raises(DatabaseUnavailable):
+        find(threads)
+    assert threads.reads == 4
+
+
+def test_a_change_during_the_query_is_not_missed() -> None:
+    async def look_up() -> int:
+        threads = SlowThreads(0.01)
+        cache = VisitCache(cast("DatabaseThreads", threads))
+        changes = [{"user"}, {"bot"}]
+        threads.on_read = lambda: cache.forget_all(changes.pop()) if changes else None
+        await cache.find("a")
+        return threads.reads
+
+    assert asyncio.run(look_up()) == 3
+
+
+def test_changes_all_the_time_do_not_stop_decisions() -> None:
+    async def look_up() -> bool:
+        threads = SlowThreads(0.02)
+        cache = VisitCache(cast("DatabaseThreads", threads))
+        threads.on_read = lambda: cache.forget_all({"something"})
+        return (await cache.find("a")).is_fresh()
+
+    assert asyncio.run(look_up())
