@@ -34,7 +34,6 @@ from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-
 _LOG_CHARACTERS = 1000
 
 
@@ -158,9 +157,8 @@ class _Creation:
 
     def _describe_unhealthy(self, container_id: str, reason: str) -> str:
         log = self._attempt.hide_secrets((containers.log_tail(self._engine, container_id) or "").strip())
-        return f"Health check failed: {reason}" + (
-            f"\nLast lines of the log:\n{_take_last_lines(log)}" if log else ""
-        )
+        lines = f"\nLast lines of the log:\n{_take_last_lines(log)}" if log else ""
+        return f"Health check failed: {reason}{lines}"
 
     def _activate(self, container_id: str, address: str | None) -> bool:
         found = capture(self._engine, container_id)

@@ -84,7 +84,7 @@ class BrowserRequest:
         """Whether a person opens a page."""
         return self.method in {"GET", "HEAD"} and self._expects_page
 
-    @cached_property
+    @property
     def is_form(self) -> bool:
         """Whether a person sends a form, whose answer the browser shows as a page."""
         return self.method == "POST" and self._expects_page
