@@ -71,13 +71,16 @@ NOT_FOUND = Page(
 PROVISIONING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="{bot} is getting ready for you",
-    text="Your access is being set up. This usually takes less than a minute.",
+    text=(
+        "Your access is being set up. This usually takes less than a minute. If it takes longer, tell an admin of "
+        "your organization."
+    ),
     refresh_seconds=5,
 )
 CHANGING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="Your access is being updated",
-    text="The bot has not applied the last change of your role or account yet. You can continue as soon as it has.",
+    text="The bot has not confirmed your current role yet. You can continue as soon as it has.",
     refresh_seconds=5,
 )
 REMOVING = Page(
