@@ -14,7 +14,7 @@ from portal.gateway.database_threads import DatabaseUnavailable
 from portal.gateway.exchanges import POLICY_VIOLATION, Exchange, Exchanges
 from portal.gateway.limits import DECISION_SECONDS, REVOCATION_SECONDS
 from portal.gateway.visit_cache import CachedVisit, VisitCache
-from portal.rules.bot_access import Access, decide
+from portal.rules.bot_access import Access, decide, has_lost_rights
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,10 @@ class Revocation:
 
 
 def _confirm_or_abort(exchange: Exchange, entry: CachedVisit) -> None:
-    if entry.visit is not None and decide(entry.visit.facts) in _MAY_CONTINUE:
-        exchange.confirm(entry.visit, entry.read_at)
+    visit = entry.visit
+    # The bot may have confirmed a demotion since the last look. It still serves the exchange with the former rights.
+    is_admitted = visit is not None and decide(visit.facts) in _MAY_CONTINUE
+    if visit is not None and is_admitted and not has_lost_rights(exchange.visit.facts, visit.facts):
+        exchange.confirm(visit, entry.read_at)
     else:
         exchange.abort(POLICY_VIOLATION)

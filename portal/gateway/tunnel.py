@@ -8,7 +8,9 @@ them.
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
+from hashlib import sha1
 from http import HTTPStatus
 
 from aiohttp import web
@@ -16,13 +18,22 @@ from aiohttp.base_protocol import BaseProtocol
 from multidict import CIMultiDict
 
 from portal.gateway import limits
-from portal.gateway.bot_client import BotClient, BotRequest, BotResponse, BotUnreachable, ConnectionClosed
+from portal.gateway.bot_client import (
+    BadResponse,
+    BotClient,
+    BotRequest,
+    BotResponse,
+    BotUnreachable,
+    ConnectionClosed,
+)
 from portal.gateway.exchanges import GOING_AWAY, Exchange
 from portal.gateway.requests import BrowserRequest, decode_headers
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 
 _HANDSHAKE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+_HANDSHAKE_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""The text of RFC 6455 by which a server proves that it speaks WebSocket."""
 _CLOSE_FRAME = b"\x88\x02"
 _LINGER_SECONDS = 1.0
 _MAX_FRAMES_AT_ONCE = 2000
@@ -58,7 +69,11 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, 
         exchange: the running socket.
         answer: the bot's response with status 101.
         outer: URL of the bot for browsers.
+
+    Raises:
+        BadResponse: the bot has not opened a WebSocket.
     """
+    _require_accepted(browser, answer)
     raw = proxy_headers.select_response_headers(
         decode_headers(answer.raw_headers), inner=exchange.visit.address or "", outer=outer
     )
@@ -78,6 +93,17 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, 
     finally:
         answer.close()
     return response
+
+
+def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
+    """Check that the bot has accepted a WebSocket, and not only answered with the status 101.
+
+    Otherwise, it could still expect HTTP, and the browser could send requests of its own making through the tunnel.
+    """
+    key = ", ".join(browser.values("sec-websocket-key"))
+    digest = sha1(f"{key}{_HANDSHAKE_ID}".encode(), usedforsecurity=False).digest()
+    if answer.headers.getall("Sec-WebSocket-Accept", []) != [base64.b64encode(digest).decode()]:
+        raise BadResponse("the bot switched to another protocol than WebSocket")
 
 
 async def _wait_until_idle(ended: asyncio.Future[None], *flows: _Flow) -> None:

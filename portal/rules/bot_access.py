@@ -104,6 +104,11 @@ def find_role_in_bot(facts: AccessFacts) -> SyncRole:
     return min(facts.role, facts.sync.observed_role, key=_RANKS.__getitem__)
 
 
+def has_lost_rights(before: AccessFacts, now: AccessFacts) -> bool:
+    """Return whether the role in the bot of a person who may enter is lower than it was."""
+    return _RANKS[find_role_in_bot(now)] < _RANKS[find_role_in_bot(before)]
+
+
 def _find_obstacle_of_bot(facts: AccessFacts) -> Access | None:
     if facts.is_being_created:
         return Access.PROVISIONING
@@ -113,13 +118,11 @@ def _find_obstacle_of_bot(facts: AccessFacts) -> Access | None:
 
 
 def _find_obstacle_of_sync(role: SyncRole, sync: SyncFacts) -> Access | None:
-    if not sync.is_provisioned or sync.observed_role is None:
+    if not sync.is_provisioned or sync.observed_role is None or sync.observed_role is SyncRole.NONE:
         return Access.PROVISIONING
     if sync.observed_epoch != sync.epoch:
         # The data may be older than the last change of the role. Without a change it gives no higher right.
         return Access.CHANGING if sync.desired_version > 1 and role is not SyncRole.OWNER else None
-    if sync.observed_role is SyncRole.NONE:
-        return Access.PROVISIONING
     # The bot may have applied every role since the confirmed one, because the answer to a call can be lost.
     has_roles_between = sync.desired_version - (sync.observed_version or 0) > 1 and role is not SyncRole.OWNER
     return Access.CHANGING if has_roles_between or _RANKS[sync.observed_role] > _RANKS[role] else None

@@ -259,6 +259,20 @@ def test_a_person_whose_rights_in_the_bot_are_too_high_stays_out_until_the_bot_h
     wait_for_status(synced.browser, 200)
 
 
+def test_a_demotion_ends_streams_although_the_bot_confirms_it_before_the_next_look(
+    synced: Carol, bot: FakeBot, publishing: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait_for_status(synced.browser, 200)
+    with open_streams(synced.browser, bot) as wait_for_end:
+        with monkeypatch.context() as without_messages:
+            without_messages.setattr(publishing, "_after_commit", None)
+            synced.change_role(MembershipRole.MEMBER)
+            synced.confirm()
+        code, seconds = wait_for_end()
+        assert (code, seconds < LIMIT_SECONDS) == (1008, True)
+    assert synced.browser.read("/", "HEAD")[0] == 200
+
+
 def test_a_raise_keeps_streams_and_old_rights(synced: Carol, bot: FakeBot) -> None:
     synced.change_role(MembershipRole.MEMBER)
     synced.confirm()

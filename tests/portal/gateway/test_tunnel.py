@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import pytest
 from aiohttp import WSMsgType, web
 
+from portal.database import Database
 from portal.gateway import limits
-from tests.support.gateway import Browser, FakeBot
+from portal.models import Bot
+from tests.portal.gateway.test_hostile_bots import raw_bot
+from tests.support.cast import Cast
+from tests.support.gateway import Browser, FakeBot, RunningGateway, read_all, sign_in
+from tests.support.scene import Scene
 from tests.support.websocket import BINARY, CLOSE, PING, PONG, TEXT, open_socket
 
 pytestmark = pytest.mark.requests
@@ -150,3 +156,28 @@ def test_a_bot_that_switches_without_being_asked_is_refused(bob: Browser, bot: F
 
     bot.handler = switch
     assert bob.read()[0] == 502
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accept", ["", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"])
+def test_a_status_alone_opens_no_tunnel(
+    gateway: RunningGateway, database: Database, cast: Cast, scene: Scene, accept: str
+) -> None:
+    """A bot whose page repeats a status of the caller's choice still expects HTTP after it."""
+    received = b""
+
+    def switch_and_read_on(connection: socket.socket) -> None:
+        nonlocal received
+        handshake = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        connection.sendall(f"{handshake}{accept}\r\n".encode())
+        received = read_all(connection)
+
+    with raw_bot(switch_and_read_on) as address:
+        with database.transaction() as session:
+            session.get_one(Bot, scene.bots[0]).address = address
+        bob = sign_in(gateway, database, cast.people["bob"], scene.bots[0])
+        with open_socket(bob) as tunnel:
+            tunnel.connection.sendall(b"GET /internal/members HTTP/1.1\r\nX-Platform-User-Id: alice\r\n\r\n")
+            assert tunnel.status == 502
+            read_all(tunnel.connection)
+    assert received == b""

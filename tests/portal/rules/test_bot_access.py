@@ -63,6 +63,7 @@ def sync(observed: SyncRole | None, observed_epoch: int | None = 2, version: int
         (AccessFacts(role=MEMBER, sync=sync(ADMIN), is_updating=True), Access.CHANGING),
         # The data was restored after the confirmation.
         (AccessFacts(role=MEMBER, sync=sync(MEMBER, 1)), Access.CHANGING),  # may have been an admin before
+        (AccessFacts(role=MEMBER, sync=sync(NONE, 1, version=1)), Access.PROVISIONING),  # the bot had lost the person
         (AccessFacts(role=MEMBER, sync=sync(MEMBER, 1, version=1)), Access.ENTER),  # was never anything else
         (AccessFacts(role=OWNER, sync=sync(ADMIN, 1)), Access.ENTER),  # nothing is above the owner
         (AccessFacts(role=ADMIN, sync=sync(ADMIN, 1)), Access.CHANGING),
