@@ -18,10 +18,11 @@ from portal.database import Database
 from portal.models import Bot
 from portal.settings import Settings
 from tests.daemon.processes import Process, running, wait_until
-from tests.portal.gateway.test_hostile_bots import OK, raw_bot
+from tests.portal.gateway.test_hostile_bots import OK, SWITCHED, raw_bot
 from tests.support.cast import Cast
 from tests.support.gateway import COOKIE, DOMAIN, Browser, FakeBot, GatewayAddress, sign_in
 from tests.support.scene import Scene
+from tests.support.websocket import KEY
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -31,8 +32,7 @@ FLOOD_SECONDS = 1.0
 CONNECTIONS = 8
 MAX_GROWTH_MB = 40
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
-HANDSHAKE = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: a\r\n"
-SWITCHED = b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+HANDSHAKE = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 
 
 def hang(connection: socket.socket) -> None:
@@ -177,7 +177,7 @@ def test_sockets_of_bots_that_send_without_end(arena: Arena, is_read: bool) -> N
 
     harm = []
     for name, part in SOCKETS.items():
-        arena.answer = repeat(SWITCHED, part)
+        arena.answer = repeat(SWITCHED + b"\r\n", part)
         harm += arena.find_harm(name, flood)
     assert harm == []
 
