@@ -23,7 +23,7 @@ from tests.support.cast import Cast
 from tests.support.gateway import COOKIE, DOMAIN, Browser, FakeBot, GatewayAddress, sign_in
 from tests.support.scene import Scene
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.requests, pytest.mark.processes, pytest.mark.slow]
 
 Answer = Callable[[socket.socket], None]
 
