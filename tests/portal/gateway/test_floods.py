@@ -24,7 +24,7 @@ from tests.support.gateway import COOKIE, DOMAIN, Browser, FakeBot, GatewayAddre
 from tests.support.scene import Scene
 from tests.support.websocket import KEY
 
-pytestmark = [pytest.mark.processes, pytest.mark.slow]
+pytestmark = [pytest.mark.requests, pytest.mark.processes, pytest.mark.slow]
 
 Answer = Callable[[socket.socket], None]
 
