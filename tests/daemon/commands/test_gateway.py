@@ -62,7 +62,7 @@ def test_two_gateways_share_a_port_and_each_ends_without_a_trace(
         assert end(one) == 0
         assert count_processes(database) == 1
         assert all(is_healthy(port) for _ in range(20))
-        assert has_logged("GET healthz bot=- user=- 200 ")
+        wait_until(lambda: has_logged("GET healthz bot=- user=- 200 "), "the requests are logged")
         assert end(two) == 0
         assert count_processes(database) == 0
 
