@@ -96,7 +96,8 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, 
 def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
     """Check that the bot has accepted a WebSocket, and not only answered with the status 101.
 
-    Otherwise, it could still expect HTTP, and the browser could send requests of its own making through the tunnel.
+    Otherwise, it could still expect HTTP, and the browser could send whole requests through the tunnel, with a forged
+    identity.
     """
     key = ", ".join(browser.values("sec-websocket-key"))
     digest = sha1(f"{key}{_HANDSHAKE_ID}".encode(), usedforsecurity=False).digest()
