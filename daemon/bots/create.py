@@ -34,6 +34,8 @@ from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_LOG_CHARACTERS = 1000
+
 
 class _StartRefused(CreationFailed):
     """The engine refused to start the container, perhaps because another program uses its port."""
@@ -155,7 +157,8 @@ class _Creation:
 
     def _describe_unhealthy(self, container_id: str, reason: str) -> str:
         log = self._attempt.hide_secrets((containers.log_tail(self._engine, container_id) or "").strip())
-        return f"Health check failed: {reason}" + (f"\nLast lines of the log:\n{log[-1000:]}" if log else "")
+        lines = f"\nLast lines of the log:\n{_take_last_lines(log)}" if log else ""
+        return f"Health check failed: {reason}{lines}"
 
     def _activate(self, container_id: str, address: str | None) -> bool:
         found = capture(self._engine, container_id)
@@ -173,3 +176,9 @@ class _Creation:
         containers.stop(self._engine, container_id, self._lease.renew_or_raise)
         self._lease.renew_or_raise()
         containers.remove(self._engine, container_id, with_anonymous_volumes=self._created_container)
+
+
+def _take_last_lines(log: str) -> str:
+    """Return the end of a log. It begins with a whole line, unless the last line alone is too long."""
+    end = log[-_LOG_CHARACTERS:]
+    return end.partition("\n")[2] or end if len(log) > _LOG_CHARACTERS else log

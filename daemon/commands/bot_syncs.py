@@ -28,14 +28,16 @@ _SECRET_FILE = click.option(
 def provision(bot: str, company: str | None, secret_file: TextIO | None) -> None:
     """Let BOT (id, subdomain or name) get its members from Flotilla.
 
-    The bot must know the secret already. Without --secret-file, the stored secret stays.
+    The bot must know the secret already. Without --secret-file, the stored secret stays. Until the bot has confirmed
+    a member, this member cannot open the bot.
     """
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
         secret = secret_file.read().strip() if secret_file else None
         provisioning.provision_bot(session, row, secret, company_id=company, now=utcnow(), actor=None)
     what = f"Members are sent to company {company} of" if company else "A company is provisioned in"
-    print_text(f"{what} {row.name}. `flotilla sync status` shows the progress.")
+    print_text(f"{what} {row.name}. Members can open the bot when it has confirmed them.")
+    print_text("`flotilla sync status` shows the progress.")
 
 
 @bots.command("rotate-secret")
@@ -115,7 +117,8 @@ def status(search: str) -> None:
 def _describe(line: BotSyncRow) -> tuple[object, ...]:
     bot, drift = line.bot, line.sync.drift_count if line.sync else 0
     counts = (line.desired, line.observed, line.pending, line.blocked, line.oldest, line.attempts, drift)
+    shown: tuple[object, ...] = counts if line.connection.is_connected else (None,) * len(counts)
     error = line.error
     if line.refused_removals:
         error = f"{line.refused_removals} unknown members were not removed; run flotilla bots sync --allow-removals"
-    return (bot.name, bot.org.slug, line.state, *counts, error)
+    return (bot.name, bot.org.slug, line.state, *shown, error)

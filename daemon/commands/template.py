@@ -116,8 +116,8 @@ def show() -> None:
 @click.option("--secret-variable", help="Variable that contains the provision secret.")
 @click.option("--gateway-url", help="Address of the model gateway, for the bot's agents. Empty removes it.")
 @_file_option("--api-key-file", "api_key", str.strip, "the API key of the model gateway")
-@click.option("--budget-cents", type=int, help="Budget of a new bot.")
-@click.option("--per-agent-budget-cents", type=int, help="Budget of each agent. 0 removes it.")
+@click.option("--budget-cents", type=int, help="Monthly budget of a new bot, in cents.")
+@click.option("--per-agent-budget-cents", type=int, help="Monthly budget of each agent, in cents. 0 removes it.")
 @_file_option("--agents-file", "agents", _parse_json, "a JSON list of the agents that a new bot gets")
 @_file_option("--extra-file", "extra", _parse_json, "a JSON object that a new bot gets")
 @click.option(
@@ -128,6 +128,8 @@ def show() -> None:
 def set_(new_variables: dict[str, str] | None, unset_variables: set[str] | None, **options: Any) -> None:
     """Change the given settings. A repeatable option replaces all earlier values; an empty value removes them."""
     context = current_context()
+    if new_variables is None and unset_variables is None and all(value is None for value in options.values()):
+        raise click.UsageError("Name at least one setting to change.")
     changes: dict[str, Any] = {
         name: value if value or name not in _CLEARED else None for name, value in options.items() if value is not None
     }

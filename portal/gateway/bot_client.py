@@ -14,7 +14,7 @@ from http import HTTPStatus
 from types import TracebackType
 
 import aiohttp
-from aiohttp import ClientRequest, ClientTimeout, StreamReader, TCPConnector
+from aiohttp import ClientRequest, ClientTimeout, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http import HttpProcessingError, RawResponseMessage, StreamWriter
@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from portal.gateway import limits
+from portal.gateway.bot_connections import BotConnector
 from portal.rules.proxy_headers import Headers
 
 _TIMEOUT = ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS)
@@ -128,7 +129,7 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._initiators: dict[str, ClientRequest] = {}
-        self._connector = TCPConnector(
+        self._connector = BotConnector(
             limit=0, limit_per_host=limits.CONNECTIONS_PER_BOT, keepalive_timeout=limits.BOT_KEEP_ALIVE_SECONDS
         )
 

@@ -155,4 +155,6 @@ def _build_response(answer: BotResponse, inner: str, outer: str) -> web.StreamRe
     lengths = answer.headers.getall("Content-Length", [])
     if "Transfer-Encoding" not in answer.headers and len(set(lengths)) == 1:
         headers["Content-Length"] = lengths[0]
+    # Besides the bot's own policies: pages of other bots, which are the same site, must not show it in a frame.
+    headers.add("Content-Security-Policy", "frame-ancestors 'self'")
     return _ForwardedResponse(status=answer.status, headers=headers)

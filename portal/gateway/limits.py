@@ -36,6 +36,11 @@ MAX_HEADER_BYTES = 32 * 1024
 """Size of all names and values of the headers of a request."""
 MAX_HEADERS = 100
 MAX_BOT_FIELD_BYTES = 16 * 1024
+MAX_BOT_RESPONSES = 32
+"""Responses to one request: interim ones such as 103, the final one, and others, which are dropped."""
+MAX_BOT_FRAMING_BYTES = 1024 * 1024
+MAX_BOT_FRAMING_FACTOR = 10
+"""What a bot may send besides the body: some bytes, and for each byte of the body, such as the sizes of chunks."""
 BUFFER_BYTES = 64 * 1024
 """How much of a body is in memory, in each direction."""
 

@@ -6,7 +6,7 @@ A page is only for people who open a page in the browser. Scripts get its text a
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from portal.gateway.requests import BrowserRequest
 from portal.paths import ROOT
-from portal.rules.bot_paths import GATEWAY_PREFIX
+from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
 from portal.settings import Settings
 
 _ASSETS = {
@@ -46,7 +46,7 @@ class Page:
         title: what happened; `{bot}` is replaced by the name of the bot.
         text: what it means, and what to do.
         refresh_seconds: after how long the page reloads; None if reloading does not help.
-        retry_label: label of a link to the same address; None without such a link.
+        retry_label: label of a link to the same page, or to the bot's first page after a form; None without a link.
     """
 
     status: HTTPStatus
@@ -54,6 +54,13 @@ class Page:
     text: str
     refresh_seconds: int | None = None
     retry_label: str | None = None
+
+    def for_form(self) -> Page:
+        """Return the page that a person sees after submitting a form, which must not be sent again unasked."""
+        if self.refresh_seconds is None:
+            return self
+        text = f"{self.text} What you just sent was not saved. Go back and send it again later."
+        return replace(self, text=text, refresh_seconds=None)
 
 
 NOT_FOUND = Page(
@@ -64,13 +71,16 @@ NOT_FOUND = Page(
 PROVISIONING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="{bot} is getting ready for you",
-    text="Your access is being set up. This usually takes less than a minute.",
+    text=(
+        "Your access is being set up. This usually takes less than a minute. If it takes longer, tell an admin of "
+        "your organization."
+    ),
     refresh_seconds=5,
 )
 CHANGING = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
     title="Your access is being updated",
-    text="The bot has not applied the last change of your role or account yet. You can continue as soon as it has.",
+    text="The bot has not confirmed your current role yet. You can continue as soon as it has.",
     refresh_seconds=5,
 )
 REMOVING = Page(
@@ -114,6 +124,12 @@ TOO_MANY = Page(
     title="Too many requests",
     text="You have too many requests or tabs open at the same time. Close some, then try again.",
     retry_label="Try again",
+)
+SIGNED_OUT = Page(
+    status=HTTPStatus.UNAUTHORIZED,
+    title="You are signed out",
+    text="What you just sent was not saved. Sign in, then send it again.",
+    retry_label="Sign in",
 )
 NO_DECISION = Page(
     status=HTTPStatus.SERVICE_UNAVAILABLE,
@@ -160,10 +176,12 @@ class PageRenderer:
         title = page.title.format(bot=bot_name)
         if not browser.is_navigation:
             return text_response(page.status, f"{title}. {page.text}", headers)
+        if not browser.can_be_repeated:
+            page = page.for_form()
         html = self._template.render(
             page=page,
             title=title,
-            retry_url="/",
+            retry_url=_find_retry_url(browser),
             product_name=self._product_name,
             portal_url=self._portal_url,
             styles=[self._urls["tabler.min.css"], self._urls["app.css"]],
@@ -178,6 +196,11 @@ class PageRenderer:
         content, kind = self._files[name]
         headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000"}
         return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+
+
+def _find_retry_url(browser: BrowserRequest) -> str:
+    is_own = browser.path.startswith(GATEWAY_PREFIX)
+    return browser.target if browser.can_be_repeated and not is_own and is_local_path(browser.target) else "/"
 
 
 def text_response(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> web.Response:

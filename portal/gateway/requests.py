@@ -18,6 +18,8 @@ from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
 from portal.rules.proxy_headers import Headers
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+TOO_LARGE = "This request is too large. If this happens again, delete the cookies of this site, then try again."
+"""Pages of other bots can set cookies for all bots, so the person may not be the cause."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -81,11 +83,16 @@ class BrowserRequest:
 
     @property
     def is_navigation(self) -> bool:
-        """Whether a person opens a page, so that a page is the right answer."""
-        if self.method not in {"GET", "HEAD"} or self.is_upgrade:
+        """Whether a person opens a page or submits a form, so that a page is the right answer."""
+        if self.is_upgrade:
             return False
         modes = self.values("sec-fetch-mode")
         return list(modes) == ["navigate"] if modes else any("text/html" in value for value in self.values("accept"))
+
+    @property
+    def can_be_repeated(self) -> bool:
+        """Whether a page may load the same address again, unlike after a form."""
+        return self.method in {"GET", "HEAD"}
 
     @property
     def content_length(self) -> int | None:
@@ -125,7 +132,7 @@ def check_form(browser: BrowserRequest) -> None:
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
     if sum(map(len, chain.from_iterable(browser.headers))) > MAX_HEADER_BYTES:
-        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The headers of this request are too large.")
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
     if not proxy_headers.are_well_formed(browser.headers):
         raise Refused(HTTPStatus.BAD_REQUEST, "A header contains an invalid character.")
     hosts = browser.values("host")
@@ -148,13 +155,23 @@ def _check_framing(browser: BrowserRequest) -> None:
 
 
 def check_origin(browser: BrowserRequest, own_origin: str) -> None:
-    """Check that a request that may change something comes from a page of the bot.
+    """Check that a request comes from a page of the bot. Pages of other sites may only lead to a page.
+
+    Browsers count the hosts of all bots as one site and send cookies between them. So pages of another bot must
+    neither change anything nor load the bot's files as their own. Browsers without fetch metadata are only checked if
+    the request may change something.
 
     Raises:
         Refused: the request comes from another site, such as another bot.
     """
-    if browser.is_safe and not browser.is_upgrade:
-        return
     sites = browser.values("sec-fetch-site")
+    if browser.is_safe and not browser.is_upgrade and (not sites or _leads_to_page(browser)):
+        return
     if not comes_from_own_page(sites, browser.values("origin"), own_origin):
         raise Refused(HTTPStatus.FORBIDDEN, "This request came from another site. Open the bot's page and try again.")
+
+
+def _leads_to_page(browser: BrowserRequest) -> bool:
+    # A service worker of the bot that passes on the request for a page hides its destination.
+    destinations = (["document"], ["empty"])
+    return browser.values("sec-fetch-mode") == ["navigate"] and browser.values("sec-fetch-dest") in destinations

@@ -13,6 +13,8 @@ from http import HTTPStatus
 
 import uvloop
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.http_exceptions import LineTooLong
 from sqlalchemy.orm import Session
 
 from portal.database import Database
@@ -27,6 +29,7 @@ from portal.gateway.exchanges import GOING_AWAY, Exchanges
 from portal.gateway.handler import Handler
 from portal.gateway.holding import Holding
 from portal.gateway.pages import text_response
+from portal.gateway.requests import TOO_LARGE
 from portal.gateway.revocation import Revocation
 from portal.gateway.visit_cache import VisitCache
 from portal.models import utcnow
@@ -117,6 +120,17 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
 class _Connection(web.RequestHandler):
     """A connection of a client. aiohttp would log and repeat parts of malformed requests, which may be secret."""
 
+    def data_received(self, data: bytes) -> None:
+        """Parse received bytes. After malformed ones read no more; aiohttp would keep all that follow."""
+        super().data_received(data)
+        if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
+            return
+        running = self._current_request
+        if running is not None and not running.content.is_eof():
+            self.force_close()  # the body is malformed, so its request cannot be completed
+        elif self.transport is not None:
+            self.transport.pause_reading()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -127,7 +141,10 @@ class _Connection(web.RequestHandler):
         """Return the response to a request that could not be parsed or handled, and close the connection after it."""
         if request.writer.output_size > 0:
             raise ConnectionError("a part of a response was sent")
-        response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
+        if isinstance(exc, LineTooLong):
+            response = text_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+        else:
+            response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
         response.force_close()
         return response
 

@@ -51,6 +51,8 @@ class SignIn:
         """
         if not browser.is_navigation:
             return text_response(HTTPStatus.UNAUTHORIZED, "You are signed out. Reload the page to sign in.")
+        if not browser.can_be_repeated:
+            return self._renderer.render(pages.SIGNED_OUT, browser)
         # Several tabs that open at the same time share one state, so that each of them arrives.
         state = browser.find_cookie(self._state_cookie) or ""
         if not _STATE.fullmatch(state):

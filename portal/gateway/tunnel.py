@@ -36,6 +36,8 @@ _HANDSHAKE_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 """The text of RFC 6455 by which a server proves that it speaks WebSocket."""
 _CLOSE_FRAME = b"\x88\x02"
 _LINGER_SECONDS = 1.0
+_MAX_FRAMES_AT_ONCE = 2000
+"""In one part that was received. Sockets with more frames end without a close frame."""
 
 
 async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
@@ -96,8 +98,7 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, 
 def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
     """Check that the bot has accepted a WebSocket, and not only answered with the status 101.
 
-    Otherwise, it could still expect HTTP, and the browser could send whole requests through the tunnel, with a forged
-    identity.
+    Otherwise, it could still expect HTTP, and the browser could send any request through the tunnel.
     """
     key = ", ".join(browser.values("sec-websocket-key"))
     digest = sha1(f"{key}{_HANDSHAKE_ID}".encode(), usedforsecurity=False).digest()
@@ -184,32 +185,41 @@ class _FrameBoundaries:
     """Follows the frames of RFC 6455 in a stream of bytes, by their headers."""
 
     def __init__(self) -> None:
-        self._header = bytearray()
+        self._header = b""
         self._payload_left = 0
+        self._is_lost = False
 
     @property
     def is_between_frames(self) -> bool:
-        """Whether the bytes so far end with a frame."""
-        return not self._header and not self._payload_left
+        """Whether the bytes so far are known to end with a frame."""
+        return not (self._header or self._payload_left or self._is_lost)
 
     def feed(self, data: bytes) -> None:
-        """Follow the next bytes."""
-        position = 0
-        while position < len(data):
-            if self._payload_left:
-                step = min(self._payload_left, len(data) - position)
-                self._payload_left -= step
-            else:
-                step = 1
-                self._header += data[position : position + 1]
-                self._finish_header()
-            position += step
-
-    def _finish_header(self) -> None:
-        if len(self._header) < 2:
+        """Follow the next bytes. Of too many frames at once the end is not searched, because that would take long."""
+        if self._is_lost or self._payload_left >= len(data):
+            self._payload_left = max(0, self._payload_left - len(data))
             return
-        length, mask = self._header[1] & 0x7F, 4 if self._header[1] & 0x80 else 0
-        extended = {126: 2, 127: 8}.get(length, 0)
-        if len(self._header) == 2 + extended + mask:
-            self._payload_left = int.from_bytes(self._header[2 : 2 + extended], "big") if extended else length
-            self._header.clear()
+        data, position = self._header + data[self._payload_left :], 0
+        self._header, self._payload_left = b"", 0
+        for _ in range(_MAX_FRAMES_AT_ONCE):
+            size = _measure_frame(data, position)
+            if size is None:
+                self._header = data[position:]
+                return
+            position += size
+            if position >= len(data):
+                self._payload_left = position - len(data)
+                return
+        self._is_lost = True
+
+
+def _measure_frame(data: bytes, start: int) -> int | None:
+    """Return the length of the frame that starts at a position; None if its header is incomplete."""
+    if len(data) < start + 2:
+        return None
+    length, mask = data[start + 1] & 0x7F, 4 if data[start + 1] & 0x80 else 0
+    extended = {126: 2, 127: 8}.get(length, 0)
+    if len(data) < start + 2 + extended + mask:
+        return None
+    payload = int.from_bytes(data[start + 2 : start + 2 + extended], "big") if extended else length
+    return 2 + extended + mask + payload

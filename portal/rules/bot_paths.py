@@ -92,8 +92,9 @@ def _is_ambiguous(text: str, raw_path: str) -> bool:
 
 
 def _is_closed(text: str) -> bool:
-    names = (_fold(_name_of(segment)) for segment in text.split("/"))
-    return next(filter(None, names), None) == _CLOSED_SEGMENT
+    names = [name for segment in text.split("/") if (name := _fold(_name_of(segment)))]
+    # Programs that parse the path as a URL take the first name after two slashes for a host.
+    return _CLOSED_SEGMENT in (names[:2] if text.startswith("//") else names[:1])
 
 
 def _name_of(segment: str) -> str:

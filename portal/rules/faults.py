@@ -18,7 +18,7 @@ _FAILED_UPDATES = {
 _BOT_STATES = {
     "unhealthy": "The bot does not answer its health check.",
     "missing": "The bot's container was not found.",
-    "unknown": "The state of the bot could not be checked.",
+    "unknown": "The bot is starting, or its server does not answer.",
 }
 
 

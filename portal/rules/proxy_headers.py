@@ -12,11 +12,12 @@ from urllib.parse import quote, urlsplit
 
 Headers = list[tuple[str, str]]
 
-OWN_COOKIE_PREFIX = "flotilla-"
-"""Names of all cookies of portal and gateway start with this, after `__Host-` or `__Secure-`."""
+OWN_COOKIE_MARK = "flotilla-"
+"""Names of all cookies of portal and gateway contain this, behind prefixes such as `__Host-`."""
 
 _MAX_IDENTITY_BYTES = 256
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""Includes all characters that end a line for some programs, such as U+0085 and U+2028 for `str.splitlines`."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PREFIX = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _UNENCODED = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -179,8 +180,7 @@ def _has_allowed_prefix(name: str) -> bool:
 
 
 def _is_own_cookie(name: str) -> bool:
-    bare = name.strip().lower().removeprefix("__host-").removeprefix("__secure-")
-    return bare.startswith(OWN_COOKIE_PREFIX)
+    return OWN_COOKIE_MARK in name.lower()
 
 
 def _may_set_cookie(value: str) -> bool:

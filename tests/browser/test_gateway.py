@@ -9,14 +9,14 @@ from urllib.parse import unquote
 
 import pytest
 from aiohttp import WSMsgType, web
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from portal.database import Database
-from portal.models import Bot, Membership
+from portal.models import Bot, Membership, MembershipState
 from portal.password_hashing import hash_password
 from portal.settings import Settings
 from tests import factories
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, sign_in
 from tests.browser.test_every_page import AXE
 from tests.support.gateway import FakeBot, LoopThread, RunningGateway, running_bot
 from tests.support.scene import Scene
@@ -67,7 +67,7 @@ class NoteBot:
 
 @dataclass
 class Place:
-    """Two bots of Acme, the gateway, and the portal."""
+    """A bot of Acme, a bot of Globex, the gateway, and the portal."""
 
     portal: str
     gateway: RunningGateway
@@ -78,7 +78,7 @@ class Place:
 def place(  # noqa: PLR0917 - fixtures come by name
     portal: str, scene: Scene, settings: Settings, database: Database, redis_url: str, gateway_port: int
 ) -> Iterator[Place]:
-    """Run two bots and the gateway; Zoë is a member of Acme."""
+    """Run two bots and the gateway; Zoë is a member of both organizations."""
     servers = LoopThread()
     with running_bot(servers) as first, running_bot(servers) as second:
         first.handler, second.handler = NoteBot("one").handle, NoteBot("two").handle
@@ -87,7 +87,10 @@ def place(  # noqa: PLR0917 - fixtures come by name
                 session.get_one(Bot, bot_id).address = bot.address
             zoe = factories.user(session, "zoe", id="zoe", password_hash=hash_password(PASSWORD))
             zoe.name = "Zoë Müller"
-            factories.membership(session, session.get_one(Bot, scene.bots[0]).org, zoe)
+            globex = factories.org(session, factories.user(session, "gus"), slug="globex")
+            session.get_one(Bot, scene.bots[1]).org_id = globex.id
+            for org in (session.get_one(Bot, scene.bots[0]).org, globex):
+                factories.membership(session, org, zoe)
         changed = replace(settings, redis_url=redis_url, base_url=portal)
         gateway = RunningGateway(servers, changed, database, gateway_port)
         yield Place(portal, gateway, [first, second])
@@ -120,28 +123,45 @@ def test_a_person_who_signs_in_on_the_way_arrives_at_the_bot(visit: Open, page: 
     assert page.url == f"http://{place.gateway.host('paperclip-1')}/?from=bookmark"
 
 
-def test_two_tabs_of_two_bots(visit: Open, page: Page, place: Place) -> None:
+def test_two_tabs_of_two_organizations(visit: Open, page: Page, place: Place, database: Database) -> None:
     visit("zoe", "/o/acme/")
     page.get_by_role("link", name="Open Paperclip 1").click()
-    expect(page.get_by_role("heading", name="of one")).to_be_visible()
     other = page.context.new_page()
-    other.goto(f"http://{place.gateway.host('paperclip-2')}/")
-    expect(other.get_by_role("heading", name="of two")).to_be_visible()
+    other.goto(f"{place.portal}/o/globex/")
+    other.get_by_role("link", name="Open Paperclip 2").click()
+    for tab, title in ((page, "one"), (other, "two")):
+        expect(tab.get_by_role("heading", name=f"Hello, Zoë Müller of {title}")).to_be_visible()
+        expect(tab.get_by_text("connected")).to_be_visible()
+        tab.get_by_label("Note").fill(f"a note for {title}")
+        tab.get_by_role("button", name="Add").click()
+        expect(tab.get_by_role("listitem")).to_have_text([f"a note for {title}"])
+    with database.transaction() as session:
+        org_id = session.query(Bot.org_id).filter_by(subdomain="paperclip-2").scalar()
+        session.query(Membership).filter_by(user_id="zoe", org_id=org_id).update({"state": MembershipState.REMOVED})
+    expect(other.get_by_text("closed 1008")).to_be_visible(timeout=5000)
     page.reload()
-    expect(page.get_by_role("heading", name="of one")).to_be_visible()
+    expect(page.get_by_role("listitem")).to_have_text(["a note for one"])
+    expect(page.get_by_text("connected")).to_be_visible()
 
 
-def test_a_removed_member_is_refused_and_the_socket_ends(
-    visit: Open, page: Page, place: Place, database: Database
+def test_a_member_whom_an_admin_removes_is_refused_and_the_socket_ends(  # noqa: PLR0917 - fixtures come by name
+    visit: Open, page: Page, place: Place, browser: Browser, settings: Settings, database: Database
 ) -> None:
     visit("zoe", "/o/acme/")
     page.get_by_role("link", name="Open Paperclip 1").click()
     expect(page.get_by_text("connected")).to_be_visible()
-    with database.transaction() as session:
-        session.query(Membership).filter_by(user_id="zoe").delete()
-    expect(page.get_by_text("closed 1008")).to_be_visible(timeout=5000)
-    page.reload()
+    with browser.new_context() as context:
+        sign_in(context, place.portal, settings, database, "alice")
+        admin = context.new_page()
+        admin.goto(f"{place.portal}/o/acme/team")
+        admin.get_by_role("link", name="Remove Zoë Müller").click()
+        admin.get_by_role("button", name="Remove Zoë Müller").click()
+        expect(page.get_by_text("closed 1008")).to_be_visible(timeout=5000)
+    received = len(place.bots[0].seen)
+    page.get_by_label("Note").fill("too late")
+    page.get_by_role("button", name="Add").click()
     expect(page.get_by_role("heading", name="Bot not found")).to_be_visible()
+    assert len(place.bots[0].seen) == received
     page.evaluate(AXE.read_text())
     assert page.evaluate("axe.run()")["violations"] == []
 

@@ -101,6 +101,7 @@ def test_removed_member_moves_to_those_whose_access_is_ending(
     page.get_by_label("Role of Bob", exact=True).select_option("admin")
     page.get_by_role("link", name="Remove Carol").click()
     page.get_by_role("dialog").get_by_role("button", name="Remove Carol").click()
+    expect(page.locator("#member-count")).to_have_text("2 people")
     ending = page.get_by_role("region", name="Access still ending")
     expect(ending).to_contain_text("carol@example.com")
     expect(ending).to_contain_text("removing")

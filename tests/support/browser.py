@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from demo.processes import MissingRequirement
 
+_HOSTS = "MAP *.fleet.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost"
 ARGUMENTS = [
     "--no-sandbox",  # Chromium's sandbox does not work for root
     "--disable-gpu",
@@ -15,7 +16,8 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
     "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost",
+    "--ignore-certificate-errors",  # service workers need HTTPS without errors; see tls_front
+    f"--host-resolver-rules={_HOSTS}",
 ]
 
 

@@ -108,37 +108,21 @@ def running_bot(servers: LoopThread) -> Iterator[FakeBot]:
         servers.run(runner.cleanup())
 
 
-class RunningGateway:
-    """A gateway that runs in the loop of a thread.
+class GatewayAddress:
+    """Where a gateway can be reached.
 
-    Attributes:
+    Args:
         port: where it listens.
-        settings: with its port and the domain of its bots.
-        database: its access to the database.
+        domain: the domain of its bots, with a port.
     """
 
-    def __init__(self, servers: LoopThread, settings: Settings, database: Database, port: int | None = None) -> None:
-        """Start it, on a free port unless one is given."""
-        self.port = port or free_port()
-        self.settings = replace(
-            settings,
-            gateway=replace(settings.gateway, bots_domain=f"{DOMAIN}:{self.port}", port=self.port),
-        )
-        self.database = database
-        self._servers = servers
-        self._is_stopped = False
-        self._context = running_gateway(self.settings, database)
-        servers.run(self._context.__aenter__())
-
-    def stop(self) -> None:
-        """Stop it gracefully. A second call does nothing."""
-        if not self._is_stopped:
-            self._is_stopped = True
-            self._servers.run(self._context.__aexit__(None, None, None))
+    def __init__(self, port: int, domain: str) -> None:
+        self.port = port
+        self.domain = domain
 
     def host(self, subdomain: str) -> str:
         """Return the host of a bot."""
-        return f"{subdomain}.{DOMAIN}:{self.port}"
+        return f"{subdomain}.{self.domain}"
 
     def connect(self) -> socket.socket:
         """Open a connection."""
@@ -153,6 +137,42 @@ class RunningGateway:
                 return read_all(connection)
             except OSError:
                 return b""
+
+
+class RunningGateway(GatewayAddress):
+    """A gateway that runs in the loop of a thread.
+
+    Attributes:
+        settings: with its port and the domain of its bots.
+        database: its access to the database.
+    """
+
+    def __init__(
+        self,
+        servers: LoopThread,
+        settings: Settings,
+        database: Database,
+        port: int | None = None,
+        domain: str | None = None,
+    ) -> None:
+        """Start it, on a free port and with bots at the domain `localhost` unless others are given."""
+        found = port or free_port()
+        super().__init__(found, domain or f"{DOMAIN}:{found}")
+        self.settings = replace(
+            settings,
+            gateway=replace(settings.gateway, bots_domain=self.domain, port=self.port),
+        )
+        self.database = database
+        self._servers = servers
+        self._is_stopped = False
+        self._context = running_gateway(self.settings, database)
+        servers.run(self._context.__aenter__())
+
+    def stop(self) -> None:
+        """Stop it gracefully. A second call does nothing."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._servers.run(self._context.__aexit__(None, None, None))
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -170,7 +190,7 @@ def read_all(connection: socket.socket) -> bytes:
 class Browser:
     """A signed-in browser at one bot."""
 
-    gateway: RunningGateway
+    gateway: GatewayAddress
     subdomain: str
     token: str
 
@@ -222,7 +242,7 @@ class Browser:
             return response.status, response.read()
 
 
-def sign_in(gateway: RunningGateway, database: Database, user_id: str, bot_id: str) -> Browser:
+def sign_in(gateway: GatewayAddress, database: Database, user_id: str, bot_id: str) -> Browser:
     """Return a browser in which a user has opened a bot."""
     with database.transaction() as session:
         user, bot = session.get_one(User, user_id), session.get_one(Bot, bot_id)

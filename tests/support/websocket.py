@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from tests.support.gateway import COOKIE, Browser
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+KEY, ACCEPTED = "dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+"""A key of a client, and what a server answers to it: the example of RFC 6455."""
 
 
 @dataclass

@@ -48,7 +48,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
     EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
     EventTag.BOT_OPENED: "{bot} was opened",
-    EventTag.BOT_PROVISIONED: "{bot} was provisioned",
+    EventTag.BOT_PROVISIONED: "The organization was set up in {bot}",
     EventTag.BOT_READY: "{bot} is ready",
     EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",

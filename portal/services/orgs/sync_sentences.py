@@ -12,6 +12,7 @@ _OBSTACLES = {
     Obstacle.STOPPED: "The bot is stopped.",
     Obstacle.UPDATING: "The bot is being updated.",
     Obstacle.REPAIR: "Your provider is repairing the bot.",
+    Obstacle.UNKNOWN: "The bot is starting, or its server does not answer.",
     Obstacle.UNREACHABLE: "The bot is not responding.",
 }
 _NEXT_STEPS = {

@@ -57,6 +57,8 @@ class Obstacle(StrEnum):
     REPAIR = "under repair"
     """A rollback failed, and an operator may be restoring the data of the bot."""
     STOPPED = "stopped"
+    UNKNOWN = "in an unknown state"
+    """The bot has just started, or its engine does not answer."""
     UNREACHABLE = "unreachable"
 
 
@@ -234,6 +236,7 @@ def _find_obstacle(found: sa.Row[*tuple[Any, ...]]) -> Obstacle | None:
         Obstacle.UPDATING: found.is_updating,
         Obstacle.REPAIR: found.needs_attention is not None,
         Obstacle.STOPPED: found.desired_state is DesiredState.STOPPED or found.state is BotState.STOPPED,
+        Obstacle.UNKNOWN: found.state is BotState.UNKNOWN,
         Obstacle.UNREACHABLE: found.state is not BotState.RUNNING or found.address is None,
     }
     return next((obstacle for obstacle, exists in obstacles.items() if exists), None)

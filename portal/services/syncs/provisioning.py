@@ -7,7 +7,17 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotPhase, BotSync, EventTag, Provisioning, SyncState
+from portal.models import (
+    Bot,
+    BotPhase,
+    BotSync,
+    EventTag,
+    MemberSync,
+    Provisioning,
+    SyncRole,
+    SyncState,
+    update_where,
+)
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
@@ -58,4 +68,7 @@ def _connect(session: Session, bot: Bot, sync: BotSync, provisioning: Provisioni
     sync.unanswered_calls, sync.next_call_at, sync.next_reconcile_at = 0, None, None
     sync.refused_removals = sync.allowed_removals = None
     session.flush()
+    # Until now, the roles waited for nothing. Removals keep the moment of the removal, which the team page shows.
+    waiting = (MemberSync.state != SyncState.SYNCED) & (MemberSync.desired_role != SyncRole.NONE)
+    update_where(session, MemberSync, MemberSync.bot_id == bot.id, waiting, changed_at=now)
     member_sync.request_job(session, bot.node_id)

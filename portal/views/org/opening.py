@@ -31,6 +31,8 @@ def open_bot(subdomain: str) -> Response | str:
     The response is a page and not a redirect, because browsers refuse redirects to other hosts after a form, such as
     the one for signing in. Its ticket is written although this is a GET request: it changes nothing that is visible.
     """
+    if request.headers.get("Sec-Fetch-Dest", "document") != "document":
+        abort(403, "A bot can only be opened in a tab. Open its address there.")
     _, bot = authorization.require_bot_by_subdomain(subdomain, Action.OPEN_BOT)
     url = current_settings().bot_url(bot.subdomain)
     state = request.args.get("state", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from flask import Blueprint, Response, flash, make_response, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -107,19 +109,27 @@ def leave(slug: str) -> Answer:
 def _render_page(access: OrgAccess, refusal: str = "") -> Response:
     text = request.args.get("q", "")
     page = max(1, request.args.get("page", 1, type=int))
+    listing = member_list.search_members(session(), access.org, text, page)
     return htmx.page(
         "org/team/page.html",
-        live={"updates": "org/team/_sync_updates.html"},
+        live={"updates": "org/team/_sync_updates.html", "count": "org/team/_member_count.html"},
         parts={"members": "org/team/_members.html"},
         access=access,
         org=access.org,
-        listing=member_list.search_members(session(), access.org, text, page),
+        listing=listing,
+        is_outdated=_is_outdated(listing.lines),
         text=text,
         refusal=refusal,
         role_choices=ROLE_CHOICES,
         **member_sync.build_context(access),
         **(invites.build_context(access) if access.may(Action.MANAGE_TEAM) else {}),
     )
+
+
+def _is_outdated(lines: Sequence[MemberRow]) -> bool:
+    """Return whether the page that asks shows, and names as `member`, other people than the current list."""
+    shown = request.args.getlist("member")
+    return bool(shown) and set(shown) != {line.membership.id for line in lines}
 
 
 def _render_row(access: OrgAccess, membership_id: str, refusal: str = "") -> Response:

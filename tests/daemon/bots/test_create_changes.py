@@ -128,6 +128,14 @@ def test_secrets_in_the_log_of_a_bot_are_hidden_from_operators(
     nursery.point_tag_at(FIRST)
 
 
+def test_the_end_of_a_long_log_begins_with_a_whole_line(nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "log_tail", lambda *_: "\n".join(f"line {number:03}" for number in range(900)))
+    nursery.point_tag_at(CRASHING)
+    _, title, *lines = str(nursery.create().creation_error).splitlines()
+    assert (title, lines[0], lines[-1]) == ("Last lines of the log:", "line 789", "line 899")
+    nursery.point_tag_at(FIRST)
+
+
 @pytest.mark.parametrize("values", [{"cpu_millis": 1_024_000}, {"volumes": ["/proc"]}])
 def test_settings_that_the_engine_refuses_leave_a_reason_and_nothing_else(
     nursery: Nursery, values: dict[str, Any]

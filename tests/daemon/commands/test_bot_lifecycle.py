@@ -78,6 +78,7 @@ def test_single_settings_are_changed_and_cleared(flotilla: Flotilla, database: D
         (("--channel", "weekly"), "weekly"),
         (("--hosted-env", "no sign"), "NAME=value"),
         (("--create-for-new-orgs",), "Enter an image first"),
+        ((), "Name at least one setting"),
     ],
 )
 def test_invalid_settings_change_nothing(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, BotSync, Event, Provisioning, SyncState
+from portal.models import Bot, BotSync, Event, MemberSync, Provisioning, SyncRole, SyncState, utcnow
+from tests import factories
 from tests.daemon.conftest import Flotilla
 from tests.daemon.provision.toy_bot import SECRET
 from tests.daemon.rows import add_bot, add_node
+from tests.support import sync_rows
 
 REFUSED = 1
 BAD_INPUT = 2
@@ -44,6 +47,21 @@ def test_a_bot_is_provisioned_with_a_secret_from_a_file(
     assert bot.provision_secret == {"current": SECRET, "next": None}
     assert (sync.provisioning, bot.company_id, bot.epoch) == (Provisioning.MANAGED, None, 2)
     assert list_events(database) == ["bot.connected"]
+
+
+def test_roles_wait_since_the_bot_was_connected(flotilla: Flotilla, database: Database, desk: str) -> None:
+    joined = utcnow() - timedelta(days=30)
+    with database.transaction() as session:
+        bot = session.get_one(Bot, desk)
+        sync_rows.pending(session, bot, factories.user(session, "Mia").id, changed_at=joined)
+        removed = factories.user(session, "Rex").id
+        sync_rows.pending(session, bot, removed, SyncRole.NONE, changed_at=joined)
+    columns = flotilla("sync", "status").output.splitlines()[1].split()
+    assert columns[2:] == ["not_connected", "-", "-", "-", "-", "-", "-", "-", "-"]
+    flotilla("bots", "provision", "desk", "--secret-file", "-", stdin=SECRET)
+    with database.reading() as session:
+        for row in session.scalars(sa.select(MemberSync)):
+            assert (row.changed_at == joined) == (row.user_id == removed)
 
 
 def test_a_bot_is_linked_and_returns_to_provisioning_with_its_stored_secret(

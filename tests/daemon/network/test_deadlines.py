@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 import requests
@@ -27,8 +28,10 @@ def address() -> Iterator[tuple[str, int]]:
 
 def read_all(connection: socket.socket) -> bytes:
     received = b""
-    while part := connection.recv(100):
-        received += part
+    # Bytes that arrive after the shutdown reset the connection.
+    with suppress(ConnectionResetError):
+        while part := connection.recv(100):
+            received += part
     return received
 
 

@@ -16,7 +16,7 @@ from tests.support.scene import Scene
 
 pytestmark = pytest.mark.requests
 
-PAGE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "cross-site"}
+PAGE = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
 
 
 def begin(browser: Browser, target: str = "/notes?page=2", cookie: str | None = None) -> tuple[str, str]:

@@ -277,7 +277,47 @@ def test_changes_need_a_page_of_the_bot(
 ) -> None:
     assert bob.read("/", "POST", b"", headers)[0] == status
     assert len(bot.seen) == (status == 200)
-    assert bob.read("/", "GET", headers=headers)[0] == 200
+
+
+@pytest.mark.parametrize("site", ["same-site", "cross-site", "", "Same-Origin"])
+@pytest.mark.parametrize(
+    ("mode", "destination"),
+    [
+        *(("navigate", frame) for frame in ("iframe", "frame", "object", "embed", "", None)),
+        *((mode, "empty") for mode in ("cors", "no-cors", "same-origin", "", None)),
+        ("no-cors", "script"),
+        ("no-cors", "document"),
+    ],
+)
+def test_pages_of_other_sites_can_only_lead_to_a_page(
+    bob: Browser, bot: FakeBot, site: str, mode: str | None, destination: str | None
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": destination}
+    for method in ("GET", "HEAD", "OPTIONS"):
+        assert bob.read("/", method, headers=headers)[0] == 403
+    assert bot.seen == []
+
+
+@pytest.mark.parametrize("destination", ["document", "empty"])  # empty: passed on by a service worker
+def test_pages_of_other_sites_can_lead_to_a_page(bob: Browser, bot: FakeBot, destination: str) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": destination}
+    assert bob.read("/", headers=headers)[0] == 200
+    assert bob.read("/", "POST", b"", headers)[0] == 403
+
+
+def test_only_pages_of_the_bot_may_frame_it(bob: Browser, bot: FakeBot) -> None:
+    async def allow_frames(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(headers={"Content-Security-Policy": "frame-ancestors *", "X-Frame-Options": "ALLOWALL"})
+
+    bot.handler = allow_frames
+    with bob.open() as answer:
+        assert answer.headers.get_all("Content-Security-Policy") == ["frame-ancestors *", "frame-ancestors 'self'"]
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none", None])
+def test_pages_of_the_bot_can_load_everything(bob: Browser, bot: FakeBot, site: str | None) -> None:
+    for destination in ("iframe", "script", "empty"):
+        assert bob.read("/", headers={"Sec-Fetch-Site": site, "Sec-Fetch-Dest": destination})[0] == 200
 
 
 def test_own_origin_is_enough_for_browsers_without_fetch_metadata(bob: Browser, bot: FakeBot) -> None:

@@ -209,9 +209,11 @@ def test_a_refused_connection_reads_the_row_again(
 
 
 @pytest.fixture
-def other(bob: Browser, servers: LoopThread, database: Database, cast: Cast, scene: Scene) -> Iterator[Browser]:
+def other(
+    gateway: RunningGateway, servers: LoopThread, database: Database, cast: Cast, scene: Scene
+) -> Iterator[Browser]:
     """Return Bob's browser at a second gateway, which receives no messages."""
-    settings = replace(bob.gateway.settings, redis_url="redis://127.0.0.1:1/0")
+    settings = replace(gateway.settings, redis_url="redis://127.0.0.1:1/0")
     second = RunningGateway(servers, settings, database)
     yield sign_in(second, database, cast.people["bob"], scene.bots[0])
     second.stop()

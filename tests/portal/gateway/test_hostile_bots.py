@@ -17,12 +17,17 @@ from portal.models import Bot
 from tests.support.cast import Cast
 from tests.support.gateway import Browser, FakeBot, RunningGateway, read_all, sign_in
 from tests.support.scene import Scene
-from tests.support.websocket import open_socket
+from tests.support.websocket import ACCEPTED, KEY, open_socket
 
 pytestmark = [pytest.mark.requests, pytest.mark.slow]
 
 Answer = Callable[[socket.socket], None]
 OK = b"HTTP/1.1 200 OK\r\n"
+SWITCHED = (
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Accept: {ACCEPTED}\r\n"
+).encode()
+"""The answer to a handshake with the key `KEY`, without the empty line at its end."""
 
 
 @contextmanager
@@ -133,6 +138,16 @@ def test_an_invalid_response_becomes_a_page(hostile: Browser) -> None:
     assert b"127.0.0.1" not in body
 
 
+@pytest.mark.parametrize("hostile", [send(b"SSH-2.0-OpenSSH_9.2\r\n")], indirect=True)
+@pytest.mark.parametrize(
+    ("target", "link"),
+    [("/notes?a=1&b=%22", "/notes?a=1&amp;b=%22"), ("/<script>", "/&lt;script&gt;"), ("//evil.example/", "/")],
+)
+def test_the_page_leads_to_the_same_page_of_the_bot(hostile: Browser, target: str, link: str) -> None:
+    _, body = hostile.read(target, headers={"Sec-Fetch-Mode": "navigate"})
+    assert f'href="{link}">Try again</a>'.encode() in body
+
+
 @pytest.mark.parametrize(
     "hostile",
     [
@@ -216,14 +231,11 @@ def test_many_hanging_responses_do_not_affect_other_bots(
 
 @pytest.mark.parametrize(
     "hostile",
-    [
-        send(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n" + b"\xff" * 100_000),
-        send(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSet-Cookie: a=1; Domain=x\r\n\r\n"),
-    ],
+    [send(SWITCHED + b"\r\n" + b"\xff" * 100_000), send(SWITCHED + b"Set-Cookie: a=1; Domain=x\r\n\r\n")],
     indirect=True,
 )
 def test_a_socket_with_invalid_frames_only_ends(hostile: Browser, bob: Browser, bot: FakeBot) -> None:
-    with open_socket(hostile) as socket_:
+    with open_socket(hostile, headers={"Sec-WebSocket-Key": KEY}) as socket_:
         assert socket_.status == 101
         assert "Domain" not in socket_.handshake
         read_all(socket_.connection)

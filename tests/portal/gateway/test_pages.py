@@ -68,6 +68,26 @@ def test_a_bot_that_cannot_be_used_now_has_a_page_that_reloads(
     assert bot.seen == []
 
 
+def test_a_form_for_a_bot_that_does_not_answer_gets_a_page_that_does_not_reload(
+    bob: Browser, bot: FakeBot, change: Change
+) -> None:
+    change(address="127.0.0.1:1")
+    with bob.open("/notes", "POST", b"text=a", PAGE) as answer:
+        text = answer.read().decode()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+    assert "<h1>Paperclip 1 does not answer</h1>" in text
+    assert "What you just sent was not saved." in text
+    assert "reloads automatically" not in text
+    assert "data-reload-after" not in text
+    assert 'http-equiv="refresh"' not in text
+
+
+def test_a_form_without_a_session_gets_a_page(bob: Browser, bot: FakeBot) -> None:
+    status, body = bob.read("/notes", "POST", b"text=a", {**PAGE, "Cookie": None})
+    assert (status, b"<h1>You are signed out</h1>" in body, b'href="/">Sign in</a>' in body) == (401, True, True)
+    assert bot.seen == []
+
+
 def test_a_bot_with_member_sync_waits_for_the_person(
     bob: Browser, bot: FakeBot, database: Database, scene: Scene
 ) -> None:

@@ -17,6 +17,7 @@ CLOSED = """
 /%69nternal /%49NTERNAL /intern%61l /%2569nternal /%252569nternal /internal;x=1 /internal;/members /;/internal
 /;a=b/internal/x /internal%20/x /internal. /%EF%BD%89nternal /%C4%B1nternal /int%C2%ADernal /intern%C3%A1l
 /internal%3Fx /internal%23x /%69%6e%74%65%72%6e%61%6c
+//bot/internal ///bot//INTERNAL/x //;a/b/internal //u:p@bot/%69nternal
 """
 MALFORMED = """
 internal * http://bot/internal https://bot/ /a\\internal /a%2Finternal /%2finternal /%2Finternal /%252finternal
@@ -28,6 +29,7 @@ internal * http://bot/internal https://bot/ /a\\internal /a%2Finternal /%2finter
 FORWARDED = """
 / /? /notes /notes/ /notes?a=/../internal /a/internal /internals /internalize /api/v1/internal /x%20y /%C3%A9t%C3%A9
 /a;b=c/d /files/report.v1.2.pdf /..a /a.. /... /~me /@scope /100%25 /notes?q=%zz /_next/static/a.js /a//b /%E2%9C%93
+//a/b/internal /a//internal
 """
 
 

@@ -2,72 +2,66 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 
 import pytest
-from flask import Flask
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from werkzeug.serving import make_server
 
 from portal.rules.bot_paths import PathVerdict, check_target
+from tests.support.missing import required_service
+from tests.support.path_servers import (
+    MARKS,
+    SEPARATORS,
+    SPELLINGS,
+    PathClient,
+    express_app,
+    flask_app,
+    list_targets,
+    node_app,
+    reference_bot,
+)
 
 pytestmark = pytest.mark.slow
 
-PARTS = ["/", "//", ".", "..", ";", "%2f", "%2F", "%5c", "\\", "%2e", "%252e", "%00", "%69nternal", "%2569nternal"]
-WORDS = ["internal", "Internal", "INTERNAL", "members", "a", "%20", "%c0%af", "%EF%BC%8F", "?", "%3f", "#", "%23"]
-TARGETS = st.lists(st.sampled_from(PARTS + WORDS), min_size=1, max_size=7).map(lambda parts: "/" + "".join(parts))
+Server = Callable[[Path], AbstractContextManager[int]]
+
+PIECES = st.lists(st.sampled_from([*SEPARATORS, *MARKS]) | st.text("/%.;?25efIintral", max_size=2), max_size=3)
+TARGETS = st.tuples(PIECES, st.sampled_from(SPELLINGS), PIECES).map(
+    lambda parts: "".join(("/", *parts[0], parts[1], *parts[2]))
+)
 
 
-@pytest.fixture(scope="module")
-def flask_server() -> Iterator[tuple[int, list[str]]]:
-    """Run a Flask application that records whether `/internal` was routed. Yield its port and the record."""
-    app, routed = Flask("bot"), []
-
-    @app.route("/internal", methods=["GET"], strict_slashes=False)
-    @app.route("/internal/<path:rest>")
-    def internal(rest: str = "") -> str:
-        routed.append(rest)
-        return "internal"
-
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server.server_port, routed
-    server.shutdown()
-    thread.join()
-    server.server_close()
+@pytest.fixture(scope="module", params=[reference_bot, flask_app, express_app, node_app])
+def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PathClient]:
+    """Run a server. Return a client of it."""
+    server: Server = request.param
+    with (
+        required_service(server(tmp_path_factory.mktemp("server"))) as port,
+        closing(PathClient(port)) as client,
+    ):
+        yield client
 
 
-def send(port: int, target: str) -> bytes:
-    """Send a request and return the response."""
-    with closing(socket.create_connection(("127.0.0.1", port), 5)) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: bot\r\nConnection: close\r\n\r\n".encode("latin-1"))
-        received = b""
-        while chunk := connection.recv(65536):
-            received += chunk
-        return received
+def is_forwarded(target: str) -> bool:
+    """Return whether the gateway forwards a target."""
+    return check_target(target) is PathVerdict.FORWARD
 
 
-def test_the_server_routes_internal(flask_server: tuple[int, list[str]]) -> None:
-    port, routed = flask_server
-    routed.clear()
-    for target in ("/internal", "/internal/members", "/%69nternal", "/internal?x=1"):
-        send(port, target)
-    assert len(routed) == 4
+def test_the_server_has_internal_addresses(client: PathClient) -> None:
+    routed = [target for target in ("/internal/a", "/internal/?x", "/a", "/") if client.is_routed_to_internal(target)]
+    assert routed == ["/internal/a", "/internal/?x"]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(target=TARGETS)
-def test_flask_never_routes_a_forwarded_path_to_internal(flask_server: tuple[int, list[str]], target: str) -> None:
-    port, routed = flask_server
-    if check_target(target) is not PathVerdict.FORWARD:
-        return
-    routed.clear()
-    response = send(port, target)
-    assert routed == []
-    # A redirect to `/internal` would be followed by the browser, and refused then.
-    assert not response.startswith(b"HTTP/1.1 200")
+def test_what_the_gateway_forwards_is_not_routed_to_internal(client: PathClient) -> None:
+    forwarded = list(filter(is_forwarded, list_targets()))
+    assert len(forwarded) > 1000
+    assert [target for target in forwarded if client.is_routed_to_internal(target)] == []
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(target=TARGETS.filter(is_forwarded))
+def test_no_generated_path_is_routed_to_internal(client: PathClient, target: str) -> None:
+    assert not client.is_routed_to_internal(target)

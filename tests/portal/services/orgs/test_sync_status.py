@@ -99,6 +99,7 @@ def test_progress(database: Database, bot_id: str, values: dict[str, Any], progr
         ({"bot__needs_attention": "docker start 1"}, Obstacle.REPAIR),
         ({"bot__desired_state": DesiredState.STOPPED}, Obstacle.STOPPED),
         ({"bot__state": BotState.STOPPED}, Obstacle.STOPPED),
+        ({"bot__state": BotState.UNKNOWN}, Obstacle.UNKNOWN),
         ({"bot__state": BotState.UNHEALTHY}, Obstacle.UNREACHABLE),
         ({"bot__state": BotState.MISSING}, Obstacle.UNREACHABLE),
         ({"bot__address": None}, Obstacle.UNREACHABLE),

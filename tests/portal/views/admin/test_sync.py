@@ -94,6 +94,8 @@ def test_page_of_a_bot_shows_desired_against_observed(
     assert "Allow removals" not in text
     off = read_text(root, f"/admin/sync/{scene.bots[2]}")
     assert "not connected" in off
+    assert "flotilla bots provision" in off
+    assert "Fix the cause, then retry." in text
     assert "Retry all" not in off, "no button leads to an error"
 
 

@@ -110,6 +110,10 @@ def test_removal_needs_the_name_and_a_choice_about_the_data(
     answer = signed_in("alice").post(f"{page}/remove", data=data)
     assert (answer.status_code, problem in answer.text) == (422, True)
     assert load_bot(database, scene).phase is BotPhase.ACTIVE
+    # Without a trigger, htmx would replace the form at the first click into it.
+    opening_tag = re.search('<div id="manage"[^>]*>', answer.text)
+    assert opening_tag is not None
+    assert "hx-get" not in opening_tag[0]
 
 
 def test_customers_cannot_skip_the_grace_period(signed_in: SignedIn, database: Database, scene: Scene) -> None:
@@ -301,3 +305,16 @@ def test_failed_creation_is_shown_on_the_overview(signed_in: SignedIn, database:
     text = signed_in("root").get("/admin/").text
     assert "Pulling registry.internal/bot failed" in text
     assert "being set up" in signed_in("root").get("/admin/fleet?show=creating").text
+
+
+def test_log_of_a_failed_creation_is_on_the_page_of_the_bot_only(
+    signed_in: SignedIn, database: Database, scene: Scene
+) -> None:
+    page = creating(database, scene)
+    change(database, scene, creation_error="Health check failed\nLast lines of the log:\nno space\nbye")
+    root = signed_in("root")
+    assert '<pre class="log">Last lines of the log:\nno space\nbye</pre>' in root.get(page).text
+    for address in ("/admin/", f"/admin/orgs/{load_bot(database, scene).org_id}"):
+        text = root.get(address).text
+        assert ("Health check failed" in text, "no space" in text) == (True, False)
+    assert "no space" not in signed_in("alice").get(page).text

@@ -187,7 +187,7 @@ def test_removed_member_whom_a_bot_may_still_know_is_listed_separately(
     for name in ("alice", "carol", "root"):
         page = signed_in(name).get("/o/acme/team").text
         assert "Access still ending" in page
-        assert "the gateway refuses them" in page
+        assert "can no longer open a bot" in page
         assert "The bot is stopped. The removal follows when the bot runs." in page
         assert "Access ended this week" not in page
 

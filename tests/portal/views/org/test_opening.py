@@ -91,3 +91,15 @@ def test_pages_link_to_the_bot_for_people_who_may_open_it(signed_in: SignedIn, s
     for page in ("/o/acme/", f"/o/acme/bots/{scene.bots[0]}"):
         assert link in signed_in("bob").get(page).text
         assert link not in signed_in("root").get(page).text
+
+
+@pytest.mark.parametrize("destination", ["image", "script", "empty", "iframe", "object"])
+def test_files_and_frames_of_other_pages_get_no_ticket(
+    signed_in: SignedIn, scene: Scene, database: Database, destination: str
+) -> None:
+    headers = {"Sec-Fetch-Dest": destination}
+    assert signed_in("bob").get(f"/open/paperclip-1?state={STATE}", headers=headers).status_code == 403
+    with database.reading() as session:
+        assert session.scalars(sa.select(GatewayTicket)).all() == []
+    headers = {"Sec-Fetch-Dest": "document", "Sec-Fetch-Site": "cross-site"}
+    assert signed_in("bob").get(f"/open/paperclip-1?state={STATE}", headers=headers).status_code == 200

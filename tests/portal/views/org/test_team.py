@@ -338,3 +338,20 @@ def test_member_of_another_organization_is_not_found(signed_in: SignedIn, team: 
     for verb, data in (("role", {"role": "admin"}), ("remove", {})):
         assert alice.post(f"/o/acme/team/{foreign_id}/{verb}", data={"version": 1, **data}).status_code == 404
     assert alice.get(f"/o/acme/team/{foreign_id}/remove").status_code == 404
+
+
+def test_number_of_members_stays_current_and_says_when_the_list_is_outdated(
+    signed_in: SignedIn, cast: Cast, database: Database
+) -> None:
+    alice = signed_in("alice")
+    ids = re.findall(r'name="member" value="(\w+)"', alice.get("/o/acme/team").text)
+    shown = "&".join(f"member={membership_id}" for membership_id in ids)
+    url = f"/o/acme/team?part=count&{shown}"
+    unchanged = alice.get(url, headers=HTMX).text
+    assert ("3 people" in unchanged, "The team has changed." in unchanged) == (True, False)
+    with database.transaction() as session:
+        factories.membership(session, session.get_one(Org, cast.org_id), factories.user(session, "Dora"))
+    outdated = alice.get(url, headers=HTMX).text
+    assert ("4 people" in outdated, "The team has changed." in outdated) == (True, True)
+    filtered = alice.get("/o/acme/team?part=count&q=dora", headers=HTMX).text
+    assert ("1 person" in filtered, "The team has changed." in filtered) == (True, False)
