@@ -9,10 +9,11 @@ import docker
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers
+from daemon.engine.addresses import read_address
 from daemon.engine.client import open_engine
 from daemon.engine.containers import NO_RESTART
 from portal.database import Database
-from portal.models import BotState, DesiredState, utcnow
+from portal.models import BotState, DesiredState, Node, utcnow
 from portal.services import fleet_settings
 from portal.services.bots import desired_state
 from portal.services.bots.desired_state import PendingChange
@@ -21,7 +22,7 @@ from portal.services.bots.leases import BotBusy
 logger = logging.getLogger(__name__)
 
 _STATE_AFTER: dict[DesiredState, tuple[BotState, str | None]] = {
-    # The next probe of the node checks the health of the bot and reads its new address.
+    # The next probe of the node checks the health of the bot.
     DesiredState.RUNNING: (BotState.UNKNOWN, "Just started"),
     DesiredState.STOPPED: (BotState.STOPPED, None),
 }
@@ -49,6 +50,7 @@ def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
         if change is None:
             return
         node, install = change.bot.node, fleet_settings.get_settings(session).install_id
+    address = None
     with open_engine(node, CALL_SECONDS) as engine:
         found = containers.inspect(engine, change.bot.container_id)
         if found is not None and (change.is_restart or change.state is DesiredState.STOPPED):
@@ -56,8 +58,8 @@ def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
         if change.state is DesiredState.STOPPED:
             _stop_others(engine, lease, change, install)
         elif found is not None:
-            _start(engine, lease, change, found)
-    _record(lease, change, is_missing=found is None)
+            address = _start(engine, lease, change, node, found)
+    _record(lease, change, address, is_missing=found is None)
 
 
 def _stop(engine: docker.APIClient, lease: BotLease, change: PendingChange, found: dict[str, Any]) -> None:
@@ -79,17 +81,22 @@ def _stop_others(engine: docker.APIClient, lease: BotLease, change: PendingChang
             containers.stop(engine, container_id, lease.renew_or_raise)
 
 
-def _start(engine: docker.APIClient, lease: BotLease, change: PendingChange, found: dict[str, Any]) -> None:
+def _start(
+    engine: docker.APIClient, lease: BotLease, change: PendingChange, node: Node, found: dict[str, Any]
+) -> str | None:
+    """Start the container and return its new address."""
     lease.renew_or_raise()
     containers.start(engine, found["Id"])
     if change.bot.restart_policy is not None:
         lease.renew_or_raise()
         containers.set_restart_policy(engine, found["Id"], change.bot.restart_policy)
+    started = containers.inspect(engine, found["Id"])
+    return read_address(started, node, change.bot.port) if started is not None else None
 
 
-def _record(lease: BotLease, change: PendingChange, *, is_missing: bool) -> None:
+def _record(lease: BotLease, change: PendingChange, address: str | None, *, is_missing: bool) -> None:
     state, detail = _STATE_AFTER[change.state]
     if is_missing:
         state, detail = BotState.MISSING, "The container is gone"
     with lease.transaction() as session:
-        desired_state.record_applied(session, change, state=state, detail=detail, now=utcnow())
+        desired_state.record_applied(session, change, state=state, detail=detail, address=address, now=utcnow())

@@ -21,7 +21,7 @@ from daemon.provision.failures import BadAnswerError, CallFailed, NoAnswerError,
 from portal.database import Database
 from portal.models import utcnow
 from portal.rules.member_drift import ListedMember
-from portal.services.syncs import company_calls, failures, member_calls, provision_secrets, reconciliation
+from portal.services.syncs import claims, company_calls, failures, member_calls, provision_secrets, reconciliation
 from portal.services.syncs.claims import Claim
 from portal.services.syncs.endpoints import Endpoint
 from portal.services.syncs.failures import Failure, FailureKind
@@ -184,6 +184,8 @@ class _BotSync:
         """Open the transaction that records a result, and record in it whether the bot answers."""
         has_answered = not (isinstance(result, Failure) and result.kind is FailureKind.NO_ANSWER)
         with self._database.transaction() as session:
+            if self._is_rotating:
+                claims.lock_bot(session, self._claim.bot_id)
             yield session
             if not has_answered:
                 failures.record_no_answer(session, self._claim, utcnow())

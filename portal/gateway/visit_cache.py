@@ -52,7 +52,8 @@ class VisitCache:
         self._entries: dict[str, CachedVisit] = {}
         self._waiting: dict[str, asyncio.Future[CachedVisit]] = {}
         self._loader: asyncio.Task[None] | None = None
-        self._invalidations = 0
+        self._changed_since_reads: list[set[str]] = []
+        """What has changed since each read that still runs has begun: ids of rows, and hashes of tokens."""
 
     async def find(self, token_hash: str) -> CachedVisit:
         """Return the visit of a session.
@@ -84,12 +85,12 @@ class VisitCache:
 
     def forget(self, token_hash: str) -> None:
         """Read the visit again when it is needed next."""
-        self._invalidations += 1
+        self._note_change({token_hash})
         self._entries.pop(token_hash, None)
 
     def forget_all(self, ids: Collection[str]) -> None:
         """Read the visits that concern these users, bots or organizations again when they are needed next."""
-        self._invalidations += 1
+        self._note_change(ids)
         concerned = [key for key, entry in self._entries.items() if entry.visit and entry.visit.concerns(ids)]
         for key in concerned:
             del self._entries[key]
@@ -114,25 +115,43 @@ class VisitCache:
                     future.set_result(found[key])
 
     async def _read(self, keys: list[str]) -> dict[str, CachedVisit]:
-        """Read visits, until they are fresh and no row has changed since the query began.
+        """Read visits, until they are fresh and none of them has changed since the query began.
 
         Raises:
             DatabaseUnavailable: the database does not answer, or too slowly for a decision.
         """
         first = time.monotonic()
         while True:
-            invalidations, began = self._invalidations, time.monotonic()
-            found = await self._threads.read(partial(visits.load_visits, token_hashes=keys, now=utcnow()))
+            began = time.monotonic()
+            found, is_unchanged = await self._read_once(keys)
             now = time.monotonic()
             is_fresh = now - began < DECISION_SECONDS
-            # If something changes all the time, a fresh decision has to do.
-            if is_fresh and (invalidations == self._invalidations or now - first > DECISION_SECONDS):
+            # If they change all the time, a fresh decision has to do.
+            if is_fresh and (is_unchanged or now - first > DECISION_SECONDS):
                 entries = {key: CachedVisit(found.get(key), began) for key in keys}
                 self._entries.update(entries)
                 return entries
             if now - first > DATABASE_SECONDS:
                 logger.warning("the database answers too slowly: %.1f s", now - began)
                 raise DatabaseUnavailable
+
+    async def _read_once(self, keys: list[str]) -> tuple[dict[str, Visit], bool]:
+        """Read visits, and tell whether none of them has changed since the query began.
+
+        Changes of other visits do not count: where much changes, every read would otherwise be repeated.
+        """
+        changed: set[str] = set()
+        self._changed_since_reads.append(changed)
+        try:
+            found = await self._threads.read(partial(visits.load_visits, token_hashes=keys, now=utcnow()))
+        finally:
+            self._changed_since_reads = [other for other in self._changed_since_reads if other is not changed]
+        is_changed = not changed.isdisjoint(keys) or any(visit.concerns(changed) for visit in found.values())
+        return found, not is_changed
+
+    def _note_change(self, ids: Collection[str]) -> None:
+        for changed in self._changed_since_reads:
+            changed.update(ids)
 
 
 def _fail(futures: Iterable[asyncio.Future[CachedVisit]], error: Exception) -> None:

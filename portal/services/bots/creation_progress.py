@@ -28,6 +28,7 @@ from portal.models import (
     Release,
     update_where,
 )
+from portal.rules.hidden_secrets import hide_secrets
 from portal.rules.references import parse_reference
 from portal.services import events, fleet_settings
 from portal.services.bots import bot_template, placement
@@ -35,8 +36,6 @@ from portal.services.bots.creation import ContainerSettings
 
 _FIRST_RETRY_WAIT = timedelta(seconds=10)
 _LONGEST_RETRY_WAIT = timedelta(minutes=15)
-_SHORTEST_SECRET = 6
-"""Values of variables that are shorter are settings such as `1` or `debug`."""
 _WAIT_FOR_RELEASE = timedelta(seconds=2)
 
 
@@ -65,12 +64,7 @@ class Attempt:
 
     def hide_secrets(self, text: str) -> str:
         """Replace the secrets that the container gets, which a bot may write into its log."""
-        values = [*self.container.environment.values(), *(self.bot.provision_secret or {}).values()]
-        secrets = [value for value in values if value and len(value) >= _SHORTEST_SECRET]
-        # Longest first, because one secret may contain another.
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
-        return text
+        return hide_secrets(text, [*self.container.environment.values(), *(self.bot.provision_secret or {}).values()])
 
 
 def list_due(session: Session, now: datetime, *, repeated: bool) -> Sequence[str]:

@@ -62,7 +62,13 @@ def save_restart_policy(session: Session, bot_id: str, policy: dict[str, Any]) -
 
 
 def record_applied(
-    session: Session, change: PendingChange, *, state: BotState, detail: str | None, now: datetime
+    session: Session,
+    change: PendingChange,
+    *,
+    state: BotState,
+    detail: str | None,
+    address: str | None,
+    now: datetime,
 ) -> None:
     """Record that a bot was stopped, started or restarted.
 
@@ -71,9 +77,12 @@ def record_applied(
         change: what was done.
         state: the state of the bot afterwards.
         detail: the reason for that state, for display.
+        address: the new `host:port`; None to keep the former one.
         now: the moment.
     """
     bot = session.get_one(Bot, change.bot.id)
+    # Requests must not go to the former address, which may belong to another container now.
+    bot.address = address or bot.address
     bot.applied_state = change.state
     bot.state, bot.state_detail, bot.state_since = state, detail, now
     if change.state is DesiredState.RUNNING:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from portal.models import (
     Bot,
     BotPhase,
+    BotState,
     BotSync,
     BotUpdate,
     DesiredState,
@@ -55,7 +56,7 @@ class Visit:
         bot_id: the bot.
         bot_name: the name of the bot for people.
         org_id: the organization of the bot.
-        address: `host:port` of the bot.
+        address: `host:port` of the bot; None while it is not known to run.
         header_prefix: how the names of the identity headers begin.
         user_id: the person.
         email: the person's email.
@@ -101,6 +102,7 @@ _QUERY = (
         Bot.address,
         Bot.header_prefix,
         Bot.phase,
+        Bot.state,
         Bot.desired_state,
         Bot.applied_state,
         Bot.epoch,
@@ -151,12 +153,17 @@ def _to_visit(row: Any) -> Visit:
         bot_id=row.bot_id,
         bot_name=row.bot_name,
         org_id=row.org_id,
-        address=row.address,
+        address=_find_address(row),
         header_prefix=row.header_prefix,
         user_id=row.user_id,
         email=row.email,
         name=row.name,
     )
+
+
+def _find_address(row: Any) -> str | None:
+    # The engine may have given the address of a container that does not run to the container of another organization.
+    return None if row.state in {BotState.STOPPED, BotState.MISSING} else row.address
 
 
 def _find_role(row: Any) -> SyncRole:

@@ -21,7 +21,9 @@ from portal.models import (
     Verdict,
     move,
 )
+from portal.rules.hidden_secrets import hide_secrets
 from portal.services import events
+from portal.services.bots import bot_template
 from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
 from portal.services.syncs import reconciliation
@@ -39,13 +41,18 @@ class Outcome:
 def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
     """Record the verdict that the new container failed. From here on the update can only roll back.
 
-    The data epoch of the bot grows, because the rollback restores the data from before the update.
+    The data epoch of the bot grows, because the rollback restores the data from before the update. The log, which
+    members can read, is kept without the secrets that Flotilla has told the bot.
     """
     update.verdict = Verdict.FAILED
     update.error = reason
-    update.log_tail = log_tail
+    update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update.bot))
     update.bot.epoch += 1
     session.flush()
+
+
+def _list_secrets(session: Session, bot: Bot) -> list[str | None]:
+    return [*(bot.provision_secret or {}).values(), bot_template.get_template(session).api_key]
 
 
 def commit_healthy(

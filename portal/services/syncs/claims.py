@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.database import database_now
-from portal.models import BotSync, update_where
+from portal.models import Bot, BotSync, update_where
 from portal.services.errors import ConflictError
 
 
@@ -66,6 +66,15 @@ def renew(session: Session, claim: Claim) -> datetime:
     if not _change(session, claim, claimed_until=now + claim.lasting):
         raise ClaimLost(f"another worker has claimed the bot {claim.bot_id}")
     return now
+
+
+def lock_bot(session: Session, bot_id: str) -> None:
+    """Lock a bot until the transaction ends.
+
+    Call this before `renew` where the row of the bot is changed after it: every transaction locks a bot before its
+    sync, and that before its members, so that none waits in a circle.
+    """
+    session.execute(sa.select(Bot.id).where(Bot.id == bot_id).with_for_update())
 
 
 def release(session: Session, claim: Claim) -> None:

@@ -72,6 +72,7 @@ def record_provisioned(session: Session, claim: Claim, call: ProvisionCall, comp
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
     """
+    claims.lock_bot(session, claim.bot_id)
     claims.renew(session, claim)
     still_managed = (BotSync.bot_id == claim.bot_id, BotSync.provisioning == Provisioning.MANAGED)
     provisioned = {"provisioned_epoch": call.endpoint.epoch, **_succeeded(now)}

@@ -12,6 +12,7 @@ from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
 from portal.services.orgs import member_sync
+from portal.services.syncs import claims
 
 MAX_BUDGET_CENTS = 2**31 - 1
 
@@ -22,8 +23,8 @@ def retry(session: Session, row: MemberSync) -> None:
     The desired role and the number of attempts stay.
     """
     bot = session.get_one(Bot, row.bot_id)
-    update_where(session, MemberSync, MemberSync.id == row.id, next_attempt_at=None)
     update_where(session, BotSync, BotSync.bot_id == bot.id, next_call_at=None, next_attempt_at=None)
+    update_where(session, MemberSync, MemberSync.id == row.id, next_attempt_at=None)
     member_sync.request_job(session, bot.node_id)
 
 
@@ -109,6 +110,15 @@ def set_budget(session: Session, bot: Bot, cents: int, per_agent_cents: int | No
     member_sync.request_job(session, bot.node_id)
 
 
+def lock_sync(session: Session, bot_id: str) -> BotSync:
+    """Lock a bot and its sync until the transaction ends, and read the sync again.
+
+    Every transaction locks a bot before its sync, and that before its members, so that none waits in a circle.
+    """
+    claims.lock_bot(session, bot_id)
+    return session.get_one(BotSync, bot_id, with_for_update=True, populate_existing=True)
+
+
 def begin_epoch(session: Session, bot: Bot) -> None:
     """Begin a new epoch of a bot's data, in which all observed roles are unknown."""
     update_where(session, Bot, Bot.id == bot.id, epoch=Bot.epoch + 1)
@@ -116,14 +126,13 @@ def begin_epoch(session: Session, bot: Bot) -> None:
 
 
 def _retry(session: Session, of_bots: sa.ColumnElement[bool], of_rows: sa.ColumnElement[bool]) -> None:
-    delayed = MemberSync.next_attempt_at.is_not(None)
-    update_where(session, MemberSync, of_rows, delayed, next_attempt_at=None)
     is_delayed = BotSync.next_attempt_at.is_not(None) | BotSync.next_call_at.is_not(None)
     update_where(session, BotSync, of_bots, is_delayed, next_attempt_at=None, next_call_at=None)
+    update_where(session, MemberSync, of_rows, MemberSync.next_attempt_at.is_not(None), next_attempt_at=None)
 
 
 def _require_connected(session: Session, bot: Bot) -> BotSync:
-    sync = session.get_one(BotSync, bot.id, with_for_update=True, populate_existing=True)
+    sync = lock_sync(session, bot.id)
     if sync.provisioning is Provisioning.OFF:
         raise ConflictError(f"{bot.name} is not provisioned. Run `flotilla bots provision` first.")
     return sync

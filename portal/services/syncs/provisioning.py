@@ -50,11 +50,11 @@ def provision_bot(
         raise ConflictError(f"{bot.name} is being created or removed. Try again later.")
     if company_id is not None and not _COMPANY_ID.fullmatch(company_id):
         raise InvalidError("A company id has up to 100 ASCII characters and no spaces.", "company")
+    sync = operations.lock_sync(session, bot.id)
     if secret is not None:
         bot.provision_secret = {"current": provision_secrets.require_valid(secret), "next": None}
     elif not bot.provision_secret:
         raise InvalidError(f"{bot.name} has no secret yet. Name it with --secret-file.", "secret")
-    sync = session.get_one(BotSync, bot.id, with_for_update=True, populate_existing=True)
     bot.company_id = company_id
     operations.begin_epoch(session, bot)
     _connect(session, bot, sync, Provisioning.LINKED if company_id else Provisioning.MANAGED, now)

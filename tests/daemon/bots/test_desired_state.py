@@ -146,6 +146,18 @@ def test_restart_stops_and_starts_the_container_once_with_its_policy(site: Site)
     assert list_tags(site) == ["bot.restart_requested", "bot.restarted"]
 
 
+def test_started_bot_has_the_address_of_its_container_at_once(site: Site) -> None:
+    for operation in (Operation.RESTART, Operation.STOP, Operation.START):
+        with site.database.transaction() as session:
+            bot = session.get_one(Bot, site.bot_id)
+            # Another container may have it by now.
+            bot.address = "127.0.0.1:1"
+            start_stop.request(session, bot, operation, now=utcnow(), actor=None)
+        apply_desired_state(site.database, site.bot_id)
+        if operation is not Operation.STOP:
+            assert f"http://{site.bot().address}" == site.address()
+
+
 def test_restart_that_was_requested_during_a_restart_is_done_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     start = containers.start
 

@@ -13,6 +13,7 @@ from portal.database import Database
 from portal.models import (
     Bot,
     BotPhase,
+    BotState,
     BotSync,
     DesiredState,
     Membership,
@@ -88,6 +89,27 @@ def set_columns(**values: object) -> Callable[[Session, Visitor], None]:
             setattr(session.get_one(Bot, visitor.bot_id), name, value)
 
     return change
+
+
+@pytest.mark.parametrize(
+    ("state", "address"),
+    [
+        (BotState.RUNNING, "127.0.0.1:20001"),
+        (BotState.UNHEALTHY, "127.0.0.1:20001"),
+        (BotState.UNKNOWN, "127.0.0.1:20001"),
+        (BotState.STOPPED, None),
+        (BotState.MISSING, None),
+    ],
+)
+def test_a_container_that_does_not_run_has_no_address(
+    visitor: Visitor, database: Database, state: BotState, address: str | None
+) -> None:
+    """The engine may give its address to the container of another organization."""
+    with database.transaction() as session:
+        set_columns(state=state)(session, visitor)
+    visit = visitor.visit()
+    assert visit is not None
+    assert visit.address == address
 
 
 def remove_bob(session: Session, visitor: Visitor) -> None:
