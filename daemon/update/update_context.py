@@ -119,7 +119,8 @@ class UpdateContext:
         except INFRASTRUCTURE_ERRORS:
             raise
         except (SQLAlchemyError, ValueError) as error:
-            logger.exception("the details of update %s were refused (%r)", self.update.id, texts, exc_info=error)
+            # Without the texts, because a log may contain secrets of the bot.
+            logger.exception("the details of update %s were refused", self.update.id, exc_info=error)
             with self.transaction() as (session, update):
                 record(session, update, *(text and _TEXT_NOT_STORED for text in texts))
 

@@ -52,6 +52,9 @@ def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str 
 
 
 def _list_secrets(session: Session, bot: Bot) -> list[str | None]:
+    if not bot.provision_secret:
+        # The verdict must not depend on the template, whose API key may be unreadable.
+        return []
     return [*(bot.provision_secret or {}).values(), bot_template.get_template(session).api_key]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
+
 from portal.database import Database
 from portal.models import BotUpdate
 from portal.services.rollouts import outcomes
@@ -20,3 +22,14 @@ def test_the_log_of_a_failed_update_is_kept_without_the_secrets_of_the_bot(datab
         outcomes.mark_failed(session, update, "not healthy", LOG)
     with database.reading() as session:
         assert session.get_one(BotUpdate, update.id).log_tail == "calling home with ***, *** and ***"
+
+
+def test_a_verdict_does_not_depend_on_the_api_key_of_the_template(database: Database) -> None:
+    with database.transaction() as session:
+        org = factories.org(session, factories.user(session))
+        session.execute(sa.text("UPDATE bot_templates SET api_key = 'not a ciphertext'"))
+        bot = factories.bot(session, org, factories.node(session))
+        update = factories.update(session, factories.rollout(session, factories.release(session)), bot)
+        outcomes.mark_failed(session, update, "not healthy", LOG)
+    with database.reading() as session:
+        assert session.get_one(BotUpdate, update.id).log_tail == LOG
