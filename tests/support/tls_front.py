@@ -46,23 +46,22 @@ def running_tls_front(servers: LoopThread, context: ssl.SSLContext, port: int, t
         port: where it listens.
         target: port of the server behind it.
     """
-    connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
+    connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def pass_on(reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", target)
-            writers.append(behind_writer)
-            await asyncio.gather(_copy(reader, behind_writer), _copy(behind_reader, writers[0]))
+            await asyncio.gather(_copy_requests(reader, behind_writer), _copy_responses(behind_reader, writer))
+            behind_writer.close()
+        writer.close()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writers = [writer]
-        connections[servers.loop.create_task(pass_on(reader, writers))] = writers
+        connections[servers.loop.create_task(pass_on(reader, writer))] = writer
 
     async def stop() -> None:
         server.close()
-        for writers in connections.values():
-            for writer in writers:
-                writer.transport.abort()
+        for writer in connections.values():
+            writer.transport.abort()
         await asyncio.gather(*connections, return_exceptions=True)
 
     server = servers.run(asyncio.start_server(accept, "127.0.0.1", port, ssl=context))
@@ -72,10 +71,21 @@ def running_tls_front(servers: LoopThread, context: ssl.SSLContext, port: int, t
         servers.run(stop())
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
+async def _copy_requests(reader: asyncio.StreamReader, behind: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
         while chunk := await reader.read(_CHUNK):
-            writer.write(chunk)
-            await writer.drain()
-    finally:
-        writer.close()
+            behind.write(chunk)
+            await behind.drain()
+    with suppress(OSError):
+        behind.write_eof()
+
+
+async def _copy_responses(behind: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read until the server closes, also without a client: Werkzeug leaves files open if a connection is reset."""
+    with suppress(OSError):
+        while chunk := await behind.read(_CHUNK):
+            if not writer.transport.is_closing():
+                writer.write(chunk)
+                with suppress(OSError):
+                    await writer.drain()
+    writer.close()
