@@ -163,7 +163,7 @@ def test_focus_stays_on_a_bot_while_the_cards_are_replaced(
     visit: Open, page: Page, scene: Scene, database: Database
 ) -> None:
     visit("alice", "/o/acme/")
-    link = page.get_by_role("link", name="Paperclip 2")
+    link = page.get_by_role("link", name="Paperclip 2", exact=True)
     link.focus()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
