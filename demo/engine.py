@@ -53,7 +53,7 @@ def running_engine(folder: Path) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     # The path of a socket has at most 107 bytes, so sockets do not go into the folder.
     runtime = Path("/run") / name
-    shutil.rmtree(runtime, ignore_errors=True)  # the pid file of a killed engine would block the next one
+    _clear_runtime(runtime, folder)
     runtime.mkdir()
     socket_path = runtime / "docker.sock"
     url = f"unix://{socket_path}"
@@ -74,7 +74,17 @@ def running_engine(folder: Path) -> Iterator[str]:
         with _bridge(name), running(command, log=folder / "engine.log", ready=lambda: _is_ready(socket_path)):
             yield url
     finally:
-        shutil.rmtree(runtime, ignore_errors=True)
+        _clear_runtime(runtime, folder)
+
+
+def _clear_runtime(runtime: Path, folder: Path) -> None:
+    """Remove what a killed engine leaves: its mounts, and a pid file that would keep the next one from starting."""
+    points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    # The innermost first.
+    for point in sorted(points, reverse=True):
+        if runtime in point.parents or folder in point.parents:
+            subprocess.run([require_program("umount", "mount"), "--lazy", point], capture_output=True, check=False)
+    shutil.rmtree(runtime, ignore_errors=True)
 
 
 def _is_ready(socket_path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
@@ -47,7 +48,7 @@ def _choices(labels: Mapping[StrEnum, str]) -> list[SelectChoice]:
     return [SelectChoice(str(value), label) for value, label in labels.items()]
 
 
-class _ParsedField(TextAreaField):  # type: ignore[misc]  # the library has no types
+class _ParsedField(TextAreaField, ABC):  # type: ignore[misc]  # the library has no types
     """A text area whose text is parsed; invalid text is shown again with the error."""
 
     def process_formdata(self, valuelist: list[str]) -> None:
@@ -59,13 +60,13 @@ class _ParsedField(TextAreaField):  # type: ignore[misc]  # the library has no t
         self.data = self.parse("")
         self.data = self.parse(valuelist[0] if valuelist else "")
 
+    @abstractmethod
     def parse(self, text: str) -> Any:
         """Return the value of a text, which may be empty."""
-        raise NotImplementedError
 
+    @abstractmethod
     def format(self, value: Any) -> str:
         """Return the text of a value."""
-        raise NotImplementedError
 
     def _value(self) -> str:
         if self.raw_data:

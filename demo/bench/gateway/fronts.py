@@ -6,7 +6,7 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,18 +92,10 @@ def running_fronts(environment: BenchEnvironment, database: Database) -> Iterato
         "GATEWAY_PORT": str(settings.gateway.port),
     }
     with ExitStack() as stack:
-
-        def run(name: str, module: str, *arguments: str, ready: Callable[[], bool]) -> int:
-            command = [sys.executable, "-m", module, *arguments]
-            log = folder / f"{name}.log"
-            return stack.enter_context(running(command, log=log, ready=ready, environment=variables)).pid
-
-        def answers(port: int, visitor: Visitor = visitors[0]) -> Callable[[], bool]:
-            return lambda: is_answering(port, visitor)
-
-        bot = run("bot", "demo.bench.gateway.bot", str(bot_port), ready=answers(bot_port))
+        programs = _Programs(stack, folder, variables, visitors[0])
+        bot = programs.run("bot", bot_port, "demo.bench.gateway.bot", str(bot_port))
         checks = [
-            run(f"check-{number}", "demo.bench.gateway.check_endpoint", str(check_port), ready=answers(check_port))
+            programs.run(f"check-{number}", check_port, "demo.bench.gateway.check_endpoint", str(check_port))
             for number in range(PROCESSES)
         ]
         nginx = stack.enter_context(
@@ -113,19 +105,36 @@ def running_fronts(environment: BenchEnvironment, database: Database) -> Iterato
                 bot=f"127.0.0.1:{bot_port}",
                 check_port=check_port,
                 workers=PROCESSES,
-                ready=answers(nginx_port),
+                ready=lambda: is_answering(nginx_port, visitors[0]),
             )
         )
         port = settings.gateway.port
-        gateways = [
-            run(f"gateway-{number}", "daemon.cli", "gateway", ready=answers(port)) for number in range(PROCESSES)
-        ]
+        gateways = [programs.run(f"gateway-{number}", port, "daemon.cli", "gateway") for number in range(PROCESSES)]
         yield Fronts(
             Front("bot directly", bot_port, [bot]),
             Front("nginx + auth_request", nginx_port, [nginx.pid, *checks]),
             Front("gateway", port, gateways),
             visitors,
         )
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """Runs Python programs until the stack is closed, and returns their process ids when they answer a visitor."""
+
+    stack: ExitStack
+    folder: Path
+    variables: Mapping[str, str]
+    visitor: Visitor
+
+    def run(self, name: str, port: int, *arguments: str) -> int:
+        server = running(
+            [sys.executable, "-m", *arguments],
+            log=self.folder / f"{name}.log",
+            ready=lambda: is_answering(port, self.visitor),
+            environment=self.variables,
+        )
+        return self.stack.enter_context(server).pid
 
 
 def _choose_ports(settings: Settings) -> Settings:
