@@ -13,7 +13,7 @@ import pytest
 from docker.errors import NotFound
 
 from daemon.engine import client as engine_module
-from daemon.engine.client import NEWEST_API, EngineUnreachable, PullFailed, open_engine, pull, status_of
+from daemon.engine.client import NEWEST_API, EngineUnreachable, PullFailed, open_engine, pull
 from portal.models.node import Node
 
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
@@ -98,7 +98,7 @@ def test_refusal_of_an_engine_keeps_its_status(docker_url: str) -> None:
     with open_engine(node_at(docker_url)) as client, pytest.raises(NotFound) as refusal:
         client.inspect_container("no-such-container")
 
-    assert status_of(refusal.value) == 404
+    assert refusal.value.status_code == 404
 
 
 def test_unreachable_engine_is_a_transient_error_that_names_node_and_address() -> None:
