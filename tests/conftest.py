@@ -8,6 +8,7 @@ import gc
 import shutil
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -55,6 +56,12 @@ ONE_DATABASE_MARKS = {"docker", "browser", "processes", "requests"}
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 """New objects per collection of the youngest generation, then collections of a generation per one of the next."""
 
+LONG_MARKS = ("slow", "browser", "processes")
+"""Marks of tests that take seconds."""
+
+COMPUTING_PER_WAITING = 3
+"""Files of computing tests per file of tests that wait: most files compute, and the last files should be short."""
+
 SERVICE_MARKS = {"docker_url": "docker", "registry": "registry", "browser": "browser"}
 """Fixtures that start a service, and the mark of the tests that use them."""
 
@@ -88,8 +95,24 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slowest tests first, so that all test processes finish at about the same time."""
-    items.sort(key=lambda item: item.get_closest_marker("docker") is None)
+    """Mix files of tests that wait for containers with files that compute, and end with the shortest files.
+
+    The test processes receive the files in this order, so that some compute while others wait, and all of them finish
+    at about the same time.
+    """
+    files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
+    waiting = [tests for tests in files if _has_mark(tests, "docker")]
+    computing = [tests for tests in files if not _has_mark(tests, "docker")]
+    computing.sort(key=lambda tests: not _has_mark(tests, *LONG_MARKS))
+    items[:] = []
+    while waiting or computing:
+        mixed = [*waiting[:1], *computing[:COMPUTING_PER_WAITING]]
+        waiting, computing = waiting[1:], computing[COMPUTING_PER_WAITING:]
+        items.extend(item for tests in mixed for item in tests)
+
+
+def _has_mark(tests: list[pytest.Item], *names: str) -> bool:
+    return any(item.get_closest_marker(name) for item in tests for name in names)
 
 
 class CachedRule(Rule):
