@@ -45,8 +45,8 @@ class Overview:
     """Failed updates of the last week whose bots have no later update."""
     needing_attention: Sequence[Bot]
     """Bots whose rollback failed. Archives and old container are kept until an operator clears the bot."""
-    unhealthy: Sequence[Bot]
-    """Bots that should run but do not answer."""
+    down: Sequence[Bot]
+    """Bots that should run but do not: stopped, gone, or without a healthy answer."""
     nodes: Sequence[Node]
     """Nodes whose engine does not answer."""
     creations: Sequence[Bot]
@@ -70,18 +70,13 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
+        lists = (self.paused, self.needing_attention, self.down, self.nodes, self.images)
         return not any((*lists, self.creations, self.requests)) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
-    is_down = sa.and_(
-        Bot.phase == BotPhase.ACTIVE,
-        Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}),
-        Bot.desired_state == DesiredState.RUNNING,
-    )
     # A bot that is being removed is not repaired.
     needs_repair = Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE)
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
@@ -96,7 +91,7 @@ def load_overview(session: Session, now: datetime) -> Overview:
         ),
         failed=_failed_updates(session, now),
         needing_attention=_list(session, _bots().where(needs_repair)),
-        unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
+        down=list_down(session),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
         creations=_list(session, _bots().where(_is_creation_failing())),
@@ -106,6 +101,17 @@ def load_overview(session: Session, now: datetime) -> Overview:
         bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,
     )
+
+
+def list_down(session: Session) -> Sequence[Bot]:
+    """List bots that should run but do not, except those that need attention, at most 20."""
+    is_down = sa.and_(
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.state.in_({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING}),
+        Bot.desired_state == DesiredState.RUNNING,
+        Bot.needs_attention.is_(None),
+    )
+    return _list(session, _bots().where(is_down))
 
 
 def _bots() -> sa.Select[Bot]:

@@ -113,7 +113,9 @@ def _resume(session: Session, update: BotUpdate, now: datetime) -> bool:
         UpdateState.NEEDS_ATTENTION,
         UpdateState.RUNNING,
         error=(update.error or "").removesuffix(ROLLBACK_FAILED_TOO) or None,
-        # The planner pauses a rollout whose steps take too long; this step begins again.
+        # The planner pauses a rollout whose steps take too long, and an engine in trouble gets a limited time. Both
+        # times begin again.
         timings=update.timings | ({update.step: [now.isoformat()]} if update.step else {}),
+        journal={key: value for key, value in update.journal.items() if key != "trouble"},
         ended_at=None,
     )

@@ -145,8 +145,13 @@ def test_data_that_was_written_after_a_repair_is_not_overwritten(site: Site, arc
 def test_container_that_uses_the_data_is_named(site: Site, archive: Path, before: Contents) -> None:
     put_back(archive)
     host = site.engine.create_host_config(binds={site.volume: {"bind": "/data", "mode": "rw"}})
-    image = site.images.reference(FIRST)
-    other = site.engine.create_container(image, host_config=host, labels=dict(site.labels), name=f"x{site.volume}")
+    other = site.engine.create_container(
+        site.settings.snapshot_image,
+        ["sleep", "600"],
+        host_config=host,
+        labels=dict(site.labels),
+        name=f"x{site.volume}",
+    )["Id"]
     site.engine.start(other)
     try:
         assert_refused(site, f"The container x{site.volume} uses volume", lambda: list_containers(site))

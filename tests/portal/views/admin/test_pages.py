@@ -4,7 +4,7 @@ import pytest
 from flask import Flask
 
 from portal.database import Database
-from portal.models import Bot, BotState, PolledImage, Release, UpdateState, utcnow
+from portal.models import Bot, BotState, DesiredState, PolledImage, Release, UpdateState, utcnow
 from portal.queue import POLLS_QUEUE, open_queue
 from tests.factories import IMAGE, REPOSITORY
 from tests.support.cast import SignedIn
@@ -23,6 +23,20 @@ def test_overview_lists_what_needs_attention(signed_in: SignedIn, scene: Scene, 
     page = root.get("/admin/").text
     for text in ("The old container does not start", "unhealthy", "credentials refused", "1 rolled back"):
         assert text in page
+
+
+def test_overview_lists_bots_that_should_run_and_are_stopped(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        stopped, requested, _ = (session.get_one(Bot, bot_id) for bot_id in scene.bots)
+        stopped.state, stopped.state_detail = BotState.STOPPED, "Exited with status 137"
+        requested.state, requested.desired_state = BotState.STOPPED, DesiredState.STOPPED
+    page = signed_in("root").get("/admin/").text
+    assert "All clear" not in page
+    assert "Paperclip 1</a> of Acme for" in page
+    assert "Exited with status 137" in page
+    assert "Paperclip 2" not in page
 
 
 def test_check_now_enqueues_a_poll_of_the_image(
