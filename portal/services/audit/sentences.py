@@ -257,6 +257,8 @@ def _collect_values(event: Event, names: Names, facts: dict[str, Any]) -> dict[s
     values = {name: _format(value) for name, value in facts.items() if value is not None}
     if data.get("role") in ROLES:
         values["role"] = ROLES[data["role"]].noun
+    if "digest" in data and not data.get("version"):
+        values["version"] = str(data["digest"]).removeprefix("sha256:")[:12]  # as `Release.version`
     # Events about invites and mails concern the recipient, who may have no account.
     has_recipient = "email" in data or "invite_id" in data or "mail" in data
     user_id = data.get("user_id") or (None if has_recipient else event.actor_id)

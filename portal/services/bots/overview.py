@@ -20,6 +20,7 @@ from portal.models import (
     Node,
     NodeState,
     PolledImage,
+    Release,
     Rollout,
     RolloutState,
     UpdateState,
@@ -42,7 +43,11 @@ class Overview:
     rollouts: Sequence[Rollout]
     """Rollouts that have not ended."""
     failed: Sequence[BotUpdate]
-    """Failed updates of the last week whose bots have no later update."""
+    """The last failed update of each bot in the last week, until a later update of the bot succeeds."""
+    aborted: Sequence[Rollout]
+    """Rollouts that were aborted in the last week."""
+    quarantined: Sequence[Release]
+    """Releases that were quarantined in the last week, and still are."""
     needing_attention: Sequence[Bot]
     """Bots whose rollback failed. Archives and old container are kept until an operator clears the bot."""
     down: Sequence[Bot]
@@ -90,6 +95,8 @@ def load_overview(session: Session, now: datetime) -> Overview:
             .order_by(Rollout.created_at.desc()),
         ),
         failed=_failed_updates(session, now),
+        aborted=_aborted_rollouts(session, now),
+        quarantined=_quarantined_releases(session, now),
         needing_attention=_list(session, _bots().where(needs_repair)),
         down=list_down(session),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
@@ -129,7 +136,7 @@ def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
         .where(
             later.bot_id == BotUpdate.bot_id,
             later.created_at > BotUpdate.created_at,
-            later.state.in_([UpdateState.UPDATED, UpdateState.PENDING, UpdateState.RUNNING, *_FAILED]),
+            later.state.in_([UpdateState.UPDATED, *_FAILED]),
         )
         .exists()
     )
@@ -143,6 +150,21 @@ def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
         )
         .order_by(BotUpdate.ended_at.desc()),
     )
+
+
+def _aborted_rollouts(session: Session, now: datetime) -> Sequence[Rollout]:
+    return _list(
+        session,
+        sa.select(Rollout)
+        .where(Rollout.state == RolloutState.ABORTED, Rollout.ended_at > now - FAILED_WITHIN)
+        .options(joinedload(Rollout.release))
+        .order_by(Rollout.ended_at.desc()),
+    )
+
+
+def _quarantined_releases(session: Session, now: datetime) -> Sequence[Release]:
+    recent = Release.quarantined_at > now - FAILED_WITHIN
+    return _list(session, sa.select(Release).where(recent).order_by(Release.quarantined_at.desc()))
 
 
 def _list(session: Session, query: sa.Select[Row]) -> Sequence[Row]:
