@@ -96,7 +96,7 @@ def test_release_without_a_version_is_named_by_its_digest_in_events(
     signed_in: SignedIn, scene: Scene, database: Database
 ) -> None:
     with database.transaction() as session:
-        data = {"image": IMAGE, "digest": digest("f"), "version": None}
+        data = {"image": IMAGE, "digest": digest("f")}
         events.record(session, EventTag.RELEASE_DETECTED, data=data)
     assert f"Release {'f' * 12} of {IMAGE} was detected" in signed_in("root").get("/admin/events").text
 
