@@ -108,12 +108,10 @@ class Handler:
         browser, record = BrowserRequest(request), AccessRecord(request.method)
         try:
             response = await self._answer_or_explain(browser, record)
+            await _finish(response, browser)
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
         self._log.add(record.describe(response.status, response.body_length))
         return response
 
@@ -245,6 +243,22 @@ class Handler:
                 if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     return await tunnel.run(browser, exchange, answer, outer)
                 return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+async def _finish(response: web.StreamResponse, browser: BrowserRequest) -> None:
+    """Send what was not sent yet: a response of the gateway's own, or nothing after a response of a bot.
+
+    Raises:
+        ConnectionResetError: the client does not receive it.
+    """
+    try:
+        async with asyncio.timeout(limits.CLIENT_IDLE_SECONDS):
+            if not response.prepared:
+                await response.prepare(browser.request)
+            await response.write_eof()
+    except TimeoutError as error:
+        _abort(browser)
+        raise ConnectionResetError("the client receives nothing") from error
 
 
 def _abort(browser: BrowserRequest) -> None:
