@@ -13,7 +13,7 @@ from aiohttp import web
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessLog, AccessRecord
-from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable
+from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable, RequestIncomplete
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
@@ -201,6 +201,8 @@ class Handler:
                 raise PageShown(pages.BAD_RESPONSE, visit) from error
             except BotTooSlow as error:
                 raise PageShown(pages.TOO_SLOW, visit) from error
+            except RequestIncomplete as error:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive completely.") from error
 
     async def _admit(self, subdomain: str, token_hash: str, deadline: float) -> tuple[CachedVisit, Visit]:
         """Return the visit when the person may enter now, after waiting for the end of an update.
