@@ -236,8 +236,7 @@ async def _send_body(writer: StreamWriter, protocol: ResponseHandler, body: Asyn
         protocol.force_close()
         return
     except Exception as error:  # noqa: BLE001 - the task that waits for the response handles it
-        protocol.set_exception(RequestIncomplete(), error)
-        return
+        protocol.set_exception(RequestIncomplete(), error)  # also stops the timeout, but the response may have begun
     protocol.start_timeout()
 
 
