@@ -43,7 +43,6 @@ _PAGES = {
     Access.CHANGING: pages.CHANGING,
     Access.REMOVING: pages.REMOVING,
     Access.STOPPED: pages.STOPPED,
-    Access.UPDATING: pages.UPDATING,
 }
 
 
