@@ -130,8 +130,11 @@ def record_failure(session: Session, claim: Claim, failure: Failure, now: dateti
     claims.renew(session, claim)
     if failure.kind is FailureKind.REFUSED:
         failures.report_blocked(session, claim.bot_id, failure.reason)
-    attempts = session.scalars(sa.select(BotSync.attempts).where(BotSync.bot_id == claim.bot_id)).one()
+    query = sa.select(BotSync.attempts, BotSync.state).where(BotSync.bot_id == claim.bot_id)
+    attempts, state = session.execute(query).one()
     values = failures.next_attempt_values(failure, attempts, now)
+    if state is SyncState.SYNCED:
+        values["changed_at"] = now  # pending since this failure
     update_where(session, BotSync, BotSync.bot_id == claim.bot_id, **values)
 
 

@@ -74,7 +74,8 @@ def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | Non
 def record_no_list(session: Session, claim: Claim, due: Reconciliation) -> None:
     """Record that the bot does not list its members, and make all of its rows due.
 
-    Rows that were just sent are not due again: those of an interrupted round, and all in a new epoch.
+    Rows that were just sent are not due again: those of an interrupted round, and all in a new epoch. Unknown members
+    cannot be counted without a list, so a former refusal to remove them ends.
 
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
@@ -85,6 +86,7 @@ def record_no_list(session: Session, claim: Claim, due: Reconciliation) -> None:
         sync.reconciled_at is None or sync.reconciled_at < sync.resend_before
     )
     sync.lists_members = False
+    sync.refused_removals = sync.allowed_removals = None
     if not is_interrupted and sync.reconciled_epoch == due.endpoint.epoch:
         sync.resend_before = moment
     session.flush()
