@@ -22,7 +22,7 @@ from portal.models import (
 from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import BotConnection
 from portal.services.paging import Page, load_page
-from portal.services.syncs import bot_states
+from portal.services.syncs import bot_states, selection
 from portal.services.syncs.bot_states import BotSyncState
 
 BOTS_PER_PAGE = 50
@@ -175,7 +175,7 @@ def _list_conditions(wanted: SyncFilter, state: sa.ColumnElement[Any] | None) ->
     if org := wanted.org.strip():
         yield Org.name.icontains(org, autoescape=True) | Org.slug.icontains(org, autoescape=True)
     if text := wanted.text.strip():
-        has_error = bot_states.is_unsynced() & MemberSync.last_error.icontains(text, autoescape=True)
+        has_error = selection.is_unsynced() & MemberSync.last_error.icontains(text, autoescape=True)
         yield (
             Bot.name.icontains(text, autoescape=True)
             | Org.name.icontains(text, autoescape=True)
