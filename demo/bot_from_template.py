@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import sqlalchemy as sa
 
 from demo.config import DemoConfig
 from demo.platform import flotilla
-from demo.processes import DemoError
+from demo.processes import wait_until
 from demo.seed import bot_image
 from portal.database import Database
 from portal.models import Bot, BotPhase, Org
@@ -33,17 +32,11 @@ def create_org_with_bot(config: DemoConfig, settings: Mapping[str, str], databas
         flotilla(settings, "template", "set", "--image", bot_image(config), *options)
         flotilla(settings, "orgs", "create", SLUG, "--name", _NAME, "--owner", f"owner@{SLUG}.example")
         print(f"  organization {_NAME}; its bot is created from the template", flush=True)
-    _wait_until_ready(database)
+    failure = f"the bot of {_NAME} was not created (`flotilla bots list` and the page of the bot say why)"
+    wait_until(lambda: _is_ready(database), failure, _SECONDS_TO_CREATE)
 
 
-def _wait_until_ready(database: Database) -> None:
-    deadline = time.monotonic() + _SECONDS_TO_CREATE
-    while True:
-        with database.reading() as session:
-            bot = session.scalar(sa.select(Bot).join(Bot.org).where(Org.slug == SLUG))
-        if bot is not None and bot.phase is not BotPhase.CREATING:
-            return
-        if time.monotonic() > deadline:
-            reason = bot.creation_error if bot is not None else "no node could take it"
-            raise DemoError(f"the bot of {_NAME} was not created within {_SECONDS_TO_CREATE} seconds: {reason}")
-        time.sleep(0.5)
+def _is_ready(database: Database) -> bool:
+    with database.reading() as session:
+        bot = session.scalar(sa.select(Bot).join(Bot.org).where(Org.slug == SLUG))
+    return bot is not None and bot.phase is not BotPhase.CREATING

@@ -103,17 +103,18 @@ class _MembershipCheck:
         secret = {"Authorization": f"Bearer {bot.provision_secret['current']}"}
         url = f"http://{bot.address}/internal/members"
         try:
-            answer = requests.get(url, {"companyId": str(bot.company_id)}, headers=secret, timeout=5).json()
+            answer = requests.get(url, {"companyId": str(bot.company_id)}, headers=secret, timeout=5)
+            answer.raise_for_status()
         except requests.RequestException:
             return ("no answer", False)
         user_id = self._load_user_id()
-        found = [member for member in answer["members"] if member["userId"] == user_id]
+        found = [member for member in answer.json()["members"] if member["userId"] == user_id]
         return (found[0]["role"], found[0]["instanceAdmin"]) if found else None
 
     def _load_bot(self) -> Bot:
         with self._database.reading() as session:
             active = sa.select(Bot).join(Bot.org).where(Org.slug == SLUG, Bot.phase == BotPhase.ACTIVE)
-            return session.scalars(active.order_by(Bot.created_at)).first() or Bot()
+            return session.scalars(active.order_by(Bot.created_at).limit(1)).one()
 
     def _load_user_id(self) -> str:
         with self._database.reading() as session:

@@ -46,7 +46,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
-    ("errors", "context", "embedded_redis", "bot_lease", "messages"),
+    ("errors", "context", "embedded_redis", "bot_lease", "isolated_tasks", "messages"),
     ("provision",),
     ("engine", "upstream"),
     ("registry",),

@@ -15,13 +15,12 @@ from docker.errors import APIError
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import new_container
 from daemon.bots.new_container import CreationFailed
-from daemon.engine import containers, health_probe
-from daemon.engine.client import open_engine
+from daemon.engine import containers, health_probe, volumes
+from daemon.engine.client import describe_error, open_engine
 from daemon.engine.health_probe import HealthCheck
 from daemon.engine.labels import bot_container_name
 from daemon.engine.recreate.capture import capture
 from daemon.registry.image_pull import has_image, pull_image
-from daemon.update.update_context import describe_error
 from portal.database import UNAVAILABLE_ERRORS, Database
 from portal.models import utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -68,7 +67,7 @@ def _try(settings: Settings, lease: BotLease, attempt: Attempt) -> None:
     except (LeaseLost, *UNAVAILABLE_ERRORS):
         raise
     except Exception as error:
-        text = str(error) if isinstance(error, ImageNotAllowed) else describe_error(error)
+        text = describe_error(error)
         logger.warning("the creation of bot %s failed: %s", attempt.bot.id, text, exc_info=error)
         change_port = isinstance(error, _StartRefused)
         with lease.transaction() as session:
@@ -169,7 +168,8 @@ class _Creation:
         if container_id is not None:
             self._remove_container(container_id)
         self._lease.renew_or_raise()
-        new_container.remove_volumes(self._engine, self._created_volumes)
+        for name in self._created_volumes:
+            volumes.remove(self._engine, name)
 
     def _remove_container(self, container_id: str) -> None:
         containers.set_restart_policy(self._engine, container_id, containers.NO_RESTART)

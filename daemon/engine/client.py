@@ -30,6 +30,7 @@ from daemon.errors import OperationFailed
 from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
 from daemon.network.http import DeadlineAdapter
 from portal.models.node import Node
+from portal.rules.allowlist import ImageNotAllowed
 
 CONNECT_SECONDS = 5
 """Time limit for connecting. A node that is switched off would otherwise block its worker for minutes."""
@@ -205,9 +206,13 @@ def _tls(node: Node) -> TLSConfig | bool:
     )
 
 
-def status_of(error: Exception) -> int | None:
-    """Return the HTTP status of a refusal by the engine, or None for any other error."""
-    return error.status_code if isinstance(error, APIError) else None
+def describe_error(error: Exception) -> str:
+    """Describe an error for an operator. Of unknown errors only the type is shown: their text may contain secrets."""
+    if isinstance(error, (OperationFailed, ImageNotAllowed)):
+        return str(error)
+    if isinstance(error, DockerException):
+        return f"The engine refused: {getattr(error, 'explanation', None) or error}"
+    return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"
 
 
 def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> None:

@@ -9,15 +9,14 @@ from typing import Any
 
 from docker.errors import DockerException
 
-from daemon.engine.client import EngineUnreachable, open_engine, pull
+from daemon.engine.client import EngineUnreachable, open_engine
 from daemon.engine.labels import INSTALL_LABEL
 from daemon.errors import OperationFailed
 from daemon.network.deadlines import Deadline, DeadlineExceeded
 from daemon.registry.changelog_format import InvalidChangelog
 from daemon.registry.changelog_reader import read_changelog
-from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
-from daemon.registry.image_pull import has_image
+from daemon.registry.image_pull import has_image, pull_image
 from portal.database import Database
 from portal.models import Node
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -80,14 +79,11 @@ def read_and_record(database: Database, settings: Settings, release_id: str, now
 def _read_on_any_node(
     database: Database, reading: ClaimedReading, settings: Settings, labels: Mapping[str, str], now: datetime
 ) -> dict[str, Any] | None:
-    reference = parse_reference(reading.image)
-    Allowlist.parse(settings.fleet_image_allowlist).require(reference)
-    credential = Credentials.from_docker_config(settings.registry_config).for_registry(reference.registry)
-    auth = credential.to_engine_auth() if credential else None
+    Allowlist.parse(settings.fleet_image_allowlist).require(parse_reference(reading.image))
     last_error = EngineUnreachable("No active node has a platform for which this release was built.")
     for node in reading.nodes:
         try:
-            return _read_on(node, database, reading, auth, labels, now)
+            return _read_on(node, database, reading, settings, labels, now)
         except EngineUnreachable as error:
             last_error = error
     raise last_error
@@ -97,7 +93,7 @@ def _read_on(  # noqa: PLR0917 - all of them differ per call
     node: Node,
     database: Database,
     reading: ClaimedReading,
-    auth: dict[str, str] | None,
+    settings: Settings,
     labels: Mapping[str, str],
     now: datetime,
 ) -> dict[str, Any] | None:
@@ -106,5 +102,5 @@ def _read_on(  # noqa: PLR0917 - all of them differ per call
             # Recorded before the pull, so that the collector removes the image even if this worker dies in between.
             with database.transaction() as session:
                 changelogs.record_pull(session, reading.release_id, node.id, now)
-        pull(engine, reading.image, auth)
+        pull_image(engine, settings, reading.image)
         return read_changelog(engine, reading.image, labels)

@@ -1,4 +1,4 @@
-"""Pulling images of bots onto nodes, with the credentials of this installation. Used by updates and creations."""
+"""Pulling images of bots onto nodes, with the credentials of this installation. Used by all jobs that pull."""
 
 from __future__ import annotations
 

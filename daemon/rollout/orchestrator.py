@@ -7,17 +7,15 @@ a compare-and-set.
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from daemon.isolated_tasks import isolate_errors
 from daemon.rollout import automatic_rollouts, decisions
 from portal.database import Database, database_now
 from portal.models import FleetMode, Rollout, Trigger
@@ -26,11 +24,6 @@ from portal.services import fleet_settings
 from portal.services.releases import releases
 from portal.services.rollouts import planner_input, transitions, updates
 from portal.services.rollouts.planner_input import PlannedUpdate
-
-logger = logging.getLogger(__name__)
-
-_logged_errors: dict[str, str] = {}
-"""The last logged error of each task. An error that repeats at every tick is logged once."""
 
 
 class DueUpdate(NamedTuple):
@@ -63,27 +56,12 @@ def tick(database: Database, now: datetime, health_check_timeout: timedelta | No
             DueUpdate(update_id, node_id)
             for update_id, node_id in updates.list_abandoned(session, database_now(session))
         ]
-    with _isolate_errors("automatic rollouts"), database.transaction() as session:
+    with isolate_errors("automatic rollouts"), database.transaction() as session:
         automatic_rollouts.open_rollouts(session)
     for rollout_id in _list_open_rollouts(database):
-        with _isolate_errors(f"rollout {rollout_id}"), database.transaction() as session:
+        with isolate_errors(f"rollout {rollout_id}"), database.transaction() as session:
             due += _advance(session, rollout_id, running, now, health_check_timeout)
     return due
-
-
-@contextmanager
-def _isolate_errors(task: str) -> Iterator[None]:
-    """Log an error of one task instead of raising it, so that the other tasks run. The next tick tries again."""
-    try:
-        yield
-    except IntegrityError:
-        pass  # another orchestrator opened the rollout or added the bot at the same moment
-    except Exception as error:
-        if _logged_errors.get(task) != repr(error):
-            logger.exception("%s cannot be advanced", task)
-        _logged_errors[task] = repr(error)
-    else:
-        _logged_errors.pop(task, None)
 
 
 def _list_open_rollouts(database: Database) -> Sequence[str]:

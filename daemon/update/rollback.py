@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
-from daemon.engine.client import EngineUnreachable
+from daemon.engine.client import EngineUnreachable, describe_error
 from daemon.engine.recreate import creation
 from daemon.errors import OperationFailed
 from daemon.update.cleanup import clean, remove_keep_tag
 from daemon.update.manual_recovery import write_instructions
-from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext, describe_error
+from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.models import BotUpdate, Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
 from portal.rules.references import parse_reference
 from portal.services.bots import snapshots

@@ -29,14 +29,14 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from daemon.bot_lease import BotLease
-from daemon.engine.client import EngineUnreachable
+from daemon.engine.client import EngineUnreachable, describe_error
 from daemon.errors import OperationFailed
 from daemon.update import steps
 from daemon.update.cleanup import clean
 from daemon.update.preflight import NoUpdateNeeded, preflight
 from daemon.update.recovery import recover
 from daemon.update.rollback import abandon, start_rollback, undo_before_start
-from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext, describe_error
+from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.database import Database
 from portal.models import BotUpdate, Step, utcnow
 from portal.services.bots.leases import BotBusy, LeaseLost

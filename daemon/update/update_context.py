@@ -10,7 +10,6 @@ from functools import cached_property
 from typing import Any
 
 import docker
-from docker.errors import DockerException
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -227,12 +226,3 @@ def _require_id(container_id: str | None) -> str:
     if container_id is None:
         raise OperationFailed("The journal names no container; this is an error in Flotilla")
     return container_id
-
-
-def describe_error(error: Exception) -> str:
-    """Describe an error for an operator. Of unknown errors only the type is shown: their text may contain secrets."""
-    if isinstance(error, OperationFailed):
-        return str(error)
-    if isinstance(error, DockerException):
-        return f"The engine refused: {getattr(error, 'explanation', None) or error}"
-    return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"

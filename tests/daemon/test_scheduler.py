@@ -21,7 +21,6 @@ from portal.models import (
     Audience,
     Bot,
     BotPhase,
-    BotRequest,
     BotUpdate,
     DesiredState,
     PolledImage,
@@ -285,17 +284,6 @@ def test_repeated_creations_have_another_queue_and_those_on_unreachable_nodes_wa
 
     assert parts.queued_jobs(CREATIONS_QUEUE) == [(JobName.CREATE_BOT, first)]
     assert parts.queued_jobs(CREATION_RETRIES_QUEUE) == [(JobName.CREATE_BOT, repeated)]
-
-
-def test_request_that_fails_unexpectedly_does_not_stop_the_tick(
-    parts: SchedulerUnderTest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with parts.database.transaction() as session:
-        org = factories.org(session, factories.user(session))
-        session.add(BotRequest(org_id=org.id))
-    monkeypatch.setattr("portal.services.bots.creation.create_bot", lambda *_args, **_options: 1 // 0)
-    assert parts.scheduler.tick(utcnow())
-    assert f"the bot of organization {org.id} could not be created" in caplog.text
 
 
 def test_unreachable_node_is_probed_less_often_and_gets_no_other_jobs(parts: SchedulerUnderTest) -> None:

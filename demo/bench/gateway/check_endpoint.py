@@ -13,6 +13,7 @@ from http import HTTPStatus
 import uvloop
 from aiohttp import web
 
+from demo.bench.gateway.visitors import SESSION_COOKIE
 from portal.database import Database
 from portal.gateway.assertions import HEADER, Assertions
 from portal.gateway.database_threads import DatabaseThreads
@@ -25,8 +26,6 @@ from portal.rules.bot_hosts import find_subdomain
 from portal.rules.proxy_headers import build_identity
 from portal.settings import Settings
 from portal.tokens import fingerprint
-
-SESSION_COOKIE = "flotilla-gateway"
 
 
 class CheckEndpoint:

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Load:
+class WrkResult:
     """What wrk measured. Times are in milliseconds.
 
     Attributes:
@@ -105,7 +105,7 @@ def _row(name: str, results: list[list[Result]], value: Callable[[Result], float
     return name, *(form.format(median) for median in medians), f"{gateway / nginx:.2f}" if nginx else "-"
 
 
-def _run_wrk(front: Front, visitor: Visitor, connections: int) -> Load:
+def _run_wrk(front: Front, visitor: Visitor, connections: int) -> WrkResult:
     headers = [part for name, value in visitor.headers.items() for part in ("-H", f"{name}: {value}")]
     address = f"http://127.0.0.1:{front.port}/notes?page=2"
     command = ["wrk", "-t", "1", "-c", str(connections), "-d", str(_SECONDS), "-s", str(_SCRIPT), *headers, address]
@@ -117,7 +117,7 @@ def _run_wrk(front: Front, visitor: Visitor, connections: int) -> Load:
         raise RuntimeError(f"{front.name}: {result['failed']} of {result['requests']} requests failed")
     seconds = result["microseconds"] / 1e6
     p50, p99, processor = result["p50"] / 1000, result["p99"] / 1000, used / result["requests"] * 1000
-    return Load(result["requests"] / seconds, p50, p99, processor)
+    return WrkResult(result["requests"] / seconds, p50, p99, processor)
 
 
 def _send(connection: socket.socket, method: str, target: str, visitor: Visitor, **headers: str) -> None:

@@ -103,6 +103,8 @@ class _Platform:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the update is still in step {update.step}")
             time.sleep(0.1)
+        if killed is not None:
+            raise RuntimeError(f"the update ended before the {killed} was killed")
         return update.state
 
     def count_notes(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,27 +35,27 @@ _RANGES = {
 class TemplateValues:
     """The settings of the template; see `BotTemplate` for the fields."""
 
-    image: str | None = None
-    release_channel: Channel = Channel.STABLE
-    environment: dict[str, str] = field(default_factory=dict, repr=False)
-    hosted_environment: dict[str, str] = field(default_factory=dict)
-    port: int = 3100
-    health_path: str = "/health"
-    health_expectation: HealthExpectation = HealthExpectation.JSON_STATUS_OK
-    volumes: list[str] = field(default_factory=list)
-    memory_mb: int | None = None
-    cpu_millis: int | None = None
-    pids_limit: int | None = None
-    capabilities: list[str] = field(default_factory=list)
-    header_prefix: str = "x-platform-user"
-    secret_variable: str = "PROVISION_SECRET"  # noqa: S105 - the name of a variable
-    gateway_url: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    budget_cents: int = 0
-    per_agent_budget_cents: int | None = None
-    agents: list[dict[str, Any]] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-    create_for_new_orgs: bool = False
+    image: str | None
+    release_channel: Channel
+    environment: dict[str, str] = field(repr=False)
+    hosted_environment: dict[str, str]
+    port: int
+    health_path: str
+    health_expectation: HealthExpectation
+    volumes: list[str]
+    memory_mb: int | None
+    cpu_millis: int | None
+    pids_limit: int | None
+    capabilities: list[str]
+    header_prefix: str
+    secret_variable: str
+    gateway_url: str | None
+    api_key: str | None = field(repr=False)
+    budget_cents: int
+    per_agent_budget_cents: int | None
+    agents: list[dict[str, Any]]
+    extra: dict[str, Any]
+    create_for_new_orgs: bool
 
 
 def get_template(session: Session) -> BotTemplate:
@@ -100,7 +100,7 @@ def change_template(
     if problems := dict(_find_problems(values, allowlist)):
         raise InvalidFieldsError(problems)
     if values.image is not None:
-        values = _with_normalized_image(values)
+        values = replace(values, image=str(parse_reference(values.image)))
     old = read_values(template)
     if old == values:
         return template
@@ -113,10 +113,6 @@ def change_template(
     data = {"of": "bot_template", "old": shown[0], "new": shown[1], "note": _describe_replaced(old, values)}
     events.record(session, EventTag.CONFIG_CHANGED, actor=actor, data=data)
     return template
-
-
-def _with_normalized_image(values: TemplateValues) -> TemplateValues:
-    return TemplateValues(**{**vars(values), "image": str(parse_reference(str(values.image)))})
 
 
 def _find_problems(values: TemplateValues, allowlist: Allowlist) -> Iterator[tuple[str, str]]:

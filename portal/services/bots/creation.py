@@ -200,5 +200,5 @@ def _insert(session: Session, bot: Bot) -> None:
     try:
         with session.begin_nested():
             session.add(bot)
-    except IntegrityError:  # an adoption, which does not lock the template, has taken the subdomain
-        raise subdomains.SubdomainTaken(bot.subdomain) from None
+    except IntegrityError:  # neither an adoption nor the removal of a node locks the template
+        raise ConflictError("The subdomain was taken, or the node removed, at the same moment. Try again.") from None

@@ -31,7 +31,7 @@ from portal.models import (
 from portal.rules.hidden_secrets import hide_secrets
 from portal.rules.references import parse_reference
 from portal.services import events, fleet_settings
-from portal.services.bots import bot_template, placement
+from portal.services.bots import bot_template, leases, placement
 from portal.services.bots.creation import ContainerSettings
 
 _FIRST_RETRY_WAIT = timedelta(seconds=10)
@@ -76,8 +76,8 @@ def list_due(session: Session, now: datetime, *, repeated: bool) -> Sequence[str
         repeated: whether to return bots with failed attempts or bots without.
     """
     is_wanted = Bot.creation_attempts > 0 if repeated else Bot.creation_attempts == 0
-    free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    conditions = (free, is_wanted, Node.last_error.is_(None), *_is_due(now))
+    is_free = leases.is_free(database_now(session))
+    conditions = (is_free, is_wanted, Node.last_error.is_(None), *_is_due(now))
     query = sa.select(Bot.id).join(Bot.org).join(Bot.node).where(*conditions)
     return session.scalars(query.order_by(Bot.created_at, Bot.id)).all()
 

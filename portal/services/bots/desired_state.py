@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from portal.database import database_now
 from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, EventTag
 from portal.services import events
+from portal.services.bots import leases
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class PendingChange:
 
 def list_pending(session: Session) -> Sequence[tuple[str, str]]:
     """Return id and node of every bot whose desired state has to be applied and whose lease is free."""
-    free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).where(free, *_is_pending())
+    is_free = leases.is_free(database_now(session))
+    query = sa.select(Bot.id, Bot.node_id).where(is_free, *_is_pending())
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 

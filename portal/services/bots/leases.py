@@ -6,7 +6,7 @@ the fence of its holder. A process that was suspended beyond the end of its leas
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,6 +27,15 @@ class LeaseLost(ConflictError):
     """The lease has expired or was taken over. Its former holder must stop at once."""
 
 
+def is_free(moment: datetime) -> sa.ColumnElement[bool]:
+    """Return the condition for bots on which no process holds the lease.
+
+    Args:
+        moment: the moment by the clock of the database.
+    """
+    return sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment)
+
+
 def acquire(session: Session, bot_id: str, owner: str) -> int:
     """Acquire the lease on a bot for `LEASE_DURATION`.
 
@@ -44,7 +53,7 @@ def acquire(session: Session, bot_id: str, owner: str) -> int:
     moment = database_now(session)
     if not _change(
         session,
-        sa.and_(Bot.id == bot_id, sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment)),
+        sa.and_(Bot.id == bot_id, is_free(moment)),
         lease_owner=owner,
         lease_until=moment + LEASE_DURATION,
         fence=Bot.fence + 1,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, defer
 from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
 from portal.services import events
+from portal.services.bots import leases
 from portal.services.syncs import reconciliation
 
 
@@ -43,7 +44,7 @@ def list_observable(session: Session, node_id: str) -> list[Bot]:
             .where(
                 Bot.node_id == node_id,
                 Bot.container_id.is_not(None),
-                sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session)),
+                leases.is_free(database_now(session)),
                 ~updating.exists(),
             )
             .options(defer(Bot.spec), defer(Bot.provision_secret))

@@ -29,6 +29,7 @@ from portal.models import (
     move,
 )
 from portal.services import events
+from portal.services.bots import leases
 
 MARGIN = timedelta(minutes=5)
 """Delay between the end of the grace period and the purge, because clocks of machines differ."""
@@ -36,8 +37,8 @@ MARGIN = timedelta(minutes=5)
 
 def list_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
     """Return id and node of every bot that can be purged and whose lease is free."""
-    free = sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(free, *_purgeable(now)).order_by(Bot.id)
+    is_free = leases.is_free(database_now(session))
+    query = sa.select(Bot.id, Bot.node_id).join(Bot.org).where(is_free, *_purgeable(now)).order_by(Bot.id)
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query)]
 
 
@@ -79,8 +80,9 @@ def mark_purged(session: Session, bot_id: str, kept: Sequence[str]) -> None:
     bot.spec, bot.subdomain, bot.release_channel, bot.state = {}, f"gone-{bot.id}", Channel.PINNED, BotState.MISSING
     bot.phase, bot.host_port, bot.creation_due_at, bot.creation_error = BotPhase.REMOVED, None, None, None
     bot.needs_attention = bot.restart_requested_at = None
-    session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
+    # In the order in which every transaction locks these rows.
     session.execute(sa.delete(BotSync).where(BotSync.bot_id == bot_id))
+    session.execute(sa.delete(MemberSync).where(MemberSync.bot_id == bot_id))
     events.record(session, EventTag.BOT_REMOVED, org_id=bot.org_id, bot_id=bot.id, data=data)
 
 

@@ -46,9 +46,7 @@ _EVENTS = {
 
 def list_possible(session: Session, bot: Bot) -> list[Operation]:
     """List what can be requested for a bot now; nothing while `find_refusal` returns a reason."""
-    if find_refusal(session, bot) is not None:
-        return []
-    return [Operation.RESTART, Operation.STOP] if bot.desired_state is DesiredState.RUNNING else [Operation.START]
+    return _list_by_state(bot) if find_refusal(session, bot) is None else []
 
 
 def find_refusal(session: Session, bot: Bot) -> ConflictError | None:
@@ -89,11 +87,15 @@ def request(session: Session, bot: Bot, operation: Operation, *, now: datetime, 
     refusal = find_refusal(session, bot)
     if refusal is not None:
         raise refusal
-    if operation not in list_possible(session, bot):
+    if operation not in _list_by_state(bot):
         raise ConflictError(f"{bot.name} {_ALREADY[operation]}")
     for name, value in _values(operation, now).items():
         setattr(bot, name, value)
     events.record(session, _EVENTS[operation], actor=actor, org_id=bot.org_id, bot_id=bot.id)
+
+
+def _list_by_state(bot: Bot) -> list[Operation]:
+    return [Operation.RESTART, Operation.STOP] if bot.desired_state is DesiredState.RUNNING else [Operation.START]
 
 
 def _values(operation: Operation, now: datetime) -> dict[str, Any]:

@@ -34,14 +34,7 @@ def require_free_subdomain(session: Session, subdomain: str) -> None:
             "subdomain",
         )
     if _is_taken(session, subdomain):
-        raise SubdomainTaken(subdomain)
-
-
-class SubdomainTaken(ConflictError):
-    """Another bot has the subdomain."""
-
-    def __init__(self, subdomain: str) -> None:
-        super().__init__(f"The subdomain {subdomain} is taken by another bot. Choose another with --subdomain.")
+        raise ConflictError(f"The subdomain {subdomain} is taken by another bot. Choose another one.")
 
 
 def find_free_subdomain(session: Session, wanted: str) -> str:

@@ -23,6 +23,7 @@ from portal.models import (
 )
 from portal.rules import windows
 from portal.services import changes
+from portal.services.bots import leases
 from portal.services.rollouts import eligibility, transitions
 from portal.services.rollouts.eligibility import Candidate
 
@@ -86,7 +87,7 @@ def list_abandoned(session: Session, now: datetime) -> list[tuple[str, str]]:
     query = (
         sa.select(BotUpdate.id, Bot.node_id)
         .join(BotUpdate.bot)
-        .where(BotUpdate.is_unfinished(), sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= now))
+        .where(BotUpdate.is_unfinished(), leases.is_free(now))
         .order_by(BotUpdate.created_at)
     )
     return [(update_id, node_id) for update_id, node_id in session.execute(query)]

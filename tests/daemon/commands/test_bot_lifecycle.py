@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, BotPhase, BotTemplate, DesiredState, Org, User, utcnow
+from portal.models import Bot, BotPhase, BotTemplate, DesiredState, Org, utcnow
 from portal.services.bots import creation_progress
 from tests import factories
 from tests.daemon.conftest import Flotilla
@@ -186,4 +186,3 @@ def test_new_organization_gets_a_bot_when_the_template_says_so(flotilla: Flotill
     assert result.exit_code == 0, result.output
     with database.reading() as session:
         assert session.scalar(sa.text("SELECT count(*) FROM bot_requests")) == 1
-        assert session.scalars(sa.select(User)).all() != []
