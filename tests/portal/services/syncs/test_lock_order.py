@@ -117,7 +117,7 @@ def two_bots(database: Database) -> None:
     """
     if database.engine.dialect.name == "sqlite":
         pytest.skip("SQLite has one writer and locks no rows")
-    failed = {"attempts": 1, "next_attempt_at": utcnow(), "last_error": "refused"}
+    failed: dict[str, Any] = {"attempts": 1, "next_attempt_at": utcnow(), "last_error": "refused"}
     with database.transaction() as session:
         owner, other, node = factories.user(session), factories.user(session, "bob", id=USER), factories.node(session)
         for bot_id, org_id in (("b", "org-1"), ("a", "org-2")):
