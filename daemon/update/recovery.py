@@ -13,17 +13,16 @@ Recovery first brings the engine to rest. Then the last journaled intent decides
 
 from __future__ import annotations
 
-from daemon.errors import OperationFailed
+from daemon.errors import EngineTrouble
+from daemon.update.retries import repeat
 from daemon.update.rollback import abandon, discard_preparations, run_rollback, undo_before_start
 from daemon.update.update_context import UpdateContext
 from portal.models import Step, Verdict
 from portal.services.rollouts import updates
 
 
-class UpdateInterrupted(OperationFailed):
+class UpdateInterrupted(EngineTrouble):
     """The worker or the engine stopped during the update. The release is never the cause."""
-
-    transient = True
 
 
 def recover(context: UpdateContext) -> bool:
@@ -32,7 +31,7 @@ def recover(context: UpdateContext) -> bool:
     Returns:
         True when the new container may have been started but has no verdict, so that it has to be verified.
     """
-    _remove_helpers(context)
+    repeat(context, _remove_helpers)
     if context.update.verdict is Verdict.FAILED:
         run_rollback(context)
         return False
@@ -53,7 +52,7 @@ def _remove_helpers(context: UpdateContext) -> None:
 
 def _requeue(context: UpdateContext) -> None:
     interruption = _interruption(context)
-    discard_preparations(context)
+    repeat(context, discard_preparations)
     with context.transaction() as (session, update):
         requeued = updates.requeue(session, update)
     if not requeued:

@@ -14,6 +14,7 @@ import docker
 import pytest
 
 from daemon.engine import containers
+from daemon.update import retries
 from daemon.update.sequence import update_bot
 from demo.engine import running_engine
 from demo.versions import FIRST, BotVersion
@@ -49,6 +50,11 @@ class OwnEngine:
     def stop(self) -> None:
         """Stop the engine and all its containers."""
         self._running.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
 
 
 @pytest.fixture
