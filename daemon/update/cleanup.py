@@ -23,7 +23,7 @@ def clean_or_defer(context: UpdateContext) -> None:
         _clean(context)
     except INFRASTRUCTURE_ERRORS:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, the outcome of the update is recorded
+    except Exception as error:  # noqa: BLE001 - the outcome of the update is recorded already
         context.log_failure("cleanup of update %s failed: %s", error)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Chaos:
         folder: for archives and the log of the workers.
         engine: the proxy, and `engine_url` its URL.
         worker: runs updates.
+        log: the log of the workers.
+        may_be_stopped: whether the engine may stop the bot, which the daemon then starts again.
     """
 
     site: Site
@@ -39,14 +42,27 @@ class Chaos:
     engine: FaultyEngine
     engine_url: str
     worker: ForkingWorker
-    log: Path = field(default_factory=Path)
+    log: Path
+    may_be_stopped: bool = False
 
     def record_calls(self, release: str) -> list[Call]:
         """Run an update without a fault, and return its calls."""
         return self.run(release, None, None)
 
-    def run(self, release: str, call: Call | None, fault: Fault | None) -> list[Call]:
+    def run(
+        self,
+        release: str,
+        call: Call | None,
+        fault: Fault | None,
+        during: AbstractContextManager[object] | None = None,
+    ) -> list[Call]:
         """Run an update with one fault until it has ended and is cleaned up, and check the result.
+
+        Args:
+            release: key of `RELEASES`.
+            call: the call that the fault hits.
+            fault: the fault.
+            during: what happens beside the update.
 
         Returns:
             The calls of the workers.
@@ -62,10 +78,17 @@ class Chaos:
             update_id = site.update_to(RELEASES[release])
             names = {site.container: "bot", site.name: "bot"}
             self.engine.prepare(names, call, fault, self.worker.kill)
-            self._run_workers(update_id)
+            with during or nullcontext():
+                self._run_workers(update_id)
             calls = list(self.engine.calls)
             self._collect_leftovers()
-            problems = list(find_problems(site, update_id, release, before))
+            if self.may_be_stopped:
+                site.engine.start(str(site.bot().container_id))
+            problems = [
+                problem
+                for problem in find_problems(site, update_id, release, before)
+                if not (self.may_be_stopped and problem.startswith("skipped: stopped"))
+            ]
         finally:
             site.remove()
         if problems:

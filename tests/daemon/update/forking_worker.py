@@ -99,7 +99,7 @@ def _run_in_child(update_id: str, environment: Mapping[str, str]) -> None:
         settings = Settings.from_environment()
         use_keys(settings.secret_key)
         update_bot(Database(settings.database_url), settings, update_id)
-    except BaseException:  # noqa: BLE001 - whatever happens, the child must not continue as its parent
+    except BaseException:  # noqa: BLE001 - the child must never continue as its parent
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
