@@ -15,18 +15,17 @@ Recovery first brings the engine to rest. Then the last journaled intent decides
 
 from __future__ import annotations
 
-from daemon.errors import OperationFailed
+from daemon.errors import EngineTrouble, OperationFailed
 from daemon.update.continued_rollback import refuse_if_impossible
+from daemon.update.retries import repeat
 from daemon.update.rollback import abandon, discard_preparations, run_rollback, undo_before_start
 from daemon.update.update_context import UpdateContext
 from portal.models import Step, Verdict
 from portal.services.rollouts import updates
 
 
-class UpdateInterrupted(OperationFailed):
+class UpdateInterrupted(EngineTrouble):
     """The worker or the engine stopped during the update. The release is never the cause."""
-
-    transient = True
 
 
 def recover(context: UpdateContext) -> bool:
@@ -35,9 +34,9 @@ def recover(context: UpdateContext) -> bool:
     Returns:
         True when the new container may have been started but has no verdict, so that it has to be verified.
     """
-    _remove_helpers(context)
+    repeat(context, _remove_helpers)
     # Such a bot has no running update unless an operator lets its failed rollback continue.
-    if context.bot.needs_attention is not None and refuse_if_impossible(context):
+    if context.bot.needs_attention is not None and repeat(context, refuse_if_impossible):
         return False
     if context.update.verdict is Verdict.FAILED:
         run_rollback(context)
@@ -59,7 +58,7 @@ def _remove_helpers(context: UpdateContext) -> None:
 
 def _requeue(context: UpdateContext) -> None:
     interruption = _interruption(context)
-    discard_preparations(context)
+    repeat(context, discard_preparations)
     with context.transaction() as (session, update):
         requeued = updates.requeue(session, update)
     if not requeued:

@@ -23,6 +23,7 @@ from portal.models import (
     FleetSettings,
     Node,
     Org,
+    Release,
     RolloutState,
     Snapshot,
     SnapshotState,
@@ -109,7 +110,8 @@ class Site:
     def update_to(self, version: BotVersion, **release: Any) -> str:
         """Add a running rollout of this release with an update of the bot, and return the id of the update."""
         with self.database.transaction() as session:
-            row = factories.release(
+            known = sa.select(Release).where(Release.digest == self.images.digest(version))
+            row = session.scalars(known).first() or factories.release(
                 session,
                 repository=self.images.repository,
                 image=f"{self.images.repository}:managed",

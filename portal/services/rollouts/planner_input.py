@@ -174,6 +174,7 @@ def _build_target(
         error=update.error or "",
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
+        needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
         turned_unhealthy=is_long,
         in_doubt=outage is not None and not is_long and now < outage.last_seen + _STALE_AFTER,
         progress_at=_progress_at(update),

@@ -21,6 +21,7 @@ from daemon.bots.desired_state import apply_desired_state
 from daemon.bots.node_probe import probe_node
 from daemon.engine import containers
 from daemon.rollout import orchestrator
+from daemon.update import retries
 from daemon.update.sequence import update_bot
 from demo.engine import running_engine
 from demo.processes import free_port
@@ -71,6 +72,11 @@ class OwnEngine:
                 if bytes(runtime / "exec") in b" ".join(command) or int(folder.name) in processes:
                     os.kill(int(folder.name), signal.SIGKILL)
         self._running.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
 
 
 @pytest.fixture
