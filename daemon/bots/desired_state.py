@@ -14,7 +14,6 @@ from daemon.engine import containers
 from daemon.engine.addresses import read_address
 from daemon.engine.client import describe_error, open_engine
 from daemon.engine.containers import NO_RESTART
-from daemon.engine.stopped_containers import explain_start_error
 from portal.database import Database
 from portal.models import Bot, BotState, DesiredState, Node, utcnow
 from portal.services import fleet_settings
@@ -105,7 +104,7 @@ def _start(
 
 
 def _record_failed_start(lease: BotLease, change: PendingChange, error: APIError) -> None:
-    reason = explain_start_error(describe_error(error))
+    reason = describe_error(error)
     logger.warning("bot %s could not be started: %s", change.bot.id, reason)
     with lease.transaction() as session:
         automatic_starts.record_failed_start(session, session.get_one(Bot, change.bot.id), reason, utcnow())
