@@ -56,7 +56,9 @@ def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
     address = None
     with open_engine(node, CALL_SECONDS) as engine:
         found = containers.inspect(engine, change.bot.container_id)
-        if change.is_restart and (found is None or not found["State"]["Running"]):
+        is_running = found is not None and found["State"]["Running"]
+        # A probe may have found the container stopped that another worker or the engine has started since.
+        if change.is_restart and (change.bot.is_being_started or not is_running):
             change = replace(change, is_restart=False)  # it only has to start
         if found is not None and (change.is_restart or change.state is DesiredState.STOPPED):
             _stop(engine, lease, change, found)
