@@ -11,14 +11,16 @@ from daemon.engine import containers
 from daemon.engine.client import PullFailed
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, is_helper
 from daemon.engine.recreate.mounts import writable_volumes
+from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from daemon.errors import OperationFailed
 from daemon.snapshots import helper_containers
 from daemon.snapshots.helper_containers import HelperFailed, HelperLost
 from daemon.update import original_settings
 from daemon.update.update_context import UpdateContext
-from portal.models import SkipReason
+from portal.models import SkipReason, utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
+from portal.services.bots import observations
 
 _SPACE_FACTOR = 1.2
 """Required free bytes per byte of the volumes, because an archive is a little larger than its contents."""
@@ -82,8 +84,19 @@ def _require_running(context: UpdateContext) -> dict[str, Any]:
     if old["State"]["Paused"]:
         raise PreflightFailed("The container is paused. Unpause it first")
     if not old["State"]["Running"]:
+        _record_stopped(context, old)
         raise NoUpdateNeeded(SkipReason.STOPPED)
     return old
+
+
+def _record_stopped(context: UpdateContext, old: dict[str, Any]) -> None:
+    """Record that the container has stopped, and let a worker start it if a crash of the engine is the cause.
+
+    The update is skipped and becomes due again while or after the bot is started.
+    """
+    cause = read_stop_cause(context.node, old)
+    with context.transaction() as (session, update):
+        observations.record_stopped(session, update.bot, describe_stop(old), cause, utcnow())
 
 
 def _require_permanent_name(context: UpdateContext, old: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ class BlockReason(StrEnum):
     NODE = "its node accepts no updates"
     BUSY = "another update of the bot is running"
     RETRY = "waiting before a retry"
+    DOWN = "the bot has stopped and is being started"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -61,7 +61,14 @@ class Site:
         """Name of the bot's container."""
         return f"bot-{self.volume}"
 
-    def add_bot(self, version: BotVersion = FIRST, docker_url: str = "", folder: Path | None = None) -> None:
+    def add_bot(
+        self,
+        version: BotVersion = FIRST,
+        docker_url: str = "",
+        folder: Path | None = None,
+        *,
+        host_port: int | None = None,
+    ) -> None:
         """Start a bot with a named and an anonymous volume, and write its rows."""
         self.volume = new_id()
         self.engine.create_volume(self.volume, labels=dict(self.labels))
@@ -73,7 +80,7 @@ class Site:
                 ports=[3100],
                 host_config=self.engine.create_host_config(
                     binds={self.volume: {"bind": "/data", "mode": "rw"}},
-                    port_bindings={3100: ("127.0.0.1", None)},
+                    port_bindings={3100: ("127.0.0.1", host_port)},
                     restart_policy={"Name": "unless-stopped"},
                 ),
             )["Id"]

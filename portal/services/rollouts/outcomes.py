@@ -28,6 +28,9 @@ from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
 from portal.services.syncs import reconciliation
 
+ROLLBACK_FAILED_TOO = ". The rollback failed too"
+"""End of the error of an update whose rollback failed. It is true until the rollback is continued."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -105,6 +108,8 @@ def mark_rolled_back(
 ) -> None:
     """Record that the old container runs again, after a rollback or an update that stopped before the start.
 
+    A bot whose failed rollback was continued needs no attention any more.
+
     Args:
         session: a fenced transaction.
         update: the update.
@@ -114,14 +119,18 @@ def mark_rolled_back(
         answers: the container was proven healthy.
         now: the moment.
     """
-    update.bot.container_id = container_id
+    bot = update.bot
+    bot.container_id = container_id
+    was_recovered, bot.needs_attention = bot.needs_attention is not None, None
     if answers:
-        _mark_running(update.bot, address, now)
-        reconciliation.request(session, update.bot_id)
+        _mark_running(bot, address, now)
+        reconciliation.request(session, bot.id)
         update.answering_at = now
     elif address:
-        update.bot.address = address
+        bot.address = address
     end_failed(session, update, outcome, now)
+    if was_recovered:
+        events.record(session, EventTag.BOT_RECOVERED, org_id=bot.org_id, bot_id=bot.id, rollout_id=update.rollout_id)
 
 
 def end_failed(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:

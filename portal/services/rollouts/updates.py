@@ -48,7 +48,8 @@ class ClaimResult(StrEnum):
 def claim_update(session: Session, update_id: str, now: datetime) -> ClaimResult:
     """Claim an update for the worker that holds the bot, and return what the worker has to do.
 
-    - A pending update starts when it is due. It is skipped when the bot is no longer eligible.
+    - A pending update starts when it is due. It waits while the bot is being started after a crash of the engine, and
+      is skipped when the bot is no longer eligible.
     - A running update was left by a worker that died, and has to be recovered.
     - An ended update has to be cleaned up, unless its bot needs attention.
     """
@@ -199,7 +200,8 @@ def mark_cleaned(session: Session, update: BotUpdate, now: datetime) -> None:
 def _is_due(session: Session, update: BotUpdate, candidate: Candidate, now: datetime) -> bool:
     # The job may run late or twice, and the window may have closed since it was enqueued.
     in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, now)
-    return in_window and transitions.may_start_update(session, update, now)
+    has_started = not update.bot.is_being_started
+    return in_window and has_started and transitions.may_start_update(session, update, now)
 
 
 def _skip_reason(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
