@@ -12,7 +12,7 @@ import docker
 import pytest
 import requests
 
-from daemon.engine.labels import UPDATE_LABEL
+from daemon.engine.labels import UPDATE_LABEL, helper_name
 from daemon.engine.trouble import is_engine_trouble
 from daemon.snapshots import archive_scripts
 from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
@@ -295,10 +295,10 @@ def test_delete_removes_archives_and_partial_archives_only(
     assert names_in(folder) == ["other.tar"]
 
 
-def test_helper_of_a_dead_worker_is_replaced(
+def test_helper_that_an_earlier_attempt_left_is_replaced(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
     engine.start(left["Id"])
 
     archive(helper, volume, folder)
@@ -314,7 +314,7 @@ def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures
     folder: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
     engine.start(left["Id"])
     inspect, remove = engine.inspect_container, engine.remove_container
     inspections = iter(range(3))
