@@ -13,7 +13,7 @@ from aiohttp import web
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessLog, AccessRecord
-from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable
+from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable, RequestIncomplete
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
@@ -108,12 +108,10 @@ class Handler:
         browser, record = BrowserRequest(request), AccessRecord(request.method)
         try:
             response = await self._answer_or_explain(browser, record)
+            await _finish(response, browser)
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
         self._log.add(record.describe(response.status, response.body_length))
         return response
 
@@ -203,6 +201,8 @@ class Handler:
                 raise PageShown(pages.BAD_RESPONSE, visit) from error
             except BotTooSlow as error:
                 raise PageShown(pages.TOO_SLOW, visit) from error
+            except RequestIncomplete as error:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive completely.") from error
 
     async def _admit(self, subdomain: str, token_hash: str, deadline: float) -> tuple[CachedVisit, Visit]:
         """Return the visit when the person may enter now, after waiting for the end of an update.
@@ -245,6 +245,22 @@ class Handler:
                 if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     return await tunnel.run(browser, exchange, answer, outer)
                 return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+async def _finish(response: web.StreamResponse, browser: BrowserRequest) -> None:
+    """Send what was not sent yet: a response of the gateway's own, or nothing after a response of a bot.
+
+    Raises:
+        ConnectionResetError: the client does not receive it.
+    """
+    try:
+        async with asyncio.timeout(limits.CLIENT_IDLE_SECONDS):
+            if not response.prepared:
+                await response.prepare(browser.request)
+            await response.write_eof()
+    except TimeoutError as error:
+        _abort(browser)
+        raise ConnectionResetError("the client receives nothing") from error
 
 
 def _abort(browser: BrowserRequest) -> None:
