@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from portal.gateway.requests import BrowserRequest
 
-UNKNOWN = "unknown"
-
 
 def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
     """Return the address of the client.
@@ -14,9 +12,9 @@ def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
         browser: the request.
         trusted_proxies: number of proxies in front of the gateway that append to `X-Forwarded-For`.
     """
-    peer = browser.request.remote or UNKNOWN
+    peer = browser.connection.peer
     if not trusted_proxies:
         return peer
     forwarded = [part.strip() for value in browser.values("x-forwarded-for") for part in value.split(",")]
     hops = [*forwarded, peer]
-    return hops[-1 - min(trusted_proxies, len(hops) - 1)] or UNKNOWN
+    return hops[-1 - min(trusted_proxies, len(hops) - 1)] or peer

@@ -5,17 +5,16 @@ The check refuses what servers behind the gateway could interpret differently th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from itertools import chain
 
-from aiohttp import HttpVersion10, HttpVersion11
-from aiohttp.web import BaseRequest
-
+from portal.gateway.bodies import Body
+from portal.gateway.connections import Connection
+from portal.gateway.http_heads import decode_headers
 from portal.gateway.limits import MAX_HEADER_BYTES
 from portal.rules import proxy_headers
 from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
-from portal.rules.proxy_headers import Headers
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 TOO_LARGE = "This request is too large. If this happens again, delete the cookies of this site, then try again."
@@ -41,15 +40,35 @@ class BrowserRequest:
     """A request with its headers as they were received.
 
     Args:
-        request: aiohttp's request, of which only raw values are used.
+        method: the method.
+        target: path and query.
+        version: the version of HTTP, such as `1.1`.
+        raw_headers: names and values.
+        body: the body.
+        connection: where the request comes from and the response goes to.
+        keeps_connection: whether the client may send another request on the connection.
     """
 
-    def __init__(self, request: BaseRequest) -> None:
-        self.request = request
-        self.method = request.method
-        self.target = request.raw_path
-        """Path and query as they were received."""
-        self.headers = decode_headers(request.raw_headers)
+    def __init__(
+        self,
+        *,
+        method: str,
+        target: str,
+        version: str,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        body: Body,
+        connection: Connection,
+        keeps_connection: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = decode_headers(raw_headers)
+        self.body = body
+        self.connection = connection
+        self.keeps_connection = keeps_connection
+        self.is_permission_sent = False
+        """Whether the client was asked for the body that it announced."""
         self._values: dict[str, list[str]] = {}
         for name, value in self.headers:
             self._values.setdefault(name.lower(), []).append(value)
@@ -106,18 +125,22 @@ class BrowserRequest:
         return bool(self.content_length) or bool(self.values("transfer-encoding"))
 
     @property
-    def expects_continue(self) -> bool:
+    def is_waiting_to_send(self) -> bool:
         """Whether the client waits for permission to send the body."""
-        return bool(self.values("expect"))
+        return "expect" in self._values and not self.is_permission_sent
+
+    def permit_body(self) -> None:
+        """Ask a client that waits for permission to send the body.
+
+        Raises:
+            ConnectionResetError: the client is gone.
+        """
+        self.is_permission_sent = True
+        self.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def find_cookie(self, name: str) -> str | None:
         """Return the value of the first cookie with this name."""
         return proxy_headers.find_cookie(self.values("cookie"), name)
-
-
-def decode_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return headers as text. Bytes that are not UTF-8 are replaced."""
-    return [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
 
 
 def check_form(browser: BrowserRequest) -> None:
@@ -126,8 +149,7 @@ def check_form(browser: BrowserRequest) -> None:
     Raises:
         Refused: the request is malformed or not supported.
     """
-    version = browser.request.version
-    if version not in {HttpVersion10, HttpVersion11}:
+    if browser.version not in {"1.0", "1.1"}:
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Use HTTP/1.1.")
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
@@ -146,10 +168,10 @@ def _check_framing(browser: BrowserRequest) -> None:
     is_ambiguous = len(lengths) + len(codings) > 1
     if is_ambiguous or not all(length.isascii() and length.isdigit() for length in lengths):
         raise Refused(HTTPStatus.BAD_REQUEST, "The length of the body is ambiguous.")
-    if codings and (codings[0].lower() != "chunked" or browser.request.version is HttpVersion10):
+    if codings and (codings[0].lower() != "chunked" or browser.version == "1.0"):
         raise Refused(HTTPStatus.BAD_REQUEST, "The only supported transfer encoding is chunked.")
-    if browser.is_upgrade and browser.has_body:
-        raise Refused(HTTPStatus.BAD_REQUEST, "A request for a WebSocket has no body.")
+    if browser.values("upgrade") and browser.has_body:
+        raise Refused(HTTPStatus.BAD_REQUEST, "A request for another protocol has no body.")
     if any(value.lower() != "100-continue" for value in browser.values("expect")):
         raise Refused(HTTPStatus.EXPECTATION_FAILED, "The only supported expectation is 100-continue.")
 
