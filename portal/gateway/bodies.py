@@ -12,7 +12,7 @@ class Body:
     """A body that one connection receives while another one sends it on.
 
     Args:
-        on_taken: called when received bytes were taken, so that the connection may receive more.
+        on_taken: called when so many bytes were taken that the connection may receive more.
 
     Attributes:
         received: number of bytes that have arrived.
@@ -65,10 +65,12 @@ class Body:
         """Return what has arrived; empty if nothing has."""
         if not self._parts:
             return b""
+        was_full = self.is_full
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         self._waiting = 0
-        self._on_taken()
+        if was_full:
+            self._on_taken()
         return data
 
     async def read(self) -> bytes:

@@ -20,7 +20,7 @@ __all__ = ["BotClient", "BotRequest", "BotResponse", "BotUnreachable"]
 _WITHOUT_RESPONSE_BODY = "HEAD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BotRequest:
     """A request to a bot.
 

@@ -21,6 +21,7 @@ from portal.gateway.deadlines import Deadline
 from portal.gateway.http_heads import decode_headers
 from portal.rules.proxy_headers import Headers
 
+_FIRST_FINAL, _SWITCHING = HTTPStatus.OK.value, HTTPStatus.SWITCHING_PROTOCOLS.value
 _HEAD_STEP = 4 * 1024
 _BODY_STEP = 64 * 1024
 """How many bytes are parsed before the limits are checked, in a head and in a body."""
@@ -33,6 +34,7 @@ class ResponseHead:
     Attributes:
         status: the status.
         headers: names and values as they were received.
+        fields: the last value of each header, by its name in lower case.
         length: length of the body in bytes; None if the bot does not announce it.
         body: the body.
         ends_with_connection: whether only the end of the connection tells the end of the body.
@@ -40,6 +42,7 @@ class ResponseHead:
 
     status: int
     headers: Headers
+    fields: dict[str, str]
     length: int | None
     body: Body
     ends_with_connection: bool
@@ -57,23 +60,27 @@ class BotConnection(Connection):
         super().__init__()
         self.address = address
         self._on_lost = on_lost
-        self._parser: httptools.HttpResponseParser | None = None
+        self._parser = _create_parser(self)
+        self._is_asked = False
+        """Whether a response may come."""
         self._deadline = Deadline(self._give_up)
         self._idle_seconds: float | None = None
         self._is_without_body = False
         self._head: ResponseHead | None = None
         self._head_waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[bytes] = []
+        """Names and values in turn."""
         self._responses = self._received = 0
-        self._may_be_kept = False
+        self._is_kept_by_bot = False
+        self._is_request_whole = True
         self._is_switched = False
 
     @property
     def is_reusable(self) -> bool:
         """Whether the bot may get another request on this connection, after a response that was used up."""
-        is_done = self._head is not None and self._head.body.is_used_up
-        return is_done and self._may_be_kept and self._error is None and self.is_open
+        is_used_up = self._head is not None and self._head.body.is_used_up
+        return is_used_up and self._is_request_whole and self._is_kept_by_bot and self._error is None and self.is_open
 
     def begin_request(self, *, is_without_body: bool, idle_seconds: float | None) -> None:
         """Get ready for the response to another request.
@@ -82,15 +89,13 @@ class BotConnection(Connection):
             is_without_body: whether the response has no body, whatever its headers say.
             idle_seconds: how long the bot may send nothing after the request; None without a limit.
         """
-        self._parser = httptools.HttpResponseParser(self)
-        # What some servers send, and what has only one meaning.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
-        )
+        if self._is_without_body:  # the parser expected a body
+            self._parser = _create_parser(self)
+        self._is_asked = True
         self._is_without_body, self._idle_seconds = is_without_body, idle_seconds
         self._head, self._error = None, None
         self._responses = self._received = 0
-        self._may_be_kept = False
+        self._is_kept_by_bot, self._is_request_whole = False, True
         self._deadline.set(None)
 
     def expect_response(self) -> None:
@@ -116,7 +121,7 @@ class BotConnection(Connection):
 
     def keep(self) -> None:
         """Wait for another request for a while."""
-        self._parser = self._head = None
+        self._is_asked, self._head = False, None
         self._deadline.set(limits.BOT_KEEP_ALIVE_SECONDS)
 
     def give_up_request(self, error: Exception | None = None) -> None:
@@ -125,7 +130,7 @@ class BotConnection(Connection):
         Args:
             error: why there is no response unless it has begun; None if the bot may still respond.
         """
-        self._may_be_kept = False
+        self._is_request_whole = False
         if self._head is None and error is not None:
             self._fail(error)
 
@@ -140,11 +145,10 @@ class BotConnection(Connection):
             self._tunnel.feed(data)
         elif self._is_switched:
             self.keep_unread(data)
-        elif self._parser is None or self._error is not None:
-            self.abort()  # nothing was asked
+        elif not self._is_asked or self._error is not None:
+            self.abort()
         else:
-            self._deadline.set(self._idle_seconds)
-            self._parse(self._parser, data)
+            self._parse(data)
             self._adjust_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -166,17 +170,14 @@ class BotConnection(Connection):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header; trailers are dropped."""
         if self._head is None:
-            self._headers.append((name, value.rstrip(b" \t")))
+            self._headers += (name, value)
 
     def on_headers_complete(self) -> None:
         """Hand the head over, unless it is interim."""
-        parser = self._parser
-        if parser is None:
+        status = self._parser.get_status_code()
+        if status < _FIRST_FINAL and status != _SWITCHING:
             return
-        status = parser.get_status_code()
-        if status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS:
-            return
-        self._may_be_kept = self._may_be_kept or parser.should_keep_alive()
+        self._is_kept_by_bot = self._parser.should_keep_alive()
         self._head = _build_head(status, decode_headers(self._headers), Body(self._adjust_reading))
         if self._is_without_body:
             self._complete()
@@ -193,14 +194,14 @@ class BotConnection(Connection):
         if self._head is not None and not self._head.body.is_complete:
             self._complete()
 
-    def _parse(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+    def _parse(self, data: bytes) -> None:
         """Parse in steps, and end the connection at the first one that exceeds a limit."""
         position = 0
         while position < len(data):
             step = _HEAD_STEP if self._head is None else _BODY_STEP
             part = data[position : position + step]
             try:
-                parser.feed_data(part)
+                self._parser.feed_data(part)
             except httptools.HttpParserUpgrade as upgrade:
                 self._is_switched = True
                 self.keep_unread(data[position + upgrade.args[0] :])
@@ -222,13 +223,11 @@ class BotConnection(Connection):
         return exceeds_framing(self._received, self._head.body.received)
 
     def _complete(self) -> None:
-        self._deadline.set(None)
         if self._head is not None:
             self._head.body.end()
 
     def _end(self, problem: str) -> None:
         """End the connection. A response that has arrived completely remains valid."""
-        self._may_be_kept = False
         self._fail(BadResponse(problem))
         self.abort()
 
@@ -239,25 +238,41 @@ class BotConnection(Connection):
         self._wake()
 
     def _give_up(self) -> None:
-        if self._parser is not None:
+        if self._is_asked:
             self._fail(BotTooSlow())
         self.abort()
 
     def _adjust_reading(self) -> None:
-        is_full = self._head is not None and self._head.body.is_full
-        if is_full is self._is_reading:
-            self.set_reading(not is_full)
-            # The bot is not slow while the browser is.
-            self._deadline.set(None if is_full else self._idle_seconds)
+        body = self._head.body if self._head is not None else None
+        is_full = body is not None and body.is_full
+        self.set_reading(not is_full)
+        # The bot is not slow while the browser is.
+        is_waiting = not is_full and not (body is not None and body.is_complete)
+        self._deadline.set(self._idle_seconds if is_waiting else None)
 
     def _wake(self) -> None:
         if self._head_waiter is not None and not self._head_waiter.done():
             self._head_waiter.set_result(None)
 
 
+def _create_parser(connection: BotConnection) -> httptools.HttpResponseParser:
+    parser = httptools.HttpResponseParser(connection)
+    # What some servers send, and what has only one meaning.
+    parser.set_dangerous_leniencies(
+        lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+    )
+    return parser
+
+
 def _build_head(status: int, headers: Headers, body: Body) -> ResponseHead:
-    lengths = [value for name, value in headers if name.lower() == "content-length"]
-    codings = [value for name, value in headers if name.lower() == "transfer-encoding"]
-    is_chunked = ",".join(codings).lower().rpartition(",")[2].strip() == "chunked"
-    length = int(lengths[0]) if lengths and not codings else None
-    return ResponseHead(status, headers, length, body, ends_with_connection=not lengths and not is_chunked)
+    fields = {name.lower(): value for name, value in headers}
+    length, coding = fields.get("content-length"), fields.get("transfer-encoding")
+    is_chunked = coding is not None and coding.lower().rpartition(",")[2].strip() == "chunked"
+    return ResponseHead(
+        status,
+        headers,
+        fields,
+        int(length) if length is not None and coding is None else None,
+        body,
+        ends_with_connection=length is None and not is_chunked,
+    )

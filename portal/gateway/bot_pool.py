@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from portal.gateway import limits
 from portal.gateway.bot_connection import BotConnection
@@ -26,30 +27,28 @@ class BotPool:
         connections = self._by_address.get(address)
         if connections is None:
             connections = self._by_address[address] = _Connections(address)
-        connections.users += 1
+        connection = connections.take_idle()
+        if connection is not None:
+            return connection
         try:
-            return await connections.take()
+            async with asyncio.timeout(limits.CONNECT_SECONDS):
+                return await connections.open()
         except (TimeoutError, OSError, ValueError) as error:
-            self._leave(connections)
             raise BotUnreachable(was_sent=False) from error
-        except asyncio.CancelledError:
-            self._leave(connections)
-            raise
+        finally:
+            self._forget_unused(connections)
 
     def give_back(self, connection: BotConnection) -> None:
         """Keep the connection for another request."""
-        connections = self._by_address[connection.address]
         connection.keep()
-        connections.idle[connection] = None
-        connections.free.release()
-        self._leave(connections)
+        self._by_address[connection.address].give_back(connection)
 
     def close(self, connection: BotConnection) -> None:
         """Close the connection. The bot has a second to read what was already sent."""
-        connections = self._by_address[connection.address]
         connection.close(_LINGER_SECONDS)
-        connections.free.release()
-        self._leave(connections)
+        connections = self._by_address[connection.address]
+        connections.free()
+        self._forget_unused(connections)
 
     def close_idle(self) -> None:
         """Close the connections that no request uses."""
@@ -57,10 +56,9 @@ class BotPool:
             for connection in connections.idle:
                 connection.abort()
 
-    def _leave(self, connections: _Connections) -> None:
-        connections.users -= 1
-        if not connections.users and not connections.idle:
-            del self._by_address[connections.address]
+    def _forget_unused(self, connections: _Connections) -> None:
+        if connections.is_unused:
+            self._by_address.pop(connections.address, None)
 
 
 class _Connections:
@@ -70,46 +68,70 @@ class _Connections:
         address: `host:port`.
 
     Attributes:
-        free: counts how many more connections requests may use.
         idle: those that no request uses, in the order of their use.
-        users: number of requests that use a connection or wait for one.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.free = asyncio.Semaphore(limits.CONNECTIONS_PER_BOT)
         self.idle: dict[BotConnection, None] = {}
-        self.users = 0
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def take(self) -> BotConnection:
-        """Return a connection.
+    @property
+    def is_unused(self) -> bool:
+        """Whether there are no connections, and nobody waits for one."""
+        return not (self._used or self.idle or self._waiting)
 
-        Raises:
-            TimeoutError, OSError, ValueError: there is none in time.
-        """
-        if not self.free.locked():
-            await self.free.acquire()  # at once
-            connection = self._take_idle()
-            if connection is not None:
-                return connection
-            self.free.release()
-        async with asyncio.timeout(limits.CONNECT_SECONDS):
-            await self.free.acquire()
-            try:
-                return self._take_idle() or await self._open()
-            except BaseException:
-                self.free.release()
-                raise
-
-    def _take_idle(self) -> BotConnection | None:
-        """Return the connection that was used last, because bots close the others first."""
-        while self.idle:
+    def take_idle(self) -> BotConnection | None:
+        """Return the connection that was used last, because bots close the others first; None if there is none."""
+        while self.idle and self._used < limits.CONNECTIONS_PER_BOT:
             connection, _ = self.idle.popitem()
             if connection.is_open:
+                self._used += 1
                 return connection
         return None
 
-    async def _open(self) -> BotConnection:
+    async def open(self) -> BotConnection:
+        """Open a connection as soon as the number of connections permits it, or return one that became idle.
+
+        Raises:
+            OSError, ValueError: the bot does not accept it.
+        """
+        while self._used >= limits.CONNECTIONS_PER_BOT:
+            await self._wait()
+        connection = self.take_idle()
+        if connection is not None:
+            return connection
+        self._used += 1
+        try:
+            return await self._connect()
+        except BaseException:
+            self.free()
+            raise
+
+    def give_back(self, connection: BotConnection) -> None:
+        """Keep a connection that a request has used."""
+        self.idle[connection] = None
+        self.free()
+
+    def free(self) -> None:
+        """Let another request have a connection."""
+        self._used -= 1
+        self._wake_next()
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            else:
+                self._wake_next()
+            raise
+
+    async def _connect(self) -> BotConnection:
         host, _, port = self.address.rpartition(":")
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(
@@ -119,3 +141,10 @@ class _Connections:
 
     def _forget(self, connection: BotConnection) -> None:
         self.idle.pop(connection, None)
+
+    def _wake_next(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

@@ -18,6 +18,7 @@ from portal.gateway import limits
 from portal.gateway.bodies import Body
 from portal.gateway.connections import Connection, exceeds_framing
 from portal.gateway.deadlines import Deadline
+from portal.gateway.http_heads import decode_headers
 from portal.gateway.own_responses import refuse, send
 from portal.gateway.requests import TOO_LARGE, BrowserRequest, Refused
 
@@ -54,7 +55,8 @@ class BrowserConnection(Connection):
         self._receiving: BrowserRequest | None = None
         """The request whose body has not arrived completely."""
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: list[bytes] = []
+        """Names and values in turn."""
         self._received = 0
         self._refused: Refused | None = None
         self._is_switching = False
@@ -106,27 +108,23 @@ class BrowserConnection(Connection):
     def on_url(self, part: bytes) -> None:
         """Note a part of the target."""
         self._target += part
-        if len(self._target) > limits.MAX_LINE_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header; trailers are dropped."""
-        if self._receiving is not None:
-            return
-        self._headers.append((name, value.rstrip(b" \t")))
-        if len(name) + len(value) > limits.MAX_LINE_BYTES:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
-        if len(self._headers) > limits.MAX_HEADERS:
-            self._refuse(HTTPStatus.BAD_REQUEST, _MALFORMED)
+        if self._receiving is None:
+            self._headers += (name, value)
 
     def on_headers_complete(self) -> None:
         """Hand the request over, whose body follows."""
         parser = self._parser
+        if len(self._target) > limits.MAX_LINE_BYTES:
+            self._refused = Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+            raise self._refused
         self._receiving = BrowserRequest(
             method=parser.get_method().decode(),
             target=self._target.decode("utf-8", "replace"),
             version=parser.get_http_version(),
-            raw_headers=self._headers,
+            headers=decode_headers(self._headers),
             body=Body(self._adjust_reading),
             connection=self,
             keeps_connection=parser.should_keep_alive(),
@@ -181,15 +179,6 @@ class BrowserConnection(Connection):
             return True
         return False
 
-    def _refuse(self, status: HTTPStatus, text: str) -> None:
-        """Refuse the request that is being parsed.
-
-        Raises:
-            Refused: always, which ends the parser.
-        """
-        self._refused = Refused(status, text)
-        raise self._refused
-
     def _refuse_rest(self) -> None:
         """Read no more, because requests could be hidden in what follows."""
         self._refused = self._refused or Refused(HTTPStatus.BAD_REQUEST, _MALFORMED)
@@ -214,7 +203,13 @@ class BrowserConnection(Connection):
         """Handle requests until the connection is closed."""
         try:
             while not self.must_close:
-                await self._handle_next()
+                request = self._requests.popleft() if self._requests else await self._wait_for_request()
+                if self._unread:
+                    self._parse_unread()
+                if isinstance(request, Refused):
+                    await send(refuse(request), self)
+                    return
+                await self._handle_one(request)
         except ConnectionError:
             self.abort()
         except Exception:
@@ -223,32 +218,28 @@ class BrowserConnection(Connection):
         finally:
             self.close(limits.CLIENT_IDLE_SECONDS)
 
-    async def _handle_next(self) -> None:
-        if not self._requests:
-            self._arrival = asyncio.get_running_loop().create_future()
-            await self._arrival
-        request = self._requests.popleft()
-        if self._unread and not self._is_waiting_to_parse:
+    async def _wait_for_request(self) -> BrowserRequest | Refused:
+        self._arrival = asyncio.get_running_loop().create_future()
+        await self._arrival
+        return self._requests.popleft()
+
+    def _parse_unread(self) -> None:
+        if not self._is_waiting_to_parse:
             unread, self._unread = self._unread, b""
             self._parse(unread)
             self._adjust_reading()
-        self._deadline.set(None)
-        if isinstance(request, Refused):
-            self.must_close = True
-            await send(refuse(request), self)
-            return
-        await self._handle_one(request)
-        self._deadline.set(limits.KEEP_ALIVE_SECONDS)
 
     async def _handle_one(self, request: BrowserRequest) -> None:
         self.must_close = self.must_close or not request.keeps_connection or self._is_switching
         self.is_busy = True
+        self._deadline.set(None)
         try:
             await self._handle(request)
         finally:
             self.is_busy = False
         if not request.body.is_used_up:
             await self._drop_rest(request)
+        self._deadline.set(limits.KEEP_ALIVE_SECONDS)
 
     async def _drop_rest(self, request: BrowserRequest) -> None:
         """Receive the rest of the body, because clients that are still sending may not read the response."""

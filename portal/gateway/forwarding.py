@@ -13,12 +13,14 @@ from portal.gateway import limits
 from portal.gateway.bot_client import BotClient, BotRequest, BotResponse
 from portal.gateway.bot_errors import BadResponse, BotTooSlow, BotUnreachable, ConnectionClosed
 from portal.gateway.exchanges import GOING_AWAY, Exchange
+from portal.gateway.http_heads import read_date
 from portal.gateway.own_responses import Sent
 from portal.gateway.requests import BrowserRequest
 from portal.gateway.response_stream import ResponseStream
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 
+_SWITCHING = HTTPStatus.SWITCHING_PROTOCOLS.value
 _EVENT_STREAM = "text/event-stream"
 _FRAMES_OF_OWN_PAGES = ("Content-Security-Policy", "frame-ancestors 'self'")
 """Besides the bot's own policies: pages of other bots, which are the same site, must not show it in a frame."""
@@ -40,23 +42,30 @@ async def forward(
         BotUnreachable, BadResponse, BotTooSlow, RequestIncomplete: there is no response, and nothing was sent to the
             browser.
     """
-    with await _ask(client, browser, exchange.address, headers) as answer:
+    try:
+        answer = await client.ask(_build_request(browser, exchange.address, headers))
+    except ConnectionClosed as error:
+        if browser.is_safe and not browser.has_body:
+            raise BotUnreachable(was_sent=True) from error
+        raise BadResponse("the bot closed the connection") from error
+    with answer:
         return await pass_on(answer, browser, exchange, outer)
 
 
 async def pass_on(answer: BotResponse, browser: BrowserRequest, exchange: Exchange, outer: str) -> Sent:
     """Send the response of a bot to the browser; see `forward`."""
-    head = answer.head
-    if head.status < HTTPStatus.OK:
+    head, body = answer.head, answer.head.body
+    if head.status == _SWITCHING:
         raise BadResponse("the bot switched the protocol")
+    exchange.is_stream = head.fields.get("content-type", "").lower().startswith(_EVENT_STREAM)
     headers = proxy_headers.select_response_headers(head.headers, inner=exchange.address, outer=outer)
-    exchange.is_stream = any(
-        name.lower() == "content-type" and value.lower().startswith(_EVENT_STREAM) for name, value in headers
-    )
-    stream = ResponseStream(browser, head.status, [*headers, _FRAMES_OF_OWN_PAGES], head.length)
+    headers.append(_FRAMES_OF_OWN_PAGES)
+    if "date" not in head.fields:
+        headers.append(("Date", read_date()))
+    stream = ResponseStream(browser, head.status, headers, head.length)
     try:
-        await stream.write(head.body.take())  # the first part of the body may come much later than the head
-        while part := await head.body.read():
+        await stream.write(body.take())  # the first part of the body may come much later than the head
+        while not body.is_used_up and (part := await body.read()):
             await stream.write(part)
     except (BadResponse, BotTooSlow, ConnectionClosed) as error:
         # The browser has to notice that the response is incomplete.
@@ -65,22 +74,17 @@ async def pass_on(answer: BotResponse, browser: BrowserRequest, exchange: Exchan
     return await stream.end()
 
 
-async def _ask(client: BotClient, browser: BrowserRequest, inner: str, headers: Headers) -> BotResponse:
-    request = BotRequest(
+def _build_request(browser: BrowserRequest, inner: str, headers: Headers) -> BotRequest:
+    has_body = browser.has_body
+    return BotRequest(
         address=inner,
         method=browser.method,
         target=browser.target,
         headers=headers,
         idle_seconds=limits.BOT_IDLE_SECONDS,
-        body=_read_body(browser) if browser.has_body else None,
-        length=0 if not browser.has_body and not browser.is_safe else browser.content_length,
+        body=_read_body(browser) if has_body else None,
+        length=0 if not has_body and not browser.is_safe else browser.content_length,
     )
-    try:
-        return await client.ask(request)
-    except ConnectionClosed as error:
-        if browser.is_safe and not browser.has_body:
-            raise BotUnreachable(was_sent=True) from error
-        raise BadResponse("the bot closed the connection") from error
 
 
 async def _read_body(browser: BrowserRequest) -> AsyncIterator[bytes]:

@@ -93,6 +93,7 @@ class Handler:
     ) -> None:
         self._settings = settings
         self._scheme = urlsplit(settings.base_url).scheme
+        self._domain = settings.gateway.bots_domain or ""
         self._client = client
         self._threads = threads
         self._cache = cache
@@ -111,34 +112,39 @@ class Handler:
         """
         record = AccessRecord(browser.method)
         try:
-            response = await self._answer_or_explain(browser, record)
-            if isinstance(response, OwnResponse):
-                response = await send(response, browser.connection, is_head_request=browser.method == "HEAD")
+            response = await self._answer(browser, record)
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
+        except Exception as error:  # noqa: BLE001 - the client gets a response, whatever goes wrong
+            response = self._explain(error, browser)
+        if isinstance(response, OwnResponse):
+            response = await self._send(response, browser, record)
         self._log.add(record.describe(response.status, response.size))
 
-    async def _answer_or_explain(self, browser: BrowserRequest, record: AccessRecord) -> Sent | OwnResponse:
+    async def _send(self, response: OwnResponse, browser: BrowserRequest, record: AccessRecord) -> Sent:
         try:
-            return await self._answer(browser, record)
-        except Refused as refused:
-            return refuse(refused)
-        except MalformedRequest:
-            return text_response(HTTPStatus.BAD_REQUEST, "A header occurs several times.")
-        except PageShown as shown:
-            return self._renderer.render(shown.page, browser, bot_name=shown.bot_name)
-        except DatabaseUnavailable:
-            return self._renderer.render(pages.NO_DECISION, browser)
-        except ConnectionError:
+            return await send(response, browser.connection, is_head_request=browser.method == "HEAD")
+        except (asyncio.CancelledError, ConnectionError):
+            self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        except Exception:
-            logger.exception("could not answer a request")
-            return self._renderer.render(pages.FAILED, browser)
+
+    def _explain(self, error: Exception, browser: BrowserRequest) -> OwnResponse:
+        match error:
+            case Refused():
+                return refuse(error)
+            case MalformedRequest():
+                return text_response(HTTPStatus.BAD_REQUEST, "A header occurs several times.")
+            case PageShown():
+                return self._renderer.render(error.page, browser, bot_name=error.bot_name)
+            case DatabaseUnavailable():
+                return self._renderer.render(pages.NO_DECISION, browser)
+        logger.error("could not answer a request", exc_info=error)
+        return self._renderer.render(pages.FAILED, browser)
 
     async def _answer(self, browser: BrowserRequest, record: AccessRecord) -> Sent | OwnResponse:
         check_form(browser)
-        subdomain = find_subdomain(browser.host, self._settings.gateway.bots_domain or "", self._scheme)
+        subdomain = find_subdomain(browser.host, self._domain, self._scheme)
         if subdomain is None:
             return await self._answer_other_host(browser, record)
         verdict = check_target(browser.target)
@@ -149,7 +155,7 @@ class Handler:
         if verdict is PathVerdict.CLOSED:
             raise PageShown(pages.NOT_FOUND)
         record.route = "socket" if browser.is_upgrade else "bot"
-        check_origin(browser, self._settings.bot_url(subdomain) or "")
+        check_origin(browser, self._find_url(subdomain))
         token = browser.find_cookie(self._sign_in.session_cookie)
         if token is None:
             return self._sign_in.redirect_to_portal(browser, subdomain)
@@ -234,12 +240,15 @@ class Handler:
         if visit.address is None:
             raise BotUnreachable(was_sent=False)
         headers = self._headers.build(browser, visit)
-        outer = self._settings.bot_url(visit.subdomain) or ""
+        outer = self._find_url(visit.subdomain)
         exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: browser.connection.abort())
-        with self._exchanges.running(exchange):
-            if not browser.is_upgrade:
-                return await forwarding.forward(self._client, browser, exchange, headers, outer)
-            with await tunnel.connect(self._client, browser, exchange, headers) as answer:
-                if answer.head.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                    return await tunnel.run(browser, exchange, answer, outer)
-                return await forwarding.pass_on(answer, browser, exchange, outer)
+        self._exchanges.begin(exchange)
+        try:
+            if browser.is_upgrade:
+                return await tunnel.open_tunnel(self._client, browser, exchange, headers, outer)
+            return await forwarding.forward(self._client, browser, exchange, headers, outer)
+        finally:
+            self._exchanges.end(exchange)
+
+    def _find_url(self, subdomain: str) -> str:
+        return f"{self._scheme}://{subdomain}.{self._domain}"

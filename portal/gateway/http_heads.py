@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 
@@ -30,9 +30,24 @@ def build_response_head(status: int, headers: Headers) -> bytes:
     return _build(f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", headers)
 
 
-def decode_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return headers as text. Bytes that are not UTF-8 are replaced."""
-    return [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
+def decode_headers(parts: Sequence[bytes]) -> Headers:
+    """Return headers as text, without spaces around values. Bytes that are not UTF-8 are replaced.
+
+    Args:
+        parts: names and values in turn.
+
+    Raises:
+        ValueError: a part contains a line break.
+    """
+    # Joined, because to decode and split one text is much faster than to decode many.
+    text = b"\n".join(parts).decode("utf-8", "replace")
+    fields = text.split("\n") if parts else []
+    if len(fields) != len(parts):
+        raise ValueError("a header contains a line break")
+    values = fields[1::2]
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        values = [value.rstrip(" \t") for value in values]
+    return list(zip(fields[::2], values, strict=True))
 
 
 class _Clock:

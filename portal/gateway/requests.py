@@ -11,10 +11,10 @@ from itertools import chain
 
 from portal.gateway.bodies import Body
 from portal.gateway.connections import Connection
-from portal.gateway.http_heads import decode_headers
-from portal.gateway.limits import MAX_HEADER_BYTES
+from portal.gateway.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_LINE_BYTES
 from portal.rules import proxy_headers
 from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
+from portal.rules.proxy_headers import Headers
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 TOO_LARGE = "This request is too large. If this happens again, delete the cookies of this site, then try again."
@@ -43,7 +43,7 @@ class BrowserRequest:
         method: the method.
         target: path and query.
         version: the version of HTTP, such as `1.1`.
-        raw_headers: names and values.
+        headers: names and values.
         body: the body.
         connection: where the request comes from and the response goes to.
         keeps_connection: whether the client may send another request on the connection.
@@ -55,7 +55,7 @@ class BrowserRequest:
         method: str,
         target: str,
         version: str,
-        raw_headers: Sequence[tuple[bytes, bytes]],
+        headers: Headers,
         body: Body,
         connection: Connection,
         keeps_connection: bool,
@@ -63,15 +63,19 @@ class BrowserRequest:
         self.method = method
         self.target = target
         self.version = version
-        self.headers = decode_headers(raw_headers)
+        self.headers = headers
         self.body = body
         self.connection = connection
         self.keeps_connection = keeps_connection
         self.is_permission_sent = False
         """Whether the client was asked for the body that it announced."""
         self._values: dict[str, list[str]] = {}
-        for name, value in self.headers:
-            self._values.setdefault(name.lower(), []).append(value)
+        for name, value in headers:
+            lower = name.lower()
+            if lower in self._values:
+                self._values[lower].append(value)
+            else:
+                self._values[lower] = [value]
 
     def values(self, name: str) -> Sequence[str]:
         """Return all values of a header, given in lower case."""
@@ -153,14 +157,23 @@ def check_form(browser: BrowserRequest) -> None:
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Use HTTP/1.1.")
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
-    if sum(map(len, chain.from_iterable(browser.headers))) > MAX_HEADER_BYTES:
-        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+    _check_size(browser.headers)
     if not proxy_headers.are_well_formed(browser.headers):
         raise Refused(HTTPStatus.BAD_REQUEST, "A header contains an invalid character.")
     hosts = browser.values("host")
     if len(hosts) != 1 or not is_valid_host(hosts[0]):
         raise Refused(HTTPStatus.BAD_REQUEST, "The request needs one valid Host header.")
     _check_framing(browser)
+
+
+def _check_size(headers: Headers) -> None:
+    size = sum(map(len, chain.from_iterable(headers)))
+    if size > MAX_HEADER_BYTES or (
+        size > MAX_LINE_BYTES and any(len(name) + len(value) > MAX_LINE_BYTES for name, value in headers)
+    ):
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+    if len(headers) > MAX_HEADERS:
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request has too many headers.")
 
 
 def _check_framing(browser: BrowserRequest) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from portal.gateway.http_heads import build_response_head, read_date
+from portal.gateway.http_heads import build_response_head
 from portal.gateway.own_responses import Sent, drain_in_time
 from portal.gateway.requests import BrowserRequest
 from portal.rules.proxy_headers import Headers
 
-_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIFIED.value})
 
 
 class ResponseStream:
@@ -64,8 +64,6 @@ class ResponseStream:
             else:
                 self._is_chunked = True
                 headers.append(("Transfer-Encoding", "chunked"))
-        if not any(name.lower() == "date" for name, _ in headers):
-            headers.append(("Date", read_date()))
         if connection.must_close is not is_http_10:
             headers.append(("Connection", "close" if connection.must_close else "keep-alive"))
         return build_response_head(status, headers)

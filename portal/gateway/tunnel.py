@@ -11,8 +11,9 @@ import asyncio
 import base64
 import time
 from hashlib import sha1
+from http import HTTPStatus
 
-from portal.gateway import limits
+from portal.gateway import forwarding, limits
 from portal.gateway.bot_client import BotClient, BotRequest, BotResponse
 from portal.gateway.bot_errors import BadResponse, BotUnreachable, ConnectionClosed
 from portal.gateway.connections import Connection
@@ -32,13 +33,29 @@ _MAX_FRAMES_AT_ONCE = 2000
 """In one part that was received. Sockets with more frames end without a close frame."""
 
 
-async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
-    """Ask the bot to open a socket, and return its response. The caller closes it.
+async def open_tunnel(
+    client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers, outer: str
+) -> Sent:
+    """Ask the bot to open a socket, and pass bytes until one side closes, or its response if it does not open one.
+
+    Args:
+        client: the client for bots.
+        browser: the request for a socket.
+        exchange: the running socket.
+        headers: the headers for the bot.
+        outer: URL of the bot for browsers.
 
     Raises:
         BotUnreachable: the bot does not answer.
-        BadResponse: the bot does not speak HTTP.
+        BadResponse: the bot does not speak HTTP or WebSocket.
     """
+    with await _connect(client, browser, exchange, headers) as answer:
+        if answer.head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return await _run(browser, exchange, answer, outer)
+        return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+async def _connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
     request = BotRequest(
         address=exchange.address,
         method=browser.method,
@@ -53,18 +70,8 @@ async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange
         raise BotUnreachable(was_sent=True) from error
 
 
-async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, outer: str) -> Sent:
-    """Complete the handshake with the browser, and pass bytes until one side closes.
-
-    Args:
-        browser: the request for a socket.
-        exchange: the running socket.
-        answer: the bot's response with status 101.
-        outer: URL of the bot for browsers.
-
-    Raises:
-        BadResponse: the bot has not opened a WebSocket.
-    """
+async def _run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, outer: str) -> Sent:
+    """Complete the handshake with the browser, and pass bytes until one side closes."""
     _require_accepted(browser, answer)
     headers = proxy_headers.select_response_headers(answer.head.headers, inner=exchange.address, outer=outer)
     browser.connection.write(build_response_head(answer.head.status, [*headers, *_HANDSHAKE.items()]))
@@ -85,8 +92,7 @@ def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
     """
     key = ", ".join(browser.values("sec-websocket-key"))
     digest = sha1(f"{key}{_HANDSHAKE_ID}".encode(), usedforsecurity=False).digest()
-    proofs = [value for name, value in answer.head.headers if name.lower() == "sec-websocket-accept"]
-    if proofs != [base64.b64encode(digest).decode()]:
+    if answer.head.fields.get("sec-websocket-accept") != base64.b64encode(digest).decode():
         raise BadResponse("the bot switched to another protocol than WebSocket")
 
 

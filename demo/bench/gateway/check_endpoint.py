@@ -13,16 +13,19 @@ from http import HTTPStatus
 import uvloop
 from aiohttp import web
 
-from demo.bench.gateway.visitors import SESSION_COOKIE
+from demo.bench.gateway.visitors import SESSION_COOKIE, SUBDOMAIN
 from portal.database import Database
 from portal.gateway.assertions import HEADER, Assertions
+from portal.gateway.bodies import Body
+from portal.gateway.connections import Connection
 from portal.gateway.database_threads import DatabaseThreads
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.server import use_current_key
 from portal.gateway.visit_cache import VisitCache
 from portal.models.encrypted import use_keys
 from portal.rules.bot_access import Access, decide
 from portal.rules.bot_hosts import find_subdomain
+from portal.rules.bot_paths import PathVerdict, check_target
 from portal.rules.proxy_headers import build_identity
 from portal.settings import Settings
 from portal.tokens import fingerprint
@@ -38,6 +41,7 @@ class CheckEndpoint:
 
     def __init__(self, settings: Settings, threads: DatabaseThreads) -> None:
         self._domain = settings.gateway.bots_domain or ""
+        self._origin = f"http://{SUBDOMAIN}.{self._domain}"
         self._cache = VisitCache(threads)
         self._issuer = Assertions(settings.base_url)
         self._threads = threads
@@ -48,7 +52,22 @@ class CheckEndpoint:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Decide about the request that nginx has received."""
-        browser = BrowserRequest(request)
+        browser = BrowserRequest(
+            method=request.headers.get("X-Original-Method", request.method),
+            target=request.headers.get("X-Original-Target", request.raw_path),
+            version="1.1",
+            headers=[(n.decode(),v.decode()) for n,v in request.raw_headers],
+            body=Body(lambda: None),
+            connection=Connection(),
+            keeps_connection=True,
+        )
+        try:
+            check_form(browser)
+            check_origin(browser, self._origin)
+        except Refused as refused:
+            return web.Response(status=refused.status)
+        if check_target(browser.target) is not PathVerdict.FORWARD:
+            return web.Response(status=HTTPStatus.FORBIDDEN)
         token = browser.find_cookie(SESSION_COOKIE)
         visit = (await self._cache.find(fingerprint(token))).visit if token else None
         if visit is None or visit.subdomain != find_subdomain(browser.host, self._domain, "http"):
