@@ -21,7 +21,7 @@ from portal.services.rollouts import outcomes, updates
 
 DRAIN_SECONDS = 10.0
 """How long requests may still run before the bot is stopped. Longer ones, such as large downloads, are cut off."""
-_DRAIN_POLL_SECONDS = 0.1
+_DRAIN_POLL_SECONDS = 0.25
 
 
 class Unhealthy(OperationFailed):

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, *UNAVAILABLE_ERRORS)
 """Errors of engine, lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
 
-_TEXT_NOT_STORED = "The database refused the details. The worker's log has them."
+_TEXT_NOT_STORED = "The details could not be stored."
 
 
 class UpdateContext:

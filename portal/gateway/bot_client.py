@@ -10,12 +10,10 @@ from http import HTTPStatus
 from types import TracebackType
 
 from portal.gateway.bot_connection import BotConnection, ResponseHead
-from portal.gateway.bot_errors import BotUnreachable, ConnectionClosed, RequestIncomplete
+from portal.gateway.bot_errors import ConnectionClosed, RequestIncomplete
 from portal.gateway.bot_pool import BotPool
 from portal.gateway.http_heads import build_request_head
 from portal.rules.proxy_headers import Headers
-
-__all__ = ["BotClient", "BotRequest", "BotResponse", "BotUnreachable"]
 
 _WITHOUT_RESPONSE_BODY = "HEAD"
 
@@ -145,8 +143,7 @@ async def _send_body(connection: BotConnection, body: AsyncIterator[bytes], *, i
         incomplete = RequestIncomplete()
         incomplete.__cause__ = error
         connection.give_up_request(incomplete)
-    else:
-        connection.expect_response()
+    connection.expect_response()  # also after half a request, because the response may have begun
 
 
 def _close(pool: BotPool, connection: BotConnection, sending: asyncio.Task[None] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from portal.gateway.connections import UNKNOWN
 from portal.gateway.requests import BrowserRequest
 
 
@@ -17,4 +18,4 @@ def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
         return peer
     forwarded = [part.strip() for value in browser.values("x-forwarded-for") for part in value.split(",")]
     hops = [*forwarded, peer]
-    return hops[-1 - min(trusted_proxies, len(hops) - 1)] or peer
+    return hops[-1 - min(trusted_proxies, len(hops) - 1)] or UNKNOWN

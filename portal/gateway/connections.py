@@ -11,6 +11,9 @@ from typing import Protocol, cast
 
 from portal.gateway.limits import BUFFER_BYTES, MAX_FRAMING_BYTES, MAX_FRAMING_FACTOR
 
+UNKNOWN = "unknown"
+"""The address of a peer without one."""
+
 
 class Tunnel(Protocol):
     """Takes the bytes of a connection that no longer speaks HTTP."""
@@ -35,7 +38,7 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.is_writing_paused = False
-        self.peer = "unknown"
+        self.peer = UNKNOWN
         self.must_close = False
         self._is_reading = True
         self._drained: asyncio.Future[None] | None = None
@@ -52,7 +55,7 @@ class Connection(asyncio.Protocol):
         """Note the transport and the other side."""
         self.transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
-        self.peer = address[0] if address else self.peer
+        self.peer = address[0] if address else UNKNOWN
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake up who waits, and end the tunnel."""

@@ -20,11 +20,11 @@ from portal.gateway.holding import Holding, TooManyHeld
 from portal.gateway.own_responses import OwnResponse, Sent, refuse, send, text_response
 from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
-from portal.gateway.sign_in import ENTER_PATH, SignIn
+from portal.gateway.sign_in import SignIn
 from portal.gateway.visit_cache import CachedVisit, VisitCache
 from portal.rules.bot_access import Access, decide
 from portal.rules.bot_hosts import find_subdomain
-from portal.rules.bot_paths import GATEWAY_PREFIX, PathVerdict, check_target
+from portal.rules.bot_paths import ENTER_PATH, GATEWAY_PREFIX, PathVerdict, check_target
 from portal.rules.proxy_headers import MalformedRequest
 from portal.services.gateway.visits import Visit
 from portal.settings import Settings
@@ -43,7 +43,6 @@ _PAGES = {
     Access.CHANGING: pages.CHANGING,
     Access.REMOVING: pages.REMOVING,
     Access.STOPPED: pages.STOPPED,
-    Access.UPDATING: pages.UPDATING,
 }
 
 

@@ -73,18 +73,15 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             headers=BotHeaders(settings, issuer),
             log=log,
         )
-        # Updates wait for this process from now on, and the first request gets an assertion.
-        await holding.follow()
-        await use_current_key(threads, issuer)
-        tasks = [
-            asyncio.create_task(holding.run()),
-            asyncio.create_task(revocation.run()),
-            asyncio.create_task(listen(settings.redis_url, on_change)),
-            asyncio.create_task(_follow_keys(threads, issuer)),
-            asyncio.create_task(log.run()),
-        ]
+        tasks: list[asyncio.Task[None]] = []
         address, port = settings.gateway.bind_address, settings.gateway.port
         try:
+            # Updates wait for this process from now on, and the first request gets an assertion.
+            await holding.follow()
+            await use_current_key(threads, issuer)
+            background = [holding.run(), revocation.run(), listen(settings.redis_url, on_change)]
+            background += [_follow_keys(threads, issuer), log.run()]
+            tasks += map(asyncio.create_task, background)
             async with listening(handler.handle, address, port):
                 logger.info("the gateway listens on %s port %d", address, port)
                 try:

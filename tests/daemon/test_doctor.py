@@ -116,7 +116,7 @@ def test_a_missing_gateway_is_reported(
     monkeypatch.setenv("BOTS_DOMAIN", "bots.example")
     assert "FAILED  gateway: not running" in flotilla("doctor").output
     with database.transaction() as session:
-        processes.register(session)
+        processes.record_held(session, "gateway", {})
     assert "ok      gateway: 1 process running" in flotilla("doctor").output
 
 

@@ -56,7 +56,7 @@ class CheckEndpoint:
             method=request.headers.get("X-Original-Method", request.method),
             target=request.headers.get("X-Original-Target", request.raw_path),
             version="1.1",
-            headers=[(n.decode(),v.decode()) for n,v in request.raw_headers],
+            headers=[(n.decode(), v.decode()) for n, v in request.raw_headers],
             body=Body(lambda: None),
             connection=Connection(),
             keeps_connection=True,

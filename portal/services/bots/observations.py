@@ -58,7 +58,8 @@ def list_observable(session: Session, node_id: str) -> list[Bot]:
 def record_observations(session: Session, node_id: str, observed: Sequence[Observation], now: datetime) -> None:
     """Record observations, except of bots whose lease was acquired or whose container changed since the probe."""
     bots = {bot.id: bot for bot in list_observable(session, node_id)}
-    for observation in observed:
+    # Other transactions lock the syncs of several bots in the same order.
+    for observation in sorted(observed, key=lambda found: found.bot_id):
         bot = bots.get(observation.bot_id)
         if bot is not None and bot.container_id == observation.container_id:
             _record(session, bot, observation, now)

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager, closing, suppress
 import pytest
 
 from portal.gateway import limits
-from portal.gateway.bot_client import BotClient, BotRequest, BotUnreachable
+from portal.gateway.bodies import Body
+from portal.gateway.bot_client import BotClient, BotRequest
+from portal.gateway.bot_errors import BotTooSlow, BotUnreachable
 
 Build = Callable[..., BotRequest]
 
@@ -31,9 +33,16 @@ async def raw_bot(answer: bytes) -> AsyncIterator[tuple[Build, list[asyncio.Task
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections.append(asyncio.create_task(talk(reader, writer)))
 
-    def build(method: str, body: AsyncIterator[bytes] | None = None, length: int | None = None) -> BotRequest:
+    def build(method: str, body: AsyncIterator[bytes] | None = None, idle_seconds: float | None = None) -> BotRequest:
+        length = None if body is None else 8
         return BotRequest(
-            address=address, method=method, target="/", headers=[], idle_seconds=None, body=body, length=length
+            address=address,
+            method=method,
+            target="/",
+            headers=[],
+            idle_seconds=idle_seconds,
+            body=body,
+            length=length,
         )
 
     async with asyncio.timeout(20), await asyncio.start_server(accept, "127.0.0.1", 0) as server:
@@ -42,20 +51,17 @@ async def raw_bot(answer: bytes) -> AsyncIterator[tuple[Build, list[asyncio.Task
         await asyncio.gather(*connections)
 
 
+@pytest.mark.slow
 def test_a_request_does_not_wait_forever_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CONNECTIONS_PER_BOT", 1)
-    monkeypatch.setattr(limits, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "CONNECT_SECONDS", 1)
 
     async def run() -> None:
-        async with raw_bot(b"") as (build, _), BotClient() as client:
-            first = asyncio.create_task(client.ask(build("GET")))
-            await asyncio.sleep(0.1)  # until it has the connection
-            with pytest.raises(BotUnreachable) as refused:
-                await client.ask(build("GET"))
-            assert not refused.value.was_sent
-            assert not first.done()
-            first.cancel()
-            await asyncio.wait([first])
+        async with raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n") as (build, _), BotClient() as client:
+            with await client.ask(build("GET")):  # its response does not end
+                with pytest.raises(BotUnreachable) as refused:
+                    await client.ask(build("GET"))
+                assert not refused.value.was_sent
 
     asyncio.run(run())
 
@@ -65,23 +71,101 @@ def test_a_connection_with_half_a_body_is_not_used_again(is_complete: bool, expe
     """The bot would take the next request, with the identity of another person, for the rest of the body."""
 
     async def run() -> None:
-        has_answered = asyncio.Event()
+        has_answered, has_ended = asyncio.Event(), asyncio.Event()
 
         async def send() -> AsyncIterator[bytes]:
             yield b"half"
-            await has_answered.wait()
-            if not is_complete:
-                raise ConnectionResetError("the client is gone")
-            yield b"half"
+            try:
+                await has_answered.wait()
+                if not is_complete:
+                    raise ConnectionResetError("the client is gone")
+                yield b"half"
+            finally:
+                has_ended.set()
 
         async with (
             raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (build, connections),
             BotClient() as client,
         ):
-            with await client.ask(build("POST", send(), 8)):
+            with await client.ask(build("POST", send())):
                 has_answered.set()
-                await asyncio.sleep(0.1)  # until the body has ended
+                await has_ended.wait()
             with await client.ask(build("GET")):
                 assert len(connections) == expected
+
+    asyncio.run(run())
+
+
+def test_a_bot_that_stops_sending_after_an_incomplete_request_does_not_occupy_a_connection() -> None:
+    async def run() -> None:
+        has_answered = asyncio.Event()
+
+        async def send() -> AsyncIterator[bytes]:
+            yield b"half"
+            await has_answered.wait()
+            raise TimeoutError
+
+        async with (
+            raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf") as (build, _),
+            BotClient() as client,
+        ):
+            with await client.ask(build("POST", send(), 0.2)) as answer:
+                has_answered.set()
+                with pytest.raises(BotTooSlow):
+                    await read_all(answer.head.body)
+
+    asyncio.run(run())
+
+
+async def read_all(body: Body) -> bytes:
+    """Read a body until its end."""
+    received = b""
+    while part := await body.read():
+        received += part
+    return received
+
+
+def test_a_connection_is_not_used_again_if_the_client_left_before_the_response() -> None:
+    async def run() -> None:
+        async def send() -> AsyncIterator[bytes]:
+            raise ConnectionResetError("the client is gone")
+            yield b""  # which makes it an iterator
+
+        async with (
+            raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (build, connections),
+            BotClient() as client,
+        ):
+            with await client.ask(build("POST", send())):
+                pass
+            with await client.ask(build("GET")):
+                assert len(connections) == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "expected"),
+    [
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
+        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: a\r\n\r\n", 1),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3),
+        ("GET", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
+    ],
+)
+def test_a_connection_is_used_again_after_a_whole_response_without_surplus(
+    method: str, answer: bytes, expected: int
+) -> None:
+    async def run() -> None:
+        async with raw_bot(answer) as (build, connections), BotClient() as client:
+            for _ in range(3):
+                with await client.ask(build(method)) as response:
+                    assert await read_all(response.head.body) in {b"", b"ok"}
+                await asyncio.sleep(0)
+            assert len(connections) == expected
 
     asyncio.run(run())

@@ -90,7 +90,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_sync.allow_removals": (Need.OPERATOR, 409),
     "admin_sync.index": (Need.OPERATOR, 200),
     "admin_sync.resync": (Need.OPERATOR, 409),
-    "admin_sync.retry_blocked": (Need.OPERATOR, 303),
+    "admin_sync.retry_all": (Need.OPERATOR, 303),
     "admin_sync.retry_bot": (Need.OPERATOR, 303),
     "admin_sync.retry_person": (Need.OPERATOR, 303),
     "admin_sync.show": (Need.OPERATOR, 200),
