@@ -112,6 +112,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.clear": (Need.OPERATOR, 422),
     "bot.later": (Action.UPDATE_NOW, 303),
     "bot.page": (Action.READ, 200),
+    "bot.recover": (Need.OPERATOR, 409),
     "bot.remove": (Action.OPERATE_BOTS, 422),
     "bot.restart": (Action.OPERATE_BOTS, 303),
     "bot.restore": (Action.OPERATE_BOTS, 409),

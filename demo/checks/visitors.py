@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from demo.form_browser import FormBrowser
+from demo.checks.form_browser import FormBrowser
 from demo.processes import DemoError
 from portal.rules.bot_paths import ENTER_PATH
 
