@@ -142,6 +142,7 @@ class BrowserConnection(Connection):
         if self._receiving is not None:
             self._receiving.body.end()
             self._receiving = None
+            self._received = 0
 
     @property
     def _is_waiting_to_parse(self) -> bool:

@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self.must_close = False
         self._is_reading = True
         self._drained: asyncio.Future[None] | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._tunnel: Tunnel | None = None
         self._unread = b""
         """What was received but not interpreted yet."""
@@ -60,6 +61,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wake up who waits, and end the tunnel."""
         self.transport = None
+        if self._lingering is not None:
+            self._lingering.cancel()
         if self._drained is not None and not self._drained.done():
             self._drained.set_exception(ConnectionResetError("the connection was lost"))
             self._drained.exception()  # mark as retrieved, because its waiter may be gone
@@ -132,11 +135,10 @@ class Connection(asyncio.Protocol):
 
     def close(self, linger_seconds: float) -> None:
         """Close the connection when everything was sent, at the latest after some seconds."""
-        if self.transport is not None:
-            transport = self.transport
-            transport.close()
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.close()
             # A peer that reads nothing would otherwise keep the connection open.
-            asyncio.get_running_loop().call_later(linger_seconds, transport.abort)
+            self._lingering = asyncio.get_running_loop().call_later(linger_seconds, self.abort)
 
 
 def exceeds_framing(received: int, body: int) -> bool:
