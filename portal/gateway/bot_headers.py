@@ -39,11 +39,9 @@ class BotHeaders:
         Raises:
             MalformedRequest: a header that must be unique occurs several times.
         """
-        cookies = proxy_headers.filter_cookies(browser.values("cookie"))
         headers = [
             ("Host", browser.host),
-            *proxy_headers.select_request_headers(browser.headers),
-            *([("Cookie", cookies)] if cookies else []),
+            *browser.headers.for_bot,
             ("X-Forwarded-For", find_client_address(browser, self._trusted_proxies)),
             ("X-Forwarded-Host", browser.host),
             ("X-Forwarded-Proto", self._scheme),

@@ -18,8 +18,8 @@ from portal.gateway import limits
 from portal.gateway.bodies import Body
 from portal.gateway.connections import Connection, exceeds_framing
 from portal.gateway.deadlines import Deadline
-from portal.gateway.http_heads import decode_headers
 from portal.gateway.own_responses import refuse, send
+from portal.gateway.request_headers import read_headers
 from portal.gateway.requests import TOO_LARGE, BrowserRequest, Refused
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class BrowserConnection(Connection):
             method=parser.get_method().decode(),
             target=self._target.decode("utf-8", "replace"),
             version=parser.get_http_version(),
-            headers=decode_headers(self._headers),
+            headers=read_headers(self._headers),
             body=Body(self._adjust_reading),
             connection=self,
             keeps_connection=parser.should_keep_alive(),

@@ -5,16 +5,14 @@ The check refuses what servers behind the gateway could interpret differently th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from http import HTTPStatus
-from itertools import chain
 
 from portal.gateway.bodies import Body
 from portal.gateway.connections import Connection
 from portal.gateway.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from portal.gateway.request_headers import RequestHeaders
 from portal.rules import proxy_headers
 from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
-from portal.rules.proxy_headers import Headers
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 TOO_LARGE = "This request is too large. If this happens again, delete the cookies of this site, then try again."
@@ -43,7 +41,7 @@ class BrowserRequest:
         method: the method.
         target: path and query.
         version: the version of HTTP, such as `1.1`.
-        headers: names and values.
+        headers: the headers.
         body: the body.
         connection: where the request comes from and the response goes to.
         keeps_connection: whether the client may send another request on the connection.
@@ -55,7 +53,7 @@ class BrowserRequest:
         method: str,
         target: str,
         version: str,
-        headers: Headers,
+        headers: RequestHeaders,
         body: Body,
         connection: Connection,
         keeps_connection: bool,
@@ -69,17 +67,8 @@ class BrowserRequest:
         self.keeps_connection = keeps_connection
         self.is_permission_sent = False
         """Whether the client was asked for the body that it announced."""
-        self._values: dict[str, list[str]] = {}
-        for name, value in headers:
-            lower = name.lower()
-            if lower in self._values:
-                self._values[lower].append(value)
-            else:
-                self._values[lower] = [value]
-
-    def values(self, name: str) -> Sequence[str]:
-        """Return all values of a header, given in lower case."""
-        return self._values.get(name, ())
+        self.values = headers.values
+        """Returns all values of a header, given in lower case."""
 
     @property
     def path(self) -> str:
@@ -89,7 +78,7 @@ class BrowserRequest:
     @property
     def host(self) -> str:
         """The host for which the request is meant."""
-        return self._values["host"][0]
+        return self.values("host")[0]
 
     @property
     def is_safe(self) -> bool:
@@ -99,10 +88,10 @@ class BrowserRequest:
     @property
     def is_upgrade(self) -> bool:
         """Whether the browser wants to open a WebSocket."""
-        if "upgrade" not in self._values:
+        if not self.values("upgrade"):
             return False
         wanted = {token.strip().lower() for value in self.values("upgrade") for token in value.split(",")}
-        return wanted == {"websocket"} and "upgrade" in proxy_headers.list_nominated(self.headers)
+        return wanted == {"websocket"} and "upgrade" in proxy_headers.list_nominated(self.headers.fields)
 
     @property
     def is_navigation(self) -> bool:
@@ -131,7 +120,7 @@ class BrowserRequest:
     @property
     def is_waiting_to_send(self) -> bool:
         """Whether the client waits for permission to send the body."""
-        return "expect" in self._values and not self.is_permission_sent
+        return bool(self.values("expect")) and not self.is_permission_sent
 
     def permit_body(self) -> None:
         """Ask a client that waits for permission to send the body.
@@ -158,7 +147,7 @@ def check_form(browser: BrowserRequest) -> None:
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
     _check_size(browser.headers)
-    if not proxy_headers.are_well_formed(browser.headers):
+    if not browser.headers.is_well_formed:
         raise Refused(HTTPStatus.BAD_REQUEST, "A header contains an invalid character.")
     hosts = browser.values("host")
     if len(hosts) != 1 or not is_valid_host(hosts[0]):
@@ -166,13 +155,13 @@ def check_form(browser: BrowserRequest) -> None:
     _check_framing(browser)
 
 
-def _check_size(headers: Headers) -> None:
-    size = sum(map(len, chain.from_iterable(headers)))
-    if size > MAX_HEADER_BYTES or (
-        size > MAX_LINE_BYTES and any(len(name) + len(value) > MAX_LINE_BYTES for name, value in headers)
-    ):
+def _check_size(headers: RequestHeaders) -> None:
+    has_large_field = headers.size > MAX_LINE_BYTES and any(
+        len(name) + len(value) > MAX_LINE_BYTES for name, value in headers.fields
+    )
+    if headers.size > MAX_HEADER_BYTES or has_large_field:
         raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
-    if len(headers) > MAX_HEADERS:
+    if len(headers.fields) > MAX_HEADERS:
         raise Refused(HTTPStatus.BAD_REQUEST, "The request has too many headers.")
 
 

@@ -1,8 +1,7 @@
 """The endpoint that nginx asks with `auth_request`. Run as a process.
 
 It decides as the gateway does, with the gateway's cache, rules and assertions: form, path and origin of the request,
-session, bot and role. It answers with the identity. Its HTTP server is aiohttp on uvloop, which is among the fastest for
-Python besides the gateway's own.
+session, bot and role. It answers with the identity. Its HTTP server is aiohttp on uvloop.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from portal.gateway.assertions import HEADER, Assertions
 from portal.gateway.bodies import Body
 from portal.gateway.connections import Connection
 from portal.gateway.database_threads import DatabaseThreads
+from portal.gateway.request_headers import read_headers
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.server import use_current_key
 from portal.gateway.visit_cache import VisitCache
@@ -77,7 +77,7 @@ def _to_browser_request(request: web.BaseRequest) -> BrowserRequest:
         method=request.headers.get("X-Original-Method", request.method),
         target=request.headers.get("X-Original-Target", request.raw_path),
         version="1.1",
-        headers=[(name.decode(), value.decode()) for name, value in request.raw_headers],
+        headers=read_headers([part for header in request.raw_headers for part in header]),
         body=Body(lambda: None),
         connection=Connection(),
         keeps_connection=True,

@@ -9,6 +9,7 @@ import pytest
 from portal.gateway.bodies import Body
 from portal.gateway.client_address import find_client_address
 from portal.gateway.connections import UNKNOWN, Connection
+from portal.gateway.request_headers import RequestHeaders
 from portal.gateway.requests import BrowserRequest
 
 PEER = "192.0.2.1"
@@ -24,7 +25,7 @@ def find(trusted_proxies: int, *forwarded: str, peer: str | None = PEER) -> str:
         method="GET",
         target="/",
         version="1.1",
-        headers=[("X-Forwarded-For", value) for value in forwarded],
+        headers=RequestHeaders([("X-Forwarded-For", value) for value in forwarded]),
         body=Body(lambda: None),
         connection=connection,
         keeps_connection=True,
