@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 
 import httptools
@@ -19,33 +18,12 @@ from portal.gateway.bot_errors import BadResponse, BotTooSlow, ConnectionClosed
 from portal.gateway.connections import Connection, Tunnel, exceeds_framing
 from portal.gateway.deadlines import Deadline
 from portal.gateway.http_heads import decode_headers
-from portal.rules.proxy_headers import Headers
+from portal.gateway.response_head import ResponseHead, build_head
 
 _FIRST_FINAL, _SWITCHING = HTTPStatus.OK.value, HTTPStatus.SWITCHING_PROTOCOLS.value
 _HEAD_STEP = 4 * 1024
 _BODY_STEP = 64 * 1024
 """How many bytes are parsed before the limits are checked, in a head and in a body."""
-
-
-@dataclass(slots=True)
-class ResponseHead:
-    """The head of a response, and the body that follows.
-
-    Attributes:
-        status: the status.
-        headers: names and values as they were received.
-        fields: the last value of each header, by its name in lower case.
-        length: length of the body in bytes; None if the bot does not announce it.
-        body: the body.
-        ends_with_connection: whether only the end of the connection tells the end of the body.
-    """
-
-    status: int
-    headers: Headers
-    fields: dict[str, str]
-    length: int | None
-    body: Body
-    ends_with_connection: bool
 
 
 class BotConnection(Connection):
@@ -86,7 +64,7 @@ class BotConnection(Connection):
         """Get ready for the response to another request.
 
         Args:
-            is_without_body: whether the response has no body, whatever its headers say.
+            is_without_body: whether the response has no body, also if its headers announce one.
             idle_seconds: how long the bot may send nothing after the request; None without a limit.
         """
         if self._is_without_body:  # the parser expected a body
@@ -178,7 +156,7 @@ class BotConnection(Connection):
         if status < _FIRST_FINAL and status != _SWITCHING:
             return
         self._is_kept_by_bot = self._parser.should_keep_alive()
-        self._head = _build_head(status, decode_headers(self._headers), Body(self._adjust_reading))
+        self._head = build_head(status, decode_headers(self._headers), Body(self._adjust_reading))
         if self._is_without_body:
             self._complete()
         self._wake()
@@ -262,17 +240,3 @@ def _create_parser(connection: BotConnection) -> httptools.HttpResponseParser:
         lenient_headers=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
     )
     return parser
-
-
-def _build_head(status: int, headers: Headers, body: Body) -> ResponseHead:
-    fields = {name.lower(): value for name, value in headers}
-    length, coding = fields.get("content-length"), fields.get("transfer-encoding")
-    is_chunked = coding is not None and coding.lower().rpartition(",")[2].strip() == "chunked"
-    return ResponseHead(
-        status,
-        headers,
-        fields,
-        int(length) if length is not None and coding is None else None,
-        body,
-        ends_with_connection=length is None and not is_chunked,
-    )

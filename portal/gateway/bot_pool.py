@@ -79,7 +79,7 @@ class _Connections:
 
     @property
     def is_unused(self) -> bool:
-        """Whether there are no connections, and nobody waits for one."""
+        """Whether there are no connections, and no request waits for one."""
         return not (self._used or self.idle or self._waiting)
 
     def take_idle(self) -> BotConnection | None:

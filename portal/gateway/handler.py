@@ -115,7 +115,7 @@ class Handler:
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        except Exception as error:  # noqa: BLE001 - the client gets a response, whatever goes wrong
+        except Exception as error:  # noqa: BLE001 - the client gets a response in any case
             response = self._explain(error, browser)
         if isinstance(response, OwnResponse):
             response = await self._send(response, browser, record)

@@ -70,7 +70,7 @@ read_date = _Clock().read
 
 def _build(first_line: str, headers: Headers) -> bytes:
     text = "".join([first_line, *[f"{name}: {value}\r\n" for name, value in headers], "\r\n"])
-    # All names and values were checked where they came in. A line that one of them adds would be a header of its own.
+    # All names and values were checked where they came in. A line that one of them adds would be another header.
     if text.count("\n") != len(headers) + 2 or text.count("\r") != len(headers) + 2:
         raise ValueError("a header contains a line break")
     return text.encode()

@@ -1,4 +1,4 @@
-"""The text form of heads: no part adds a line of its own."""
+"""The text form of heads: no part adds a line."""
 
 from __future__ import annotations
 
