@@ -27,12 +27,12 @@ class Deadline:
             self._at = None
             return
         self._at = self._loop.time() + seconds
-        # A timer that ends earlier looks at the deadline again.
+        # A timer that ends earlier is started again then.
         if self._timer is None or self._timer.when() > self._at:
             self._start_timer(self._at)
 
     def close(self) -> None:
-        """Remove the deadline for good."""
+        """Remove the deadline and its timer."""
         self._at = None
         if self._timer is not None:
             self._timer.cancel()
