@@ -90,7 +90,6 @@ class Handler:
         headers: BotHeaders,
         log: AccessLog,
     ) -> None:
-        self._settings = settings
         self._scheme = urlsplit(settings.base_url).scheme
         self._domain = settings.gateway.bots_domain or ""
         self._client = client
@@ -139,6 +138,8 @@ class Handler:
             case DatabaseUnavailable():
                 return self._renderer.render(pages.NO_DECISION, browser)
         logger.error("could not answer a request", exc_info=error)
+        if browser.is_answered:  # the browser has to notice that the response is incomplete
+            browser.connection.abort()
         return self._renderer.render(pages.FAILED, browser)
 
     async def _answer(self, browser: BrowserRequest, record: AccessRecord) -> Sent | OwnResponse:

@@ -67,6 +67,8 @@ class BrowserRequest:
         self.keeps_connection = keeps_connection
         self.is_permission_sent = False
         """Whether the client was asked for the body that it announced."""
+        self.is_answered = False
+        """Whether a response has begun."""
         self.values = headers.values
         """Returns all values of a header, given in lower case."""
 

@@ -23,7 +23,7 @@ class ResponseStream:
     """
 
     def __init__(self, browser: BrowserRequest, status: int, headers: Headers, length: int | None) -> None:
-        self._connection = browser.connection
+        self._browser, self._connection = browser, browser.connection
         self._is_chunked = False
         self._sent = Sent(status, 0)
         self._head = self._build_head(browser, status, headers, length)
@@ -38,6 +38,7 @@ class ResponseStream:
         if data and self._is_chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         head, self._head = self._head, b""
+        self._browser.is_answered = True
         self._connection.write(head + data)
         await drain_in_time(self._connection)
 

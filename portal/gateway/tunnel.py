@@ -74,6 +74,7 @@ async def _run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse,
     """Complete the handshake with the browser, and pass bytes until one side closes."""
     _require_accepted(browser, answer)
     headers = proxy_headers.select_response_headers(answer.head.headers, inner=exchange.address, outer=outer)
+    browser.is_answered = True
     browser.connection.write(build_response_head(answer.head.status, [*headers, *_HANDSHAKE.items()]))
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     from_bot = _Flow(answer.connection, browser.connection, ended)

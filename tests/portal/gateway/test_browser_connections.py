@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
+from aiohttp import web
 
 from portal.gateway import limits
+from portal.gateway.bodies import Body
 from tests.support.gateway import COOKIE, Browser, FakeBot, RunningGateway, read_all
 
 pytestmark = pytest.mark.requests
@@ -88,3 +91,23 @@ def test_a_request_for_another_protocol_has_no_body(bob: Browser, bot: FakeBot, 
     upgrade = build(bob, "POST /", "Upgrade: h2c", "Connection: Upgrade", "Content-Length: 4", body=b"body")
     assert gateway.send(upgrade).startswith(b"HTTP/1.1 400 ")
     assert bot.seen == []
+
+
+def test_an_error_in_the_middle_of_a_response_adds_nothing_to_it(
+    bob: Browser, bot: FakeBot, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_body: Body) -> bytes:
+        raise RuntimeError("a fault of the gateway")
+
+    async def stream(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first part")
+        await asyncio.sleep(0.5)
+        return response
+
+    bot.handler = stream
+    monkeypatch.setattr(Body, "read", fail)
+    received = gateway.send(build(bob, "GET /"))
+    assert received.count(b"HTTP/1.1 ") == 1
+    assert not received.endswith(b"0\r\n\r\n")
