@@ -22,12 +22,16 @@ class AccessLog:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._second, self._moment = 0, ""
         self._head = f"INFO {os.getpid()} - {__name__}:"
 
     def add(self, text: str) -> None:
         """Add a line. The text must not come from a client or a bot."""
-        moment = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._lines.append(f"{moment} {self._head} {text}\n")
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second, self._moment = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        self._lines.append(f"{self._moment}.{int((now - second) * 1000):03d}+00:00 {self._head} {text}\n")
 
     def flush(self) -> None:
         """Write all lines."""

@@ -57,7 +57,11 @@ class Assertions:
             return None
         now, key = time.time(), (visit.user_id, visit.bot_id)
         issued = self._issued.get(key)
-        if issued is not None and issued[0] == visit and 0 <= now - issued[1] < _REUSE_SECONDS:
+        if (
+            issued is not None
+            and (issued[0] is visit or issued[0] == visit)
+            and 0 <= now - issued[1] < _REUSE_SECONDS
+        ):
             return issued[2]
         token = _sign(self._key, self._claims(visit, int(now)))
         if len(self._issued) >= _MAX_REUSED:

@@ -5,6 +5,7 @@ Used by the handler of requests.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from portal.gateway import assertions
@@ -15,6 +16,8 @@ from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 from portal.services.gateway.visits import Visit
 from portal.settings import Settings
+
+_MAX_REUSED = 10_000
 
 
 class BotHeaders:
@@ -36,11 +39,9 @@ class BotHeaders:
         Raises:
             MalformedRequest: a header that must be unique occurs several times.
         """
-        cookies = proxy_headers.filter_cookies(browser.values("cookie"))
         headers = [
             ("Host", browser.host),
-            *proxy_headers.select_request_headers(browser.headers),
-            *([("Cookie", cookies)] if cookies else []),
+            *browser.headers.for_bot,
             ("X-Forwarded-For", find_client_address(browser, self._trusted_proxies)),
             ("X-Forwarded-Host", browser.host),
             ("X-Forwarded-Proto", self._scheme),
@@ -48,8 +49,11 @@ class BotHeaders:
         return proxy_headers.add_identity(headers, self._build_identity(visit))
 
     def _build_identity(self, visit: Visit) -> Headers:
-        identity = proxy_headers.build_identity(
-            visit.header_prefix, user_id=visit.user_id, email=visit.email, name=visit.name
-        )
+        identity = _build_names(visit.header_prefix, visit.user_id, visit.email, visit.name)
         assertion = self._issuer.issue(visit)
-        return [*identity, (assertions.HEADER, assertion)] if assertion is not None else identity
+        return [*identity, (assertions.HEADER, assertion)] if assertion is not None else [*identity]
+
+
+@lru_cache(_MAX_REUSED)
+def _build_names(prefix: str, user_id: str, email: str, name: str) -> Headers:
+    return proxy_headers.build_identity(prefix, user_id=user_id, email=email, name=name)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from portal.gateway.connections import UNKNOWN
 from portal.gateway.requests import BrowserRequest
-
-UNKNOWN = "unknown"
 
 
 def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
@@ -14,7 +13,7 @@ def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:
         browser: the request.
         trusted_proxies: number of proxies in front of the gateway that append to `X-Forwarded-For`.
     """
-    peer = browser.request.remote or UNKNOWN
+    peer = browser.connection.peer
     if not trusted_proxies:
         return peer
     forwarded = [part.strip() for value in browser.values("x-forwarded-for") for part in value.split(",")]

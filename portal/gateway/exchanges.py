@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 
 from portal.gateway.limits import DECISION_SECONDS, REVOCATION_SECONDS
 from portal.services.gateway.visits import Visit
@@ -60,21 +59,20 @@ class Exchanges:
     def __iter__(self) -> Iterator[Exchange]:
         return iter([exchange for group in self._by_bot.values() for exchange in group])
 
-    @contextmanager
-    def running(self, exchange: Exchange) -> Iterator[None]:
-        """Count an exchange for the duration of a `with` block."""
+    def begin(self, exchange: Exchange) -> None:
+        """Count an exchange until `end` is called."""
+        self._by_bot[exchange.visit.bot_id].add(exchange)
+        self._by_user[exchange.visit.user_id] += 1
+
+    def end(self, exchange: Exchange) -> None:
+        """Count an exchange no longer."""
         bot_id, user_id = exchange.visit.bot_id, exchange.visit.user_id
-        self._by_bot[bot_id].add(exchange)
-        self._by_user[user_id] += 1
-        try:
-            yield
-        finally:
-            self._by_bot[bot_id].remove(exchange)
-            self._by_user[user_id] -= 1
-            if not self._by_bot[bot_id]:
-                del self._by_bot[bot_id]
-            if not self._by_user[user_id]:
-                del self._by_user[user_id]
+        self._by_bot[bot_id].remove(exchange)
+        self._by_user[user_id] -= 1
+        if not self._by_bot[bot_id]:
+            del self._by_bot[bot_id]
+        if not self._by_user[user_id]:
+            del self._by_user[user_id]
 
     def count_of_bot(self, bot_id: str) -> int:
         """Return how many exchanges of a bot run."""

@@ -8,17 +8,17 @@ import time
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessLog, AccessRecord
-from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable, RequestIncomplete
+from portal.gateway.bot_client import BotClient
+from portal.gateway.bot_errors import BadResponse, BotTooSlow, BotUnreachable, RequestIncomplete
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
 from portal.gateway.holding import Holding, TooManyHeld
-from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer, text_response
+from portal.gateway.own_responses import OwnResponse, Sent, refuse, send, text_response
+from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.sign_in import SignIn
 from portal.gateway.visit_cache import CachedVisit, VisitCache
@@ -90,8 +90,8 @@ class Handler:
         headers: BotHeaders,
         log: AccessLog,
     ) -> None:
-        self._settings = settings
         self._scheme = urlsplit(settings.base_url).scheme
+        self._domain = settings.gateway.bots_domain or ""
         self._client = client
         self._threads = threads
         self._cache = cache
@@ -102,40 +102,49 @@ class Handler:
         self._renderer = PageRenderer(settings)
         self._sign_in = SignIn(settings, threads, self._renderer)
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request and log it."""
-        browser, record = BrowserRequest(request), AccessRecord(request.method)
+    async def handle(self, browser: BrowserRequest) -> None:
+        """Answer a request and log it.
+
+        Raises:
+            ConnectionError: the client has not received the response.
+        """
+        record = AccessRecord(browser.method)
         try:
-            response = await self._answer_or_explain(browser, record)
-            await _finish(response, browser)
+            response = await self._answer(browser, record)
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        self._log.add(record.describe(response.status, response.body_length))
-        return response
+        except Exception as error:  # noqa: BLE001 - the client gets a response in any case
+            response = self._explain(error, browser)
+        if isinstance(response, OwnResponse):
+            response = await self._send(response, browser, record)
+        self._log.add(record.describe(response.status, response.size))
 
-    async def _answer_or_explain(self, browser: BrowserRequest, record: AccessRecord) -> web.StreamResponse:
+    async def _send(self, response: OwnResponse, browser: BrowserRequest, record: AccessRecord) -> Sent:
         try:
-            return await self._answer(browser, record)
-        except Refused as refused:
-            response = text_response(refused.status, refused.text)
-            response.force_close()
-            return response
-        except MalformedRequest:
-            return text_response(HTTPStatus.BAD_REQUEST, "A header occurs several times.")
-        except PageShown as shown:
-            return self._renderer.render(shown.page, browser, bot_name=shown.bot_name)
-        except DatabaseUnavailable:
-            return self._renderer.render(pages.NO_DECISION, browser)
-        except ConnectionError:
+            return await send(response, browser.connection, is_head_request=browser.method == "HEAD")
+        except (asyncio.CancelledError, ConnectionError):
+            self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        except Exception:
-            logger.exception("could not answer a request")
-            return self._renderer.render(pages.FAILED, browser)
 
-    async def _answer(self, browser: BrowserRequest, record: AccessRecord) -> web.StreamResponse:
+    def _explain(self, error: Exception, browser: BrowserRequest) -> OwnResponse:
+        match error:
+            case Refused():
+                return refuse(error)
+            case MalformedRequest():
+                return text_response(HTTPStatus.BAD_REQUEST, "A header occurs several times.")
+            case PageShown():
+                return self._renderer.render(error.page, browser, bot_name=error.bot_name)
+            case DatabaseUnavailable():
+                return self._renderer.render(pages.NO_DECISION, browser)
+        logger.error("could not answer a request", exc_info=error)
+        if browser.is_answered:  # the browser has to notice that the response is incomplete
+            browser.connection.abort()
+        return self._renderer.render(pages.FAILED, browser)
+
+    async def _answer(self, browser: BrowserRequest, record: AccessRecord) -> Sent | OwnResponse:
         check_form(browser)
-        subdomain = find_subdomain(browser.host, self._settings.gateway.bots_domain or "", self._scheme)
+        subdomain = find_subdomain(browser.host, self._domain, self._scheme)
         if subdomain is None:
             return await self._answer_other_host(browser, record)
         verdict = check_target(browser.target)
@@ -146,7 +155,7 @@ class Handler:
         if verdict is PathVerdict.CLOSED:
             raise PageShown(pages.NOT_FOUND)
         record.route = "socket" if browser.is_upgrade else "bot"
-        check_origin(browser, self._settings.bot_url(subdomain) or "")
+        check_origin(browser, self._find_url(subdomain))
         token = browser.find_cookie(self._sign_in.session_cookie)
         if token is None:
             return self._sign_in.redirect_to_portal(browser, subdomain)
@@ -155,17 +164,15 @@ class Handler:
         except SignInNeeded:
             return self._sign_in.redirect_to_portal(browser, subdomain)
 
-    async def _answer_other_host(self, browser: BrowserRequest, record: AccessRecord) -> web.Response:
+    async def _answer_other_host(self, browser: BrowserRequest, record: AccessRecord) -> OwnResponse:
         if browser.path != "/healthz" or browser.method not in {"GET", "HEAD"}:
             return text_response(HTTPStatus.NOT_FOUND, "There is no bot at this address.")
         record.route = "healthz"
         if await self._threads.read(is_reachable):
-            return web.json_response({"status": "ok"})
+            return OwnResponse(HTTPStatus.OK, b'{"status": "ok"}', "application/json; charset=utf-8")
         raise DatabaseUnavailable
 
-    async def _answer_own_path(
-        self, browser: BrowserRequest, subdomain: str, record: AccessRecord
-    ) -> web.StreamResponse:
+    async def _answer_own_path(self, browser: BrowserRequest, subdomain: str, record: AccessRecord) -> OwnResponse:
         if browser.method not in {"GET", "HEAD"}:
             raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This address only answers GET requests.")
         if browser.path == ENTER_PATH:
@@ -178,7 +185,7 @@ class Handler:
 
     async def _visit_bot(
         self, browser: BrowserRequest, subdomain: str, token_hash: str, record: AccessRecord
-    ) -> web.StreamResponse:
+    ) -> Sent:
         """Forward a request as soon as the person may enter, and again if the bot could not be reached."""
         deadline = time.monotonic() + limits.HOLD_SECONDS
         attempts = 0
@@ -227,41 +234,21 @@ class Handler:
             if not is_released:
                 raise PageShown(pages.UPDATING, visit)
 
-    async def _forward(
-        self, browser: BrowserRequest, token_hash: str, entry: CachedVisit, visit: Visit
-    ) -> web.StreamResponse:
+    async def _forward(self, browser: BrowserRequest, token_hash: str, entry: CachedVisit, visit: Visit) -> Sent:
         if self._exchanges.count_of_user(visit.user_id) >= limits.MAX_PER_USER:
             raise PageShown(pages.TOO_MANY, visit)
         if visit.address is None:
             raise BotUnreachable(was_sent=False)
         headers = self._headers.build(browser, visit)
-        outer = self._settings.bot_url(visit.subdomain) or ""
-        exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: _abort(browser))
-        with self._exchanges.running(exchange):
-            if not browser.is_upgrade:
-                return await forwarding.forward(self._client, browser, exchange, headers, outer)
-            with await tunnel.connect(self._client, browser, exchange, headers) as answer:
-                if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                    return await tunnel.run(browser, exchange, answer, outer)
-                return await forwarding.pass_on(answer, browser, exchange, outer)
+        outer = self._find_url(visit.subdomain)
+        exchange = Exchange(token_hash, visit, entry.read_at, lambda _code: browser.connection.abort())
+        self._exchanges.begin(exchange)
+        try:
+            if browser.is_upgrade:
+                return await tunnel.open_tunnel(self._client, browser, exchange, headers, outer)
+            return await forwarding.forward(self._client, browser, exchange, headers, outer)
+        finally:
+            self._exchanges.end(exchange)
 
-
-async def _finish(response: web.StreamResponse, browser: BrowserRequest) -> None:
-    """Send what was not sent yet: a response of the gateway's own, or nothing after a response of a bot.
-
-    Raises:
-        ConnectionResetError: the client does not receive it.
-    """
-    try:
-        async with asyncio.timeout(limits.CLIENT_IDLE_SECONDS):
-            if not response.prepared:
-                await response.prepare(browser.request)
-            await response.write_eof()
-    except TimeoutError as error:
-        _abort(browser)
-        raise ConnectionResetError("the client receives nothing") from error
-
-
-def _abort(browser: BrowserRequest) -> None:
-    if browser.request.transport is not None:
-        browser.request.transport.abort()
+    def _find_url(self, subdomain: str) -> str:
+        return f"{self._scheme}://{subdomain}.{self._domain}"

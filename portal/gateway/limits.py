@@ -28,6 +28,8 @@ CLIENT_IDLE_SECONDS = 60.0
 page or a file of the gateway."""
 BOT_IDLE_SECONDS = 600.0
 """How long a bot may send nothing: before its response, between two parts of it, and on a socket."""
+DROP_SECONDS = 10.0
+"""How long the rest of a request may take that was answered before it had arrived."""
 KEEP_ALIVE_SECONDS = 75.0
 """How long a client may take for its next request, from the first to the last byte of the headers."""
 BOT_KEEP_ALIVE_SECONDS = 4.0
@@ -37,12 +39,15 @@ MAX_LINE_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Size of all names and values of the headers of a request."""
 MAX_HEADERS = 100
-MAX_BOT_FIELD_BYTES = 16 * 1024
+MAX_PIPELINED = 16
+"""Requests that a client may send before the response to an earlier one. Further ones are not read."""
+MAX_BOT_HEAD_BYTES = 64 * 1024
+"""Size of the head of a response, with the interim responses before it."""
 MAX_BOT_RESPONSES = 32
-"""Responses to one request: interim ones such as 103, the final one, and others, which are dropped."""
-MAX_BOT_FRAMING_BYTES = 1024 * 1024
-MAX_BOT_FRAMING_FACTOR = 10
-"""What a bot may send besides the body: some bytes, and for each byte of the body, such as the sizes of chunks."""
+"""Responses to one request: interim ones such as 103, and the final one."""
+MAX_FRAMING_BYTES = 1024 * 1024
+MAX_FRAMING_FACTOR = 10
+"""What may be sent besides a body: some bytes, and for each byte of the body, such as the sizes of chunks."""
 BUFFER_BYTES = 64 * 1024
 """How much of a body is in memory, in each direction."""
 

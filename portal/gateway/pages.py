@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
-from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from portal.gateway.own_responses import NOT_STORED, OwnResponse, text_response
 from portal.gateway.requests import BrowserRequest
 from portal.paths import ROOT
 from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
@@ -25,16 +25,7 @@ _ASSETS = {
     "reload.js": (ROOT / "static/reload.js", "text/javascript"),
 }
 ASSETS_PREFIX = f"{GATEWAY_PREFIX}assets/"
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'self'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "Server": "flotilla",
-}
+_STORED = ("Cache-Control", "public, max-age=31536000")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,14 +159,14 @@ class PageRenderer:
         self._files = {name: (_read(path), kind) for name, (path, kind) in _ASSETS.items()}
         self._urls = {name: _versioned_url(name, content) for name, (content, _) in self._files.items()}
 
-    def render(self, page: Page, browser: BrowserRequest, *, bot_name: str = "This bot") -> web.Response:
+    def render(self, page: Page, browser: BrowserRequest, *, bot_name: str = "This bot") -> OwnResponse:
         """Return the response with a page, or with its text for scripts."""
-        headers = dict(_HEADERS)
+        headers = []
         if page.refresh_seconds and page.status is HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(page.refresh_seconds)
+            headers.append(("Retry-After", str(page.refresh_seconds)))
         title = page.title.format(bot=bot_name)
         if not browser.is_navigation:
-            return text_response(page.status, f"{title}. {page.text}", headers)
+            return text_response(page.status, f"{title}. {page.text}", *headers)
         if not browser.can_be_repeated:
             page = page.for_form()
         html = self._template.render(
@@ -187,25 +178,19 @@ class PageRenderer:
             styles=[self._urls["tabler.min.css"], self._urls["app.css"]],
             scripts=[self._urls["theme.js"], self._urls["reload.js"]],
         )
-        return web.Response(status=page.status, text=html, content_type="text/html", headers=headers)
+        return OwnResponse(page.status, html.encode(), "text/html; charset=utf-8", [NOT_STORED, *headers])
 
-    def serve_asset(self, name: str) -> web.Response:
+    def serve_asset(self, name: str) -> OwnResponse:
         """Return a file that pages use. Its URL changes with its content, so browsers may keep it."""
         if name not in self._files:
-            return text_response(HTTPStatus.NOT_FOUND, "There is no such file.", _HEADERS)
+            return text_response(HTTPStatus.NOT_FOUND, "There is no such file.")
         content, kind = self._files[name]
-        headers = {**_HEADERS, "Cache-Control": "public, max-age=31536000"}
-        return web.Response(body=content, content_type=kind, charset="utf-8", headers=headers)
+        return OwnResponse(HTTPStatus.OK, content, f"{kind}; charset=utf-8", [_STORED])
 
 
 def _find_retry_url(browser: BrowserRequest) -> str:
     is_own = browser.path.startswith(GATEWAY_PREFIX)
     return browser.target if browser.can_be_repeated and not is_own and is_local_path(browser.target) else "/"
-
-
-def text_response(status: HTTPStatus, text: str, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a response with one line of text."""
-    return web.Response(status=status, text=f"{text}\n", headers={**_HEADERS, **(headers or {})})
 
 
 def _read(path: Path) -> bytes:

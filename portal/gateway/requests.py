@@ -5,17 +5,14 @@ The check refuses what servers behind the gateway could interpret differently th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from http import HTTPStatus
-from itertools import chain
 
-from aiohttp import HttpVersion10, HttpVersion11
-from aiohttp.web import BaseRequest
-
-from portal.gateway.limits import MAX_HEADER_BYTES
+from portal.gateway.bodies import Body
+from portal.gateway.connections import Connection
+from portal.gateway.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_LINE_BYTES
+from portal.gateway.request_headers import RequestHeaders
 from portal.rules import proxy_headers
 from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
-from portal.rules.proxy_headers import Headers
 
 METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 TOO_LARGE = "This request is too large. If this happens again, delete the cookies of this site, then try again."
@@ -41,22 +38,39 @@ class BrowserRequest:
     """A request with its headers as they were received.
 
     Args:
-        request: aiohttp's request, of which only raw values are used.
+        method: the method.
+        target: path and query.
+        version: the version of HTTP, such as `1.1`.
+        headers: the headers.
+        body: the body.
+        connection: where the request comes from and the response goes to.
+        keeps_connection: whether the client may send another request on the connection.
     """
 
-    def __init__(self, request: BaseRequest) -> None:
-        self.request = request
-        self.method = request.method
-        self.target = request.raw_path
-        """Path and query as they were received."""
-        self.headers = decode_headers(request.raw_headers)
-        self._values: dict[str, list[str]] = {}
-        for name, value in self.headers:
-            self._values.setdefault(name.lower(), []).append(value)
-
-    def values(self, name: str) -> Sequence[str]:
-        """Return all values of a header, given in lower case."""
-        return self._values.get(name, ())
+    def __init__(
+        self,
+        *,
+        method: str,
+        target: str,
+        version: str,
+        headers: RequestHeaders,
+        body: Body,
+        connection: Connection,
+        keeps_connection: bool,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.version = version
+        self.headers = headers
+        self.body = body
+        self.connection = connection
+        self.keeps_connection = keeps_connection
+        self.is_permission_sent = False
+        """Whether the client was asked for the body that it announced."""
+        self.is_answered = False
+        """Whether a response has begun."""
+        self.values = headers.values
+        """Returns all values of a header, given in lower case."""
 
     @property
     def path(self) -> str:
@@ -66,7 +80,7 @@ class BrowserRequest:
     @property
     def host(self) -> str:
         """The host for which the request is meant."""
-        return self._values["host"][0]
+        return self.values("host")[0]
 
     @property
     def is_safe(self) -> bool:
@@ -76,10 +90,10 @@ class BrowserRequest:
     @property
     def is_upgrade(self) -> bool:
         """Whether the browser wants to open a WebSocket."""
-        if "upgrade" not in self._values:
+        if not self.values("upgrade"):
             return False
         wanted = {token.strip().lower() for value in self.values("upgrade") for token in value.split(",")}
-        return wanted == {"websocket"} and "upgrade" in proxy_headers.list_nominated(self.headers)
+        return wanted == {"websocket"} and "upgrade" in proxy_headers.list_nominated(self.headers.fields)
 
     @property
     def is_navigation(self) -> bool:
@@ -106,18 +120,22 @@ class BrowserRequest:
         return bool(self.content_length) or bool(self.values("transfer-encoding"))
 
     @property
-    def expects_continue(self) -> bool:
+    def is_waiting_to_send(self) -> bool:
         """Whether the client waits for permission to send the body."""
-        return bool(self.values("expect"))
+        return bool(self.values("expect")) and not self.is_permission_sent
+
+    def permit_body(self) -> None:
+        """Ask a client that waits for permission to send the body.
+
+        Raises:
+            ConnectionResetError: the client is gone.
+        """
+        self.is_permission_sent = True
+        self.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def find_cookie(self, name: str) -> str | None:
         """Return the value of the first cookie with this name."""
         return proxy_headers.find_cookie(self.values("cookie"), name)
-
-
-def decode_headers(raw: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return headers as text. Bytes that are not UTF-8 are replaced."""
-    return [(name.decode("utf-8", "replace"), value.decode("utf-8", "replace")) for name, value in raw]
 
 
 def check_form(browser: BrowserRequest) -> None:
@@ -126,14 +144,12 @@ def check_form(browser: BrowserRequest) -> None:
     Raises:
         Refused: the request is malformed or not supported.
     """
-    version = browser.request.version
-    if version not in {HttpVersion10, HttpVersion11}:
+    if browser.version not in {"1.0", "1.1"}:
         raise Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "Use HTTP/1.1.")
     if browser.method not in METHODS:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "This method is not supported.")
-    if sum(map(len, chain.from_iterable(browser.headers))) > MAX_HEADER_BYTES:
-        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
-    if not proxy_headers.are_well_formed(browser.headers):
+    _check_size(browser.headers)
+    if not browser.headers.is_well_formed:
         raise Refused(HTTPStatus.BAD_REQUEST, "A header contains an invalid character.")
     hosts = browser.values("host")
     if len(hosts) != 1 or not is_valid_host(hosts[0]):
@@ -141,15 +157,25 @@ def check_form(browser: BrowserRequest) -> None:
     _check_framing(browser)
 
 
+def _check_size(headers: RequestHeaders) -> None:
+    has_large_field = headers.size > MAX_LINE_BYTES and any(
+        len(name) + len(value) > MAX_LINE_BYTES for name, value in headers.fields
+    )
+    if headers.size > MAX_HEADER_BYTES or has_large_field:
+        raise Refused(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
+    if len(headers.fields) > MAX_HEADERS:
+        raise Refused(HTTPStatus.BAD_REQUEST, "The request has too many headers.")
+
+
 def _check_framing(browser: BrowserRequest) -> None:
     lengths, codings = browser.values("content-length"), browser.values("transfer-encoding")
     is_ambiguous = len(lengths) + len(codings) > 1
     if is_ambiguous or not all(length.isascii() and length.isdigit() for length in lengths):
         raise Refused(HTTPStatus.BAD_REQUEST, "The length of the body is ambiguous.")
-    if codings and (codings[0].lower() != "chunked" or browser.request.version is HttpVersion10):
+    if codings and (codings[0].lower() != "chunked" or browser.version == "1.0"):
         raise Refused(HTTPStatus.BAD_REQUEST, "The only supported transfer encoding is chunked.")
-    if browser.is_upgrade and browser.has_body:
-        raise Refused(HTTPStatus.BAD_REQUEST, "A request for a WebSocket has no body.")
+    if browser.values("upgrade") and browser.has_body:
+        raise Refused(HTTPStatus.BAD_REQUEST, "A request for another protocol has no body.")
     if any(value.lower() != "100-continue" for value in browser.values("expect")):
         raise Refused(HTTPStatus.EXPECTATION_FAILED, "The only supported expectation is 100-continue.")
 

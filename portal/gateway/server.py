@@ -9,12 +9,8 @@ import signal
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import datetime
-from http import HTTPStatus
 
 import uvloop
-from aiohttp import web
-from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
 from sqlalchemy.orm import Session
 
 from portal.database import Database
@@ -23,13 +19,12 @@ from portal.gateway.access_log import AccessLog
 from portal.gateway.assertions import Assertions, SigningKey
 from portal.gateway.bot_client import BotClient
 from portal.gateway.bot_headers import BotHeaders
+from portal.gateway.browser_server import listening
 from portal.gateway.change_listener import listen
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import GOING_AWAY, Exchanges
 from portal.gateway.handler import Handler
 from portal.gateway.holding import Holding
-from portal.gateway.pages import text_response
-from portal.gateway.requests import TOO_LARGE
 from portal.gateway.revocation import Revocation
 from portal.gateway.visit_cache import VisitCache
 from portal.models import utcnow
@@ -40,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 _KEY_SECONDS = 600.0
 _KEY_RETRY_SECONDS = 5.0
-_BACKLOG = 1024
 _GARBAGE_THRESHOLD = 20_000
 _CANCEL_SECONDS = 0.5
 
@@ -79,8 +73,8 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             headers=BotHeaders(settings, issuer),
             log=log,
         )
-        runner = web.ServerRunner(_build_server(handler), shutdown_timeout=limits.SHUTDOWN_SECONDS)
         tasks: list[asyncio.Task[None]] = []
+        address, port = settings.gateway.bind_address, settings.gateway.port
         try:
             # Updates wait for this process from now on, and the first request gets an assertion.
             await holding.follow()
@@ -88,14 +82,13 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             background = [holding.run(), revocation.run(), listen(settings.redis_url, on_change)]
             background += [_follow_keys(threads, issuer), log.run()]
             tasks += map(asyncio.create_task, background)
-            await runner.setup()
-            address, port = settings.gateway.bind_address, settings.gateway.port
-            await web.TCPSite(runner, address, port, backlog=_BACKLOG, reuse_port=True).start()
-            logger.info("the gateway listens on %s port %d", address, port)
-            yield
+            async with listening(handler.handle, address, port):
+                logger.info("the gateway listens on %s port %d", address, port)
+                try:
+                    yield
+                finally:
+                    exchanges.abort_streams(GOING_AWAY)
         finally:
-            exchanges.abort_streams(GOING_AWAY)
-            await runner.cleanup()
             await end_tasks(tasks)
             log.flush()
             await holding.leave()
@@ -112,60 +105,6 @@ async def end_tasks(tasks: Collection[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
-
-
-class _Connection(web.RequestHandler):
-    """A connection of a client. aiohttp would log and repeat parts of malformed requests, which may be secret."""
-
-    def data_received(self, data: bytes) -> None:
-        """Parse received bytes. After malformed ones read no more; aiohttp would keep all that follow."""
-        super().data_received(data)
-        if not self._messages or isinstance(self._messages[-1][0], RawRequestMessage):
-            return
-        running = self._current_request
-        if running is not None and not running.content.is_eof():
-            self.force_close()  # the body is malformed, so its request cannot be completed
-        elif self.transport is not None:
-            self.transport.pause_reading()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Return the response to a request that could not be parsed or handled, and close the connection after it."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("a part of a response was sent")
-        if isinstance(exc, LineTooLong):
-            response = text_response(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE)
-        else:
-            response = text_response(HTTPStatus(status), "This request is malformed or could not be handled.")
-        response.force_close()
-        return response
-
-
-class _Server(web.Server):
-    """A server with connections of our class."""
-
-    def __call__(self) -> web.RequestHandler:
-        """Return the protocol of a new connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-def _build_server(handler: Handler) -> web.Server:
-    return _Server(
-        handler.handle,
-        handler_cancellation=True,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=limits.KEEP_ALIVE_SECONDS,
-        max_line_size=limits.MAX_LINE_BYTES,
-        max_field_size=limits.MAX_LINE_BYTES,
-        max_headers=limits.MAX_HEADERS,
-        read_bufsize=limits.BUFFER_BYTES,
-    )
 
 
 async def _serve_until_stopped(settings: Settings, database: Database) -> None:

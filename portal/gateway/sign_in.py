@@ -6,11 +6,10 @@ from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlencode
 
-from aiohttp import web
-
 from portal.gateway import pages
 from portal.gateway.database_threads import DatabaseThreads
-from portal.gateway.pages import PageRenderer, text_response
+from portal.gateway.own_responses import OwnResponse, text_response
+from portal.gateway.pages import PageRenderer
 from portal.gateway.requests import BrowserRequest
 from portal.models import utcnow
 from portal.rules.bot_paths import is_local_path
@@ -40,7 +39,7 @@ class SignIn:
         self._threads = threads
         self._renderer = renderer
 
-    def redirect_to_portal(self, browser: BrowserRequest, subdomain: str) -> web.Response:
+    def redirect_to_portal(self, browser: BrowserRequest, subdomain: str) -> OwnResponse:
         """Send a person to the portal, which sends the browser back with a ticket. Scripts only get a status.
 
         The response is the same for bots that do not exist.
@@ -59,7 +58,7 @@ class SignIn:
         self._set_cookie(response, self._state_cookie, state, _STATE_SECONDS)
         return response
 
-    async def enter(self, browser: BrowserRequest, subdomain: str) -> web.Response:
+    async def enter(self, browser: BrowserRequest, subdomain: str) -> OwnResponse:
         """Exchange the ticket in the address for a session, and send the browser to the page that it wanted.
 
         Raises:
@@ -82,12 +81,12 @@ class SignIn:
         redeem = partial(entering.redeem_ticket, ticket=ticket, subdomain=subdomain, state=state, now=utcnow())
         return await self._threads.write(redeem)
 
-    def _set_cookie(self, response: web.Response, name: str, value: str, seconds: int) -> None:
-        secure = self._settings.secure_cookies
-        response.set_cookie(name, value, max_age=seconds, path="/", secure=secure, httponly=True, samesite="Lax")
+    def _set_cookie(self, response: OwnResponse, name: str, value: str, seconds: int) -> None:
+        secure = "; Secure" if self._settings.secure_cookies else ""
+        cookie = f"{name}={value}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Lax{secure}"
+        response.headers.append(("Set-Cookie", cookie))
 
 
-def _redirect(location: str) -> web.Response:
-    response = text_response(HTTPStatus.SEE_OTHER, "Continue at the address in the header Location.")
-    response.headers["Location"] = location
-    return response
+def _redirect(location: str) -> OwnResponse:
+    text = "Continue at the address in the header Location."
+    return text_response(HTTPStatus.SEE_OTHER, text, ("Location", location))

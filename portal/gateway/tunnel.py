@@ -13,21 +13,14 @@ import time
 from hashlib import sha1
 from http import HTTPStatus
 
-from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
-from multidict import CIMultiDict
-
-from portal.gateway import limits
-from portal.gateway.bot_client import (
-    BadResponse,
-    BotClient,
-    BotRequest,
-    BotResponse,
-    BotUnreachable,
-    ConnectionClosed,
-)
+from portal.gateway import forwarding, limits
+from portal.gateway.bot_client import BotClient, BotRequest, BotResponse
+from portal.gateway.bot_errors import BadResponse, BotUnreachable, ConnectionClosed
+from portal.gateway.connections import Connection
 from portal.gateway.exchanges import GOING_AWAY, Exchange
-from portal.gateway.requests import BrowserRequest, decode_headers
+from portal.gateway.http_heads import build_response_head
+from portal.gateway.own_responses import Sent
+from portal.gateway.requests import BrowserRequest
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 
@@ -40,13 +33,29 @@ _MAX_FRAMES_AT_ONCE = 2000
 """In one part that was received. Sockets with more frames end without a close frame."""
 
 
-async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
-    """Ask the bot to open a socket, and return its response. The caller closes it.
+async def open_tunnel(
+    client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers, outer: str
+) -> Sent:
+    """Ask the bot to open a socket, and pass bytes until one side closes, or its response if it does not open one.
+
+    Args:
+        client: the client for bots.
+        browser: the request for a socket.
+        exchange: the running socket.
+        headers: the headers for the bot.
+        outer: URL of the bot for browsers.
 
     Raises:
         BotUnreachable: the bot does not answer.
-        BadResponse: the bot does not speak HTTP.
+        BadResponse: the bot does not speak HTTP or WebSocket.
     """
+    with await _connect(client, browser, exchange, headers) as answer:
+        if answer.head.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return await _run(browser, exchange, answer, outer)
+        return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+async def _connect(client: BotClient, browser: BrowserRequest, exchange: Exchange, headers: Headers) -> BotResponse:
     request = BotRequest(
         address=exchange.address,
         method=browser.method,
@@ -61,38 +70,20 @@ async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange
         raise BotUnreachable(was_sent=True) from error
 
 
-async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, outer: str) -> web.StreamResponse:
-    """Complete the handshake with the browser, and pass bytes until one side closes.
-
-    Args:
-        browser: the request for a socket.
-        exchange: the running socket.
-        answer: the bot's response with status 101.
-        outer: URL of the bot for browsers.
-
-    Raises:
-        BadResponse: the bot has not opened a WebSocket.
-    """
+async def _run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, outer: str) -> Sent:
+    """Complete the handshake with the browser, and pass bytes until one side closes."""
     _require_accepted(browser, answer)
-    raw = proxy_headers.select_response_headers(
-        decode_headers(answer.raw_headers), inner=exchange.address, outer=outer
-    )
-    response = web.StreamResponse(
-        status=HTTPStatus.SWITCHING_PROTOCOLS, headers=CIMultiDict([*raw, *_HANDSHAKE.items()])
-    )
-    response.force_close()
-    await response.prepare(browser.request)
+    headers = proxy_headers.select_response_headers(answer.head.headers, inner=exchange.address, outer=outer)
+    browser.is_answered = True
+    browser.connection.write(build_response_head(answer.head.status, [*headers, *_HANDSHAKE.items()]))
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    from_bot = _Flow(answer.protocol, browser.request.protocol, ended)
-    from_browser = _Flow(browser.request.protocol, answer.protocol, ended)
+    from_bot = _Flow(answer.connection, browser.connection, ended)
+    from_browser = _Flow(browser.connection, answer.connection, ended)
     exchange.is_stream, exchange.abort = True, from_bot.close
-    answer.protocol.set_parser(from_bot, from_bot)
-    browser.request.protocol.set_parser(from_browser)  # type: ignore[arg-type] # it only needs two methods
-    try:
-        await _wait_until_idle(ended, from_bot, from_browser)
-    finally:
-        answer.close()
-    return response
+    answer.connection.begin_tunnel(from_bot)
+    browser.connection.begin_tunnel(from_browser)
+    await _wait_until_idle(ended, from_bot, from_browser)
+    return Sent(answer.head.status, from_bot.size)
 
 
 def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
@@ -102,7 +93,7 @@ def _require_accepted(browser: BrowserRequest, answer: BotResponse) -> None:
     """
     key = ", ".join(browser.values("sec-websocket-key"))
     digest = sha1(f"{key}{_HANDSHAKE_ID}".encode(), usedforsecurity=False).digest()
-    if answer.headers.getall("Sec-WebSocket-Accept", []) != [base64.b64encode(digest).decode()]:
+    if answer.head.fields.get("sec-websocket-accept") != base64.b64encode(digest).decode():
         raise BadResponse("the bot switched to another protocol than WebSocket")
 
 
@@ -116,7 +107,7 @@ async def _wait_until_idle(ended: asyncio.Future[None], *flows: _Flow) -> None:
 
 
 class _Flow:
-    """One direction of a tunnel. aiohttp feeds it with the bytes that it receives, as it feeds a parser of frames.
+    """One direction of a tunnel, which takes the bytes of one connection and sends them on the other one.
 
     Args:
         source: the connection from which bytes come.
@@ -124,61 +115,51 @@ class _Flow:
         ended: set when one of the connections was closed.
     """
 
-    def __init__(self, source: BaseProtocol, target: BaseProtocol, ended: asyncio.Future[None]) -> None:
+    def __init__(self, source: Connection, target: Connection, ended: asyncio.Future[None]) -> None:
         self._source = source
         self._target = target
         self._ended = ended
         self._frames = _FrameBoundaries()
         self._resuming: asyncio.Task[None] | None = None
         self.last_byte_at = time.monotonic()
+        self.size = 0
 
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+    def feed(self, data: bytes) -> None:
         """Pass bytes on. While the target accepts no more, do not read from the source."""
-        transport = self._target.transport
-        if transport is None or transport.is_closing():
-            self._end()
-            return False, b""
+        if not self._target.is_open:
+            self.end()
+            return
         self.last_byte_at = time.monotonic()
+        self.size += len(data)
         self._frames.feed(data)
-        transport.write(data)
-        if self._target.writing_paused and self._resuming is None and self._source.transport is not None:
-            self._source.transport.pause_reading()
+        self._target.write(data)
+        if self._target.is_writing_paused and self._resuming is None:
+            self._source.set_reading(False)
             self._resuming = asyncio.create_task(self._resume())
-        return False, b""
 
-    def feed_eof(self) -> None:
+    def end(self) -> None:
         """End the tunnel, because the source was closed."""
-        self._end()
-
-    def set_exception(self, _error: BaseException, _cause: BaseException | None = None) -> None:
-        """End the tunnel, because the source failed."""
-        self._end()
+        if not self._ended.done():
+            self._ended.set_result(None)
 
     def close(self, code: int) -> None:
         """End the tunnel with a close frame if the target is between two frames, otherwise without one."""
-        transport = self._target.transport
-        if transport is not None and not transport.is_closing():
-            if self._frames.is_between_frames and not self._target.writing_paused:
-                transport.write(_CLOSE_FRAME + code.to_bytes(2, "big"))
-                transport.close()
-                asyncio.get_running_loop().call_later(_LINGER_SECONDS, transport.abort)
+        if self._target.is_open:
+            if self._frames.is_between_frames and not self._target.is_writing_paused:
+                self._target.write(_CLOSE_FRAME + code.to_bytes(2, "big"))
+                self._target.close(_LINGER_SECONDS)
             else:
-                transport.abort()
-        self._end()
+                self._target.abort()
+        self.end()
 
     async def _resume(self) -> None:
         try:
-            await self._target._drain_helper()  # noqa: SLF001 - aiohttp has no public way to wait for it
+            await self._target.drain()
         except ConnectionError:
-            self._end()
+            self.end()
         finally:
             self._resuming = None
-            if self._source.transport is not None:
-                self._source.transport.resume_reading()
-
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+            self._source.set_reading(True)
 
 
 class _FrameBoundaries:

@@ -7,7 +7,8 @@ because the identity must not be forged. Response headers pass unless they would
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 Headers = list[tuple[str, str]]
@@ -16,6 +17,7 @@ OWN_COOKIE_MARK = "flotilla-"
 """Names of all cookies of portal and gateway contain this, behind prefixes such as `__Host-`."""
 
 _MAX_IDENTITY_BYTES = 256
+_MAX_KNOWN_NAMES = 256
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 """Includes all characters that end a line for some programs, such as U+0085 and U+2028 for `str.splitlines`."""
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -50,6 +52,7 @@ alt-svc clear-site-data content-length expect-ct public-key-pins public-key-pins
 service-worker-allowed set-cookie2 strict-transport-security x-sendfile
 """
 _DROPPED_FROM_RESPONSES = _HOP_BY_HOP | frozenset(_DROPPED_FROM_RESPONSES_WORDS.split())
+_ADDRESSES = frozenset({"location", "content-location"})
 _DROPPED_PREFIXES = ("x-accel-", "x-lighttpd-")
 """Instructions to a proxy in front of the gateway, which could send files of its machine."""
 
@@ -68,7 +71,7 @@ def select_request_headers(raw: Iterable[tuple[str, str]]) -> Headers:
         MalformedRequest: a header that must be unique occurs several times.
     """
     received = [(name.lower(), value) for name, value in raw]
-    nominated = list_nominated(received)
+    nominated = _list_tokens([value for name, value in received if name == "connection"])
     selected: dict[str, str] = {}
     for name, value in received:
         if name in nominated or (name not in _ALLOWED and not _has_allowed_prefix(name)):
@@ -84,13 +87,22 @@ def are_well_formed(headers: Sequence[tuple[str, str]]) -> bool:
     names, values = [name for name, _ in headers], [value for _, value in headers]
     # Joined, because one long search is much faster than many short ones.
     are_tokens = all(names) and (not names or _TOKEN.fullmatch("".join(names)) is not None)
-    return are_tokens and not _CONTROL_CHARACTER.search("".join(values))
+    text = "".join(values)
+    return are_tokens and (_is_plain(text) or not _CONTROL_CHARACTER.search(text))
 
 
-def list_nominated(headers: Iterable[tuple[str, str]]) -> set[str]:
+def _is_plain(text: str) -> bool:
+    """Return whether text is printable ASCII, which is much faster to tell than by a search."""
+    return text.isascii() and text.isprintable()
+
+
+def list_nominated(headers: Iterable[tuple[str, str]]) -> Collection[str]:
     """Return the names that `Connection` nominates, which are meant for this connection only, in lower case."""
-    values = [value for name, value in headers if name.lower() == "connection"]
-    return {token.strip().lower() for token in ",".join(values).split(",")} if values else set()
+    return _list_tokens([value for name, value in headers if name.lower() == "connection"])
+
+
+def _list_tokens(values: Sequence[str]) -> Collection[str]:
+    return {token.strip().lower() for token in ",".join(values).split(",")} if values else ()
 
 
 def filter_cookies(values: Iterable[str]) -> str | None:
@@ -167,14 +179,15 @@ def select_response_headers(raw: Sequence[tuple[str, str]], *, inner: str, outer
     selected = []
     for name, value in raw:
         lower = name.lower()
-        is_dropped = lower in _DROPPED_FROM_RESPONSES or lower in nominated or lower.startswith(_DROPPED_PREFIXES)
-        if is_dropped or (lower == "set-cookie" and not _may_set_cookie(value)):
+        if lower in _DROPPED_FROM_RESPONSES or lower in nominated or lower.startswith(_DROPPED_PREFIXES):
             continue
-        is_address = lower in {"location", "content-location"}
-        selected.append((name, _to_outer(value, inner, outer) if is_address else value))
+        if lower == "set-cookie" and not _may_set_cookie(value):
+            continue
+        selected.append((name, _to_outer(value, inner, outer) if lower in _ADDRESSES else value))
     return selected
 
 
+@lru_cache(_MAX_KNOWN_NAMES)
 def _has_allowed_prefix(name: str) -> bool:
     return name.startswith(_ALLOWED_PREFIXES) and _PREFIX.fullmatch(name) is not None
 

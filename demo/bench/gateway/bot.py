@@ -7,8 +7,11 @@ WebSockets on which it says nothing.
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import sys
 from collections.abc import Iterator
+from hashlib import sha1
 from typing import cast
 
 import uvloop
@@ -16,7 +19,11 @@ import uvloop
 DOWNLOAD_BYTES = 100_000_000
 _CHUNK = bytes(256 * 1024)
 _SHORT = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nHello, Alice"
-_SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+_SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
+_HANDSHAKE_ID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class _Connection(asyncio.Protocol):
@@ -60,7 +67,7 @@ class _Connection(asyncio.Protocol):
             self._send_parts()
         elif b"\r\nupgrade:" in head.lower():
             self._is_socket = True
-            self._transport.write(_SWITCH)
+            self._transport.write(_SWITCH % _accept(head))
         else:
             self._transport.write(_SHORT)
 
@@ -76,6 +83,13 @@ class _Connection(asyncio.Protocol):
             self._transport.write(part)
             if self._is_paused:
                 return
+
+
+def _accept(head: bytes) -> bytes:
+    """Return the proof of RFC 6455 that this server speaks WebSocket."""
+    key = re.search(rb"\r\nsec-websocket-key: *([^\r]*)", head, re.IGNORECASE)
+    proof = sha1((key[1] if key else b"") + _HANDSHAKE_ID, usedforsecurity=False)
+    return base64.b64encode(proof.digest())
 
 
 def _cut(size: int) -> Iterator[bytes]:

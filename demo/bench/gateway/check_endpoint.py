@@ -1,7 +1,7 @@
 """The endpoint that nginx asks with `auth_request`. Run as a process.
 
-It decides as the gateway does, with the gateway's cache, rules and assertions, and answers with the identity. It is
-not a slow stand-in: it has the same HTTP server as the gateway, and forwards nothing.
+It decides as the gateway does, with the gateway's cache, rules and assertions: form, path and origin of the request,
+session, bot and role. It answers with the identity. Its HTTP server is aiohttp on uvloop.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from http import HTTPStatus
 import uvloop
 from aiohttp import web
 
-from demo.bench.gateway.visitors import SESSION_COOKIE
+from demo.bench.gateway.visitors import SESSION_COOKIE, SUBDOMAIN
 from portal.database import Database
 from portal.gateway.assertions import HEADER, Assertions
+from portal.gateway.bodies import Body
+from portal.gateway.connections import Connection
 from portal.gateway.database_threads import DatabaseThreads
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.request_headers import read_headers
+from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.server import use_current_key
 from portal.gateway.visit_cache import VisitCache
 from portal.models.encrypted import use_keys
 from portal.rules.bot_access import Access, decide
 from portal.rules.bot_hosts import find_subdomain
+from portal.rules.bot_paths import PathVerdict, check_target
 from portal.rules.proxy_headers import build_identity
 from portal.settings import Settings
 from portal.tokens import fingerprint
@@ -38,6 +42,7 @@ class CheckEndpoint:
 
     def __init__(self, settings: Settings, threads: DatabaseThreads) -> None:
         self._domain = settings.gateway.bots_domain or ""
+        self._origin = f"http://{SUBDOMAIN}.{self._domain}"
         self._cache = VisitCache(threads)
         self._issuer = Assertions(settings.base_url)
         self._threads = threads
@@ -48,7 +53,14 @@ class CheckEndpoint:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Decide about the request that nginx has received."""
-        browser = BrowserRequest(request)
+        browser = _to_browser_request(request)
+        try:
+            check_form(browser)
+            check_origin(browser, self._origin)
+        except Refused as refused:
+            return web.Response(status=refused.status)
+        if check_target(browser.target) is not PathVerdict.FORWARD:
+            return web.Response(status=HTTPStatus.FORBIDDEN)
         token = browser.find_cookie(SESSION_COOKIE)
         visit = (await self._cache.find(fingerprint(token))).visit if token else None
         if visit is None or visit.subdomain != find_subdomain(browser.host, self._domain, "http"):
@@ -57,6 +69,19 @@ class CheckEndpoint:
             return web.Response(status=HTTPStatus.FORBIDDEN)
         identity = build_identity(visit.header_prefix, user_id=visit.user_id, email=visit.email, name=visit.name)
         return web.Response(headers=[*identity, (HEADER, self._issuer.issue(visit) or "")])
+
+
+def _to_browser_request(request: web.BaseRequest) -> BrowserRequest:
+    """Return the request of the browser, whose method and target nginx tells in headers."""
+    return BrowserRequest(
+        method=request.headers.get("X-Original-Method", request.method),
+        target=request.headers.get("X-Original-Target", request.raw_path),
+        version="1.1",
+        headers=read_headers([part for header in request.raw_headers for part in header]),
+        body=Body(lambda: None),
+        connection=Connection(),
+        keeps_connection=True,
+    )
 
 
 async def _serve(port: int) -> None:

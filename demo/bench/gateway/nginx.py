@@ -54,6 +54,11 @@ http {{
             proxy_set_header X-Platform-User-Email $user_email;
             proxy_set_header X-Platform-User-Name $user_name;
             proxy_set_header X-Platform-Assertion $assertion;
+            proxy_hide_header Clear-Site-Data;
+            proxy_hide_header Service-Worker-Allowed;
+            proxy_hide_header Strict-Transport-Security;
+            proxy_hide_header Alt-Svc;
+            add_header Content-Security-Policy "frame-ancestors 'self'" always;
         }}
         location = /check {{
             internal;
@@ -63,6 +68,8 @@ http {{
             proxy_set_header Host $http_host;
             proxy_set_header Connection "";
             proxy_set_header Content-Length "";
+            proxy_set_header X-Original-Method $request_method;
+            proxy_set_header X-Original-Target $request_uri;
         }}
     }}
 }}

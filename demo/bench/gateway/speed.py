@@ -64,8 +64,8 @@ def measure(environment: BenchEnvironment) -> Table:
 
 
 def _measure_small_answers(fronts: Fronts) -> Iterator[tuple[str, ...]]:
-    busy = _alternate(fronts, lambda front: _run_wrk(front, fronts.visitors[0], _CONNECTIONS))
-    single = _alternate(fronts, lambda front: _run_wrk(front, fronts.visitors[0], 1))
+    busy = _alternate(fronts, lambda front: _run_wrk(front, fronts.visitors, _CONNECTIONS))
+    single = _alternate(fronts, lambda front: _run_wrk(front, fronts.visitors, 1))
     yield _row(f"requests/s, {_CONNECTIONS} connections", busy, lambda load: load.per_second, "{:.0f}")
     yield _row("  p50, ms", busy, lambda load: load.p50, "{:.2f}")
     yield _row("  p99, ms", busy, lambda load: load.p99, "{:.2f}")
@@ -105,10 +105,12 @@ def _row(name: str, results: list[list[Result]], value: Callable[[Result], float
     return name, *(form.format(median) for median in medians), f"{gateway / nginx:.2f}" if nginx else "-"
 
 
-def _run_wrk(front: Front, visitor: Visitor, connections: int) -> WrkResult:
-    headers = [part for name, value in visitor.headers.items() for part in ("-H", f"{name}: {value}")]
+def _run_wrk(front: Front, visitors: Sequence[Visitor], connections: int) -> WrkResult:
+    headers = [part for name, value in visitors[0].headers.items() for part in ("-H", f"{name}: {value}")]
     address = f"http://127.0.0.1:{front.port}/notes?page=2"
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", str(_SECONDS), "-s", str(_SCRIPT), *headers, address]
+    options = ["-t", "1", "-c", str(connections), "-d", str(_SECONDS), "-s", str(_SCRIPT)]
+    cookies = [visitor.headers["Cookie"] for visitor in visitors]
+    command = ["wrk", *options, *headers, address, "--", *cookies]
     before = front.read_processor_seconds()
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     used = front.read_processor_seconds() - before

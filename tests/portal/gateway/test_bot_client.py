@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 
-import aiohttp
 import pytest
 
 from portal.gateway import limits
-from portal.gateway.bot_client import BotClient, BotRequest, BotUnreachable
+from portal.gateway.bodies import Body
+from portal.gateway.bot_client import BotClient, BotRequest
+from portal.gateway.bot_errors import BotTooSlow, BotUnreachable
 
 Build = Callable[..., BotRequest]
 
@@ -110,7 +111,62 @@ def test_a_bot_that_stops_sending_after_an_incomplete_request_does_not_occupy_a_
         ):
             with await client.ask(build("POST", send(), 0.2)) as answer:
                 has_answered.set()
-                with pytest.raises(aiohttp.SocketTimeoutError):
-                    await answer.content.readexactly(8)
+                with pytest.raises(BotTooSlow):
+                    await read_all(answer.head.body)
+
+    asyncio.run(run())
+
+
+async def read_all(body: Body) -> bytes:
+    """Read a body until its end."""
+    received = b""
+    while part := await body.read():
+        received += part
+    return received
+
+
+def test_a_connection_is_not_used_again_if_the_client_left_before_the_response() -> None:
+    async def run() -> None:
+        async def send(*, is_gone: bool) -> AsyncIterator[bytes]:
+            if is_gone:
+                raise ConnectionResetError("the client is gone")
+            yield b"half"
+
+        async with (
+            raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as (build, connections),
+            BotClient() as client,
+        ):
+            with await client.ask(build("POST", send(is_gone=True))):
+                pass
+            with await client.ask(build("GET")):
+                assert len(connections) == 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "expected"),
+    [
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
+        ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: a\r\n\r\n", 1),
+        ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 1),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
+        ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 3),
+        ("GET", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
+    ],
+)
+def test_a_connection_is_used_again_after_a_whole_response_without_surplus(
+    method: str, answer: bytes, expected: int
+) -> None:
+    async def run() -> None:
+        async with raw_bot(answer) as (build, connections), BotClient() as client:
+            for _ in range(3):
+                with await client.ask(build(method)) as response:
+                    assert await read_all(response.head.body) in {b"", b"ok"}
+                await asyncio.sleep(0)
+            assert len(connections) == expected
 
     asyncio.run(run())

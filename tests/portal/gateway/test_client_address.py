@@ -5,10 +5,11 @@ from __future__ import annotations
 from unittest.mock import Mock
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
-from multidict import CIMultiDict
 
-from portal.gateway.client_address import UNKNOWN, find_client_address
+from portal.gateway.bodies import Body
+from portal.gateway.client_address import find_client_address
+from portal.gateway.connections import UNKNOWN, Connection
+from portal.gateway.request_headers import RequestHeaders
 from portal.gateway.requests import BrowserRequest
 
 PEER = "192.0.2.1"
@@ -18,10 +19,18 @@ def find(trusted_proxies: int, *forwarded: str, peer: str | None = PEER) -> str:
     """Return the address of a client for the values of `X-Forwarded-For`."""
     transport = Mock()
     transport.get_extra_info.side_effect = {"peername": (peer, 50000) if peer else None}.get
-    headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
-    return find_client_address(
-        BrowserRequest(make_mocked_request("GET", "/", headers, transport=transport)), trusted_proxies
+    connection = Connection()
+    connection.connection_made(transport)
+    request = BrowserRequest(
+        method="GET",
+        target="/",
+        version="1.1",
+        headers=RequestHeaders([("X-Forwarded-For", value) for value in forwarded]),
+        body=Body(lambda: None),
+        connection=connection,
+        keeps_connection=True,
     )
+    return find_client_address(request, trusted_proxies)
 
 
 @pytest.mark.parametrize(
