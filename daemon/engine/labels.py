@@ -13,7 +13,10 @@ KEEP_REPOSITORY = "flotilla/keep"
 CREATION_LABEL = "flotilla.creation"
 """Id of the settings with which the container of a new bot was created."""
 
-_NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
+_NAME = re.compile(
+    r"flotilla-(?P<update>[a-z0-9]+)-((?P<fence>\d+)-)?"
+    r"(?P<role>new|old|probe|delete|snapshots|restore|snap-\d+|restore-\d+)"
+)
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
 DOCTOR_ID_PREFIX = "doctor"
@@ -38,14 +41,16 @@ def bot_volume_name(bot_id: str, number: int) -> str:
     return f"flotilla-bot-{bot_id}-{number}"
 
 
-def container_name(update_id: str, role: str) -> str:
+def container_name(update_id: str, role: str, fence: int | None = None) -> str:
     """Return the fixed name of a container of an update, under which a worker that takes over finds it.
 
     Args:
         update_id: the update.
-        role: `new`, `old` (set aside), or a helper: `probe`, `delete`, `snap-<n>`, `restore-<n>`.
+        role: `new`, `old` (set aside), or a helper: `probe`, `delete`, `snapshots`, `restore`.
+        fence: fence of the worker that starts a helper. A late call of a worker that lost its lease cannot hit the
+            helper of the next worker, which has another name.
     """
-    return f"flotilla-{update_id}-{role}"
+    return f"flotilla-{update_id}-{role}" if fence is None else f"flotilla-{update_id}-{fence}-{role}"
 
 
 def update_id_of(name: str) -> str | None:

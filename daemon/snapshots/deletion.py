@@ -53,8 +53,15 @@ def delete_archive(
     """
     with lease.transaction() as session:
         labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
-    helper = SnapshotHelper(engine, settings.snapshot_image, labels, snapshot.update_id, lease.renew_or_raise)
-    helper.require_image()
+    helper = SnapshotHelper(
+        engine,
+        settings.snapshot_image,
+        labels,
+        snapshot.update_id,
+        fence=lease.fence,
+        renew_or_raise=lease.renew_or_raise,
+    )
+    helper.pull_image()
     helper.delete([snapshot.archive])
     with lease.transaction() as session:
         snapshots.mark_deleted(session, session.merge(snapshot), bot)

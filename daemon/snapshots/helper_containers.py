@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,12 @@ from daemon.errors import OperationFailed
 
 # Needed to read, write and change the owner of files of any user; all other capabilities are dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+_FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 1.0
+_PAUSE_SHARE = 0.3
+"""Pauses grow with the time that the helper has taken so far, so that waiting adds little to it."""
+_INSPECT_AFTER_SECONDS = 0.3
+"""A helper that has printed nothing for this long may have ended."""
 
 
 class HelperFailed(OperationFailed):
@@ -36,6 +41,8 @@ class HelperTask:
         mounts: volumes to mount.
         folder: folder on the node's disk, mounted at `/archives`; the engine creates a missing folder.
         read_only: whether `folder` is mounted read-only.
+        cpu_shares: share of the processors while other containers need them; the engine's default is 1024.
+        capabilities: capabilities besides those that every helper has.
     """
 
     name: str
@@ -45,6 +52,8 @@ class HelperTask:
     mounts: Sequence[Mount] = field(default_factory=tuple)
     folder: str | None = None
     read_only: bool = False
+    cpu_shares: int | None = None
+    capabilities: Sequence[str] = ()
 
 
 def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_only: bool) -> Mount:
@@ -67,11 +76,11 @@ def run_helper(
     labels: Mapping[str, str],
     task: HelperTask,
     renew_or_raise: Callable[[], object],
-) -> dict[str, Any]:
-    """Run a helper and return the JSON object that its script printed last.
+) -> Any:
+    """Run a helper and return the JSON value that its script printed last.
 
-    The container runs detached and is polled. It continues when its worker dies, and the next worker finds it under
-    its fixed name. A helper left under this name is removed first.
+    The container runs detached and is polled. It continues when its worker dies, and the next worker finds it by its
+    labels. A helper left under this name is removed first.
 
     Args:
         engine: the node's engine.
@@ -84,21 +93,67 @@ def run_helper(
     Raises:
         HelperFailed: the helper could not be started, exceeded its time limit, or failed.
     """
+    container = create_helper(engine, image, labels, task)
     try:
-        remove_helper(engine, task.name)
-        config = _build_config(engine, image, labels, task)
-        created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
+        start_helper(engine, container, renew_or_raise)
+        status = _wait_for_exit(engine, container, task.seconds)
+        return _read_result(engine, container, status)
+    finally:
+        remove_helper(engine, container)
+
+
+def create_helper(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> str:
+    """Create a helper, without starting it, and return its id. A helper left under this name is removed.
+
+    Raises:
+        HelperFailed: the engine refused the container, or the image is missing.
+    """
+    config = _build_config(engine, image, labels, task)
+    try:
+        try:
+            created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
+        except APIError as error:
+            if error.status_code != 409:  # another container has this name
+                raise
+            remove_helper(engine, task.name)
+            created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
     except ImageNotFound:
         raise HelperFailed(f"Helper image {image} is no longer on this node") from None
     except APIError as error:
         raise HelperFailed(f"The engine refused the helper container: {_explain(error)}") from error
+    return str(created["Id"])
+
+
+def start_helper(engine: docker.APIClient, container: str, renew_or_raise: Callable[[], object]) -> None:
+    """Renew the lease and start a helper.
+
+    Raises:
+        HelperFailed: the helper did not start.
+        LeaseLost: the bot's lease was lost.
+    """
+    renew_or_raise()
     try:
-        renew_or_raise()
-        _start(engine, created["Id"])
-        status = _wait_for_exit(engine, created["Id"], task.seconds)
-        return _read_result(engine, created["Id"], status)
-    finally:
-        remove_helper(engine, created["Id"])
+        engine.start(container)
+    except APIError as error:
+        raise HelperFailed(f"The helper container did not start: {_explain(error)}") from error
+
+
+def wait_for_line(engine: docker.APIClient, container: str, number: int, seconds: float) -> Any:
+    """Wait until a running helper has printed its line `number`, counted from 1, and return the line's JSON value.
+
+    Raises:
+        HelperFailed: the helper ended without that line, was removed, or exceeded the time limit of `seconds`.
+    """
+    started = time.monotonic()
+    for pause in _pauses(seconds):
+        # The state is read before the log, so that a helper that ended has written its last line.
+        status = _exit_status(engine, container) if time.monotonic() - started > _INSPECT_AFTER_SECONDS else None
+        if (line := _read_line(engine, container, number)) is not None:
+            return _parse(line)
+        if status is not None:
+            raise HelperFailed(_read_errors(engine, container, status))
+        time.sleep(pause)
+    raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
 
 def remove_helper(engine: docker.APIClient, container: str) -> None:
@@ -115,10 +170,12 @@ def _build_config(
         mounts=list(task.mounts),
         # A bind, because the engine creates the missing folder of a bind but not that of a mount.
         binds=[bind] if task.folder else [],
+        tmpfs={"/tmp": ""},  # noqa: S108 - in the container, for lists of entries
         cap_drop=["ALL"],
-        cap_add=_CAPABILITIES,
+        cap_add=[*_CAPABILITIES, *task.capabilities],
         security_opt=["no-new-privileges"],
         read_only=True,
+        cpu_shares=task.cpu_shares,
         # The result is read from the log, and not every log driver supports reading.
         log_config=LogConfig(type=LogConfig.types.JSON),
     )
@@ -135,40 +192,60 @@ def _build_config(
     return config
 
 
-def _start(engine: docker.APIClient, container: str) -> None:
-    try:
-        engine.start(container)
-    except APIError as error:
-        raise HelperFailed(f"The helper container did not start: {_explain(error)}") from error
-
-
 def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> int:
-    deadline = time.monotonic() + seconds
-    pause = 0.05
-    while time.monotonic() < deadline:
-        try:
-            state = engine.inspect_container(container)["State"]
-        except NotFound:
-            raise HelperFailed("The helper container was removed while it ran") from None
-        if state["Status"] in {"exited", "dead"}:
-            return int(state["ExitCode"])
+    for pause in _pauses(seconds):
+        status = _exit_status(engine, container)
+        if status is not None:
+            return status
         time.sleep(pause)
-        pause = min(pause * 2, _MAX_PAUSE_SECONDS)
     raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
 
-def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
+def _pauses(seconds: float) -> Iterator[float]:
+    """Yield pauses in seconds until the time limit has passed."""
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < seconds:
+        yield min(max(elapsed * _PAUSE_SHARE, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
+
+
+def _exit_status(engine: docker.APIClient, container: str) -> int | None:
+    """Return the exit status of a helper, or None while it runs."""
+    try:
+        state = engine.inspect_container(container)["State"]
+    except NotFound:
+        raise HelperFailed("The helper container was removed while it ran") from None
+    return int(state["ExitCode"]) if state["Status"] in {"exited", "dead"} else None
+
+
+def _read_line(engine: docker.APIClient, container: str, number: int) -> bytes | None:
+    try:
+        output: bytes = engine.logs(container, stdout=True, stderr=False)
+    except NotFound:
+        raise HelperFailed("The helper container was removed while it ran") from None
+    lines = output.splitlines(keepends=True)
+    complete = len(lines) >= number and lines[number - 1].endswith(b"\n")
+    return lines[number - 1] if complete else None
+
+
+def _read_result(engine: docker.APIClient, container: str, status: int) -> Any:
     if status != 0:
-        errors: bytes = engine.logs(container, stdout=False, stderr=True, tail=30)
-        message = errors.decode(errors="replace")[-2000:].strip()
-        raise HelperFailed(message or f"The helper exited with status {status} without an error message")
+        raise HelperFailed(_read_errors(engine, container, status))
     # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
     output: bytes = engine.logs(container, stdout=True, stderr=False)
+    return _parse((output.splitlines() or [b""])[-1])
+
+
+def _read_errors(engine: docker.APIClient, container: str, status: int) -> str:
+    errors: bytes = engine.logs(container, stdout=False, stderr=True, tail=30)
+    message = errors.decode(errors="replace")[-2000:].strip()
+    return message or f"The helper exited with status {status} without an error message"
+
+
+def _parse(line: bytes) -> Any:
     try:
-        result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    except (IndexError, ValueError):
+        return json.loads(line)
+    except ValueError:
         raise HelperFailed("The helper exited with status 0 but reported no result") from None
-    return result
 
 
 def _explain(error: APIError) -> str:

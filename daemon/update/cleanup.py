@@ -12,10 +12,11 @@ from portal.services.rollouts import updates
 
 
 def clean(context: UpdateContext) -> None:
-    """Remove the old container, the archives and the local tag. Every part is idempotent."""
+    """Remove the old container, the helpers, the archives and the local tag. Every part is idempotent."""
+    context.helper.remove_all_helpers()
     if context.update.state is UpdateState.UPDATED:
         _remove_old_container(context)
-    _delete_archives(context)
+    delete_archives(context)
     remove_keep_tag(context)
     with context.transaction() as (session, update):
         updates.mark_cleaned(session, update, utcnow())
@@ -39,13 +40,13 @@ def _remove_old_container(context: UpdateContext) -> None:
     containers.remove(context.guarded_engine(), context.old_container, with_anonymous_volumes=False)
 
 
-def _delete_archives(context: UpdateContext) -> None:
+def delete_archives(context: UpdateContext) -> None:
+    """Delete the archives of the update, finished or not."""
     with context.transaction() as (session, update):
         paths = [snapshot.archive for snapshot in snapshots.list_for_update(session, update.id)]
     if not paths:
         return
     helper = context.require_helper()
-    context.lease.renew_or_raise()
     helper.delete(paths)
     with context.transaction() as (session, update):
         snapshots.mark_all_deleted(session, update.id)

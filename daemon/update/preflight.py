@@ -9,11 +9,12 @@ from docker.types import Mount
 
 from daemon.engine import containers
 from daemon.engine.client import PullFailed
-from daemon.engine.labels import container_name, update_id_of
+from daemon.engine.labels import is_helper, update_id_of
 from daemon.engine.recreate.mounts import writable_volumes
 from daemon.errors import OperationFailed
 from daemon.snapshots import helper_containers
 from daemon.snapshots.helper_containers import HelperFailed
+from daemon.snapshots.snapshot_taker import SnapshotTaker
 from daemon.update.update_context import UpdateContext
 from portal.models import SkipReason
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
@@ -48,9 +49,9 @@ def preflight(context: UpdateContext) -> None:
     _require_permanent_name(old)
     _require_volumes(context, old)
     try:
-        context.add_to_journal(helper_image=context.helper.require_image())
+        context.add_to_journal(helper_image=context.helper.pull_image())
         _require_bind_sources(context, old)
-        _require_space(context, old)
+        _require_archivable(context, old)
     except (HelperFailed, PullFailed) as error:
         # Transient: helpers have their own image, so the release cannot be the cause.
         raise PreflightFailed(str(error), transient=True) from error
@@ -104,11 +105,19 @@ def _require_volumes(context: UpdateContext, old: dict[str, Any]) -> None:
     for name in list_snapshot_volumes(old):
         for other in context.engine.containers(all=True, filters={"volume": name}):
             mounted = {mount.get("Name") for mount in other["Mounts"]}
-            if other["Id"] != old["Id"] and name in mounted:
+            if other["Id"] != old["Id"] and name in mounted and not _is_own_helper(context, other):
                 raise PreflightFailed(
                     f"Volume {name} is also mounted by the container {other['Names'][0].lstrip('/')}, which could"
                     " write to it during a rollback. Remove that container first"
                 )
+
+
+def _is_own_helper(context: UpdateContext, container: dict[str, Any]) -> bool:
+    # The removal of a helper of an earlier attempt may still be in progress.
+    return any(
+        is_helper(name) and update_id_of(name) == context.update.id
+        for name in (name.removeprefix("/") for name in container["Names"])
+    )
 
 
 def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
@@ -117,7 +126,7 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
     if not sources:
         return
     mounts = [Mount(f"/binds/{n}", source, type="bind", read_only=True) for n, source in enumerate(sources)]
-    engine, name = context.guarded_engine(), container_name(context.update.id, "probe")
+    engine, name = context.guarded_engine(), context.helper.name("probe")
     helper_containers.remove_helper(engine, name)
     try:
         engine.create_container(
@@ -133,14 +142,19 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
         helper_containers.remove_helper(engine, name)
 
 
-def _require_space(context: UpdateContext, old: dict[str, Any]) -> None:
-    size = context.helper.measure(list_snapshot_volumes(old))
-    free = context.helper.free_space(context.node.snapshot_dir)
-    context.add_to_journal(volumes_size=size)
-    if free < size * _SPACE_FACTOR:
+def _require_archivable(context: UpdateContext, old: dict[str, Any]) -> None:
+    """Start the helper that takes the snapshots, and check what it finds."""
+    volumes = list_snapshot_volumes(old)
+    if not volumes:
+        return
+    context.snapshot_taker = SnapshotTaker(context.helper, volumes, context.node.snapshot_dir)
+    found = context.snapshot_taker.inspect()
+    context.add_to_journal(volume_sizes=[found.sizes.used, found.sizes.apparent])
+    required = int(found.sizes.used * _SPACE_FACTOR)
+    if found.free < required:
         raise PreflightFailed(
-            f"{context.node.snapshot_dir} on node {context.node.name} has {free // 1_000_000} MB free, but the"
-            f" snapshots may need {int(size * _SPACE_FACTOR) // 1_000_000 + 1} MB. Free some space there",
+            f"{context.node.snapshot_dir} on node {context.node.name} has {found.free // 1_000_000} MB free, but the"
+            f" snapshots may need {required // 1_000_000 + 1} MB. Free some space there",
             transient=True,
         )
 

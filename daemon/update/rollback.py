@@ -18,7 +18,8 @@ from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, describe_error
 from daemon.engine.recreate import creation
 from daemon.errors import OperationFailed
-from daemon.update.cleanup import clean, remove_keep_tag
+from daemon.snapshots.archives import Archive
+from daemon.update.cleanup import clean, delete_archives, remove_keep_tag
 from daemon.update.manual_recovery import write_instructions
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.models import BotUpdate, Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
@@ -45,7 +46,7 @@ class _RestoredContainer:
 
 def abandon(context: UpdateContext, error: Exception) -> None:
     """Fail an update before the stop. The old container kept running."""
-    if context.update.step in {Step.PRECREATE, Step.DRAIN}:
+    if context.update.step in {Step.PRECREATE, Step.BASE, Step.DRAIN}:
         discard_preparations(context)
     else:
         with suppress(EngineUnreachable):  # may be the cause of the failure, and nothing was created yet
@@ -60,8 +61,10 @@ def abandon(context: UpdateContext, error: Exception) -> None:
 
 
 def discard_preparations(context: UpdateContext) -> None:
-    """Remove the new container, which never ran, and the tag that protects the old image from pruning."""
+    """Remove the new container, which never ran, unfinished archives, and the tag that protects the old image."""
     _remove_new_container(context)
+    context.helper.remove_all_helpers()
+    delete_archives(context)
     remove_keep_tag(context)
 
 
@@ -119,6 +122,8 @@ def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: s
     except Exception as error:
         context.require_engine()
         logger.exception("rollback of update %s failed", context.update.id)
+        with suppress(APIError):  # the operator's commands may need the volumes
+            context.helper.remove_all_helpers()
         with context.transaction() as (session, update):
             archives = snapshots.list_for_update(session, update.id)
         instructions = _try_to_write_instructions(context, archives, reason, describe_error(error))
@@ -178,23 +183,24 @@ def _remove_new_container(context: UpdateContext) -> None:
 def _restore_volumes(context: UpdateContext) -> None:
     with context.transaction() as (session, update):
         taken = snapshots.list_for_update(session, update.id)
-    helper = context.require_helper()
-    for number, snapshot in enumerate(taken, start=1):
-        if snapshot.state is SnapshotState.RESTORED:
-            continue
-        if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
-            raise RollbackFailed(
-                f"The archive of volume {snapshot.volume} was never verified, so the volume was not emptied"
-            )
-        context.lease.renew_or_raise()
-        helper.restore(number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0)
-        with context.transaction() as (session, update):
-            move(
-                session,
-                session.get_one(Snapshot, snapshot.id),
-                SnapshotState.VERIFIED,
-                SnapshotState.RESTORED,
-            )
+    archives = [_require_verified(snapshot) for snapshot in taken if snapshot.state is not SnapshotState.RESTORED]
+    if not archives:
+        return
+    context.require_helper().restore(
+        archives, context.volume_sizes, compare_all=context.settings.restore_compares_all
+    )
+    with context.transaction() as (session, update):
+        for snapshot in snapshots.list_for_update(session, update.id):
+            if snapshot.state is SnapshotState.VERIFIED:
+                move(session, snapshot, SnapshotState.VERIFIED, SnapshotState.RESTORED)
+
+
+def _require_verified(snapshot: Snapshot) -> Archive:
+    if snapshot.state is not SnapshotState.VERIFIED or snapshot.checksum is None:
+        raise RollbackFailed(
+            f"The archive of volume {snapshot.volume} was never verified, so the volume was not changed"
+        )
+    return Archive(snapshot.volume, snapshot.archive, snapshot.checksum, snapshot.size or 0)
 
 
 def _start_old_container(context: UpdateContext) -> _RestoredContainer:

@@ -19,7 +19,8 @@ from daemon.engine.client import EngineUnreachable, open_engine
 from daemon.engine.health_probe import HealthCheck, HealthResult
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name
 from daemon.errors import OperationFailed
-from daemon.snapshots.archives import SnapshotHelper
+from daemon.snapshots.archives import SnapshotHelper, VolumeSizes
+from daemon.snapshots.snapshot_taker import SnapshotTaker
 from portal.database import UNAVAILABLE_ERRORS
 from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
 from portal.rules.health_check_timeout import choose_timeout
@@ -59,6 +60,8 @@ class UpdateContext:
             install = fleet_settings.get_settings(session).install_id
         self._strategy = strategy_for(rollout.strategy, rollout.parameters)
         self._connections = ExitStack()
+        self.snapshot_taker: SnapshotTaker | None = None
+        """The helper that takes the snapshots of this update. It belongs to the worker that started it."""
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
     @cached_property
@@ -201,6 +204,11 @@ class UpdateContext:
         return container_name(self.update.id, "old")
 
     @property
+    def volume_sizes(self) -> VolumeSizes:
+        """Sizes of the volumes as measured before the stop."""
+        return VolumeSizes(*self.update.journal.get("volume_sizes", ()))
+
+    @property
     def helper(self) -> SnapshotHelper:
         """Helper containers of the image that the preflight checked."""
         return self._build_helper(self.update.journal.get("helper_image", self.settings.snapshot_image))
@@ -209,17 +217,23 @@ class UpdateContext:
         """Return helper containers of the checked image, or of the configured image if that one was pruned.
 
         Raises:
-            HelperFailed: the configured image lacks a program or does not run.
             PullFailed: the configured image cannot be pulled.
         """
         helper = self.helper
         if not helper.has_image():
             helper = self._build_helper(self.settings.snapshot_image)
-            helper.require_image()
+            helper.pull_image()
         return helper
 
     def _build_helper(self, image: str) -> SnapshotHelper:
-        return SnapshotHelper(self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise)
+        return SnapshotHelper(
+            self.engine,
+            image,
+            self.labels,
+            self.update.id,
+            fence=self.lease.fence,
+            renew_or_raise=self.lease.renew_or_raise,
+        )
 
 
 def _require_id(container_id: str | None) -> str:

@@ -16,10 +16,11 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from daemon.engine import containers
-from daemon.engine.labels import container_name
+from daemon.engine.labels import container_name, update_id_of
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, FIRST, SECOND, BotVersion
-from portal.models import BotUpdate, Step, UpdateState, Verdict
+from portal.models import BotUpdate, SnapshotState, Step, UpdateState, Verdict
+from portal.services.bots import snapshots
 from tests.support.site import NOTE, Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -33,8 +34,24 @@ def entered(step: Step) -> Moment:
 
 
 def exists(role: str) -> Moment:
-    """Return whether a container of this update with this role exists, such as a helper."""
+    """Return whether a container of this update with this role exists."""
     return lambda site, update: containers.inspect(site.engine, container_name(update.id, role)) is not None
+
+
+def helper_exists(role: str) -> Moment:
+    """Return whether a helper of this update with this role exists; its name contains the fence of its worker."""
+    return lambda site, update: any(
+        update_id_of(name.lstrip("/")) == update.id and name.endswith(f"-{role}")
+        for container in site.engine.containers(all=True)
+        for name in container["Names"]
+    )
+
+
+def has_verified_archives(site: Site, update: BotUpdate) -> bool:
+    """Return whether the archives of the volumes are complete."""
+    with site.database.reading() as session:
+        taken = snapshots.list_for_update(session, update.id)
+    return bool(taken) and all(snapshot.state is SnapshotState.VERIFIED for snapshot in taken)
 
 
 def is_old_stopped(site: Site, update: BotUpdate) -> bool:
@@ -108,16 +125,33 @@ def is_moment(site: Site, update_id: str, moment: Moment) -> bool:
 @pytest.mark.parametrize(
     ("moment", "final_state"),
     [
+        (helper_exists("snapshots"), UpdateState.PENDING),
         (exists("new"), UpdateState.PENDING),
+        (entered(Step.BASE), UpdateState.PENDING),
+        (entered(Step.DRAIN), UpdateState.PENDING),
         (entered(Step.STOP), UpdateState.FAILED),
         (is_old_stopped, UpdateState.FAILED),
-        (exists("snap-2"), UpdateState.FAILED),
+        (entered(Step.SNAPSHOT), UpdateState.FAILED),
+        (has_verified_archives, UpdateState.FAILED),
         (exists("old"), UpdateState.FAILED),
         (entered(Step.START), UpdateState.UPDATED),
         (is_new_running, UpdateState.UPDATED),
         (has_healthy_verdict, UpdateState.UPDATED),
     ],
-    ids=["precreated", "stop", "stopped", "snapshot", "swap", "start", "started", "healthy"],
+    ids=[
+        "helper",
+        "precreated",
+        "base",
+        "drain",
+        "stop",
+        "stopped",
+        "snapshot",
+        "verified",
+        "swap",
+        "start",
+        "started",
+        "healthy",
+    ],
 )
 def test_interrupted_update_to_a_good_release_is_completed_or_undone(
     site: Site, moment: Moment, final_state: UpdateState
@@ -141,7 +175,7 @@ def test_interrupted_update_to_a_good_release_is_completed_or_undone(
 
 @pytest.mark.parametrize(
     "moment",
-    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore-2"), is_old_running_again],
+    [entered(Step.HEALTH), entered(Step.ROLLBACK), helper_exists("restore"), is_old_running_again],
     ids=["health", "rollback", "restore", "old one back"],
 )
 def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: Moment) -> None:
@@ -156,7 +190,7 @@ def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: 
 def test_rollback_interrupted_twice_is_completed(site: Site) -> None:
     before = site.contents()
     update_id = site.update_to(CORRUPTING)
-    for moment in (exists("restore-1"), exists("restore-2")):
+    for moment in (helper_exists("restore"), helper_exists("restore")):
         kill_worker_when(site, update_id, moment, health_seconds=3)
     update_bot(site.database, site.settings, update_id)
     assert_rolled_back(site, update_id)
