@@ -65,7 +65,7 @@ class BotLease:
 
     @property
     def fence(self) -> int:
-        """Number of this lease. It grows with every new holder."""
+        """The number of this lease, which grows with every holder; 0 before the lease was acquired."""
         return self._fence
 
     @contextmanager

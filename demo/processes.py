@@ -1,15 +1,20 @@
 """Server programs as child processes: start, wait until ready, stop. Used by demo, benchmarks and tests."""
 
+import fcntl
+import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 LOG_LINES_SHOWN = 15
+_PORTS = range(10_000, 20_000)  # bots get ports from 20000, outgoing connections from 32768
 
 
 class DemoError(RuntimeError):
@@ -21,11 +26,31 @@ class MissingRequirement(DemoError):
 
 
 def free_port() -> int:
-    """Return a TCP port on loopback that was free when this function asked for it."""
+    """Return a free TCP port on loopback, which other calls on this machine do not return soon.
+
+    The kernel's own choice (port 0) is one of the ports of outgoing connections, so another process could take it
+    before the server binds. These ports are below those, and a file that all processes share names the next one.
+    """
+    with (Path(tempfile.gettempdir()) / f"flotilla-next-port-{os.getuid()}").open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        first = int(file.read() or secrets.choice(_PORTS)) - _PORTS.start
+        for offset in range(len(_PORTS)):
+            port = _PORTS[(first + offset) % len(_PORTS)]
+            if _is_free(port):
+                file.truncate(0)
+                file.write(str(port + 1))
+                return port
+    raise MissingRequirement(f"no free port from {_PORTS.start} to {_PORTS.stop - 1}: end programs that use them")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def wait_until(is_done: Callable[[], bool], failure: str, seconds: float, *, interval: float = 0.5) -> None:

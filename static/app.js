@@ -91,6 +91,41 @@
   document.addEventListener("change", showUsedParameters);
   showUsedParameters();
 
+  // A refresh never replaces a form that was filled in. The part is refreshed when the form is closed.
+  const touched = new Set();
+  const waiting = new Map();
+  const holdsTouched = (part) => [...touched].some((form) => form.isConnected && part.contains(form));
+  document.addEventListener("input", (event) => {
+    if (event.target.form?.method === "post") touched.add(event.target.form);
+  });
+  const keepTouched = (event) => {
+    const { target, requestConfig } = event.detail;
+    if (requestConfig && requestConfig.verb !== "get") return;
+    if (!holdsTouched(target)) return;
+    event.detail.shouldSwap = false;
+    if (requestConfig && target.id) waiting.set(target.id, requestConfig.path);
+  };
+  document.addEventListener("htmx:beforeSwap", keepTouched);
+  document.addEventListener("htmx:oobBeforeSwap", keepTouched);
+  const untouch = (element) => {
+    for (const form of touched) if (!form.isConnected || element.contains(form)) touched.delete(form);
+    for (const [id, path] of waiting) {
+      const part = document.getElementById(id);
+      if (part && holdsTouched(part)) continue;
+      waiting.delete(id);
+      if (part) htmx.ajax("GET", path, { target: part, swap: "outerHTML" });
+    }
+  };
+  // The event does not bubble.
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      if (event.target.localName === "details" && !event.target.open) untouch(event.target);
+    },
+    true,
+  );
+  document.addEventListener("reset", (event) => untouch(event.target));
+
   // When a part of the page is replaced, keep its open <details> open and keep the focus. Elements without an id are
   // found again by their tag and attributes. htmx restores the focus itself, but not inside of closed <details>.
   let openDetails = [];

@@ -15,7 +15,7 @@ from docker.errors import APIError
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import new_container
 from daemon.bots.new_container import CreationFailed
-from daemon.engine import containers, health_probe
+from daemon.engine import containers, health_probe, volumes
 from daemon.engine.client import describe_error, open_engine
 from daemon.engine.health_probe import HealthCheck
 from daemon.engine.labels import bot_container_name
@@ -168,7 +168,8 @@ class _Creation:
         if container_id is not None:
             self._remove_container(container_id)
         self._lease.renew_or_raise()
-        new_container.remove_volumes(self._engine, self._created_volumes)
+        for name in self._created_volumes:
+            volumes.remove(self._engine, name)
 
     def _remove_container(self, container_id: str) -> None:
         containers.set_restart_policy(self._engine, container_id, containers.NO_RESTART)

@@ -6,7 +6,7 @@ import socket
 from typing import Any
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import NotFound
 
 from daemon.engine import containers
 from daemon.engine.bot_environment import bot_environment
@@ -116,16 +116,6 @@ def resolve_host_ip(bot_host: str) -> str:
             " the gateway. Add the node with a private address as --bot-host."
         )
     return address
-
-
-def remove_volumes(engine: docker.APIClient, names: list[str]) -> None:
-    """Remove volumes that this attempt created. A volume that another container uses stays."""
-    for name in names:
-        try:
-            engine.remove_volume(name)
-        except APIError as error:
-            if error.status_code not in {404, 409}:
-                raise
 
 
 def _labels(attempt: Attempt) -> dict[str, str]:

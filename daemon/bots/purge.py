@@ -7,15 +7,14 @@ What a creation left on the engine has a fixed name and labels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
 from datetime import datetime
 
 import docker
-from docker.errors import APIError, NotFound
+from docker.errors import APIError
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.bots import company_deletion
-from daemon.engine import containers
+from daemon.engine import containers, volumes
 from daemon.engine.client import open_engine
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY
 from daemon.engine.recreate.mounts import writable_volumes
@@ -62,16 +61,16 @@ def _purge(database: Database, settings: Settings, lease: BotLease, bot_id: str,
         # With incomplete data the bot must not run again.
         if not keeps_data and bot.needs_attention is None:
             company_deletion.try_to_delete_company(engine, lease, bot, node)
-        volumes = _remove_containers(engine, lease, bot, install)
+        names = _remove_containers(engine, lease, bot, install)
         _remove_keep_tag(engine, lease, bot)
-        kept = [name for name in volumes if keeps_data or not _remove_volume(engine, lease, name)]
+        kept = names if keeps_data else _remove_volumes(engine, lease, names)
         for snapshot in archives:
             deletion.delete_archive(engine, settings, lease, snapshot, bot)
     with lease.transaction() as session:
         purging.mark_purged(session, bot_id, kept)
 
 
-def _remove_containers(engine: docker.APIClient, lease: BotLease, bot: Bot, install: str) -> Collection[str]:
+def _remove_containers(engine: docker.APIClient, lease: BotLease, bot: Bot, install: str) -> list[str]:
     """Remove the containers of a bot and return the names of its writable volumes.
 
     Besides the container of the bot, these are what an interrupted creation or a failed rollback left.
@@ -81,15 +80,15 @@ def _remove_containers(engine: docker.APIClient, lease: BotLease, bot: Bot, inst
     mounted = {volume.name for container in found for volume in writable_volumes(container)}
     labels = [f"{INSTALL_LABEL}={install}", f"{BOT_LABEL}={bot.id}"]
     created = {volume["Name"] for volume in engine.volumes(filters={"label": labels})["Volumes"] or []}
-    volumes = sorted({*mounted, *created, *(bot.volumes_to_remove or [])})
+    names = sorted({*mounted, *created, *(bot.volumes_to_remove or [])})
     with lease.transaction() as session:
-        purging.record_volumes(session, bot.id, volumes)
+        purging.record_volumes(session, bot.id, names)
     for container in found:
         # An operator may have started it by hand.
         containers.stop(engine, container["Id"], lease.renew_or_raise)
         lease.renew_or_raise()
         containers.remove(engine, container["Id"], with_anonymous_volumes=False)
-    return volumes
+    return names
 
 
 def _remove_keep_tag(engine: docker.APIClient, lease: BotLease, bot: Bot) -> None:
@@ -103,16 +102,11 @@ def _remove_keep_tag(engine: docker.APIClient, lease: BotLease, bot: Bot) -> Non
             raise
 
 
-def _remove_volume(engine: docker.APIClient, lease: BotLease, name: str) -> bool:
-    """Remove a volume. Return False when another container uses it and it stays."""
-    lease.renew_or_raise()
-    try:
-        engine.remove_volume(name)
-    except NotFound:
-        return True
-    except APIError as error:
-        if error.status_code != 409:
-            raise
-        logger.warning("volume %s is used by another container and stays", name)
-        return False
-    return True
+def _remove_volumes(engine: docker.APIClient, lease: BotLease, names: list[str]) -> list[str]:
+    """Remove volumes, and return the names of those that another container uses and that stay."""
+    kept = []
+    for name in names:
+        lease.renew_or_raise()
+        if not volumes.remove(engine, name):
+            kept.append(name)
+    return kept

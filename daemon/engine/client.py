@@ -26,7 +26,7 @@ from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import version_lt
 from requests.adapters import BaseAdapter
 
-from daemon.errors import OperationFailed
+from daemon.errors import EngineTrouble, OperationFailed
 from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
 from daemon.network.http import DeadlineAdapter
 from portal.models.node import Node
@@ -51,10 +51,8 @@ _BROKEN_CONNECTION = (
 )
 
 
-class EngineUnreachable(OperationFailed):
+class EngineUnreachable(EngineTrouble):
     """The engine does not answer, is too slow, or stopped answering. It may still carry out the call."""
-
-    transient = True
 
 
 class MalformedAnswer(OperationFailed):
@@ -103,6 +101,17 @@ class Engine(docker.APIClient):
             raise EngineUnreachable(f"The Docker engine did not answer completely: the call {error}") from error
         except _BROKEN_CONNECTION as error:
             raise EngineUnreachable(f"The Docker engine did not answer: {error}") from error
+
+    def _result(self, response: requests.Response, *arguments: Any, **options: Any) -> Any:
+        """Decode an answer.
+
+        Raises:
+            EngineUnreachable: the answer was cut off, or is not JSON.
+        """
+        try:
+            return super()._result(response, *arguments, **options)  # type: ignore[misc]
+        except requests.JSONDecodeError as error:
+            raise EngineUnreachable("The Docker engine sent an answer that is not complete JSON.") from error
 
 
 class _UnixConnection(UnixHTTPConnection):

@@ -14,14 +14,13 @@ CREATION_LABEL = "flotilla.creation"
 """Id of the settings with which the container of a new bot was created."""
 
 _NAME = re.compile(
-    r"flotilla-(?P<update>[a-z0-9]+)-((?P<fence>\d+)-)?"
-    r"(?P<role>new|old|probe|delete|snapshots|restore|snap-\d+|restore-\d+)"
+    r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snapshots|restore|snap-\d+|restore-\d+)(-f\d+)?"
 )
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
 DOCTOR_ID_PREFIX = "doctor"
 """`flotilla doctor` uses helpers like an update, under an id that begins with this word."""
-_SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe")
+_SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe(-f\d+)?")
 
 _BOT_ROLES = frozenset({"new", "old"})
 
@@ -41,16 +40,26 @@ def bot_volume_name(bot_id: str, number: int) -> str:
     return f"flotilla-bot-{bot_id}-{number}"
 
 
-def container_name(update_id: str, role: str, fence: int | None = None) -> str:
+def container_name(update_id: str, role: str) -> str:
     """Return the fixed name of a container of an update, under which a worker that takes over finds it.
 
     Args:
         update_id: the update.
-        role: `new`, `old` (set aside), or a helper: `probe`, `delete`, `snapshots`, `restore`.
-        fence: fence of the worker that starts a helper. A late call of a worker that lost its lease cannot hit the
-            helper of the next worker, which has another name.
+        role: `new` or `old` (set aside).
     """
-    return f"flotilla-{update_id}-{role}" if fence is None else f"flotilla-{update_id}-{fence}-{role}"
+    return f"flotilla-{update_id}-{role}"
+
+
+def helper_name(update_id: str, role: str, fence: int) -> str:
+    """Return the name of a helper container of an update.
+
+    Args:
+        update_id: the update.
+        role: `probe`, `delete`, `snapshots` or `restore`. Earlier versions had `snap-<n>` and `restore-<n>`.
+        fence: fence of the bot's lease. With it in the name, a late call of a worker that lost the lease cannot hit
+            a helper of the worker that took over.
+    """
+    return f"{container_name(update_id, role)}-f{fence}"
 
 
 def update_id_of(name: str) -> str | None:

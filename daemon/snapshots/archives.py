@@ -17,7 +17,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from daemon.engine.client import pull
-from daemon.engine.labels import UPDATE_LABEL, container_name, is_helper
+from daemon.engine.labels import UPDATE_LABEL, helper_name, is_helper
 from daemon.snapshots import archive_scripts, helper_containers
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 from daemon.snapshots.restore_script import RESTORE
@@ -99,8 +99,8 @@ class SnapshotHelper:
         image: reference or id of the helper image; see `require_image`.
         labels: labels of every helper; `flotilla.update` is added.
         update_id: the update, which is part of the names of its helpers.
-        fence: fence of the worker, which is part of the names, too.
         renew_or_raise: called before each helper starts; raises when the bot's lease was lost.
+        fence: fence of the bot's lease, which is part of the names, too; 0 where no bot is concerned.
     """
 
     def __init__(
@@ -109,9 +109,9 @@ class SnapshotHelper:
         image: str,
         labels: Mapping[str, str],
         update_id: str,
+        renew_or_raise: Callable[[], object] = lambda: None,
         *,
         fence: int = 0,
-        renew_or_raise: Callable[[], object] = lambda: None,
     ) -> None:
         self.engine = engine
         self.image = image
@@ -157,7 +157,7 @@ class SnapshotHelper:
 
     def name(self, role: str) -> str:
         """Return the name of the helper with this role."""
-        return container_name(self.update_id, role, self._fence)
+        return helper_name(self.update_id, role, self._fence)
 
     def free_space(self, folder: str) -> int:
         """Return the free bytes on the node's disk that holds `folder`. The engine creates a missing folder.

@@ -58,8 +58,8 @@ def delete_archive(
         settings.snapshot_image,
         labels,
         snapshot.update_id,
+        lease.renew_or_raise,
         fence=lease.fence,
-        renew_or_raise=lease.renew_or_raise,
     )
     helper.pull_image()
     helper.delete([snapshot.archive])

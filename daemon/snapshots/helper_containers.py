@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
 from daemon.engine import containers
-from daemon.errors import OperationFailed
+from daemon.engine.trouble import repeat_in_trouble
+from daemon.errors import EngineTrouble, OperationFailed
+
+logger = logging.getLogger(__name__)
 
 # Needed to read, write and change the owner of files of any user; all other capabilities are dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
+_TROUBLE_SECONDS = 30.0
+"""How long trouble of the engine may last while the state or the log of a helper is read, before it is lost."""
+_KILLED_STATUS = 137
+_FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
+"""What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
 _FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 1.0
 _PAUSE_SHARE = 0.3
@@ -29,12 +38,16 @@ class HelperFailed(OperationFailed):
     """A helper failed; the message contains the end of its error output."""
 
 
+class HelperLost(HelperFailed, EngineTrouble):
+    """A helper did not start, was removed or killed while it ran, or filled a disk. It may be repeated."""
+
+
 @dataclass(frozen=True)
 class HelperTask:
     """The task of one helper.
 
     Attributes:
-        name: fixed name of the container, under which a worker that takes over the update finds it.
+        name: name of the container, which tells what it does.
         script: program for `sh`.
         seconds: time limit in seconds, after which the helper is removed.
         arguments: `$1`, `$2` … of the script.
@@ -80,7 +93,7 @@ def run_helper(
     """Run a helper and return the JSON value that its script printed last.
 
     The container runs detached and is polled. It continues when its worker dies, and the next worker finds it by its
-    labels. A helper left under this name is removed first.
+    labels. A helper left under this name by an earlier attempt is removed first.
 
     Args:
         engine: the node's engine.
@@ -91,7 +104,8 @@ def run_helper(
             was suspended must not empty a volume that another worker has restored since.
 
     Raises:
-        HelperFailed: the helper could not be started, exceeded its time limit, or failed.
+        HelperFailed: the helper could not be created, exceeded its time limit, or failed.
+        HelperLost: the helper did not start, or was removed while it ran; it may be repeated.
     """
     container = create_helper(engine, image, labels, task)
     try:
@@ -99,7 +113,7 @@ def run_helper(
         status = _wait_for_exit(engine, container, task.seconds)
         return _read_result(engine, container, status)
     finally:
-        remove_helper(engine, container)
+        try_to_remove(engine, container)
 
 
 def create_helper(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> str:
@@ -107,42 +121,40 @@ def create_helper(engine: docker.APIClient, image: str, labels: Mapping[str, str
 
     Raises:
         HelperFailed: the engine refused the container, or the image is missing.
+        HelperLost: the engine has just carried out an earlier call that had no answer.
     """
     config = _build_config(engine, image, labels, task)
     try:
-        try:
-            created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
-        except APIError as error:
-            if error.status_code != 409:  # another container has this name
-                raise
-            remove_helper(engine, task.name)
-            created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
+        return _create_or_replace(engine, config, task.name)
     except ImageNotFound:
         raise HelperFailed(f"Helper image {image} is no longer on this node") from None
     except APIError as error:
-        raise HelperFailed(f"The engine refused the helper container: {_explain(error)}") from error
-    return str(created["Id"])
+        kind = HelperLost if error.status_code == 409 else HelperFailed
+        raise kind(f"The engine refused the helper container: {_explain(error)}") from error
 
 
 def start_helper(engine: docker.APIClient, container: str, renew_or_raise: Callable[[], object]) -> None:
     """Renew the lease and start a helper.
 
     Raises:
-        HelperFailed: the helper did not start.
+        HelperFailed: the engine refused.
+        HelperLost: a late call has removed the helper.
         LeaseLost: the bot's lease was lost.
     """
     renew_or_raise()
     try:
         engine.start(container)
     except APIError as error:
-        raise HelperFailed(f"The helper container did not start: {_explain(error)}") from error
+        kind = HelperLost if error.status_code in {404, 409} else HelperFailed
+        raise kind(f"The helper container did not start: {_explain(error)}") from error
 
 
 def wait_for_line(engine: docker.APIClient, container: str, number: int, seconds: float) -> Any:
     """Wait until a running helper has printed its line `number`, counted from 1, and return the line's JSON value.
 
     Raises:
-        HelperFailed: the helper ended without that line, was removed, or exceeded the time limit of `seconds`.
+        HelperFailed: the helper ended without that line, or exceeded the time limit of `seconds`.
+        HelperLost: the helper was removed while it ran.
     """
     started = time.monotonic()
     for pause in _pauses(seconds):
@@ -151,7 +163,7 @@ def wait_for_line(engine: docker.APIClient, container: str, number: int, seconds
         if (line := _read_line(engine, container, number)) is not None:
             return _parse(line)
         if status is not None:
-            raise HelperFailed(_read_errors(engine, container, status))
+            raise _read_failure(engine, container, status)
         time.sleep(pause)
     raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
@@ -159,6 +171,25 @@ def wait_for_line(engine: docker.APIClient, container: str, number: int, seconds
 def remove_helper(engine: docker.APIClient, container: str) -> None:
     """Remove a helper, running or not, with volumes that its image declares. A missing helper is ignored."""
     containers.remove(engine, container, with_anonymous_volumes=True, force=True)
+
+
+def try_to_remove(engine: docker.APIClient, container: str) -> None:
+    """Remove a helper whose result is known. One that stays is removed by the cleanup."""
+    try:
+        remove_helper(engine, container)
+    except (DockerException, EngineTrouble) as error:
+        logger.info("helper container %s stays until the cleanup: %s", container[:12], error)
+
+
+def _create_or_replace(engine: docker.APIClient, config: dict[str, Any], name: str) -> str:
+    try:
+        created = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
+    except APIError as error:
+        if error.status_code != 409:  # a helper has this name
+            raise
+        remove_helper(engine, name)
+        created = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
+    return str(created["Id"])
 
 
 def _build_config(
@@ -211,34 +242,40 @@ def _pauses(seconds: float) -> Iterator[float]:
 def _exit_status(engine: docker.APIClient, container: str) -> int | None:
     """Return the exit status of a helper, or None while it runs."""
     try:
-        state = engine.inspect_container(container)["State"]
+        state = repeat_in_trouble(lambda: engine.inspect_container(container), _TROUBLE_SECONDS)["State"]
     except NotFound:
-        raise HelperFailed("The helper container was removed while it ran") from None
+        raise HelperLost("The helper container was removed while it ran") from None
     return int(state["ExitCode"]) if state["Status"] in {"exited", "dead"} else None
 
 
 def _read_line(engine: docker.APIClient, container: str, number: int) -> bytes | None:
-    try:
-        output: bytes = engine.logs(container, stdout=True, stderr=False)
-    except NotFound:
-        raise HelperFailed("The helper container was removed while it ran") from None
-    lines = output.splitlines(keepends=True)
+    lines = _read_log(engine, container, stdout=True, stderr=False).splitlines(keepends=True)
     complete = len(lines) >= number and lines[number - 1].endswith(b"\n")
     return lines[number - 1] if complete else None
 
 
 def _read_result(engine: docker.APIClient, container: str, status: int) -> Any:
     if status != 0:
-        raise HelperFailed(_read_errors(engine, container, status))
+        raise _read_failure(engine, container, status)
     # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
-    output: bytes = engine.logs(container, stdout=True, stderr=False)
+    output = _read_log(engine, container, stdout=True, stderr=False)
     return _parse((output.splitlines() or [b""])[-1])
 
 
-def _read_errors(engine: docker.APIClient, container: str, status: int) -> str:
-    errors: bytes = engine.logs(container, stdout=False, stderr=True, tail=30)
+def _read_failure(engine: docker.APIClient, container: str, status: int) -> HelperFailed:
+    errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
     message = errors.decode(errors="replace")[-2000:].strip()
-    return message or f"The helper exited with status {status} without an error message"
+    is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
+    kind = HelperLost if is_lost else HelperFailed
+    return kind(message or f"The helper exited with status {status} without an error message")
+
+
+def _read_log(engine: docker.APIClient, container: str, **options: Any) -> bytes:
+    try:
+        log: bytes = repeat_in_trouble(lambda: engine.logs(container, **options), _TROUBLE_SECONDS)
+    except NotFound:
+        raise HelperLost("The helper container was removed before its result was read") from None
+    return log
 
 
 def _parse(line: bytes) -> Any:

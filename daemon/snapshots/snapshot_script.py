@@ -1,7 +1,8 @@
 """Shell script that takes the snapshots of all volumes of an update, in two passes. Used by `snapshot_taker`.
 
 The first pass writes the base of each volume while the bot runs, the second pass adds what changed after that. The
-script prints one line of JSON for each of its parts (inspection, base, snapshots) and waits for SIGUSR1 between them.
+script prints one line of JSON for each of its parts (inspection, base, snapshots). It waits for SIGUSR1 before the
+base and for SIGUSR2 before the snapshots.
 
 An entry may come from the base only if the base has it exactly as it is when the bot has stopped:
 
@@ -239,26 +240,26 @@ remove_unfinished() {
   for number in $numbers; do rm -rf -- "/archives/$prefix-$number"; done
 }
 trap remove_unfinished EXIT
-signalled=
-trap 'signalled=yes' USR1
+received=
+trap 'received="$received base"' USR1
+trap 'received="$received snapshots"' USR2
 await_signal() {
   waited=0
-  while [ -z "$signalled" ]; do
+  until case "$received" in *$1*) ;; *) false ;; esac do
     # Short, because a signal right before the `wait` does not end it.
     sleep 1 & wait $! || true
     waited=$((waited + 1))
-    [ "$waited" -le "$1" ] || refuse "no worker continued the snapshot"
+    [ "$waited" -le "$2" ] || refuse "no worker continued the snapshot"
   done
-  signalled=
 }
 require_programs
 [ -n "$(ls -A /archives)" ] || chmod 0700 /archives
 if [ "$passes" = two ]; then
   inspect_volumes
-  await_signal 7200
+  await_signal base 7200
   take_bases
   echo '{}'
-  await_signal 3600
+  await_signal snapshots 3600
 else
   for number in $numbers; do discard_base "$number"; done
 fi

@@ -24,7 +24,8 @@ _CPU_SHARES_WHILE_SERVING = 64
 _CPU_SHARES = 1024
 _INSPECTION_SECONDS = 1800
 """The sizes are not known yet, and the bot keeps running while they are measured."""
-_CONTINUE = "SIGUSR1"
+_TAKE_BASES, _TAKE_SNAPSHOTS = "SIGUSR1", "SIGUSR2"
+"""Two signals, so that a repeated one never starts the second pass while the bot runs."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class SnapshotTaker:
         Without bases the update takes longer, so a failure is only logged.
         """
         try:
-            self._continue()
+            self._signal(_TAKE_BASES)
             self._read_line(2, self._sizes.deadline)
             self._helper.engine.update_container(self._container, cpu_shares=_CPU_SHARES)
         except (HelperFailed, APIError) as error:
@@ -124,13 +125,18 @@ class SnapshotTaker:
         self._container = ""
 
     def _complete(self) -> list[Archive]:
-        self._continue()
+        self._signal(_TAKE_SNAPSHOTS)
         result = self._read_line(3, self._sizes.deadline)
         return read_archives(result, self._volumes, list(self.paths.values()))
 
-    def _continue(self) -> None:
+    def _signal(self, signal: str) -> None:
         self._helper.renew_or_raise()
-        self._helper.engine.kill(self._container, _CONTINUE)
+        try:
+            self._helper.engine.kill(self._container, signal)
+        except APIError as error:
+            # The helper has ended. If an earlier call had no answer, its log has the result.
+            if error.status_code not in {404, 409}:
+                raise
 
     def _read_line(self, number: int, seconds: float) -> Any:
         return helper_containers.wait_for_line(self._helper.engine, self._container, number, seconds)

@@ -104,7 +104,8 @@ class Bot(Base):
     applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     """Desired state that a worker applied last. While both differ, the scheduler enqueues a job."""
     restart_requested_at: Mapped[datetime | None]
-    """When a user requested the restart that a worker has not done yet."""
+    """When the restart that a worker has not done yet is due: when a user requested it, when a probe found the bot
+    stopped, or after a failed start the moment of the next attempt."""
     desired_when_restored: Mapped[DesiredState | None] = mapped_column(choice(DesiredState))
     """Desired state to return to if the deletion of the organization or the removal of the bot is cancelled."""
     restart_policy: Mapped[dict[str, Any] | None]
@@ -133,3 +134,9 @@ class Bot(Base):
 
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
+
+    @property
+    def is_being_started(self) -> bool:
+        """Whether the container stopped without a request, and Flotilla starts it again."""
+        has_to_run = self.desired_state is DesiredState.RUNNING and self.needs_attention is None
+        return has_to_run and self.state is BotState.STOPPED and self.restart_requested_at is not None

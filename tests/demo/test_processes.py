@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.processes import MissingRequirement, require_program, running
+from demo.processes import MissingRequirement, free_port, require_program, running
 
 READY_FILE_SERVER = (
     "import pathlib, sys, time; print('up', flush=True); pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
@@ -69,3 +70,25 @@ def test_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 def test_missing_program_names_its_package() -> None:
     with pytest.raises(MissingRequirement, match="apt-get install no-such-package"):
         require_program("no-such-program", "no-such-package")
+
+
+def test_a_port_is_not_given_twice_and_never_to_an_outgoing_connection() -> None:
+    script = "from demo.processes import free_port; print(*(free_port() for _ in range(20)))"
+    runs = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    ports = [int(port) for run in runs for port in run.communicate()[0].split()]
+
+    assert len(set(ports)) == 60
+    assert max(ports) < int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+
+
+def test_a_port_in_use_is_not_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("demo.processes._PORTS", range(port, port + 1))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", port))
+
+        with pytest.raises(MissingRequirement, match="no free port"):
+            free_port()
+
+    assert free_port() == port

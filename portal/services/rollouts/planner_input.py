@@ -93,6 +93,8 @@ def group_ineligible(
         if entry.update.state is not UpdateState.PENDING:
             continue
         reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
+        if reason is SkipReason.STOPPED and entry.candidate.bot.is_being_started:
+            reason = None  # it waits
         if rollout.trigger is Trigger.AUTO and _has_other_target(entry.candidate.bot, rollout, targets):
             reason = reason or SkipReason.SUPERSEDED
         if reason is not None:
@@ -101,13 +103,11 @@ def group_ineligible(
 
 
 def list_restarted(rollout: Rollout, planned: list[PlannedUpdate]) -> list[BotUpdate]:
-    """List updates that were skipped because the bot was stopped, and whose bot was seen running since."""
+    """List updates that were skipped because the bot was stopped, and whose bot runs again or is being started."""
     return [
         entry.update
         for entry in planned
-        if entry.update.skip_reason is SkipReason.STOPPED
-        and _was_checked_since(entry)
-        and exclusion_reason(entry.candidate, rollout.release, rollout.audience) is None
+        if entry.update.skip_reason is SkipReason.STOPPED and _runs_again(entry, rollout)
     ]
 
 
@@ -174,6 +174,7 @@ def _build_target(
         error=update.error or "",
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
+        needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
         turned_unhealthy=is_long,
         in_doubt=outage is not None and not is_long and now < outage.last_seen + _STALE_AFTER,
         progress_at=_progress_at(update),
@@ -187,6 +188,8 @@ def _block_reason(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: d
         return BlockReason.NODE
     if not rollout.ignore_windows and not windows.is_open(entry.candidate.hour_utc, now):
         return BlockReason.WINDOW
+    if bot.is_being_started:
+        return BlockReason.DOWN
     if update.not_before is not None and update.not_before > now:
         return BlockReason.RETRY
     return BlockReason.BUSY if bot.id in busy else None
@@ -212,6 +215,13 @@ def _find_outage(update: BotUpdate, bot: Bot, release: Release) -> _Outage | Non
 def _progress_at(update: BotUpdate) -> datetime | None:
     moments = [datetime.fromisoformat(moment) for times in update.timings.values() for moment in times if moment]
     return max(moments, default=update.started_at)
+
+
+def _runs_again(entry: PlannedUpdate, rollout: Rollout) -> bool:
+    reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
+    if reason is SkipReason.STOPPED:
+        return entry.candidate.bot.is_being_started
+    return reason is None and _was_checked_since(entry)
 
 
 def _was_checked_since(entry: PlannedUpdate) -> bool:

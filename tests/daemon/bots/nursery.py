@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import random
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from portal.services.bots import creation
 from portal.settings import Settings
 from tests import factories
 from tests.support.site import Site
+from tests.support.workers import worker_number
 
 TEMPLATE = {
     "environment": {"TOKEN": "s3cret-token"},
@@ -31,6 +32,10 @@ TEMPLATE = {
     "pids_limit": 100,
     "capabilities": ["CHOWN"],
 }
+
+_PORTS_PER_NODE = 21
+# Divided among the processes of pytest: all of them use the same network.
+_PORTS = itertools.count(20_000 + 1_000 * worker_number(), _PORTS_PER_NODE)
 
 
 @dataclass
@@ -132,14 +137,13 @@ def _count_calls(react: Callable[[int], None]) -> None:
 def add_nursery(site: Site, docker_url: str, folder: Path, version: BotVersion = FIRST) -> Nursery:
     """Add the node, the template with the reference bot, the organization, and the rows of its bot."""
     with site.database.transaction() as session:
-        # Below the ports that the system gives to outgoing connections of other tests.
-        port = random.randrange(20000, 30000)  # noqa: S311 - no secret
+        port = next(_PORTS)
         factories.node(
             session,
             docker_url=docker_url,
             snapshot_dir=str(folder / "snapshots"),
             port_first=port,
-            port_last=port + 20,
+            port_last=port + _PORTS_PER_NODE - 1,
         )
         image = f"{site.images.repository}:managed"
         factories.bot_template(session, image=image, **TEMPLATE)

@@ -14,6 +14,7 @@ from docker.errors import NotFound
 
 from daemon.engine import client as engine_module
 from daemon.engine.client import NEWEST_API, EngineUnreachable, PullFailed, open_engine, pull
+from demo.processes import free_port
 from portal.models.node import Node
 
 UNKNOWN_DIGEST = f"sha256:{'0' * 64}"
@@ -102,8 +103,7 @@ def test_refusal_of_an_engine_keeps_its_status(docker_url: str) -> None:
 
 
 def test_unreachable_engine_is_a_transient_error_that_names_node_and_address() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"tcp://127.0.0.1:{closed.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_port()}"
 
     with pytest.raises(EngineUnreachable, match=f"node one at {address}") as failure, open_engine(node_at(address)):
         pass
@@ -215,10 +215,7 @@ def test_pull_of_an_unknown_image_is_not_transient(engine: docker.APIClient, reg
 
 @pytest.mark.docker
 def test_pull_from_a_registry_that_does_not_answer_is_transient(engine: docker.APIClient) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-
     with pytest.raises(PullFailed) as failure:
-        pull(engine, f"127.0.0.1:{port}/flotilla/bot@{UNKNOWN_DIGEST}", auth=None)
+        pull(engine, f"127.0.0.1:{free_port()}/flotilla/bot@{UNKNOWN_DIGEST}", auth=None)
 
     assert failure.value.transient

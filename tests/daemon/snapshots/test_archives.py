@@ -260,7 +260,7 @@ def test_remove_all_helpers_removes_only_the_helpers_of_this_update(
 
     mine, other = helper.update_id, new_id()
     start(mine, f"flotilla-{mine}-snap-1")
-    start(mine, f"flotilla-{mine}-7-snapshots")
+    start(mine, f"flotilla-{mine}-snapshots-f7")
     kept = [start(mine, f"bot-{mine}"), start(mine, f"flotilla-{mine}-new"), start(other, f"flotilla-{other}-snap-1")]
 
     helper.remove_all_helpers()

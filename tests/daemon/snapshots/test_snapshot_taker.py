@@ -278,7 +278,7 @@ def test_helper_whose_worker_died_ends_and_deletes_what_it_wrote(
     folder: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    patch_script(monkeypatch, "await_signal 3600", "await_signal 1")
+    patch_script(monkeypatch, "await_signal snapshots 3600", "await_signal snapshots 1")
     taker.inspect()
     taker.take_bases()
     assert list(Path(folder).iterdir()) != []

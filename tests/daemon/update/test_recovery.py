@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from daemon.engine import containers
-from daemon.engine.labels import container_name, update_id_of
+from daemon.engine.labels import container_name
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, FIRST, SECOND, BotVersion
 from portal.models import BotUpdate, SnapshotState, Step, UpdateState, Verdict
@@ -34,17 +34,15 @@ def entered(step: Step) -> Moment:
 
 
 def exists(role: str) -> Moment:
-    """Return whether a container of this update with this role exists."""
-    return lambda site, update: containers.inspect(site.engine, container_name(update.id, role)) is not None
+    """Return whether a container of this update with this role exists, such as a helper."""
+    # Names of helpers end with the fence of the lease.
+    name = re.compile(rf"/flotilla-[a-z0-9]+-{role}(-f\d+)?")
 
+    def is_there(site: Site, update: BotUpdate) -> bool:
+        found = site.engine.containers(all=True, filters={"name": container_name(update.id, role)})
+        return any(name.fullmatch(each) for container in found for each in container["Names"])
 
-def helper_exists(role: str) -> Moment:
-    """Return whether a helper of this update with this role exists; its name contains the fence of its worker."""
-    return lambda site, update: any(
-        update_id_of(name.lstrip("/")) == update.id and name.endswith(f"-{role}")
-        for container in site.engine.containers(all=True)
-        for name in container["Names"]
-    )
+    return is_there
 
 
 def has_verified_archives(site: Site, update: BotUpdate) -> bool:
@@ -125,7 +123,7 @@ def is_moment(site: Site, update_id: str, moment: Moment) -> bool:
 @pytest.mark.parametrize(
     ("moment", "final_state"),
     [
-        (helper_exists("snapshots"), UpdateState.PENDING),
+        (exists("snapshots"), UpdateState.PENDING),
         (exists("new"), UpdateState.PENDING),
         (entered(Step.BASE), UpdateState.PENDING),
         (entered(Step.DRAIN), UpdateState.PENDING),
@@ -175,7 +173,7 @@ def test_interrupted_update_to_a_good_release_is_completed_or_undone(
 
 @pytest.mark.parametrize(
     "moment",
-    [entered(Step.HEALTH), entered(Step.ROLLBACK), helper_exists("restore"), is_old_running_again],
+    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore"), is_old_running_again],
     ids=["health", "rollback", "restore", "old one back"],
 )
 def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: Moment) -> None:
@@ -190,7 +188,7 @@ def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: 
 def test_rollback_interrupted_twice_is_completed(site: Site) -> None:
     before = site.contents()
     update_id = site.update_to(CORRUPTING)
-    for moment in (helper_exists("restore"), helper_exists("restore")):
+    for moment in (exists("restore"), exists("restore")):
         kill_worker_when(site, update_id, moment, health_seconds=3)
     update_bot(site.database, site.settings, update_id)
     assert_rolled_back(site, update_id)

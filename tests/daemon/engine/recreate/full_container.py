@@ -1,8 +1,7 @@
 """A container with every setting that a replacement must keep, and images with different defaults."""
 
 import io
-import random
-import socket
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,10 @@ from uuid import uuid4
 import docker
 from docker.types import IPAMConfig, IPAMPool
 
+from demo.processes import free_port
+from tests.support.workers import worker_number
+
+_SUBNETS = itertools.cycle(range(32 * worker_number(), 32 * worker_number() + 32))
 MAC = "02:42:0a:b2:42:99"
 RUN_FOREVER = ["sh", "-c", "while :; do sleep 1; done"]
 
@@ -68,9 +71,9 @@ class Resources:
 @contextmanager
 def provide_resources(engine: docker.APIClient) -> Iterator[Resources]:
     """Create networks and volumes for the duration of a `with` block."""
-    subnet = f"10.178.{random.randrange(256)}"  # noqa: S311
+    subnet = f"10.178.{next(_SUBNETS)}"
     one, two, bound, mounted, read_only = (f"flotilla-test-{uuid4().hex[:8]}" for _ in range(5))
-    resources = Resources(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=_free_port())
+    resources = Resources(one, two, bound, mounted, read_only, address=f"{subnet}.77", port=free_port())
     pool = IPAMPool(subnet=f"{subnet}.0/24", gateway=f"{subnet}.1")
     engine.create_network(resources.primary, ipam=IPAMConfig(pool_configs=[pool]))
     engine.create_network(resources.secondary)
@@ -83,12 +86,6 @@ def provide_resources(engine: docker.APIClient) -> Iterator[Resources]:
             engine.remove_network(network)
         for volume in (resources.volume_in_binds, resources.volume_in_mounts, resources.read_only_volume):
             engine.remove_volume(volume)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def full_config(image: str, resources: Resources) -> dict[str, Any]:
