@@ -101,6 +101,7 @@ class SnapshotHelper:
         update_id: the update, which is part of the names of its helpers.
         renew_or_raise: called before each helper starts; raises when the bot's lease was lost.
         fence: fence of the bot's lease, which is part of the names, too; 0 where no bot is concerned.
+        capabilities: what the helpers need besides the capabilities of all helpers; see `choose_capabilities`.
     """
 
     def __init__(
@@ -112,12 +113,14 @@ class SnapshotHelper:
         renew_or_raise: Callable[[], object] = lambda: None,
         *,
         fence: int = 0,
+        capabilities: Sequence[str] = (),
     ) -> None:
         self.engine = engine
         self.image = image
         self.labels = {**labels, UPDATE_LABEL: update_id}
         self.renew_or_raise = renew_or_raise
         self.update_id = update_id
+        self.capabilities = capabilities
         self._fence = fence
 
     def pull_image(self) -> str:
@@ -286,8 +289,30 @@ class SnapshotHelper:
         read_only: bool = False,
         seconds: float = _MIN_SECONDS,
     ) -> Any:
-        task = HelperTask(self.name(role), script, seconds, arguments, mounts, folder, read_only)
+        task = HelperTask(
+            self.name(role),
+            script,
+            seconds,
+            arguments,
+            mounts,
+            folder,
+            read_only,
+            capabilities=self.capabilities,
+        )
         return helper_containers.run_helper(self.engine, self.image, self.labels, task, self.renew_or_raise)
+
+
+def choose_capabilities(container: Mapping[str, Any]) -> list[str]:
+    """Return the capabilities that helpers need to archive and restore everything that a bot could have written.
+
+    Only a process with `SYS_ADMIN` sees attributes of the namespace `trusted`, so only such a bot can have set them.
+
+    Args:
+        container: the engine's description of the bot's container.
+    """
+    host = container["HostConfig"]
+    added = {name.upper().removeprefix("CAP_") for name in host.get("CapAdd") or []}
+    return ["SYS_ADMIN"] if host.get("Privileged") or added & {"ALL", "SYS_ADMIN"} else []
 
 
 def list_paths(folder: str, update_id: str, count: int) -> list[str]:

@@ -84,6 +84,7 @@ class SnapshotTaker:
             ],
             self._folder,
             cpu_shares=_CPU_SHARES_WHILE_SERVING,
+            capabilities=self._helper.capabilities,
         )
         self._container = helper_containers.create_helper(
             self._helper.engine, self._helper.image, self._helper.labels, task
@@ -98,6 +99,8 @@ class SnapshotTaker:
 
         Without bases the update takes longer, so a failure is only logged.
         """
+        if not self._container:
+            return
         try:
             self._signal(_TAKE_BASES)
             self._read_line(2, self._sizes.deadline)

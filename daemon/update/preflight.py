@@ -14,6 +14,7 @@ from daemon.engine.recreate.mounts import writable_volumes
 from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from daemon.errors import OperationFailed
 from daemon.snapshots import helper_containers
+from daemon.snapshots.archives import choose_capabilities
 from daemon.snapshots.helper_containers import HelperFailed, HelperLost
 from daemon.snapshots.snapshot_taker import SnapshotTaker
 from daemon.update import original_settings
@@ -52,7 +53,8 @@ def preflight(context: UpdateContext) -> None:
     _require_permanent_name(context, old)
     _require_volumes(context, old)
     try:
-        context.add_to_journal(helper_image=context.helper.pull_image())
+        image = context.helper.pull_image()
+        context.add_to_journal(helper_image=image, helper_capabilities=choose_capabilities(old))
         _require_bind_sources(context, old)
         _require_archivable(context, old)
     except (HelperFailed, PullFailed) as error:

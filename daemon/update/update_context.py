@@ -257,7 +257,13 @@ class UpdateContext:
 
     def _build_helper(self, image: str) -> SnapshotHelper:
         return SnapshotHelper(
-            self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise, fence=self.lease.fence
+            self.engine,
+            image,
+            self.labels,
+            self.update.id,
+            self.lease.renew_or_raise,
+            fence=self.lease.fence,
+            capabilities=self.update.journal.get("helper_capabilities", ()),
         )
 
 

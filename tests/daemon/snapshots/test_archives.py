@@ -12,7 +12,14 @@ import requests
 
 from daemon.engine.labels import UPDATE_LABEL
 from daemon.snapshots import archive_scripts
-from daemon.snapshots.archives import Archive, RestoreFailed, SnapshotFailed, SnapshotHelper, VolumeSizes
+from daemon.snapshots.archives import (
+    Archive,
+    RestoreFailed,
+    SnapshotFailed,
+    SnapshotHelper,
+    VolumeSizes,
+    choose_capabilities,
+)
 from daemon.snapshots.helper_containers import HelperFailed
 from portal.models.base import new_id
 from portal.services.bots.leases import LeaseLost
@@ -80,6 +87,41 @@ def test_archive_of_an_earlier_version_is_restored(
     helper.restore([Archive(volume, str(path), f"sha256:{digest}")])
 
     assert volumes.walk(root) == before
+
+
+def test_trusted_attributes_of_privileged_bots_are_restored(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
+) -> None:
+    capabilities = choose_capabilities({"HostConfig": {"CapAdd": ["CAP_SYS_ADMIN"]}})
+    privileged = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), capabilities=capabilities)
+    (root / "file").write_text("content")
+    (root / "folder").mkdir()
+    for name in ("file", "folder"):
+        try:
+            os.setxattr(root / name, "trusted.note", b"1")
+        except OSError:
+            pytest.skip("only root can set trusted attributes")
+    before = volumes.walk(root)
+    archived = archive(privileged, volume, folder)
+    (root / "file").unlink()
+    (root / "folder").rmdir()
+
+    privileged.restore([archived])
+
+    assert volumes.walk(root) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ({}, []),
+        ({"Privileged": True}, ["SYS_ADMIN"]),
+        ({"CapAdd": ["NET_ADMIN"], "Privileged": False}, []),
+        ({"CapAdd": ["all"]}, ["SYS_ADMIN"]),
+    ],
+)
+def test_helpers_get_more_rights_only_for_bots_that_have_them(host: dict[str, Any], expected: list[str]) -> None:
+    assert choose_capabilities({"HostConfig": host}) == expected
 
 
 def test_sparse_files_stay_sparse_in_the_archive_and_after_a_restore(
