@@ -30,7 +30,7 @@ _FIRST_PAUSE_SECONDS = 0.05
 _MAX_PAUSE_SECONDS = 1.0
 _PAUSE_SHARE = 0.3
 """Pauses grow with the time that the helper has taken so far, so that waiting adds little to it."""
-_INSPECT_AFTER_SECONDS = 0.3
+_INSPECT_AFTER_SECONDS = 1.0
 """A helper that has printed nothing for this long may have ended."""
 
 
@@ -79,6 +79,11 @@ def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_onl
         engine.inspect_volume(volume)
     except NotFound:
         raise HelperFailed(f"Volume {volume} does not exist on this node") from None
+    return build_mount(volume, target, read_only=read_only)
+
+
+def build_mount(volume: str, target: str, *, read_only: bool) -> Mount:
+    """Return a mount of a volume that is known to exist."""
     # Without `no_copy` the engine copies files of the image at this path into an empty volume.
     return Mount(target=target, source=volume, type="volume", read_only=read_only, no_copy=True)
 

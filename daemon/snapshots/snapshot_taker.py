@@ -80,7 +80,10 @@ class SnapshotTaker:
             [
                 *self._helper.volume_mounts(self._volumes, "/volumes", read_only=True),
                 # Only to find immutable entries, which no helper can remove.
-                *self._helper.volume_mounts(self._volumes, "/writable", read_only=False),
+                *(
+                    helper_containers.build_mount(volume, f"/writable/{number}", read_only=False)
+                    for number, volume in enumerate(self._volumes, start=1)
+                ),
             ],
             self._folder,
             cpu_shares=_CPU_SHARES_WHILE_SERVING,
