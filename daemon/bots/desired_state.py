@@ -14,7 +14,6 @@ from daemon.engine import containers
 from daemon.engine.addresses import read_address
 from daemon.engine.client import describe_error, open_engine
 from daemon.engine.containers import NO_RESTART
-from daemon.engine.stopped_containers import explain_start_error
 from portal.database import Database
 from portal.models import Bot, BotState, DesiredState, Node, utcnow
 from portal.services import fleet_settings
@@ -57,7 +56,9 @@ def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
     address = None
     with open_engine(node, CALL_SECONDS) as engine:
         found = containers.inspect(engine, change.bot.container_id)
-        if change.is_restart and (found is None or not found["State"]["Running"]):
+        is_running = found is not None and found["State"]["Running"]
+        # A probe may have found the container stopped that another worker or the engine has started since.
+        if change.is_restart and (change.bot.is_being_started or not is_running):
             change = replace(change, is_restart=False)  # it only has to start
         if found is not None and (change.is_restart or change.state is DesiredState.STOPPED):
             _stop(engine, lease, change, found)
@@ -105,7 +106,7 @@ def _start(
 
 
 def _record_failed_start(lease: BotLease, change: PendingChange, error: APIError) -> None:
-    reason = explain_start_error(describe_error(error))
+    reason = describe_error(error)
     logger.warning("bot %s could not be started: %s", change.bot.id, reason)
     with lease.transaction() as session:
         automatic_starts.record_failed_start(session, session.get_one(Bot, change.bot.id), reason, utcnow())

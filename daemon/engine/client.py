@@ -26,6 +26,7 @@ from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import version_lt
 from requests.adapters import BaseAdapter
 
+from daemon.engine.port_conflicts import explain_port_conflict
 from daemon.errors import EngineTrouble, OperationFailed
 from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
 from daemon.network.http import DeadlineAdapter
@@ -220,7 +221,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, (OperationFailed, ImageNotAllowed)):
         return str(error)
     if isinstance(error, DockerException):
-        return f"The engine refused: {getattr(error, 'explanation', None) or error}"
+        return f"The engine refused: {explain_port_conflict(str(getattr(error, 'explanation', None) or error))}"
     return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"
 
 

@@ -10,12 +10,11 @@ from typing import Any, cast
 import docker
 
 from daemon.engine.client import limit_stream, open_engine
+from daemon.engine.port_conflicts import explain_port_conflict
 from portal.models import Node
 from portal.rules.stop_causes import StopCause, find_stop_cause
 
 _READ_SECONDS = 10.0
-_PORT_TAKEN = "port is already allocated"
-_RESTART_ENGINE = "If no other container publishes this port, restart the Docker engine of the node."
 
 
 def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
@@ -40,15 +39,7 @@ def describe_stop(found: dict[str, Any]) -> str:
     """Describe the state of a stopped container for an operator, with the engine's error if it could not start."""
     state = found["State"]
     text = f"{state['Status'].capitalize()} with status {state['ExitCode']}"
-    return f"{text}: {explain_start_error(state['Error'])}" if state.get("Error") else text
-
-
-def explain_start_error(error: str) -> str:
-    """Add what to do to an error with which the engine refused to start a container.
-
-    Docker 20.10 that is killed while it starts a container keeps the port of the node until the engine is restarted.
-    """
-    return f"{error.rstrip('. ')}. {_RESTART_ENGINE}" if _PORT_TAKEN in error else error
+    return f"{text}: {explain_port_conflict(state['Error'])}" if state.get("Error") else text
 
 
 def _list_stops(engine: docker.APIClient, found: dict[str, Any]) -> Iterator[dict[str, Any]]:

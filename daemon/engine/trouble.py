@@ -37,19 +37,21 @@ def repeat_in_trouble(
 
     Args:
         call: an idempotent function. The engine may have carried out a call that raised an error.
-        seconds: after this time the error is raised.
+        seconds: how long the trouble may last, from the first error. After that the error is raised.
         note: receives the error before each repetition.
 
     Raises:
         Exception: what `call` raised: any error but trouble, or the last trouble.
     """
-    deadline = time.monotonic() + seconds
+    deadline = None
     pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return call()
         except Exception as error:
-            if not is_engine_trouble(error) or time.monotonic() + pause > deadline:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if not is_engine_trouble(error) or now + pause > deadline:
                 raise
             note(error)
         time.sleep(pause)

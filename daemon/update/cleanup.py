@@ -33,7 +33,8 @@ def remove_new_container(context: UpdateContext) -> None:
     new = context.update.new_container_id or containers.find(
         context.engine, context.temporary_name, context.update.id
     )
-    if new is None or containers.inspect(context.engine, new) is None:
+    # An operator may have attached it to the bot.
+    if new is None or new == context.bot.container_id or containers.inspect(context.engine, new) is None:
         return
     containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
     containers.stop(context.engine, new, context.lease.renew_or_raise)

@@ -35,7 +35,7 @@ def refuse_if_impossible(context: UpdateContext) -> bool:
     instructions = write_instructions(context, archives, reason=reason, problem=obstacle)
 
     def flag(session: Session, update: BotUpdate, text: str, instructions: str) -> None:
-        outcomes.mark_needs_attention(session, update, text, instructions, utcnow())
+        outcomes.mark_needs_attention(session, update, text, instructions, utcnow(), transient=update.transient)
 
     context.record_outcome(flag, reason + ROLLBACK_FAILED_TOO, instructions)
     return True

@@ -67,7 +67,8 @@ def _requeue(context: UpdateContext) -> None:
 
 def _first_error(context: UpdateContext) -> OperationFailed | None:
     """Return why the update failed before its rollback failed, too."""
-    return OperationFailed(context.update.error) if context.update.error else None
+    error, transient = context.update.error, context.update.transient
+    return OperationFailed(error, transient=transient) if error else None
 
 
 def _interruption(context: UpdateContext) -> UpdateInterrupted:

@@ -113,6 +113,6 @@ def _is_pending(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     has_to_start = has_to_run & sa.or_(Bot.restart_requested_at.is_not(None), has_policy)
     is_safe = sa.or_(~has_to_run, Bot.needs_attention.is_(None))
     # A moment that was just written may be later than the rounded moment of the database.
-    is_due = sa.or_(Bot.restart_requested_at.is_(None), Bot.restart_requested_at <= now + _ROUNDING)
+    is_due = sa.or_(~has_to_run, Bot.restart_requested_at.is_(None), Bot.restart_requested_at <= now + _ROUNDING)
     is_wanted = sa.or_(Bot.desired_state != Bot.applied_state, has_to_start)
     return (is_wanted, is_safe, is_due, has_container, ~unfinished_update)

@@ -97,6 +97,16 @@ def test_bot_that_the_engine_left_down_is_started_with_its_data(site: Site) -> N
     assert list_tags(site) == ["bot.start_requested", "bot.started"]
 
 
+def test_bot_that_runs_again_already_is_not_interrupted(site: Site) -> None:
+    leave_down(site)
+    probe(site)
+    site.engine.start(site.container)
+    started_at = site.inspect()["State"]["StartedAt"]
+    work(site)
+    assert site.inspect()["State"]["StartedAt"] == started_at
+    assert (site.bot().is_being_started, site.bot().restart_requested_at) == (False, None)
+
+
 def test_bot_that_a_person_stopped_with_the_engine_stays_down(site: Site) -> None:
     site.engine.stop(site.container, timeout=1)
     for _ in range(2):

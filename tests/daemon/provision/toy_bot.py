@@ -288,7 +288,10 @@ def _read_request(connection: socket.socket) -> tuple[str, str, dict[str, str], 
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     while len(body) < int(headers.get("content-length", "0")):
-        body += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            return None
+        body += received
     method, path, _ = first.split(" ")
     return method, path, headers, body
 

@@ -3,6 +3,9 @@
 import hashlib
 import os
 import subprocess
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import requests
 
 from daemon.engine.labels import UPDATE_LABEL
+from daemon.engine.trouble import is_engine_trouble
 from daemon.snapshots import archive_scripts
 from daemon.snapshots.archives import (
     Archive,
@@ -170,9 +174,10 @@ def test_missing_volume_is_an_error_and_is_not_created(
 def test_full_disk_leaves_no_archive(helper: SnapshotHelper, volume: str, root: Path, small_disk: str) -> None:
     (root / "large").write_bytes(os.urandom(3 << 20))
 
-    with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0"):
+    with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0") as failure:
         archive(helper, volume, small_disk)
 
+    assert is_engine_trouble(failure.value)
     assert names_in(small_disk) == []
 
 
@@ -210,8 +215,9 @@ def test_restore_that_fills_the_disk_is_reported_and_can_be_repeated(
         archived = archive(helper, volume, folder)
         Path(small_disk, "data").unlink()
         resize(small_disk, "512k")
-        with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0"):
+        with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0") as failure:
             helper.restore([archived])
+        assert is_engine_trouble(failure.value)
         resize(small_disk, "1m")
         helper.restore([archived])
         assert Path(small_disk, "data").stat().st_size == 900_000
@@ -247,7 +253,7 @@ def test_delete_removes_archives_and_partial_archives_only(
     assert names_in(folder) == ["other.tar"]
 
 
-def test_helper_of_a_dead_worker_is_replaced(
+def test_helper_that_an_earlier_attempt_left_is_replaced(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
     left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper.name("snapshots"))
@@ -348,6 +354,33 @@ def test_helper_that_exceeds_its_time_limit_is_removed(
         archive(helper, volume, folder)
 
     assert containers_of(engine, helper) == []
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [docker.APIClient.kill, lambda engine, container: engine.remove_container(container, force=True)],
+    ids=["killed", "removed"],
+)
+def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient,
+    helper: SnapshotHelper,
+    volume: str,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: Callable[[docker.APIClient, str], None],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.snapshots.archives.SNAPSHOT", "sleep 1000")
+        with ThreadPoolExecutor() as pool:
+            archiving = pool.submit(archive, helper, volume, folder)
+            label = {"label": f"{UPDATE_LABEL}={helper.update_id}"}
+            while not (running := engine.containers(filters=label)):
+                assert not archiving.done()
+                time.sleep(0.05)
+            lose(engine, running[0]["Id"])
+    assert isinstance(archiving.exception(), SnapshotFailed)
+    assert is_engine_trouble(archiving.exception())
+    assert archive(helper, volume, folder).entries > 0
 
 
 def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - fixtures come by name

@@ -176,6 +176,7 @@ def test_bot_that_a_killed_engine_leaves_down_is_started_and_updated(site: Site,
         other.bind(("127.0.0.1", port))
         other.listen()
         own_engine.start()
+        update_bot(site.database, site.settings, update_id)  # it is pending again
         probe_node(site.database, site.bot().node_id)
         assert (site.bot().state, site.bot().is_being_started) == (BotState.STOPPED, True)
         apply_desired_state(site.database, site.bot_id)

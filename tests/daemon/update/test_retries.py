@@ -27,7 +27,6 @@ Patch = Callable[[str, Callable[[str], bool]], list[str]]
 @pytest.fixture
 def refuse(monkeypatch: pytest.MonkeyPatch) -> Patch:
     """Let the engine refuse an operation of `containers` with status 500: `refuse("start", which)`."""
-    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
 
     def patch(operation: str, is_refused: Callable[[str], bool]) -> list[str]:
         original, refused = getattr(containers, operation), list[str]()
@@ -46,6 +45,12 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Patch:
     return patch
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers give up soon."""
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
+
+
 def test_a_refused_call_is_repeated_and_journaled(site: Site, refuse: Patch) -> None:
     update_id, remaining = site.update_to(SECOND), [1, 2]
     refuse("start", lambda _container: bool(remaining and remaining.pop()))
@@ -58,6 +63,7 @@ def test_a_refused_call_is_repeated_and_journaled(site: Site, refuse: Patch) -> 
     assert site.leftovers() == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_release_is_not_blamed_when_the_engine_does_not_start_it(site: Site, refuse: Patch) -> None:
     before = site.contents()
     refuse("start", lambda container: container != site.container)
@@ -71,6 +77,7 @@ def test_release_is_not_blamed_when_the_engine_does_not_start_it(site: Site, ref
     assert site.leftovers() == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_rollback_waits_for_the_engine_and_calls_an_operator_when_it_has_waited_too_long(
     site: Site, refuse: Patch
 ) -> None:
@@ -89,6 +96,7 @@ def test_rollback_waits_for_the_engine_and_calls_an_operator_when_it_has_waited_
     assert "the engine is in trouble" in (site.bot().needs_attention or "")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_rollback_continues_when_the_engine_works_again(site: Site, refuse: Patch) -> None:
     before, trouble = site.contents(), [True]
     update_id = site.update_to(CORRUPTING_AND_CRASHING)
@@ -107,6 +115,7 @@ def test_patience_grows_with_the_data() -> None:
     assert retries.choose_patience(100 * 10**9) > timedelta(hours=12)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_name_and_policy_that_an_earlier_attempt_left_are_not_taken_for_those_of_the_bot(
     site: Site, refuse: Patch
 ) -> None:

@@ -140,6 +140,14 @@ def test_bot_that_failed_to_start_is_due_again(world: World) -> None:
     assert is_pending(world)
 
 
+def test_stop_does_not_wait_for_the_next_attempt_to_start(world: World) -> None:
+    find_stopped(world)
+    fail_to_start(world, utcnow())
+    assert not is_pending(world)
+    world.change(Bot, load(world).id, desired_state=DesiredState.STOPPED)
+    assert is_pending(world)
+
+
 def test_update_waits_while_its_bot_is_being_started(world: World) -> None:
     rollout_id = world.start(world.push("2.0.0"))
     find_stopped(world)

@@ -334,5 +334,6 @@ def test_page_says_when_a_stopped_bot_is_started(signed_in: SignedIn, scene: Sce
     assert "in 5 min" in read_request("root")
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).restart_requested_at = None
-    assert "it has stopped. Restart it" in read_request("bob")
+    assert read_request("bob").endswith("running, but it has stopped")
+    assert "it has stopped. Restart it" in read_request("alice")
     assert "was stopped on the node, so it is not started automatically" in read_request("root")
