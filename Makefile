@@ -77,8 +77,9 @@ test-fast: install ## Run the tests that need no engine, registry, browser or ot
 	@$(PYTEST) -n 2 --dist worksteal -m "not (docker or registry or browser or processes or slow)" --quiet
 
 .PHONY: test-chaos
-test-chaos: system install ## Update bots with every fault at every call to the engine; takes hours
+test-chaos: system install ## Update bots with every fault at every call, and restore many random changes; takes hours
 	@$(PYTEST) -n 2 --dist load tests/daemon/update/every_fault.py tests/daemon/update/engine_killed.py
+	@FLOTILLA_TEST_HISTORIES=240 $(PYTEST) -n 2 --dist load tests/daemon/snapshots/test_histories.py
 
 .PHONY: coverage
 coverage: system install ## Run all tests on SQLite and report which lines and branches they reach

@@ -86,6 +86,7 @@ class Settings:
     billing_url: str | None
     fleet_image_allowlist: tuple[str, ...]
     snapshot_image: str
+    restore_compares_all: bool
     insecure_registries: tuple[str, ...]
     registry_config: Path
     poll_every: timedelta | None
@@ -170,6 +171,7 @@ class Settings:
             billing_url=env.str("BILLING_URL", None, validate=_validate_url),
             fleet_image_allowlist=tuple(env.list("FLEET_IMAGE_ALLOWLIST", [])),
             snapshot_image=env.str("SNAPSHOT_IMAGE", "debian:12-slim"),
+            restore_compares_all=env.bool("RESTORE_COMPARES_ALL", False),
             insecure_registries=tuple(env.list("INSECURE_REGISTRIES", [])),
             registry_config=Path(env.str("REGISTRY_CONFIG", "~/.docker/config.json")).expanduser(),
             poll_every=_read_seconds(env, "POLL_SECONDS", None),

@@ -13,10 +13,22 @@ from flask import Flask
 from flask_migrate import downgrade, upgrade
 
 from portal.app import create_app
-from portal.models import Base, Event, EventPersonalData, Invite, InviteState, MailState, OutgoingMail, User
+from portal.models import (
+    Base,
+    Event,
+    EventPersonalData,
+    Invite,
+    InviteState,
+    MailState,
+    OutgoingMail,
+    Snapshot,
+    SnapshotState,
+    User,
+)
 from portal.paths import ROOT
 from portal.settings import Settings
 from portal.web.extensions import db
+from tests import factories
 
 
 @pytest.fixture
@@ -234,3 +246,26 @@ def test_failed_mails_that_were_not_needed_become_cancelled(app: Flask) -> None:
 
     with db.engine.connect() as connection:
         assert set(connection.scalars(sa.text("SELECT state FROM mail_outbox"))) == {"failed"}
+
+
+def test_checksums_of_snapshots_keep_their_algorithm(app: Flask) -> None:
+    session = db.session()
+    node = factories.node(session)
+    bot = factories.bot(session, factories.org(session, factories.user(session)), node)
+    update = factories.update(session, factories.rollout(session, factories.release(session)), bot)
+    checksums = {"old": f"sha256:{'a' * 64}", "new": f"blake2b-256:{'b' * 64}", "unfinished": None}
+    for name, checksum in checksums.items():
+        row = Snapshot(update_id=update.id, node_id=node.id, volume=name, archive=name, checksum=checksum)
+        row.state = SnapshotState.VERIFIED if checksum else SnapshotState.TAKING
+        session.add(row)
+    session.commit()
+
+    _downgrade_below("0019")
+
+    with db.engine.connect() as connection:
+        found = connection.execute(sa.text("SELECT volume, sha256 FROM snapshots"))
+        assert dict(iter(found)) == {"old": "a" * 64, "new": None, "unfinished": None}
+
+    upgrade()
+
+    assert {row.volume: row.checksum for row in db.session.scalars(sa.select(Snapshot))} == checksums | {"new": None}

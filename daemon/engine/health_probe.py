@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,8 +21,12 @@ from portal.rules.outside_text import clean_line
 _PROBE_SECONDS = 5.0
 _MAX_BYTES = 64 * 1024
 _MAX_QUOTED = 200
-_FIRST_PAUSE_SECONDS = 0.25
+_FIRST_PAUSE_SECONDS = 0.1
+_PAUSE_SHARE = 0.1
+"""Pauses grow with the time that has passed, so that they hardly delay the moment at which a bot is found healthy."""
+_PAUSE_AFTER_SUCCESS_SECONDS = 0.25
 _RETRY_PAUSE_SECONDS = 1.0
+_RENEW_SECONDS = 1.0
 _REQUIRED_SUCCESSES = 2
 """Consecutive successful probes after which a container counts as healthy."""
 
@@ -118,8 +122,8 @@ def wait_until_healthy(
 ) -> HealthResult:
     """Wait until two consecutive probes of a container that was just started succeed.
 
-    Pauses between probes double from 0.25 s up to `interval`. The wait ends at once when the container exits,
-    restarts, is removed, or is started again by another process.
+    See `choose_pause` for the pauses between probes. The wait ends at once when the container exits, restarts, is
+    removed, or is started again by another process.
 
     Args:
         engine: the node's engine.
@@ -128,16 +132,19 @@ def wait_until_healthy(
         check: the health check of the bot.
         timeout: time limit in seconds.
         interval: longest pause between two probes in seconds.
-        renew_or_raise: called before each probe; raises when the bot's lease was lost.
+        renew_or_raise: called before the first probe and then every second; raises when the bot's lease was lost.
     """
-    deadline = time.monotonic() + timeout
+    started = time.monotonic()
+    deadline = started + timeout
     first = _ContainerRun.read(engine, container_id)
     last = ProbeResult(ok=False, detail="no probe was made")
     address = None
     successes = 0
-    pauses = _pauses(interval)
+    renewed = -_RENEW_SECONDS
     while time.monotonic() < deadline:
-        renew_or_raise()
+        if time.monotonic() - renewed >= _RENEW_SECONDS:
+            renew_or_raise()
+            renewed = time.monotonic()
         current = _ContainerRun.read(engine, container_id)
         if problem := first.describe_problem(current):
             return HealthResult(healthy=False, reason=problem, address=address)
@@ -152,8 +159,22 @@ def wait_until_healthy(
         successes = successes + 1 if last.ok else 0
         # After the last success the loop runs once more, only to check that the same container still runs.
         if successes < _REQUIRED_SUCCESSES:
-            time.sleep(min(next(pauses), max(0.0, deadline - time.monotonic())))
+            pause = choose_pause(time.monotonic() - started, interval, after_success=last.ok)
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
     return HealthResult(healthy=False, reason=f"{last.detail} after {timeout:g} s of probing", address=address)
+
+
+def choose_pause(elapsed: float, interval: float, *, after_success: bool) -> float:
+    """Return the pause before the next probe of a container that was just started.
+
+    Args:
+        elapsed: seconds since the first probe.
+        interval: longest pause in seconds.
+        after_success: whether the last probe succeeded.
+    """
+    if after_success:
+        return min(_PAUSE_AFTER_SUCCESS_SECONDS, interval)
+    return min(max(_FIRST_PAUSE_SECONDS, elapsed * _PAUSE_SHARE), interval)
 
 
 @dataclass(frozen=True)
@@ -183,13 +204,6 @@ class _ContainerRun:
         if state["StartedAt"] != self.inspect["State"]["StartedAt"]:
             return "the container was stopped and started during the health check"
         return None
-
-
-def _pauses(interval: float) -> Iterator[float]:
-    pause = _FIRST_PAUSE_SECONDS
-    while True:
-        yield min(pause, interval)
-        pause *= 2
 
 
 def _request(address: str, path: str, seconds: float) -> tuple[int, bytes]:

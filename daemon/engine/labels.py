@@ -13,7 +13,9 @@ KEEP_REPOSITORY = "flotilla/keep"
 CREATION_LABEL = "flotilla.creation"
 """Id of the settings with which the container of a new bot was created."""
 
-_NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)(-f\d+)?")
+_NAME = re.compile(
+    r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snapshots|restore|snap-\d+|restore-\d+)(-f\d+)?"
+)
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
 DOCTOR_ID_PREFIX = "doctor"
@@ -53,7 +55,7 @@ def helper_name(update_id: str, role: str, fence: int) -> str:
 
     Args:
         update_id: the update.
-        role: `probe`, `delete`, `snap-<n>` or `restore-<n>`.
+        role: `probe`, `delete`, `snapshots` or `restore`. Earlier versions had `snap-<n>` and `restore-<n>`.
         fence: fence of the bot's lease. With it in the name, a late call of a worker that lost the lease cannot hit
             a helper of the worker that took over.
     """

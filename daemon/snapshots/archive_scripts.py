@@ -1,91 +1,89 @@
-"""Shell scripts of the helper containers: check, measure, archive, restore, delete. Used by `archives`.
+"""Shell scripts of helper containers, with the functions that all of them share. Used by `archives`.
 
-Each script gets its arguments as `$1`, `$2` … and prints a JSON object as its last line. Volumes are mounted at
-`/volume` (or below `/volumes`), the folder of the archives at `/archives`. File names in volumes are arbitrary bytes,
-so the scripts run in the C locale and never split output at line ends.
+`snapshot_script` writes snapshots and `restore_script` restores them. Each script gets its arguments as `$1`, `$2` …
+and prints a JSON object as its last line. File names in volumes are arbitrary bytes, so the scripts run in the C
+locale and end names with NUL.
+
+The snapshot of a volume is a folder with these files:
+
+| File           | Content                                                                                     |
+|----------------|---------------------------------------------------------------------------------------------|
+| `base.tar`     | entries except folders, archived while the bot still ran; some of them are out of date        |
+| `delta.tar`    | entries that the base lacks or has out of date; without a base all entries except folders     |
+| `folders.tar`  | all folders                                                                                 |
+| `folders`, `files` | records of all folders and of all other entries, as they were when the bot was stopped    |
+| `base`         | records of the entries that a restore takes from `base.tar`                                 |
+| `settled`      | records of the entries that had not changed for a while when the bot was stopped            |
+| `sums`         | checksums of these files                                                                    |
+
+A record is one line of `record` below, with the path as its last field. Records end with NUL and are sorted. Archives
+contain their entries in the order of the records.
 """
 
 from __future__ import annotations
 
-_PRELUDE = """
+PRELUDE = r"""
 set -eu
 umask 077
 export LC_ALL=C
-refuse() { printf '%s\\n' "$*" >&2; exit 1; }
+refuse() { printf '%s\n' "$*" >&2; exit 1; }
 require() {
   case "$("$1" --version 2>&1)" in
     *"GNU $2"*) ;;
     *) refuse "the image lacks $1 of GNU $2; SNAPSHOT_IMAGE needs sh, GNU tar, findutils and coreutils" ;;
   esac
 }
-require tar tar
-require find findutils
-for program in sync du df stat sha256sum wc tail head mv rm chmod ls; do require "$program" coreutils; done
+require_programs() {
+  require tar tar
+  require find findutils
+  require xargs findutils
+  for program in sync du df b2sum sha256sum wc tail head mv rm chmod ls cat cut comm date dirname join mkdir nice \
+    paste seq sleep sort tee tr; do require "$program" coreutils; done
+}
 # tar does not report that the disk is full, so error messages include the free bytes.
 free_on() { df --block-size=1 --output=avail "$1" | tail -n 1; }
-sum_of() { sum=$(sha256sum < "$1"); printf '%s' "${sum%% *}"; }
-# The same options for writing, extracting and comparing.
-tar() { command tar --numeric-owner --xattrs '--xattrs-include=*' --acls --force-local "$@"; }
+sum() { b2sum --length=256 | cut -d ' ' -f 1; }
+# The same options for writing, extracting and comparing. Labels of SELinux follow from the folder.
+tar() {
+  ${priority:-command} tar --numeric-owner --xattrs '--xattrs-include=*' --xattrs-exclude=security.selinux --acls \
+    --force-local --warning=no-timestamp "$@"
+}
+# Writes the entries that "$1" lists, in its order, to stdout. Further arguments are options of tar. Without the times
+# of access and change, archives of equal entries are equal.
+pack() {
+  list=$1
+  shift
+  tar --create --format=posix --sparse --blocking-factor=128 "$@" \
+    '--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime' \
+    --no-recursion --null --no-unquote --files-from="$list" --file=-
+}
+record='%D %i %y %s %m %U %G %T@ %C@ %p\0'
+folder_record='%D %i d 0 %m %U %G %T@ %C@ %p\0'
+paths() { cut -z -d ' ' -f 10- "$1"; }
+# Without what a restore changes: device, inode and time of change.
+restored_fields() { cut -z -d ' ' -f 3-8,10- "$1" | sort -z; }
+count() { tr -cd '\0' < "$1" | wc -c; }
 """
 
-CHECK = _PRELUDE + "echo '{}'\n"
-
-# Each entry adds headers to its content; sparse files count with the blocks they use. The bot keeps running, so files
-# vanish while `du` reads them: it then reports an error but still prints the sum of all others. It prints no sum when
-# the folder it is in vanishes, and is then repeated.
-MEASURE = (
-    _PRELUDE
-    + """
-used= attempt=1
-while [ -z "$used" ]; do
-  [ "$attempt" -le 20 ] || refuse "the volumes change too fast to be measured"
-  used=$(du --summarize --block-size=1 /volumes) || true
-  attempt=$((attempt + 1))
-done
-entries=$(find /volumes -printf x | wc -c)
-printf '{"size": %s}\\n' $((${used%%[!0-9]*} + entries * 2048))
-"""
-)
+CHECK = PRELUDE + "require_programs\necho '{}'\n"
 
 FREE_SPACE = (
-    _PRELUDE
-    + """
-printf '{"free": %s}\\n' $(free_on /archives)
+    PRELUDE
+    + r"""
+printf '{"free": %s}\n' $(free_on /archives)
 """
 )
 
-# A folder that the engine has just created is empty and readable by all users; a folder with contents keeps its mode.
-# The archive gets its name only after it was completed, counted and flushed. tar leaves sockets out.
-ARCHIVE = (
-    _PRELUDE
-    + """
-archive="/archives/$1"
-partial="$archive.partial"
-trap 'rm -f -- "$partial"' EXIT
-[ -n "$(ls -A /archives)" ] || chmod 0700 /archives
-cd /volume
-tar --create --format=posix --sparse --file="$partial" . ||
-  refuse "the archive was not written; free bytes on that disk:" $(free_on /archives)
-expected=$(find . ! -type s -printf x | wc -c)
-entries=$(tar --list --quoting-style=escape --file="$partial" | wc -l)
-[ "$entries" -eq "$expected" ] || refuse "the archive has $entries entries, the volume $expected"
-sync "$partial"
-size=$(stat --format=%s "$partial")
-sum=$(sum_of "$partial")
-mv -f -T -- "$partial" "$archive"
-sync /archives
-printf '{"size": %s, "entries": %s, "sha256": "%s"}\\n' "$size" "$entries" "$sum"
-"""
-)
-
-# Extracted entries could inherit the setgid bit of the root folder, so its mode is 0700 until tar sets the original.
-# tar prints every difference it finds, so empty output means that volume and archive agree.
-RESTORE = (
-    _PRELUDE
-    + """
+# Restores an archive of an earlier version of Flotilla: one file with its SHA-256. Extracted entries could inherit
+# the setgid bit of the root folder, so its mode is 0700 until tar sets the original. tar prints every difference it
+# finds, so empty output means that volume and archive agree.
+RESTORE_FILE = (
+    PRELUDE
+    + r"""
 archive="/archives/$1"
 [ -f "$archive" ] || refuse "the archive is missing; the volume was not touched"
-[ "$(sum_of "$archive")" = "$2" ] ||
+sum=$(sha256sum < "$archive")
+[ "${sum%% *}" = "$2" ] ||
   refuse "the SHA-256 of the archive differs from the recorded one; the volume was not touched"
 cd /volume
 find . -mindepth 1 -delete
@@ -100,10 +98,10 @@ echo '{}'
 )
 
 DELETE = (
-    _PRELUDE
-    + """
+    PRELUDE
+    + r"""
 cd /archives
-for file in "$@"; do rm -f -- "$file" "$file.partial"; done
+for name in "$@"; do rm -rf -- "$name" "$name.partial"; done
 sync .
 echo '{}'
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +21,17 @@ logger = logging.getLogger(__name__)
 
 # Needed to read, write and change the owner of files of any user; all other capabilities are dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
-_MAX_PAUSE_SECONDS = 1.0
 _TROUBLE_SECONDS = 30.0
 """How long trouble of the engine may last while the state or the log of a helper is read, before it is lost."""
 _KILLED_STATUS = 137
 _FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 """What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
+_FIRST_PAUSE_SECONDS = 0.05
+_MAX_PAUSE_SECONDS = 1.0
+_PAUSE_SHARE = 0.3
+"""Pauses grow with the time that the helper has taken so far, so that waiting adds little to it."""
+_INSPECT_AFTER_SECONDS = 1.0
+"""A helper that has printed nothing for this long may have ended."""
 
 
 class HelperFailed(OperationFailed):
@@ -49,6 +54,8 @@ class HelperTask:
         mounts: volumes to mount.
         folder: folder on the node's disk, mounted at `/archives`; the engine creates a missing folder.
         read_only: whether `folder` is mounted read-only.
+        cpu_shares: share of the processors while other containers need them; the engine's default is 1024.
+        capabilities: capabilities besides those that every helper has.
     """
 
     name: str
@@ -58,6 +65,8 @@ class HelperTask:
     mounts: Sequence[Mount] = field(default_factory=tuple)
     folder: str | None = None
     read_only: bool = False
+    cpu_shares: int | None = None
+    capabilities: Sequence[str] = ()
 
 
 def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_only: bool) -> Mount:
@@ -70,6 +79,11 @@ def volume_mount(engine: docker.APIClient, volume: str, target: str, *, read_onl
         engine.inspect_volume(volume)
     except NotFound:
         raise HelperFailed(f"Volume {volume} does not exist on this node") from None
+    return build_mount(volume, target, read_only=read_only)
+
+
+def build_mount(volume: str, target: str, *, read_only: bool) -> Mount:
+    """Return a mount of a volume that is known to exist."""
     # Without `no_copy` the engine copies files of the image at this path into an empty volume.
     return Mount(target=target, source=volume, type="volume", read_only=read_only, no_copy=True)
 
@@ -80,8 +94,8 @@ def run_helper(
     labels: Mapping[str, str],
     task: HelperTask,
     renew_or_raise: Callable[[], object],
-) -> dict[str, Any]:
-    """Run a helper and return the JSON object that its script printed last.
+) -> Any:
+    """Run a helper and return the JSON value that its script printed last.
 
     The container runs detached and is polled. It continues when its worker dies, and the next worker finds it by its
     labels. A helper left under this name by an earlier attempt is removed first.
@@ -98,14 +112,65 @@ def run_helper(
         HelperFailed: the helper could not be created, exceeded its time limit, or failed.
         HelperLost: the helper did not start, or was removed while it ran; it may be repeated.
     """
-    helper = _create(engine, image, labels, task)
+    container = create_helper(engine, image, labels, task)
     try:
-        renew_or_raise()
-        _start(engine, helper)
-        status = _wait_for_exit(engine, helper, task.seconds)
-        return _read_result(engine, helper, status)
+        start_helper(engine, container, renew_or_raise)
+        status = _wait_for_exit(engine, container, task.seconds)
+        return _read_result(engine, container, status)
     finally:
-        _try_to_remove(engine, helper)
+        try_to_remove(engine, container)
+
+
+def create_helper(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> str:
+    """Create a helper, without starting it, and return its id. A helper left under this name is removed.
+
+    Raises:
+        HelperFailed: the engine refused the container, or the image is missing.
+        HelperLost: the engine has just carried out an earlier call that had no answer.
+    """
+    config = _build_config(engine, image, labels, task)
+    try:
+        return _create_or_replace(engine, config, task.name)
+    except ImageNotFound:
+        raise HelperFailed(f"Helper image {image} is no longer on this node") from None
+    except APIError as error:
+        kind = HelperLost if error.status_code == 409 else HelperFailed
+        raise kind(f"The engine refused the helper container: {_explain(error)}") from error
+
+
+def start_helper(engine: docker.APIClient, container: str, renew_or_raise: Callable[[], object]) -> None:
+    """Renew the lease and start a helper.
+
+    Raises:
+        HelperFailed: the engine refused.
+        HelperLost: a late call has removed the helper.
+        LeaseLost: the bot's lease was lost.
+    """
+    renew_or_raise()
+    try:
+        engine.start(container)
+    except APIError as error:
+        kind = HelperLost if error.status_code in {404, 409} else HelperFailed
+        raise kind(f"The helper container did not start: {_explain(error)}") from error
+
+
+def wait_for_line(engine: docker.APIClient, container: str, number: int, seconds: float) -> Any:
+    """Wait until a running helper has printed its line `number`, counted from 1, and return the line's JSON value.
+
+    Raises:
+        HelperFailed: the helper ended without that line, or exceeded the time limit of `seconds`.
+        HelperLost: the helper was removed while it ran.
+    """
+    started = time.monotonic()
+    for pause in _pauses(seconds):
+        # The state is read before the log, so that a helper that ended has written its last line.
+        status = _exit_status(engine, container) if time.monotonic() - started > _INSPECT_AFTER_SECONDS else None
+        if (line := _read_line(engine, container, number)) is not None:
+            return _parse(line)
+        if status is not None:
+            raise _read_failure(engine, container, status)
+        time.sleep(pause)
+    raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
 
 def remove_helper(engine: docker.APIClient, container: str) -> None:
@@ -113,25 +178,22 @@ def remove_helper(engine: docker.APIClient, container: str) -> None:
     containers.remove(engine, container, with_anonymous_volumes=True, force=True)
 
 
-def _try_to_remove(engine: docker.APIClient, helper: str) -> None:
-    # The result of the helper is known. What stays is removed by the next helper of this name, or by the cleanup.
+def try_to_remove(engine: docker.APIClient, container: str) -> None:
+    """Remove a helper whose result is known. One that stays is removed by the cleanup."""
     try:
-        remove_helper(engine, helper)
+        remove_helper(engine, container)
     except (DockerException, EngineTrouble) as error:
-        logger.info("helper container %s stays until the cleanup: %s", helper[:12], error)
+        logger.info("helper container %s stays until the cleanup: %s", container[:12], error)
 
 
-def _create(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> str:
+def _create_or_replace(engine: docker.APIClient, config: dict[str, Any], name: str) -> str:
     try:
-        remove_helper(engine, task.name)
-        config = _build_config(engine, image, labels, task)
-        created = engine.create_container_from_config(config, name=task.name)  # type: ignore[no-untyped-call]
-    except ImageNotFound:
-        raise HelperFailed(f"Helper image {image} is no longer on this node") from None
+        created = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
     except APIError as error:
-        # 409: the engine has just carried out an earlier call that had no answer.
-        kind = HelperLost if error.status_code == 409 else HelperFailed
-        raise kind(f"The engine refused the helper container: {_explain(error)}") from error
+        if error.status_code != 409:  # a helper has this name
+            raise
+        remove_helper(engine, name)
+        created = engine.create_container_from_config(config, name)  # type: ignore[no-untyped-call]
     return str(created["Id"])
 
 
@@ -144,10 +206,12 @@ def _build_config(
         mounts=list(task.mounts),
         # A bind, because the engine creates the missing folder of a bind but not that of a mount.
         binds=[bind] if task.folder else [],
+        tmpfs={"/tmp": ""},  # noqa: S108 - in the container, for lists of entries
         cap_drop=["ALL"],
-        cap_add=_CAPABILITIES,
+        cap_add=[*_CAPABILITIES, *task.capabilities],
         security_opt=["no-new-privileges"],
         read_only=True,
+        cpu_shares=task.cpu_shares,
         # The result is read from the log, and not every log driver supports reading.
         log_config=LogConfig(type=LogConfig.types.JSON),
     )
@@ -164,44 +228,51 @@ def _build_config(
     return config
 
 
-def _start(engine: docker.APIClient, container: str) -> None:
-    try:
-        engine.start(container)
-    except APIError as error:
-        # 404: a late call removed it.
-        kind = HelperLost if error.status_code in {404, 409} else HelperFailed
-        raise kind(f"The helper container did not start: {_explain(error)}") from error
-
-
 def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> int:
-    deadline = time.monotonic() + seconds
-    pause = 0.05
-    while time.monotonic() < deadline:
-        try:
-            state = repeat_in_trouble(lambda: engine.inspect_container(container), _TROUBLE_SECONDS)["State"]
-        except NotFound:
-            raise HelperLost("The helper container was removed while it ran") from None
-        if state["Status"] in {"exited", "dead"}:
-            return int(state["ExitCode"])
+    for pause in _pauses(seconds):
+        status = _exit_status(engine, container)
+        if status is not None:
+            return status
         time.sleep(pause)
-        pause = min(pause * 2, _MAX_PAUSE_SECONDS)
     raise HelperFailed(f"The helper did not finish within {seconds:.0f} s")
 
 
-def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
+def _pauses(seconds: float) -> Iterator[float]:
+    """Yield pauses in seconds until the time limit has passed."""
+    started = time.monotonic()
+    while (elapsed := time.monotonic() - started) < seconds:
+        yield min(max(elapsed * _PAUSE_SHARE, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
+
+
+def _exit_status(engine: docker.APIClient, container: str) -> int | None:
+    """Return the exit status of a helper, or None while it runs."""
+    try:
+        state = repeat_in_trouble(lambda: engine.inspect_container(container), _TROUBLE_SECONDS)["State"]
+    except NotFound:
+        raise HelperLost("The helper container was removed while it ran") from None
+    return int(state["ExitCode"]) if state["Status"] in {"exited", "dead"} else None
+
+
+def _read_line(engine: docker.APIClient, container: str, number: int) -> bytes | None:
+    lines = _read_log(engine, container, stdout=True, stderr=False).splitlines(keepends=True)
+    complete = len(lines) >= number and lines[number - 1].endswith(b"\n")
+    return lines[number - 1] if complete else None
+
+
+def _read_result(engine: docker.APIClient, container: str, status: int) -> Any:
     if status != 0:
-        errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
-        message = errors.decode(errors="replace")[-2000:].strip()
-        is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
-        kind = HelperLost if is_lost else HelperFailed
-        raise kind(message or f"The helper exited with status {status} without an error message")
+        raise _read_failure(engine, container, status)
     # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
     output = _read_log(engine, container, stdout=True, stderr=False)
-    try:
-        result: dict[str, Any] = json.loads(output.splitlines()[-1])
-    except (IndexError, ValueError):
-        raise HelperFailed("The helper exited with status 0 but reported no result") from None
-    return result
+    return _parse((output.splitlines() or [b""])[-1])
+
+
+def _read_failure(engine: docker.APIClient, container: str, status: int) -> HelperFailed:
+    errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
+    message = errors.decode(errors="replace")[-2000:].strip()
+    is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
+    kind = HelperLost if is_lost else HelperFailed
+    return kind(message or f"The helper exited with status {status} without an error message")
 
 
 def _read_log(engine: docker.APIClient, container: str, **options: Any) -> bytes:
@@ -210,6 +281,13 @@ def _read_log(engine: docker.APIClient, container: str, **options: Any) -> bytes
     except NotFound:
         raise HelperLost("The helper container was removed before its result was read") from None
     return log
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise HelperFailed("The helper exited with status 0 but reported no result") from None
 
 
 def _explain(error: APIError) -> str:

@@ -57,7 +57,7 @@ def _clean(context: UpdateContext) -> None:
         _settle_new_container(context)
     else:
         _settle_old_container(context)
-    _delete_archives(context)
+    delete_archives(context)
     context.lease.renew_or_raise()
     context.helper.remove_all_helpers()
     remove_keep_tag(context)
@@ -87,13 +87,15 @@ def _tag_running_image(context: UpdateContext) -> None:
         context.guarded_engine().tag(running["Image"], reference.name, reference.tag, force=True)
 
 
-def _delete_archives(context: UpdateContext) -> None:
+def delete_archives(context: UpdateContext) -> None:
+    """Delete the archives of the update, finished or not, and remove the helper that may still write them."""
     with context.transaction() as (session, update):
         paths = [snapshot.archive for snapshot in snapshots.list_for_update(session, update.id)]
     if not paths:
         return
     helper = context.require_helper()
     context.lease.renew_or_raise()
+    helper.remove_all_helpers()
     helper.delete(paths)
     with context.transaction() as (session, update):
         snapshots.mark_all_deleted(session, update.id)

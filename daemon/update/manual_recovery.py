@@ -8,16 +8,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from daemon.engine import containers
+from daemon.snapshots.archives import Archive
 from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Verdict
 from portal.rules.outside_text import clean_text
 
 _MAX_REASON = 2000
 """Characters of each reason. The column cuts long instructions, and the commands come last."""
-_RESTORE = (
-    "cd /volume && echo {sha256} /archives/{file} | sha256sum --check && find . -mindepth 1 -delete"
-    " && chmod 00700 . && tar --extract --same-permissions --numeric-owner"
-    " --xattrs --xattrs-include='*' --acls --file=/archives/{file}"
+_EXTRACT = "tar --extract --same-permissions --numeric-owner --xattrs --xattrs-include='*' --acls"
+_EMPTY = "cd /volume && find . -mindepth 1 -delete && chmod 00700 ."
+_RESTORE_FILE = f"echo {{digest}} {{path}} | sha256sum --check && {_EMPTY} && {_EXTRACT} --file={{path}}"
+_RESTORE_FOLDER = (
+    f"cd {{path}} && echo {{digest}} sums | b2sum --check && b2sum --check sums && {_EMPTY}"
+    " && if [ -f {path}/base.tar ]; then cut -z -d ' ' -f 10- {path}/base |"
+    f" {_EXTRACT} --same-order --null --no-unquote --files-from=- --file={{path}}/base.tar; fi"
+    f" && {_EXTRACT} --file={{path}}/delta.tar && {_EXTRACT} --file={{path}}/folders.tar"
 )
 
 
@@ -52,7 +57,7 @@ def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], *,
 def _describe_state(snapshot: Snapshot) -> str:
     if snapshot.state is SnapshotState.RESTORED:
         return "already restored"
-    return f"SHA-256 {snapshot.sha256}" if snapshot.sha256 else "never verified; do not restore it"
+    return f"checksum {snapshot.checksum}" if snapshot.checksum else "never verified; do not restore it"
 
 
 def _commands(context: UpdateContext, snapshots: Sequence[Snapshot], old: dict[str, Any] | None) -> Iterator[str]:
@@ -71,9 +76,11 @@ def _commands(context: UpdateContext, snapshots: Sequence[Snapshot], old: dict[s
 
 
 def _restore_command(snapshot: Snapshot) -> str:
-    archive = PurePosixPath(snapshot.archive)
-    script = _RESTORE.format(sha256=snapshot.sha256, file=shlex.quote(archive.name))
-    volume, folder = shlex.quote(f"{snapshot.volume}:/volume"), shlex.quote(f"{archive.parent}:/archives:ro")
+    path = PurePosixPath(snapshot.archive)
+    archive = Archive(snapshot.volume, snapshot.archive, snapshot.checksum or "")
+    restore = _RESTORE_FILE if archive.is_file else _RESTORE_FOLDER
+    script = restore.format(digest=archive.digest, path=shlex.quote(f"/archives/{path.name}"))
+    volume, folder = shlex.quote(f"{snapshot.volume}:/volume"), shlex.quote(f"{path.parent}:/archives:ro")
     return (
         f"docker run --rm --network none --volume {volume} --volume {folder}"
         f" {snapshot.helper_digest} sh -c {shlex.quote(script)}"

@@ -14,7 +14,9 @@ from daemon.engine.recreate.mounts import writable_volumes
 from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from daemon.errors import OperationFailed
 from daemon.snapshots import helper_containers
+from daemon.snapshots.archives import choose_capabilities
 from daemon.snapshots.helper_containers import HelperFailed, HelperLost
+from daemon.snapshots.snapshot_taker import SnapshotTaker
 from daemon.update import original_settings
 from daemon.update.update_context import UpdateContext
 from portal.models import SkipReason, utcnow
@@ -51,9 +53,10 @@ def preflight(context: UpdateContext) -> None:
     _require_permanent_name(context, old)
     _require_volumes(context, old)
     try:
-        context.add_to_journal(helper_image=context.helper.require_image())
+        image = context.helper.pull_image()
+        context.add_to_journal(helper_image=image, helper_capabilities=choose_capabilities(old))
         _require_bind_sources(context, old)
-        _require_space(context, old)
+        _require_archivable(context, old)
     except (HelperFailed, PullFailed) as error:
         # Transient: helpers have their own image, so the release cannot be the cause.
         raise PreflightFailed(str(error), transient=True) from error
@@ -169,14 +172,19 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
         helper_containers.remove_helper(engine, name)
 
 
-def _require_space(context: UpdateContext, old: dict[str, Any]) -> None:
-    size = context.helper.measure(list_snapshot_volumes(old))
-    free = context.helper.free_space(context.node.snapshot_dir)
-    context.add_to_journal(volumes_size=size)
-    if free < size * _SPACE_FACTOR:
+def _require_archivable(context: UpdateContext, old: dict[str, Any]) -> None:
+    """Start the helper that takes the snapshots, and check what it finds."""
+    volumes = list_snapshot_volumes(old)
+    if not volumes:
+        return
+    context.snapshot_taker = SnapshotTaker(context.helper, volumes, context.node.snapshot_dir)
+    found = context.snapshot_taker.inspect()
+    context.add_to_journal(volume_sizes=[found.sizes.used, found.sizes.apparent])
+    required = int(found.sizes.used * _SPACE_FACTOR)
+    if found.free < required:
         raise PreflightFailed(
-            f"{context.node.snapshot_dir} on node {context.node.name} has {free // 1_000_000} MB free, but the"
-            f" snapshots may need {int(size * _SPACE_FACTOR) // 1_000_000 + 1} MB. Free some space there",
+            f"{context.node.snapshot_dir} on node {context.node.name} has {found.free // 1_000_000} MB free, but the"
+            f" snapshots may need {required // 1_000_000 + 1} MB. Free some space there",
             transient=True,
         )
 

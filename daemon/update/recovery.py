@@ -42,7 +42,7 @@ def recover(context: UpdateContext) -> bool:
         run_rollback(context)
         return False
     match context.update.step:
-        case Step.CLAIM | Step.PREFLIGHT | Step.PULL | Step.CAPTURE | Step.PRECREATE | Step.DRAIN:
+        case Step.CLAIM | Step.PREFLIGHT | Step.PULL | Step.CAPTURE | Step.PRECREATE | Step.BASE | Step.DRAIN:
             _requeue(context)
         case Step.STOP | Step.SNAPSHOT | Step.SWAP:
             undo_before_start(context, _first_error(context) or _interruption(context))

@@ -63,8 +63,7 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
 def has_expired(context: UpdateContext) -> bool:
     """Return whether the trouble that is in the journal has lasted too long."""
     began = updates.trouble_since(context.update)
-    size = int(context.update.journal.get("volumes_size", 0))
-    return began is not None and utcnow() > began + choose_patience(size)
+    return began is not None and utcnow() > began + choose_patience(context.volume_sizes.used)
 
 
 def choose_patience(size: int) -> timedelta:

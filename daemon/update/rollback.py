@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from docker.errors import DockerException
 from sqlalchemy.orm import Session
 
 from daemon.engine import containers
@@ -17,8 +19,9 @@ from daemon.engine.client import describe_error
 from daemon.engine.recreate import creation
 from daemon.engine.trouble import is_engine_trouble
 from daemon.errors import EngineTrouble, OperationFailed
+from daemon.snapshots.archives import Archive
 from daemon.update import original_settings
-from daemon.update.cleanup import clean_or_defer, remove_keep_tag, remove_new_container
+from daemon.update.cleanup import clean_or_defer, delete_archives, remove_keep_tag, remove_new_container
 from daemon.update.manual_recovery import write_instructions
 from daemon.update.retries import has_expired, repeat
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
@@ -58,8 +61,9 @@ def abandon(context: UpdateContext, error: Exception) -> None:
 
 
 def discard_preparations(context: UpdateContext) -> None:
-    """Remove the new container, which never ran, and the tag that protects the old image from pruning."""
+    """Remove the new container, which never ran, unfinished archives, and the tag that protects the old image."""
     remove_new_container(context)
+    delete_archives(context)
     remove_keep_tag(context)
 
 
@@ -125,6 +129,8 @@ def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: s
         if is_engine_trouble(error) and not has_expired(context):
             raise
         context.log_failure("rollback of update %s failed: %s", error)
+        with suppress(DockerException, EngineTrouble):  # the operator's commands may need the volumes
+            context.helper.remove_all_helpers()
         with context.transaction() as (session, update):
             archives = snapshots.list_for_update(session, update.id)
         instructions = _try_to_write_instructions(context, archives, reason, describe_error(error))
@@ -176,23 +182,24 @@ def _mark_rolled_back(session: Session, update: BotUpdate, outcome: Outcome, res
 def _restore_volumes(context: UpdateContext) -> None:
     with context.transaction() as (session, update):
         taken = snapshots.list_for_update(session, update.id)
-    helper = context.require_helper()
-    for number, snapshot in enumerate(taken, start=1):
-        if snapshot.state is SnapshotState.RESTORED:
-            continue
-        if snapshot.state is not SnapshotState.VERIFIED or snapshot.sha256 is None:
-            raise RollbackFailed(
-                f"The archive of volume {snapshot.volume} was never verified, so the volume was not emptied"
-            )
-        context.lease.renew_or_raise()
-        helper.restore(number, snapshot.volume, snapshot.archive, snapshot.sha256, snapshot.size or 0)
-        with context.transaction() as (session, update):
-            move(
-                session,
-                session.get_one(Snapshot, snapshot.id),
-                SnapshotState.VERIFIED,
-                SnapshotState.RESTORED,
-            )
+    archives = [_require_verified(snapshot) for snapshot in taken if snapshot.state is not SnapshotState.RESTORED]
+    if not archives:
+        return
+    context.require_helper().restore(
+        archives, context.volume_sizes, compare_all=context.settings.restore_compares_all
+    )
+    with context.transaction() as (session, update):
+        for snapshot in snapshots.list_for_update(session, update.id):
+            if snapshot.state is SnapshotState.VERIFIED:
+                move(session, snapshot, SnapshotState.VERIFIED, SnapshotState.RESTORED)
+
+
+def _require_verified(snapshot: Snapshot) -> Archive:
+    if snapshot.state is not SnapshotState.VERIFIED or snapshot.checksum is None:
+        raise RollbackFailed(
+            f"The archive of volume {snapshot.volume} was never verified, so the volume was not changed"
+        )
+    return Archive(snapshot.volume, snapshot.archive, snapshot.checksum, snapshot.size or 0)
 
 
 def _start_old_container(context: UpdateContext) -> _RestoredContainer:

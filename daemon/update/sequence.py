@@ -5,22 +5,24 @@
      3 pull        the image, by digest
      4 capture     the full description of the old container
      5 precreate   the new container, not started, and compare it with the old one
-     6 drain       the gateways hold new requests; wait until running ones have ended
-     7 stop        the old container
-     8 snapshot    every writable volume
-     9 swap        the names of both containers
-    10 start       the new container
-    11 health      wait until the new container is healthy
-    12 commit      the new container becomes the bot's container; clean up
+     6 base        archive what every writable volume contains while the bot runs
+     7 drain       the gateways hold new requests; wait until running ones have ended
+     8 stop        the old container
+     9 snapshot    add what has changed in every writable volume
+    10 swap        the names of both containers
+    11 start       the new container
+    12 health      wait until the new container is healthy
+    13 commit      the new container becomes the bot's container; clean up
 
-If steps 2 to 6 fail, the old container was never stopped (`abandon`). If steps 7 to 9 fail, the volumes are untouched
-and the old container starts again (`undo_before_start`). If steps 10 or 11 fail, volumes and old container are
-restored together (`start_rollback`).
+If steps 2 to 7 fail, the old container was never stopped (`abandon`). If steps 8 to 10 fail, the volumes are
+untouched and the old container starts again (`undo_before_start`). If steps 11 or 12 fail, volumes and old container
+are restored together (`start_rollback`).
 
 Every step may be repeated. While the engine is in trouble, `retries` repeats the step for a while before it fails.
 
 Every step is recorded before its first effect. The bot is stopped before the snapshot, because a snapshot of a
-running database is torn. Pull and creation come before the stop, so that the downtime is only archive and start.
+running database is torn. Pull, creation and base come before the stop, so that the downtime is only the rest of the
+archive and the start.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ _BEFORE_STOP = _Phase(
         (Step.PULL, steps.pull),
         (Step.CAPTURE, steps.capture),
         (Step.PRECREATE, steps.precreate),
+        (Step.BASE, steps.take_bases),
         (Step.DRAIN, steps.drain),
     ),
     on_failure=abandon,
@@ -71,7 +74,7 @@ _BEFORE_STOP = _Phase(
 _DOWNTIME = _Phase(
     steps=(
         (Step.STOP, steps.stop),
-        (Step.SNAPSHOT, steps.snapshot),
+        (Step.SNAPSHOT, steps.take_snapshots),
         (Step.SWAP, steps.swap),
     ),
     on_failure=undo_before_start,

@@ -13,9 +13,8 @@ from daemon.errors import OperationFailed
 from daemon.registry.image_pull import pull_image
 from daemon.update import original_settings
 from daemon.update.cleanup import clean_or_defer
-from daemon.update.preflight import list_snapshot_volumes
 from daemon.update.update_context import UpdateContext
-from portal.models import Snapshot, SnapshotState, Step, move, utcnow
+from portal.models import SnapshotState, Step, move, utcnow
 from portal.services.bots import snapshots
 from portal.services.gateway import processes
 from portal.services.rollouts import outcomes, updates
@@ -66,6 +65,17 @@ def precreate(context: UpdateContext) -> None:
         )
 
 
+def take_bases(context: UpdateContext) -> None:
+    """Archive the volumes while the bot runs, so that the archive after the stop contains only what changed since."""
+    taker = context.snapshot_taker
+    if taker is None:  # the bot has no writable volume
+        return
+    with context.transaction() as (session, update):
+        for volume, path in taker.paths.items():
+            snapshots.record_start(session, update, volume, path)
+    taker.take_bases()
+
+
 def drain(context: UpdateContext) -> None:
     """Wait until no gateway forwards requests to the bot any more, at most `DRAIN_SECONDS`.
 
@@ -85,25 +95,22 @@ def stop(context: UpdateContext) -> None:
     containers.stop(context.engine, context.old_container, context.lease.renew_or_raise)
 
 
-def snapshot(context: UpdateContext) -> None:
-    """Archive and verify every writable volume."""
-    size = context.update.journal["volumes_size"]
-    for number, volume in enumerate(list_snapshot_volumes(context.saved["container"]), start=1):
-        file = f"{context.update.id}-{number}.tar"
-        with context.transaction() as (session, update):
-            row = snapshots.record_start(session, update, volume, f"{context.node.snapshot_dir}/{file}")
-        context.lease.renew_or_raise()
-        archived = context.helper.archive(number, volume, context.node.snapshot_dir, file, size)
-        with context.transaction() as (session, update):
+def take_snapshots(context: UpdateContext) -> None:
+    """Complete and verify the archives of all writable volumes."""
+    if context.snapshot_taker is None:  # the bot has no writable volume
+        return
+    archives = {archive.volume: archive for archive in context.snapshot_taker.take_snapshots()}
+    with context.transaction() as (session, update):
+        for row in snapshots.list_for_update(session, update.id):
+            archive = archives[row.volume]
             move(
                 session,
-                session.get_one(Snapshot, row),
+                row,
                 SnapshotState.TAKING,
                 SnapshotState.VERIFIED,
-                archive=archived.path,
-                size=archived.size,
-                entries=archived.entries,
-                sha256=archived.sha256,
+                size=archive.size,
+                entries=archive.entries,
+                checksum=archive.checksum,
                 helper_digest=update.journal["helper_image"],
             )
 

@@ -21,7 +21,8 @@ from daemon.engine.health_probe import HealthCheck, HealthResult
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name, helper_name
 from daemon.engine.recreate import creation
 from daemon.errors import EngineTrouble, OperationFailed
-from daemon.snapshots.archives import SnapshotHelper
+from daemon.snapshots.archives import SnapshotHelper, VolumeSizes
+from daemon.snapshots.snapshot_taker import SnapshotTaker
 from portal.database import UNAVAILABLE_ERRORS
 from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
 from portal.rules.health_check_timeout import choose_timeout
@@ -61,6 +62,8 @@ class UpdateContext:
             install = fleet_settings.get_settings(session).install_id
         self._strategy = strategy_for(rollout.strategy, rollout.parameters)
         self._connections = ExitStack()
+        self.snapshot_taker: SnapshotTaker | None = None
+        """The helper that takes the snapshots of this update. It belongs to the worker that started it."""
         self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
 
     @cached_property
@@ -227,6 +230,11 @@ class UpdateContext:
         return container_name(self.update.id, "old")
 
     @property
+    def volume_sizes(self) -> VolumeSizes:
+        """Sizes of the volumes as measured before the stop."""
+        return VolumeSizes(*self.update.journal.get("volume_sizes", ()))
+
+    @property
     def helper(self) -> SnapshotHelper:
         """Helper containers of the image that the preflight checked."""
         return self._build_helper(self.update.journal.get("helper_image", self.settings.snapshot_image))
@@ -239,18 +247,23 @@ class UpdateContext:
         """Return helper containers of the checked image, or of the configured image if that one was pruned.
 
         Raises:
-            HelperFailed: the configured image lacks a program or does not run.
             PullFailed: the configured image cannot be pulled.
         """
         helper = self.helper
         if not helper.has_image():
             helper = self._build_helper(self.settings.snapshot_image)
-            helper.require_image()
+            helper.pull_image()
         return helper
 
     def _build_helper(self, image: str) -> SnapshotHelper:
         return SnapshotHelper(
-            self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise, fence=self.lease.fence
+            self.engine,
+            image,
+            self.labels,
+            self.update.id,
+            self.lease.renew_or_raise,
+            fence=self.lease.fence,
+            capabilities=self.update.journal.get("helper_capabilities", ()),
         )
 
 

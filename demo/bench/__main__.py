@@ -9,14 +9,14 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from demo.bench import pages, polls, scanner, snapshots, syncs, ticks, updates
+from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks
 from demo.bench.environment import BenchEnvironment, open_environment
 from demo.bench.gateway import speed, updates_under_load
 from demo.bench.tables import Table
 from demo.processes import MissingRequirement
 
 BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
-    "updates": updates.measure,
+    "downtime": downtime.measure,
     "snapshots": snapshots.measure,
     "ticks": ticks.measure,
     "syncs": syncs.measure,

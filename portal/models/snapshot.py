@@ -38,10 +38,11 @@ class Snapshot(Base):
     node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"))
     volume: Mapped[str] = mapped_column(sa.String(255))
     archive: Mapped[str] = mapped_column(sa.String(500))
-    """Path on the disk of the node."""
+    """Path on the disk of the node: a folder, or one file if an earlier version of Flotilla wrote it."""
     size: Mapped[int | None] = mapped_column(sa.BigInteger)
     entries: Mapped[int | None] = mapped_column(sa.BigInteger)
-    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    checksum: Mapped[str | None] = mapped_column(sa.String(100))
+    """Algorithm and digest in hex, such as `blake2b-256:…`, once the archive is verified."""
     helper_digest: Mapped[str | None] = mapped_column(sa.String(71))
     """The helper image that wrote the archive; the same version of tar has to read it."""
     state: Mapped[SnapshotState] = mapped_column(choice(SnapshotState), default=SnapshotState.TAKING)

@@ -49,6 +49,7 @@ class Step(StrEnum):
     PULL = "pull"
     CAPTURE = "capture"
     PRECREATE = "precreate"
+    BASE = "base"
     DRAIN = "drain"
     STOP = "stop"
     SNAPSHOT = "snapshot"

@@ -72,7 +72,7 @@ NOT_SHOWN_TO_CUSTOMERS = {
     "gateway_processes": {"held"},
     "leases": {"owner"},
     "nodes": {"bot_host", "engine_id", "platform", "snapshot_dir", "tls"},
-    "snapshots": {"archive", "helper_digest", "sha256", "volume"},
+    "snapshots": {"archive", "checksum", "helper_digest", "volume"},
 }
 """Columns that only commands, jobs or some operators' pages show."""
 

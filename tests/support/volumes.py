@@ -1,17 +1,21 @@
 """Volumes with every kind of file system entry, read and written from the host without the code under test."""
 
+import fcntl
 import hashlib
 import os
 import socket
 import stat
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import docker
+import pytest
 
 _UNDEFINED = 0xFFFFFFFF
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 _LONG_AGO = 1_600_000_000_123_456_789
 
 
@@ -70,6 +74,24 @@ def damage(root: Path) -> None:
     os.setxattr(root, "system.posix_acl_default", _acl(owner=7, user=(4321, 7)))
     os.chown(root, 7, 7)
     root.chmod(0o3777)
+
+
+@contextmanager
+def immutable(path: Path) -> Iterator[None]:
+    """Make an entry immutable for the duration of a `with` block."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0)))[0]
+        try:
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags | _IMMUTABLE))
+        except OSError:
+            pytest.skip("this file system has no immutable entries, or this user may not make them")
+        try:
+            yield
+        finally:
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags))
+    finally:
+        os.close(descriptor)
 
 
 def _fill_with_names(root: Path) -> None:

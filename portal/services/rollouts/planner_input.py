@@ -25,6 +25,7 @@ from portal.models import (
     Rollout,
     RolloutState,
     SkipReason,
+    Step,
     Trigger,
     UpdateState,
 )
@@ -213,6 +214,8 @@ def _find_outage(update: BotUpdate, bot: Bot, release: Release) -> _Outage | Non
 
 
 def _progress_at(update: BotUpdate) -> datetime | None:
+    if update.step is Step.BASE:  # takes as long as the data needs, while the bot runs, and has its own deadline
+        return None
     moments = [datetime.fromisoformat(moment) for times in update.timings.values() for moment in times if moment]
     return max(moments, default=update.started_at)
 

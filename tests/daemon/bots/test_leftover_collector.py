@@ -41,7 +41,7 @@ def collect(site: Site) -> list[str]:
     return sorted(collect_node(site.database, site.bot().node_id, utcnow()))
 
 
-ROLES = ["delete", "new", "old", "probe", "restore-2", "snap-1"]
+ROLES = ["delete", "new", "old", "probe", "restore-2", "restore-f7", "snap-1", "snapshots-f7"]
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,6 @@ def test_bot_after_a_failed_rollback_is_removed_with_all_of_its_containers(site:
     assert not has_container(site, site.container)
     assert {has_volume(site, name) for name in volumes} == {keep_data}
     assert {archive.exists() for archive in archives} == {keep_data}
-    assert [name for name in site.leftovers() if not name.endswith(".tar")] == []
+    assert [name for name in site.leftovers() if name not in {archive.name for archive in archives}] == []
     for name in volumes if keep_data else []:
         site.engine.remove_volume(name)

@@ -8,7 +8,7 @@ import docker
 import pytest
 
 from daemon.engine.addresses import read_address
-from daemon.engine.health_probe import HealthCheck, HealthResult, probe, wait_until_healthy
+from daemon.engine.health_probe import HealthCheck, HealthResult, choose_pause, probe, wait_until_healthy
 from daemon.snapshots import helper_containers
 from demo.versions import CRASHING, FIRST, UNHEALTHY, BotVersion
 from portal.models import HealthExpectation, Node
@@ -170,6 +170,20 @@ def wait(
     return wait_until_healthy(
         engine, container, HERE, HealthCheck("/health"), timeout=timeout, interval=0.5, renew_or_raise=before_probe
     )
+
+
+@pytest.mark.parametrize(
+    ("elapsed", "after_success", "pause"),
+    [(0, False, 0.1), (9, False, 0.9), (60, False, 5), (9, True, 0.25), (60, True, 0.25)],
+)
+def test_pauses_delay_a_healthy_bot_by_a_tenth_of_its_start(
+    elapsed: float, pause: float, *, after_success: bool
+) -> None:
+    assert choose_pause(elapsed, 5, after_success=after_success) == pytest.approx(pause)
+
+
+def test_pauses_are_never_longer_than_the_interval() -> None:
+    assert choose_pause(60, 0.2, after_success=False) == choose_pause(60, 0.2, after_success=True) == 0.2
 
 
 @pytest.mark.docker

@@ -1,9 +1,10 @@
-"""Archives of volumes: complete and verified, or an error; restore, measure and delete."""
+"""Archives of volumes: complete and verified, or an error; restore and delete."""
 
+import hashlib
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,59 +13,24 @@ import docker
 import pytest
 import requests
 
-from daemon.engine.labels import UPDATE_LABEL, helper_name
+from daemon.engine.labels import UPDATE_LABEL
 from daemon.engine.trouble import is_engine_trouble
 from daemon.snapshots import archive_scripts
-from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
-from daemon.snapshots.helper_containers import HelperFailed, HelperTask
+from daemon.snapshots.archives import (
+    Archive,
+    RestoreFailed,
+    SnapshotFailed,
+    SnapshotHelper,
+    VolumeSizes,
+    choose_capabilities,
+)
+from daemon.snapshots.helper_containers import HelperFailed
 from portal.models.base import new_id
 from portal.services.bots.leases import LeaseLost
 from tests.support import volumes
 from tests.support.docker import RUN_LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
-
-
-@pytest.fixture
-def volume(engine: docker.APIClient, run_labels: dict[str, str]) -> Iterator[str]:
-    """An empty volume."""
-    name = f"volume-{new_id()}"
-    engine.create_volume(name, labels=run_labels)
-    yield name
-    engine.remove_volume(name)
-
-
-@pytest.fixture
-def root(engine: docker.APIClient, volume: str) -> Path:
-    """Folder of the volume on this machine."""
-    root = volumes.root_of(engine, volume)
-    if not os.access(root, os.W_OK):
-        pytest.skip("the volumes of the engine are not on this machine, or belong to another user")
-    return root
-
-
-@pytest.fixture
-def helper(engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str]) -> SnapshotHelper:
-    """Helper containers of a new update."""
-    return SnapshotHelper(engine, snapshot_image, run_labels, new_id())
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> str:
-    """Folder of the archives, which does not exist yet."""
-    return str(tmp_path / "archives")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[str]:
-    """A folder on a disk of one megabyte."""
-    mount = tmp_path / "small"
-    mount.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(mount)], check=False)
-    if done.returncode != 0:
-        pytest.skip("mounting a small disk requires root")
-    yield str(mount)
-    subprocess.run(["umount", str(mount)], check=True)
 
 
 def resize(disk: str, size: str) -> None:
@@ -83,9 +49,10 @@ def containers_of(engine: docker.APIClient, helper: SnapshotHelper) -> list[str]
     return [str(found["Id"]) for found in engine.containers(all=True, filters={"label": label})]
 
 
-def archive(helper: SnapshotHelper, volume: str, folder: str) -> ArchiveInfo:
-    """Archive a volume under its own name."""
-    return helper.archive(1, volume, folder, f"{volume}.tar")
+def archive(helper: SnapshotHelper, volume: str, folder: str) -> Archive:
+    """Archive a volume in one pass."""
+    [archived] = helper.take_in_one_pass([volume], folder, VolumeSizes())
+    return archived
 
 
 def test_restore_brings_back_every_kind_of_entry(
@@ -97,7 +64,7 @@ def test_restore_brings_back_every_kind_of_entry(
     archived = archive(helper, volume, folder)
     volumes.damage(root)
     assert volumes.walk(root) != before
-    helper.restore(1, volume, archived.path, archived.sha256)
+    helper.restore([archived])
 
     after = volumes.walk(root)
     assert after.keys() == before.keys()
@@ -107,14 +74,69 @@ def test_restore_brings_back_every_kind_of_entry(
     assert containers_of(engine, helper) == []
 
 
+def test_archive_of_an_earlier_version_is_restored(
+    helper: SnapshotHelper, volume: str, root: Path, folder: str
+) -> None:
+    volumes.fill_with_every_kind_of_entry(root)
+    path = Path(folder) / "earlier.tar"
+    path.parent.mkdir()
+    options = ["--format=posix", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--acls", "--sparse"]
+    subprocess.run(["tar", *options, f"--directory={root}", f"--file={path}", "--create", "."], check=True)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    before = volumes.walk(root)
+    volumes.damage(root)
+
+    with pytest.raises(RestoreFailed, match="the SHA-256 of the archive differs"):
+        helper.restore([Archive(volume, str(path), f"sha256:{'0' * 64}")])
+    helper.restore([Archive(volume, str(path), f"sha256:{digest}")])
+
+    assert volumes.walk(root) == before
+
+
+def test_trusted_attributes_of_privileged_bots_are_restored(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
+) -> None:
+    capabilities = choose_capabilities({"HostConfig": {"CapAdd": ["CAP_SYS_ADMIN"]}})
+    privileged = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), capabilities=capabilities)
+    (root / "file").write_text("content")
+    (root / "folder").mkdir()
+    for name in ("file", "folder"):
+        try:
+            os.setxattr(root / name, "trusted.note", b"1")
+        except OSError:
+            pytest.skip("only root can set trusted attributes")
+    before = volumes.walk(root)
+    archived = archive(privileged, volume, folder)
+    (root / "file").unlink()
+    (root / "folder").rmdir()
+
+    privileged.restore([archived])
+
+    assert volumes.walk(root) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ({}, []),
+        ({"Privileged": True}, ["SYS_ADMIN"]),
+        ({"CapAdd": ["NET_ADMIN"], "Privileged": False}, []),
+        ({"CapAdd": ["all"]}, ["SYS_ADMIN"]),
+    ],
+)
+def test_helpers_get_more_rights_only_for_bots_that_have_them(host: dict[str, Any], expected: list[str]) -> None:
+    assert choose_capabilities({"HostConfig": host}) == expected
+
+
 def test_sparse_files_stay_sparse_in_the_archive_and_after_a_restore(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     volumes.fill_with_every_kind_of_entry(root)
     archived = archive(helper, volume, folder)
     assert archived.size < 10 << 20
+    (root / "sparse").unlink()
 
-    helper.restore(1, volume, archived.path, archived.sha256)
+    helper.restore([archived])
     restored = (root / "sparse").stat()
     assert restored.st_size == 60 << 20
     assert restored.st_blocks * 512 < 1 << 20
@@ -124,7 +146,7 @@ def test_empty_volume_is_restored_empty(helper: SnapshotHelper, volume: str, roo
     archived = archive(helper, volume, folder)
     (root / ".new").write_text("written by the new release")
 
-    helper.restore(1, volume, archived.path, archived.sha256)
+    helper.restore([archived])
 
     assert archived.entries == 1
     assert names_in(root) == []
@@ -134,9 +156,10 @@ def test_only_the_owner_can_read_archives(helper: SnapshotHelper, volume: str, r
     archived = archive(helper, volume, folder)
 
     assert Path(folder).stat().st_mode & 0o777 == 0o700
-    assert Path(archived.path).stat().st_mode & 0o777 == 0o600
-    assert names_in(folder) == [f"{volume}.tar"]
-    assert Path(archived.path).stat().st_size == archived.size
+    assert Path(archived.path).stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in Path(archived.path).iterdir()} == {0o600}
+    assert names_in(folder) == [f"{helper.update_id}-1"]
+    assert sum(path.stat().st_size for path in Path(archived.path).glob("*.tar")) == archived.size
 
 
 def test_missing_volume_is_an_error_and_is_not_created(
@@ -148,37 +171,35 @@ def test_missing_volume_is_an_error_and_is_not_created(
         engine.inspect_volume("no-such-volume")
 
 
-def test_full_disk_leaves_no_archive_and_keeps_an_earlier_one(
-    helper: SnapshotHelper, volume: str, root: Path, small_disk: str
-) -> None:
-    earlier = archive(helper, volume, small_disk)
+def test_full_disk_leaves_no_archive(helper: SnapshotHelper, volume: str, root: Path, small_disk: str) -> None:
     (root / "large").write_bytes(os.urandom(3 << 20))
 
     with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0") as failure:
         archive(helper, volume, small_disk)
 
     assert is_engine_trouble(failure.value)
-    assert names_in(small_disk) == [Path(earlier.path).name]
-    assert Path(earlier.path).stat().st_size == earlier.size
+    assert names_in(small_disk) == []
 
 
+@pytest.mark.parametrize("part", ["delta.tar", "folders.tar", "files", "settled", "sums"])
 @pytest.mark.parametrize("damage", ["changed", "cut off", "missing"])
-def test_damaged_archive_is_refused_before_the_volume_is_touched(
-    helper: SnapshotHelper, volume: str, root: Path, folder: str, damage: str
+def test_damaged_archive_is_refused_before_the_volume_is_touched(  # noqa: PLR0917 - fixtures come by name
+    helper: SnapshotHelper, volume: str, root: Path, folder: str, damage: str, part: str
 ) -> None:
-    volumes.fill_with_every_kind_of_entry(root)
+    (root / "note").write_text("archived")
     archived = archive(helper, volume, folder)
-    content = Path(archived.path).read_bytes()
+    damaged = Path(archived.path) / part
+    content = damaged.read_bytes() or b"x"
     if damage == "changed":
-        Path(archived.path).write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+        damaged.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif damage == "cut off":
-        Path(archived.path).write_bytes(content[:-512])
+        damaged.write_bytes(content[:-1] if damaged.stat().st_size else b"longer")
     else:
-        Path(archived.path).unlink()
+        damaged.unlink()
     before = volumes.walk(root)
 
     with pytest.raises(RestoreFailed, match="the volume was not touched"):
-        helper.restore(1, volume, archived.path, archived.sha256)
+        helper.restore([archived])
 
     assert volumes.walk(root) == before
 
@@ -195,87 +216,23 @@ def test_restore_that_fills_the_disk_is_reported_and_can_be_repeated(
         Path(small_disk, "data").unlink()
         resize(small_disk, "512k")
         with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0") as failure:
-            helper.restore(1, volume, archived.path, archived.sha256)
+            helper.restore([archived])
         assert is_engine_trouble(failure.value)
         resize(small_disk, "1m")
-        helper.restore(1, volume, archived.path, archived.sha256)
+        helper.restore([archived])
         assert Path(small_disk, "data").stat().st_size == 900_000
     finally:
         engine.remove_volume(volume)
 
 
-def test_size_of_all_volumes_is_measured_together(
-    helper: SnapshotHelper, volume: str, root: Path, folder: str
-) -> None:
-    volumes.fill_with_every_kind_of_entry(root)
-    archived = archive(helper, volume, folder)
-
-    assert archived.size <= helper.measure([volume]) < 10 << 20
-    assert helper.measure([]) == 0
-    with pytest.raises(HelperFailed, match="does not exist"):
-        helper.measure([volume, "no-such-volume"])
-
-
-def test_vanishing_files_do_not_make_the_measurement_fail(
-    engine: docker.APIClient, helper: SnapshotHelper, run_labels: dict[str, str]
-) -> None:
-    volume = f"volume-{new_id()}"
-    # In this folder `du` always meets files that vanish or cannot be read, and sometimes a folder that vanishes.
-    options = {"type": "none", "o": "bind", "device": "/proc"}
-    engine.create_volume(volume, driver="local", driver_opts=options, labels=run_labels)
-    try:
-        assert helper.measure([volume]) > 0
-    finally:
-        engine.remove_volume(volume)
-
-
-DU_WITHOUT_SUM = """
-du() {
-  case "$*" in
-    *--version*) command du "$@" ;;
-    *) if [ "$attempt" -le %s ]; then echo "du: fts_read failed" >&2; return 1; fi; command du "$@" ;;
-  esac
-}
-"""
-"""A `du` that prints no sum at its first attempts, as when the folder it reads vanishes."""
-
-
-def test_measurement_is_repeated_when_du_prints_no_sum(
-    helper: SnapshotHelper, volume: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script = archive_scripts.MEASURE
-
-    monkeypatch.setattr(archive_scripts, "MEASURE", DU_WITHOUT_SUM % 2 + script)
-    assert helper.measure([volume]) > 0
-
-    monkeypatch.setattr(archive_scripts, "MEASURE", DU_WITHOUT_SUM % 100 + script)
-    with pytest.raises(HelperFailed, match="change too fast to be measured"):
-        helper.measure([volume])
-
-
 def test_result_is_read_when_many_error_lines_follow_it(
-    helper: SnapshotHelper, volume: str, monkeypatch: pytest.MonkeyPatch
+    helper: SnapshotHelper, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The engine copies both streams independently, so that errors written before the result can be logged after it.
-    errors_after_result = """echo '{"size": 5}'; sleep 0.2; for n in $(seq 200); do echo "error $n" >&2; done"""
-    monkeypatch.setattr(archive_scripts, "MEASURE", errors_after_result)
+    errors_after_result = """echo '{"free": 5}'; sleep 0.2; for n in $(seq 200); do echo "error $n" >&2; done"""
+    monkeypatch.setattr(archive_scripts, "FREE_SPACE", errors_after_result)
 
-    assert helper.measure([volume]) == 5
-
-
-def test_measurement_has_a_long_time_limit(
-    helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits: list[float] = []
-
-    def run_helper(*arguments: Any) -> dict[str, int]:
-        limits.extend(each.seconds for each in arguments if isinstance(each, HelperTask))
-        return {"size": 0, "free": 0}
-
-    monkeypatch.setattr("daemon.snapshots.helper_containers.run_helper", run_helper)
-    helper.free_space(folder)
-    helper.measure([volume])
-    assert limits[1] > 10 * limits[0]
+    assert helper.free_space(folder) == 5
 
 
 def test_free_space_is_that_of_the_archive_disk(helper: SnapshotHelper, folder: str, small_disk: str) -> None:
@@ -287,10 +244,11 @@ def test_delete_removes_archives_and_partial_archives_only(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
     archived = archive(helper, volume, folder)
-    Path(f"{archived.path}.partial").touch()
+    Path(folder, "a.tar").touch()
+    Path(folder, "a.tar.partial").touch()
     Path(folder, "other.tar").touch()
 
-    helper.delete([archived.path, f"{folder}/never-written.tar"])
+    helper.delete([archived.path, f"{folder}/a.tar", f"{folder}/never-written.tar"])
 
     assert names_in(folder) == ["other.tar"]
 
@@ -298,7 +256,7 @@ def test_delete_removes_archives_and_partial_archives_only(
 def test_helper_that_an_earlier_attempt_left_is_replaced(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper.name("snapshots"))
     engine.start(left["Id"])
 
     archive(helper, volume, folder)
@@ -314,7 +272,7 @@ def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures
     folder: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper.name("snapshots"))
     engine.start(left["Id"])
     inspect, remove = engine.inspect_container, engine.remove_container
     inspections = iter(range(3))
@@ -350,7 +308,7 @@ def test_remove_all_helpers_removes_only_the_helpers_of_this_update(
 
     mine, other = helper.update_id, new_id()
     start(mine, f"flotilla-{mine}-snap-1")
-    start(mine, f"flotilla-{mine}-restore-2")
+    start(mine, f"flotilla-{mine}-snapshots-f7")
     kept = [start(mine, f"bot-{mine}"), start(mine, f"flotilla-{mine}-new"), start(other, f"flotilla-{other}-snap-1")]
 
     helper.remove_all_helpers()
@@ -390,7 +348,7 @@ def test_helper_that_exceeds_its_time_limit_is_removed(
     engine: docker.APIClient, helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("daemon.snapshots.archives._MIN_SECONDS", 1)
-    monkeypatch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", "sleep 1000")
+    monkeypatch.setattr("daemon.snapshots.archives.SNAPSHOT", "sleep 1000")
 
     with pytest.raises(SnapshotFailed, match="did not finish within 1 s"):
         archive(helper, volume, folder)
@@ -412,7 +370,7 @@ def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - f
     lose: Callable[[docker.APIClient, str], None],
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", "sleep 1000")
+        patch.setattr("daemon.snapshots.archives.SNAPSHOT", "sleep 1000")
         with ThreadPoolExecutor() as pool:
             archiving = pool.submit(archive, helper, volume, folder)
             label = {"label": f"{UPDATE_LABEL}={helper.update_id}"}
@@ -430,15 +388,15 @@ def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - 
 ) -> None:
     (root / "note").write_text("old")
     helper = SnapshotHelper(engine, snapshot_image, run_labels, new_id())
-    archived = helper.archive(1, volume, folder, "a.tar")
+    archived = archive(helper, volume, folder)
     (root / "note").write_text("new")
 
     def lose_lease() -> None:
         raise LeaseLost("another worker holds the lease")
 
-    late = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), lose_lease)
+    late = SnapshotHelper(engine, snapshot_image, run_labels, new_id(), renew_or_raise=lose_lease)
     with pytest.raises(LeaseLost):
-        late.restore(1, volume, archived.path, archived.sha256)
+        late.restore([archived])
 
     assert (root / "note").read_text() == "new"
     assert containers_of(engine, late) == []

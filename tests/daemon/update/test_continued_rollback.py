@@ -119,7 +119,7 @@ def test_continued_rollback_restores_the_bot(site: Site, archive: Path, before: 
 def test_worker_killed_while_it_continues_a_rollback_is_replaced(site: Site, archive: Path, before: Contents) -> None:
     put_back(archive)
     update_id = request(site)
-    kill_worker_when(site, update_id, exists("restore-2"))
+    kill_worker_when(site, update_id, exists("restore"))
     workers = [threading.Thread(target=update_bot, args=(site.database, site.settings, update_id)) for _ in range(2)]
     for worker in workers:
         worker.start()

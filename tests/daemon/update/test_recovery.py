@@ -19,7 +19,8 @@ from sqlalchemy.exc import OperationalError
 from daemon.engine.labels import container_name
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, FIRST, SECOND, BotVersion
-from portal.models import BotUpdate, Step, UpdateState, Verdict
+from portal.models import BotUpdate, SnapshotState, Step, UpdateState, Verdict
+from portal.services.bots import snapshots
 from tests.support.site import NOTE, Site
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -42,6 +43,13 @@ def exists(role: str) -> Moment:
         return any(name.fullmatch(each) for container in found for each in container["Names"])
 
     return is_there
+
+
+def has_verified_archives(site: Site, update: BotUpdate) -> bool:
+    """Return whether the archives of the volumes are complete."""
+    with site.database.reading() as session:
+        taken = snapshots.list_for_update(session, update.id)
+    return bool(taken) and all(snapshot.state is SnapshotState.VERIFIED for snapshot in taken)
 
 
 def is_old_stopped(site: Site, update: BotUpdate) -> bool:
@@ -115,16 +123,33 @@ def is_moment(site: Site, update_id: str, moment: Moment) -> bool:
 @pytest.mark.parametrize(
     ("moment", "final_state"),
     [
+        (exists("snapshots"), UpdateState.PENDING),
         (exists("new"), UpdateState.PENDING),
+        (entered(Step.BASE), UpdateState.PENDING),
+        (entered(Step.DRAIN), UpdateState.PENDING),
         (entered(Step.STOP), UpdateState.FAILED),
         (is_old_stopped, UpdateState.FAILED),
-        (exists("snap-2"), UpdateState.FAILED),
+        (entered(Step.SNAPSHOT), UpdateState.FAILED),
+        (has_verified_archives, UpdateState.FAILED),
         (exists("old"), UpdateState.FAILED),
         (entered(Step.START), UpdateState.UPDATED),
         (is_new_running, UpdateState.UPDATED),
         (has_healthy_verdict, UpdateState.UPDATED),
     ],
-    ids=["precreated", "stop", "stopped", "snapshot", "swap", "start", "started", "healthy"],
+    ids=[
+        "helper",
+        "precreated",
+        "base",
+        "drain",
+        "stop",
+        "stopped",
+        "snapshot",
+        "verified",
+        "swap",
+        "start",
+        "started",
+        "healthy",
+    ],
 )
 def test_interrupted_update_to_a_good_release_is_completed_or_undone(
     site: Site, moment: Moment, final_state: UpdateState
@@ -148,7 +173,7 @@ def test_interrupted_update_to_a_good_release_is_completed_or_undone(
 
 @pytest.mark.parametrize(
     "moment",
-    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore-2"), is_old_running_again],
+    [entered(Step.HEALTH), entered(Step.ROLLBACK), exists("restore"), is_old_running_again],
     ids=["health", "rollback", "restore", "old one back"],
 )
 def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: Moment) -> None:
@@ -163,7 +188,7 @@ def test_interrupted_update_to_a_bad_release_is_rolled_back(site: Site, moment: 
 def test_rollback_interrupted_twice_is_completed(site: Site) -> None:
     before = site.contents()
     update_id = site.update_to(CORRUPTING)
-    for moment in (exists("restore-1"), exists("restore-2")):
+    for moment in (exists("restore"), exists("restore")):
         kill_worker_when(site, update_id, moment, health_seconds=3)
     update_bot(site.database, site.settings, update_id)
     assert_rolled_back(site, update_id)

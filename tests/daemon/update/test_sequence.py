@@ -38,6 +38,7 @@ from portal.models import (
 )
 from portal.services.bots import snapshots
 from tests.support.site import NOTE, Site, wait_until_answering
+from tests.support.volumes import immutable
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
@@ -112,12 +113,13 @@ def test_failed_snapshot_ends_the_update_and_starts_the_old_container(site: Site
     with site.database.transaction() as session:
         folder = Path(session.scalars(sa.select(Node.snapshot_dir)).one())
     # A folder with the name of the second archive, which only the snapshot finds.
-    obstacle = folder / f"{update_id}-2.tar.partial"
+    obstacle = folder / f"{update_id}-2"
     obstacle.mkdir(parents=True)
-    update_bot(site.database, site.settings, update_id)
+    with immutable(obstacle):
+        update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
-    assert "Snapshot of volume" in (update.error or "")
+    assert "Snapshot of the volumes failed" in (update.error or "")
     assert container["Id"] == old["Id"]
     assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert site.notes() == [NOTE]
@@ -125,7 +127,6 @@ def test_failed_snapshot_ends_the_update_and_starts_the_old_container(site: Site
     assert update.answering_at is not None
     # The next job repeats the cleanup.
     assert update.cleaned_at is None
-    obstacle.rmdir()
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).cleaned_at is not None
     assert site.leftovers() == []
@@ -215,17 +216,17 @@ def test_failed_cleanup_of_an_earlier_update_does_not_block_the_next(
 ) -> None:
     earlier, later = site.update_to(THIRD), site.update_to(SECOND)
     # Prevents the archive, and then its deletion.
-    obstacle = tmp_path / "snapshots" / f"{earlier}-2.tar.partial"
+    obstacle = tmp_path / "snapshots" / f"{earlier}-2"
     obstacle.mkdir(parents=True)
-    update_bot(site.database, site.settings, earlier)
-    assert site.update(earlier).cleaned_at is None
+    with immutable(obstacle):
+        update_bot(site.database, site.settings, earlier)
+        assert site.update(earlier).cleaned_at is None
 
-    update_bot(site.database, site.settings, later)
+        update_bot(site.database, site.settings, later)
 
     assert site.update(later).state is UpdateState.UPDATED
     assert site.update(earlier).cleaned_at is None
     assert f"cleanup of update {earlier} failed" in caplog.text
-    obstacle.rmdir()
     update_bot(site.database, site.settings, earlier)
     assert site.leftovers() == []
 

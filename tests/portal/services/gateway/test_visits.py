@@ -208,7 +208,7 @@ def test_rows_decide(visitor: Visitor, change: Callable[[Session, Visitor], None
 
 def test_every_step_is_in_or_out_of_service() -> None:
     in_service = set(Step) - set(visits.OUT_OF_SERVICE)
-    assert in_service == {Step.CLAIM, Step.PREFLIGHT, Step.PULL, Step.CAPTURE, Step.PRECREATE}
+    assert in_service == {Step.CLAIM, Step.PREFLIGHT, Step.PULL, Step.CAPTURE, Step.PRECREATE, Step.BASE}
 
 
 def test_a_session_ends_with_the_time_limits_of_the_portal_session(visitor: Visitor) -> None:

@@ -159,6 +159,15 @@ def test_continued_rollback_does_not_stall_its_rollout(world: World) -> None:
         assert target.progress_at > NOW - STALL_AFTER
 
 
+def test_archive_that_is_written_before_the_stop_does_not_stall_a_rollout(world: World) -> None:
+    with world.database.transaction() as session:
+        rollout = session.scalars(sa.select(Rollout)).one()
+        planned = planner_input.load_updates(session, rollout)
+        planned[0].update.step = Step.BASE
+        snapshot = planner_input.build_snapshot(session, rollout, planned, {}, NOW, health_check_timeout=None)
+        assert [each.progress_at for each in snapshot.targets] == [None]
+
+
 @pytest.mark.parametrize(
     ("changes", "refusal"),
     [
