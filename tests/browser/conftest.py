@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
 from demo.processes import free_port
 from portal.database import Database
@@ -15,6 +15,9 @@ from portal.web.cookie_names import session_cookie_name
 from tests import factories
 from tests.support.portal import running_portal
 from tests.support.scene import Scene, small_fleet
+
+# The library's 5 seconds are too short while other tests use all processors.
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture

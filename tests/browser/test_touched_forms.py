@@ -13,6 +13,9 @@ from tests.support.scene import Scene, rollout
 
 pytestmark = pytest.mark.browser
 
+SWAP_MILLISECONDS = 300
+"""Time in which htmx would replace a part after its response. Less would only hide a fault."""
+
 
 def test_abort_form_keeps_what_was_entered(visit: Open, page: Page, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
@@ -21,12 +24,12 @@ def test_abort_form_keeps_what_was_entered(visit: Open, page: Page, scene: Scene
     page.get_by_text("Abort…").click()
     page.get_by_label("Reason").fill("eats data")
     page.get_by_label("Quarantine").check()
-    with database.transaction() as session:
+    with page.expect_response(lambda response: "part=controls" in response.url), database.transaction() as session:
         running = session.scalars(sa.select(BotUpdate).where(BotUpdate.state == UpdateState.RUNNING)).one()
         move(session, running, UpdateState.RUNNING, UpdateState.FAILED, ended_at=utcnow(), error="The disk is full")
     # The parts around the form show the change, so the form could have been replaced, too.
     expect(page.locator("#updates")).to_contain_text("The disk is full")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(SWAP_MILLISECONDS)
     expect(page.get_by_label("Reason")).to_have_value("eats data")
     expect(page.get_by_label("Quarantine")).to_be_checked()
     expect(page.get_by_role("button", name="Retry failed bots")).to_have_count(0)
@@ -49,10 +52,12 @@ def test_forms_of_a_bot_keep_what_was_entered(  # noqa: PLR0917 - fixtures come 
     visit("root", f"/o/acme/bots/{scene.bots[0]}")
     page.get_by_text(summary).click()
     page.get_by_label(field).fill(text)
-    with database.transaction() as session:
+    part = "manage" if summary == "Remove…" else "attention"
+    with page.expect_response(lambda response: f"part={part}" in response.url), database.transaction() as session:
         bot = session.get_one(Bot, scene.bots[0])
         bot.state, bot.state_detail = BotState.UNHEALTHY, "answered 503"
+        bot.name = "Clipper"  # which both parts contain
     expect(page.locator("#status")).to_contain_text("answered 503")
-    page.wait_for_load_state("networkidle")
+    page.wait_for_timeout(SWAP_MILLISECONDS)
     expect(page.get_by_label(field)).to_have_value(text)
     expect(page.get_by_label(field)).to_be_focused()
