@@ -240,7 +240,7 @@ def _check_bots(context: Context) -> str:
         addresses = selection.list_addresses(session)
         blocked = bot_states.count_blocked(session)
         down = overview.list_down(session)
-    problems = [f"{bot.name} should run, but is {bot.state}: {bot.state_detail}" for bot in down]
+    problems = [f"{bot.name} should run, but is {bot.state}: {bot.state_detail or 'no cause known'}" for bot in down]
     problems += [f"{name}: {reason}" for name, reason in provision_health.find_problems(addresses).items()]
     if blocked:
         problems.append(f"{blocked} refuse members; `flotilla sync status` shows why")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.models import BotState, SyncState
+from portal.models import BotState, DesiredState, SyncState
 from tests.daemon.conftest import Flotilla
 from tests.daemon.provision.toy_bot import ToyBot, Trouble
 from tests.daemon.provision.world import SyncWorld
@@ -32,6 +32,6 @@ def test_doctor_names_bots_that_cannot_be_provisioned(
     monkeypatch.setattr(toy, "_obey", lambda *_: (200, no_secret))
     assert "the bot has no provision secret" in read_line(flotilla)
 
-    world.change_bot(state=BotState.STOPPED)
+    world.change_bot(state=BotState.STOPPED, desired_state=DesiredState.STOPPED)
     world.change_sync(state=SyncState.BLOCKED)
     assert "bots: 1 refuse members; `flotilla sync status` shows why" in read_line(flotilla)
