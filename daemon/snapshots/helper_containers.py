@@ -24,7 +24,8 @@ _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"
 _MAX_PAUSE_SECONDS = 1.0
 _TROUBLE_SECONDS = 30.0
 """How long trouble of the engine may last while the state or the log of a helper is read, before it is lost."""
-_KILLED_STATUS = 137
+_FIRST_LOST_STATUS = 128
+"""From this exit status on, a signal or a crash of the engine ended the program; the scripts exit with less."""
 _FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 """What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
 
@@ -192,7 +193,7 @@ def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[
     if status != 0:
         errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
         message = errors.decode(errors="replace")[-2000:].strip()
-        is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
+        is_lost = status >= _FIRST_LOST_STATUS or any(text in message for text in _FULL_DISK)
         kind = HelperLost if is_lost else HelperFailed
         raise kind(message or f"The helper exited with status {status} without an error message")
     # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
@@ -200,7 +201,7 @@ def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[
     try:
         result: dict[str, Any] = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):
-        raise HelperFailed("The helper exited with status 0 but reported no result") from None
+        raise HelperLost("The helper exited with status 0 but reported no result") from None
     return result
 
 
