@@ -383,6 +383,16 @@ def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - f
     assert archive(helper, volume, folder).entries > 0
 
 
+@pytest.mark.parametrize("script", ["exit 255", "exit 0"], ids=["after a crash of the engine", "without a result"])
+def test_helper_that_an_engine_crash_ended_may_be_repeated(
+    helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", script)
+    with pytest.raises(SnapshotFailed) as failure:
+        archive(helper, volume, folder)
+    assert is_engine_trouble(failure.value)
+
+
 def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - fixtures come by name
     engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], volume: str, root: Path, folder: str
 ) -> None:

@@ -192,6 +192,13 @@ def test_a_transient_failure_is_retried_after_a_wait() -> None:
     assert plan(make_snapshot(failed), NOW) == [Retry("u0", NOW + timedelta(minutes=1))]
 
 
+def test_a_bot_that_needs_attention_is_not_retried_and_not_counted_if_the_engine_was_the_cause() -> None:
+    failed = make_target(0, stage=Stage.FAILED, wave=1, attempt=1, transient=True, needs_attention=True)
+
+    assert plan(make_snapshot(failed), NOW) == [Complete()]
+    assert plan(make_snapshot(failed, *make_waiting(range(1, 5))), NOW)[0] == StartWave(2, ("u1",))
+
+
 def test_after_a_transient_failure_of_the_canary_another_bot_is_the_canary() -> None:
     failed = make_target(0, stage=Stage.FAILED, wave=1, attempt=3, transient=True)
 
