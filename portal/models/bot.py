@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.base import Base, choice, new_id, partial_index, utcnow
 from portal.models.encrypted import EncryptedJSON
 from portal.models.node import Node
 from portal.models.org import Org
@@ -59,18 +59,36 @@ class HealthExpectation(StrEnum):
     ANY_2XX = "any_2xx"
 
 
+_EXCEPTIONAL = (
+    "phase <> 'active' OR state <> 'running' OR desired_state <> 'running' OR release_channel = 'pinned'"
+    " OR needs_attention IS NOT NULL"
+)
+# JSON columns store None as the text `null`.
+_CHANGING = (
+    "desired_state <> applied_state OR restart_requested_at IS NOT NULL"
+    " OR coalesce(CAST(restart_policy AS TEXT), 'null') <> 'null'"
+)
+
+
 class Bot(Base):
     """One managed container of an organization. Its lease and fence serialize all work on the container."""
 
     __tablename__ = "bots"
-    __table_args__ = (sa.UniqueConstraint("node_id", "container_id"), sa.UniqueConstraint("node_id", "host_port"))
+    __table_args__ = (
+        sa.UniqueConstraint("node_id", "container_id"),
+        sa.UniqueConstraint("node_id", "host_port"),
+        sa.Index(None, "image", "current_digest"),
+        sa.Index(None, "current_digest"),
+        partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
+        partial_index("ix_bots_changing", "id", _CHANGING),
+    )
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.ForeignKey("orgs.id"), index=True)
     node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"), index=True)
     name: Mapped[str] = mapped_column(OutsideLine(100))
     subdomain: Mapped[str] = mapped_column(sa.String(63), unique=True)
-    image: Mapped[str] = mapped_column(sa.String(300), index=True)
+    image: Mapped[str] = mapped_column(sa.String(300))
     """Normalized reference with tag, as `str(Reference)` formats it."""
     release_channel: Mapped[Channel] = mapped_column(choice(Channel), default=Channel.STABLE)
     port: Mapped[int] = mapped_column(default=3100)
@@ -133,3 +151,16 @@ class Bot(Base):
 
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
+
+    @classmethod
+    def select_exceptional(cls) -> sa.Select[str]:
+        """Select the ids of the bots that are not simply running: stopped, down, pinned, being removed, and others.
+
+        These are few, and a partial index contains them, so that no process has to read all bots to find them.
+        """
+        return sa.select(cls.id).where(sa.text(_EXCEPTIONAL))
+
+    @classmethod
+    def select_changing(cls) -> sa.Select[str]:
+        """Select the ids of the bots that a worker may have to start, stop or restart, from a partial index."""
+        return sa.select(cls.id).where(sa.text(_CHANGING))

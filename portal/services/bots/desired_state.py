@@ -110,4 +110,6 @@ def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
     has_policy = sa.func.coalesce(sa.cast(Bot.restart_policy, sa.Text), "null") != "null"
     has_to_start = has_to_run & sa.or_(Bot.restart_requested_at.is_not(None), has_policy)
     is_safe = sa.or_(~has_to_run, Bot.needs_attention.is_(None))
-    return (sa.or_(Bot.desired_state != Bot.applied_state, has_to_start), is_safe, has_container, ~unfinished_update)
+    is_changing = Bot.id.in_(Bot.select_changing())
+    differs = sa.or_(Bot.desired_state != Bot.applied_state, has_to_start)
+    return (is_changing, differs, is_safe, has_container, ~unfinished_update)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, contains_eager, defer
+from sqlalchemy.orm import Session, aliased, contains_eager, defer
 
 from portal.models import (
     Audience,
@@ -17,6 +17,7 @@ from portal.models import (
     Channel,
     DesiredState,
     FleetMode,
+    FleetSettings,
     Node,
     NodeState,
     Org,
@@ -32,6 +33,7 @@ from portal.rules import canary
 from portal.services import fleet_settings
 from portal.services.orgs.update_preferences import resolve_preferences
 from portal.services.releases import releases
+from portal.services.rollouts.fleet_facts import FleetFacts
 
 FAILED_STATES = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
 
@@ -72,31 +74,60 @@ def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> li
     return candidates
 
 
-def load_outdated_automatic(session: Session) -> dict[Release, list[Candidate]]:
-    """Load the bots that automatic updates have to update, by the release that they should run.
+def is_automatic(settings: FleetSettings) -> sa.ColumnElement[bool]:
+    """Return the condition for bots of organizations in automatic mode, see `Candidate.automatic`."""
+    if settings.mode is FleetMode.MANUAL:
+        return sa.false()
+    chosen = sa.select(TenantUpdateConfig.org_id)
+    if settings.tenant_mode is TenantMode.AUTO:
+        return Bot.org_id.not_in(chosen.where(TenantUpdateConfig.mode == TenantMode.MANUAL))
+    return Bot.org_id.in_(chosen.where(TenantUpdateConfig.mode == TenantMode.AUTO))
+
+
+def list_joinable(
+    session: Session, fleet: FleetFacts, release: Release, limit: int, rollout: Rollout | None = None
+) -> list[tuple[str, str | None]]:
+    """List the bots that automatic updates have to update to a release, those of the canary channel first.
 
     These are running bots of organizations in automatic mode, on active nodes, that are outdated, have not failed on
     the release before and have no open update.
+
+    Args:
+        session: any session.
+        fleet: the fleet.
+        release: a release at which tags point.
+        limit: largest number of bots.
+        rollout: the open automatic rollout of the release, if there is one.
+
+    Returns:
+        Pairs of the id of a bot, and the id of its update in `rollout`, if that was skipped. The update of a bot that
+        was skipped because it was stopped is pending again as soon as the bot is seen running, so such a bot is not
+        listed.
     """
-    targets = releases.map_targets(session)
-    conditions = [
-        _is_outdated(targets),
-        Bot.id.not_in(_select_with_open_update()),
-        Bot.phase == BotPhase.ACTIVE,
-        Node.state == NodeState.ACTIVE,
-        Org.state == OrgState.ACTIVE,
-    ]
-    outdated: dict[Release, list[Candidate]] = {}
-    failed: dict[str, set[str]] = {}
-    for candidate in load_candidates(session, *conditions):
-        release = targets[candidate.bot.image]
-        if exclusion_reason(candidate, release, Audience.AUTOMATIC):
-            continue
-        if release.id not in failed:
-            failed[release.id] = list_failed_bot_ids(session, release)
-        if candidate.bot.id not in failed[release.id]:
-            outdated.setdefault(release, []).append(candidate)
-    return outdated
+    member = aliased(BotUpdate)
+    is_member = sa.and_(member.bot_id == Bot.id, member.rollout_id == (rollout.id if rollout else None))
+    is_rejoinable = sa.and_(
+        member.state == UpdateState.SKIPPED, member.skip_reason.is_distinct_from(SkipReason.STOPPED)
+    )
+    query = (
+        sa.select(Bot.id, member.id)
+        .join(Bot.org)
+        .join(Bot.node)
+        .outerjoin(member, is_member)
+        .where(
+            Bot.image.in_(fleet.list_images(release)),
+            sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(sorted(release.digests))),
+            is_automatic(fleet.settings),
+            _is_updatable(),
+            Node.state == NodeState.ACTIVE,
+            Org.state == OrgState.ACTIVE,
+            Bot.id.not_in(_select_with_open_update()),
+            Bot.id.not_in(_select_failed(release)),
+            sa.or_(member.id.is_(None), is_rejoinable),
+        )
+        .order_by((Bot.release_channel == Channel.CANARY).desc(), Bot.created_at, Bot.id)
+    )
+    return [(bot_id, update_id) for bot_id, update_id in session.execute(query.limit(limit))]
 
 
 def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
@@ -143,24 +174,30 @@ def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
 
 def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
     """Return ids of the bots that failed on this release. Automatic updates do not retry them."""
-    query = (
+    return set(session.scalars(_select_failed(release)))
+
+
+def _select_failed(release: Release) -> sa.Select[str]:
+    return (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
-        .where(Rollout.release_id == release.id, BotUpdate.state.in_(FAILED_STATES))
+        .where(Rollout.release_id == release.id, BotUpdate.state.in_(sorted(FAILED_STATES)))
     )
-    return set(session.scalars(query))
 
 
-def _is_outdated(targets: Mapping[str, Release]) -> sa.ColumnElement[bool]:
-    conditions = [
-        sa.and_(Bot.image == image, sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(release.digests)))
-        for image, release in targets.items()
-    ]
-    return sa.or_(sa.false(), *conditions)
+def _is_updatable() -> sa.ColumnElement[bool]:
+    """Return the condition for bots that `exclusion_reason` does not exclude for a reason of their own."""
+    return sa.and_(
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.needs_attention.is_(None),
+        Bot.release_channel != Channel.PINNED,
+        Bot.desired_state == DesiredState.RUNNING,
+        Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
+    )
 
 
 def _select_with_open_update() -> sa.Select[str]:
-    in_progress = sa.or_(BotUpdate.state == UpdateState.RUNNING, Rollout.state.in_(Rollout.OPEN))
+    in_progress = sa.or_(BotUpdate.state == UpdateState.RUNNING, Rollout.state.in_(sorted(Rollout.OPEN)))
     # The OR over two tables can use no index. `is_open` keeps it from reading the history.
     return sa.select(BotUpdate.bot_id).join(BotUpdate.rollout).where(BotUpdate.is_open(), in_progress)
 

@@ -1,0 +1,167 @@
+"""Changes of bots that concern open rollouts: bots that are no longer eligible, and skipped bots that are again.
+
+Used by the orchestrator. The queries start from the bots for which something has changed, so that their cost does not
+follow the number of bots of a rollout. `eligibility.exclusion_reason` decides about each bot that they find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from portal.models import (
+    Audience,
+    Bot,
+    BotPhase,
+    BotState,
+    BotUpdate,
+    Channel,
+    DesiredState,
+    Org,
+    Rollout,
+    SkipReason,
+    Trigger,
+    UpdateState,
+)
+from portal.services.rollouts import eligibility
+from portal.services.rollouts.eligibility import Candidate
+from portal.services.rollouts.fleet_facts import FleetFacts
+
+_NOT_RUNNING = (BotState.STOPPED, BotState.MISSING)
+_AT_ONCE = 1000
+"""Changes per tick. The claim of an update checks again, so the others cannot start until then."""
+
+
+@dataclass
+class EligibilityChanges:
+    """Updates of one rollout that have to change, by their ids."""
+
+    ineligible: dict[SkipReason, list[str]] = field(default_factory=dict)
+    """Waiting updates to skip."""
+    restarted: list[str] = field(default_factory=list)
+    """Updates that were skipped because the bot was stopped, and whose bot was seen running since."""
+
+    def __bool__(self) -> bool:
+        """Return whether there are any changes."""
+        return bool(self.ineligible or self.restarted)
+
+
+def find_changes(
+    session: Session, rollouts: Sequence[Rollout], waiting: Collection[str], fleet: FleetFacts
+) -> Mapping[str, EligibilityChanges]:
+    """Find the changes of open rollouts, by the id of the rollout.
+
+    Args:
+        session: the transaction.
+        rollouts: the rollouts.
+        waiting: ids of those that have waiting bots.
+        fleet: the fleet.
+    """
+    changes = {rollout.id: EligibilityChanges() for rollout in rollouts}
+    with_waiting = [rollout for rollout in rollouts if rollout.id in waiting]
+    suspects = session.execute(_select_suspects(with_waiting, fleet)).all() if with_waiting else []
+    restarted = session.execute(_select_restarted(list(changes))).all() if changes else []
+    bot_ids = {row.bot_id for row in (*suspects, *restarted)}
+    candidates = {found.bot.id: found for found in eligibility.load_named(session, bot_ids)} if bot_ids else {}
+    by_id = {rollout.id: rollout for rollout in rollouts}
+    for row in suspects:
+        reason = _find_reason(candidates[row.bot_id], by_id[row.rollout_id], fleet)
+        if reason is not None:
+            changes[row.rollout_id].ineligible.setdefault(reason, []).append(row.id)
+    for row in restarted:
+        rollout = by_id[row.rollout_id]
+        if eligibility.exclusion_reason(candidates[row.bot_id], rollout.release, rollout.audience) is None:
+            changes[row.rollout_id].restarted.append(row.id)
+    return changes
+
+
+def _find_reason(candidate: Candidate, rollout: Rollout, fleet: FleetFacts) -> SkipReason | None:
+    reason = eligibility.exclusion_reason(candidate, rollout.release, rollout.audience)
+    if reason is None and _follows_tags(rollout):
+        target = fleet.targets.get(candidate.bot.image)
+        if target is None or target.id != rollout.release_id:
+            return SkipReason.SUPERSEDED
+    return reason
+
+
+def _follows_tags(rollout: Rollout) -> bool:
+    return rollout.trigger is Trigger.AUTO and rollout.audience is Audience.AUTOMATIC
+
+
+def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Select[Any]:
+    """Select the waiting updates whose bots may no longer be eligible."""
+    conditions = [
+        sa.and_(Bot.id.in_(Bot.select_exceptional()), _is_exceptional(rollouts)),
+        Bot.org_id.in_(sa.select(Org.id).where(Org.is_inactive())),
+        _is_updated(rollouts),
+        _has_left(rollouts, fleet),
+    ]
+    waiting = [
+        sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(
+            BotUpdate.rollout_id.in_([rollout.id for rollout in rollouts]),
+            BotUpdate.state == UpdateState.PENDING,
+            condition,
+        )
+        for condition in conditions
+    ]
+    found = sa.union(*waiting).subquery()
+    return sa.select(found).limit(_AT_ONCE)
+
+
+def _is_exceptional(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
+    named = [rollout.id for rollout in rollouts if rollout.audience is Audience.NAMED]
+    return sa.or_(
+        Bot.phase != BotPhase.ACTIVE,
+        Bot.needs_attention.is_not(None),
+        Bot.desired_state == DesiredState.STOPPED,
+        Bot.state.in_(_NOT_RUNNING),
+        sa.and_(Bot.release_channel == Channel.PINNED, BotUpdate.rollout_id.not_in(named)),
+    )
+
+
+def _is_updated(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
+    digests = {digest for rollout in rollouts for digest in rollout.release.digests}
+    of_rollout = [
+        sa.and_(BotUpdate.rollout_id == rollout.id, Bot.current_digest.in_(sorted(rollout.release.digests)))
+        for rollout in rollouts
+    ]
+    return sa.and_(Bot.current_digest.in_(sorted(digests)), sa.or_(*of_rollout))
+
+
+def _has_left(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.ColumnElement[bool]:
+    """Return the condition for bots of automatic organizations that are manual now, or follow another release."""
+    automatic = [rollout for rollout in rollouts if rollout.audience is Audience.AUTOMATIC]
+    is_automatic = eligibility.is_automatic(fleet.settings)
+    left = [
+        sa.and_(BotUpdate.rollout_id.in_([rollout.id for rollout in automatic]), ~is_automatic),
+        *(
+            sa.and_(BotUpdate.rollout_id == rollout.id, Bot.image.not_in(fleet.list_images(rollout.release)))
+            for rollout in automatic
+            if _follows_tags(rollout)
+        ),
+    ]
+    return sa.or_(*left) if automatic else sa.false()
+
+
+def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[Any]:
+    """Select the updates of bots that were stopped and are not any more; an earlier check may be outdated."""
+    return (
+        sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(
+            BotUpdate.rollout_id.in_(rollout_ids),
+            BotUpdate.is_skipped_while_stopped(),
+            BotUpdate.state == UpdateState.SKIPPED,
+            Bot.phase == BotPhase.ACTIVE,
+            Bot.desired_state == DesiredState.RUNNING,
+            Bot.state.not_in(_NOT_RUNNING),
+            sa.or_(BotUpdate.ended_at.is_(None), Bot.checked_at > BotUpdate.ended_at),
+        )
+        .limit(_AT_ONCE)
+    )
