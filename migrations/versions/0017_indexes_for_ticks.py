@@ -18,15 +18,15 @@ _EXCEPTIONAL = (
     "phase <> 'active' OR state <> 'running' OR desired_state <> 'running' OR release_channel = 'pinned'"
     " OR needs_attention IS NOT NULL"
 )
-_UNFINISHED = "cleaned_at IS NULL AND state IN ('running', 'updated', 'rolled_back', 'failed')"
+_UNFINISHED = "cleaned_at IS NULL AND state NOT IN ('pending', 'skipped', 'needs_attention')"
 
 _NEW = {
     "ix_bot_updates_rollout": (
         "bot_updates",
         ["rollout_id", "state", "wave", "ended_at", "not_before", "bot_id"],
     ),
-    "ix_bots_current_digest": ("bots", ["current_digest"]),
-    "ix_bots_image_current_digest": ("bots", ["image", "current_digest"]),
+    "ix_bots_current_digest_id": ("bots", ["current_digest", "id"]),
+    "ix_bots_image_current_digest_org_id_id": ("bots", ["image", "current_digest", "org_id", "id"]),
     "ix_tenant_update_configs_mode_org_id": ("tenant_update_configs", ["mode", "org_id"]),
     "ix_tenant_update_configs_preferred_hour_utc_org_id": (
         "tenant_update_configs",

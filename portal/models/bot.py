@@ -77,8 +77,9 @@ class Bot(Base):
     __table_args__ = (
         sa.UniqueConstraint("node_id", "container_id"),
         sa.UniqueConstraint("node_id", "host_port"),
-        sa.Index(None, "image", "current_digest"),
-        sa.Index(None, "current_digest"),
+        # Contains what tells that a bot needs no automatic update, so that a tick does not read the rows.
+        sa.Index(None, "image", "current_digest", "org_id", "id"),
+        sa.Index(None, "current_digest", "id"),
         partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
         partial_index("ix_bots_changing", "id", _CHANGING),
     )
@@ -151,6 +152,11 @@ class Bot(Base):
 
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
+
+    @classmethod
+    def is_active(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for active bots, in a form that lets no database read all bots by their phase."""
+        return cls.phase.not_in([phase for phase in BotPhase if phase is not BotPhase.ACTIVE])
 
     @classmethod
     def select_exceptional(cls) -> sa.Select[str]:

@@ -104,16 +104,10 @@ def list_joinable(
         was skipped because it was stopped is pending again as soon as the bot is seen running, so such a bot is not
         listed.
     """
-    member = aliased(BotUpdate)
-    is_member = sa.and_(member.bot_id == Bot.id, member.rollout_id == (rollout.id if rollout else None))
-    is_rejoinable = sa.and_(
-        member.state == UpdateState.SKIPPED, member.skip_reason.is_distinct_from(SkipReason.STOPPED)
-    )
     query = (
-        sa.select(Bot.id, member.id)
+        sa.select(Bot.id)
         .join(Bot.org)
         .join(Bot.node)
-        .outerjoin(member, is_member)
         .where(
             Bot.image.in_(fleet.list_images(release)),
             sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(sorted(release.digests))),
@@ -121,13 +115,22 @@ def list_joinable(
             _is_updatable(),
             Node.state == NodeState.ACTIVE,
             Org.state == OrgState.ACTIVE,
-            Bot.id.not_in(_select_with_open_update()),
+            Bot.id.not_in(_select_waiting()),
+            Bot.id.not_in([update.bot_id for update in fleet.running]),
             Bot.id.not_in(_select_failed(release)),
-            sa.or_(member.id.is_(None), is_rejoinable),
         )
         .order_by((Bot.release_channel == Channel.CANARY).desc(), Bot.created_at, Bot.id)
+        .limit(limit)
     )
-    return [(bot_id, update_id) for bot_id, update_id in session.execute(query.limit(limit))]
+    if rollout is None:
+        return [(bot_id, None) for bot_id in session.scalars(query)]
+    member = aliased(BotUpdate)
+    is_rejoinable = sa.and_(
+        member.state == UpdateState.SKIPPED, member.skip_reason.is_distinct_from(SkipReason.STOPPED)
+    )
+    query = query.outerjoin(member, sa.and_(member.bot_id == Bot.id, member.rollout_id == rollout.id))
+    joining = query.where(sa.or_(member.id.is_(None), is_rejoinable)).add_columns(member.id)
+    return [(bot_id, update_id) for bot_id, update_id in session.execute(joining)]
 
 
 def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
@@ -188,7 +191,7 @@ def _select_failed(release: Release) -> sa.Select[str]:
 def _is_updatable() -> sa.ColumnElement[bool]:
     """Return the condition for bots that `exclusion_reason` does not exclude for a reason of their own."""
     return sa.and_(
-        Bot.phase == BotPhase.ACTIVE,
+        Bot.is_active(),
         Bot.needs_attention.is_(None),
         Bot.release_channel != Channel.PINNED,
         Bot.desired_state == DesiredState.RUNNING,
@@ -196,10 +199,12 @@ def _is_updatable() -> sa.ColumnElement[bool]:
     )
 
 
-def _select_with_open_update() -> sa.Select[str]:
-    in_progress = sa.or_(BotUpdate.state == UpdateState.RUNNING, Rollout.state.in_(sorted(Rollout.OPEN)))
-    # The OR over two tables can use no index. `is_open` keeps it from reading the history.
-    return sa.select(BotUpdate.bot_id).join(BotUpdate.rollout).where(BotUpdate.is_open(), in_progress)
+def _select_waiting() -> sa.Select[str]:
+    """Select the bots that wait in an open rollout."""
+    open_rollouts = sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
+    return sa.select(BotUpdate.bot_id).where(
+        BotUpdate.rollout_id.in_(open_rollouts), BotUpdate.state == UpdateState.PENDING
+    )
 
 
 def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:

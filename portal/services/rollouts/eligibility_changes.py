@@ -94,24 +94,27 @@ def _follows_tags(rollout: Rollout) -> bool:
 
 def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Select[Any]:
     """Select the waiting updates whose bots may no longer be eligible."""
-    conditions = [
-        sa.and_(Bot.id.in_(Bot.select_exceptional()), _is_exceptional(rollouts)),
-        Bot.org_id.in_(sa.select(Org.id).where(Org.is_inactive())),
-        _is_updated(rollouts),
-        _has_left(rollouts, fleet),
+    ids = [rollout.id for rollout in rollouts]
+    suspects = [
+        _select_waiting(ids).where(Bot.id.in_(Bot.select_exceptional()), _is_exceptional(rollouts)),
+        _select_waiting(ids).where(Bot.id.in_(sa.select(Bot.id).where(Bot.org_id.in_(_select_inactive_orgs())))),
+        *(_select_updated(rollout) for rollout in rollouts),
+        *(_select_left(rollout, fleet) for rollout in rollouts if rollout.audience is Audience.AUTOMATIC),
     ]
-    waiting = [
+    found = sa.union(*suspects).subquery()
+    return sa.select(found).limit(_AT_ONCE)
+
+
+def _select_waiting(rollout_ids: Sequence[str]) -> sa.Select[Any]:
+    return (
         sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
-        .where(
-            BotUpdate.rollout_id.in_([rollout.id for rollout in rollouts]),
-            BotUpdate.state == UpdateState.PENDING,
-            condition,
-        )
-        for condition in conditions
-    ]
-    found = sa.union(*waiting).subquery()
-    return sa.select(found).limit(_AT_ONCE)
+        .where(BotUpdate.rollout_id.in_(rollout_ids), BotUpdate.state == UpdateState.PENDING)
+    )
+
+
+def _select_inactive_orgs() -> sa.Select[str]:
+    return sa.select(Org.id).where(Org.is_inactive())
 
 
 def _is_exceptional(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
@@ -125,28 +128,20 @@ def _is_exceptional(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
     )
 
 
-def _is_updated(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
-    digests = {digest for rollout in rollouts for digest in rollout.release.digests}
-    of_rollout = [
-        sa.and_(BotUpdate.rollout_id == rollout.id, Bot.current_digest.in_(sorted(rollout.release.digests)))
-        for rollout in rollouts
-    ]
-    return sa.and_(Bot.current_digest.in_(sorted(digests)), sa.or_(*of_rollout))
+def _select_updated(rollout: Rollout) -> sa.Select[Any]:
+    """Select the waiting updates of bots that run the release already."""
+    running = sa.select(Bot.id).where(Bot.current_digest.in_(sorted(rollout.release.digests)))
+    return sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id).where(
+        BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING, BotUpdate.bot_id.in_(running)
+    )
 
 
-def _has_left(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.ColumnElement[bool]:
-    """Return the condition for bots of automatic organizations that are manual now, or follow another release."""
-    automatic = [rollout for rollout in rollouts if rollout.audience is Audience.AUTOMATIC]
-    is_automatic = eligibility.is_automatic(fleet.settings)
-    left = [
-        sa.and_(BotUpdate.rollout_id.in_([rollout.id for rollout in automatic]), ~is_automatic),
-        *(
-            sa.and_(BotUpdate.rollout_id == rollout.id, Bot.image.not_in(fleet.list_images(rollout.release)))
-            for rollout in automatic
-            if _follows_tags(rollout)
-        ),
-    ]
-    return sa.or_(*left) if automatic else sa.false()
+def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[Any]:
+    """Select the waiting updates of bots whose organization is manual now, or which follow another release."""
+    left = [~eligibility.is_automatic(fleet.settings)]
+    if _follows_tags(rollout):
+        left.append(Bot.image.not_in(fleet.list_images(rollout.release)))
+    return _select_waiting([rollout.id]).where(sa.or_(*left))
 
 
 def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[Any]:
@@ -158,7 +153,7 @@ def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[Any]:
             BotUpdate.rollout_id.in_(rollout_ids),
             BotUpdate.is_skipped_while_stopped(),
             BotUpdate.state == UpdateState.SKIPPED,
-            Bot.phase == BotPhase.ACTIVE,
+            Bot.is_active(),
             Bot.desired_state == DesiredState.RUNNING,
             Bot.state.not_in(_NOT_RUNNING),
             sa.or_(BotUpdate.ended_at.is_(None), Bot.checked_at > BotUpdate.ended_at),
