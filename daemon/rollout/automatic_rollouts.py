@@ -36,19 +36,23 @@ def open_rollouts(database: Database, fleet: FleetFacts) -> None:
 
 def has_joinable(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
     """Return whether bots have to join an automatic rollout."""
-    return bool(eligibility.list_joinable(session, fleet, rollout.release, 1, rollout))
+    return bool(
+        eligibility.list_joinable(session, fleet, rollout.release, 1, rollout)
+        or eligibility.list_rejoinable(session, fleet, rollout, 1)
+    )
 
 
 def join_bots(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
     """Add the bots that have become eligible, and return whether more have to join at the next tick.
 
-    A bot whose update was skipped joins again, because the reason no longer applies, such as the mode of its
+    A bot whose update was skipped joins again when the reason no longer applies, such as the mode of its
     organization.
     """
     joining = eligibility.list_joinable(session, fleet, rollout.release, _JOINING_AT_ONCE, rollout)
-    rollouts.add_bots(session, rollout, [bot_id for bot_id, update_id in joining if update_id is None])
-    decisions.requeue_skipped(session, [update_id for _, update_id in joining if update_id is not None])
-    return len(joining) == _JOINING_AT_ONCE
+    rejoining = eligibility.list_rejoinable(session, fleet, rollout, _JOINING_AT_ONCE)
+    rollouts.add_bots(session, rollout, joining)
+    decisions.requeue_skipped(session, rejoining)
+    return max(len(joining), len(rejoining)) == _JOINING_AT_ONCE
 
 
 def find_newer_release(session: Session, rollout: Rollout, fleet: FleetFacts) -> Release | None:

@@ -180,8 +180,7 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
     """
     last = last_wave(snapshot)
     before = last + 1 if wave is None else wave
-    in_last = [*snapshot.tallies, *snapshot.in_flight, *snapshot.failed]
-    ended = [part.ended_at for part in in_last if part.wave == last and part.ended_at is not None]
+    ended = [part.ended_at for part in _list_parts(snapshot) if part.wave == last and part.ended_at is not None]
     waiting, updated = snapshot.count(Stage.WAITING), snapshot.count(Stage.UPDATED)
     return Facts(
         total=waiting + updated + len(snapshot.in_flight) + len(snapshot.failed),
@@ -198,8 +197,12 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
 
 def last_wave(snapshot: RolloutSnapshot) -> int:
     """Return the number of the last wave; 0 before the first."""
-    parts = [*snapshot.tallies, *snapshot.in_flight, *snapshot.failed]
-    return max((part.wave for part in parts if part.wave is not None), default=0)
+    return max((part.wave for part in _list_parts(snapshot) if part.wave is not None), default=0)
+
+
+def _list_parts(snapshot: RolloutSnapshot) -> list[Tally | Target]:
+    """List the tallies and single bots that together are all bots of the rollout."""
+    return [*snapshot.tallies, *snapshot.in_flight, *snapshot.failed]
 
 
 def _judge_failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Retry]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased, contains_eager, defer
+from sqlalchemy.orm import Session, contains_eager, defer
 
 from portal.models import (
     Audience,
@@ -18,8 +18,6 @@ from portal.models import (
     DesiredState,
     FleetMode,
     FleetSettings,
-    Node,
-    NodeState,
     Org,
     OrgState,
     Release,
@@ -86,8 +84,8 @@ def is_automatic(settings: FleetSettings) -> sa.ColumnElement[bool]:
 
 def list_joinable(
     session: Session, fleet: FleetFacts, release: Release, limit: int, rollout: Rollout | None = None
-) -> list[tuple[str, str | None]]:
-    """List the bots that automatic updates have to update to a release, those of the canary channel first.
+) -> Sequence[str]:
+    """List ids of the bots that automatic updates have to update to a release, those of the canary channel first.
 
     These are running bots of organizations in automatic mode, on active nodes, that are outdated, have not failed on
     the release before and have no open update.
@@ -97,40 +95,37 @@ def list_joinable(
         fleet: the fleet.
         release: a release at which tags point.
         limit: largest number of bots.
-        rollout: the open automatic rollout of the release, if there is one.
-
-    Returns:
-        Pairs of the id of a bot, and the id of its update in `rollout`, if that was skipped. The update of a bot that
-        was skipped because it was stopped is pending again as soon as the bot is seen running, so such a bot is not
-        listed.
+        rollout: the open automatic rollout of the release, whose bots are not listed.
     """
+    is_taken = BotUpdate.state == UpdateState.PENDING
+    if rollout is not None:
+        is_taken |= BotUpdate.rollout_id == rollout.id
+    taken = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id.in_(_select_open()), is_taken)
+    query = sa.select(Bot.id).where(*_is_joinable(fleet, release), Bot.id.not_in(taken))
+    canaries_first = (Bot.release_channel == Channel.CANARY).desc()
+    return session.scalars(query.order_by(canaries_first, Bot.created_at, Bot.id).limit(limit)).all()
+
+
+def list_rejoinable(session: Session, fleet: FleetFacts, rollout: Rollout, limit: int) -> Sequence[str]:
+    """List ids of the updates of an automatic rollout that were skipped for a reason that no longer applies.
+
+    The update of a bot that was stopped is pending again as soon as the bot is seen running, so it is not listed.
+    """
+    elsewhere = sa.select(BotUpdate.bot_id).where(
+        BotUpdate.rollout_id.in_(_select_open()), BotUpdate.state == UpdateState.PENDING
+    )
     query = (
-        sa.select(Bot.id)
-        .join(Bot.org)
-        .join(Bot.node)
+        sa.select(BotUpdate.id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
         .where(
-            Bot.image.in_(fleet.list_images(release)),
-            sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(sorted(release.digests))),
-            is_automatic(fleet.settings),
-            _is_updatable(),
-            Node.state == NodeState.ACTIVE,
-            Org.state == OrgState.ACTIVE,
-            Bot.id.not_in(_select_waiting()),
-            Bot.id.not_in([update.bot_id for update in fleet.running]),
-            Bot.id.not_in(_select_failed(release)),
+            BotUpdate.rollout_id == rollout.id,
+            BotUpdate.state == UpdateState.SKIPPED,
+            BotUpdate.skip_reason.is_distinct_from(SkipReason.STOPPED),
+            *_is_joinable(fleet, rollout.release),
+            Bot.id.not_in(elsewhere),
         )
-        .order_by((Bot.release_channel == Channel.CANARY).desc(), Bot.created_at, Bot.id)
-        .limit(limit)
     )
-    if rollout is None:
-        return [(bot_id, None) for bot_id in session.scalars(query)]
-    member = aliased(BotUpdate)
-    is_rejoinable = sa.and_(
-        member.state == UpdateState.SKIPPED, member.skip_reason.is_distinct_from(SkipReason.STOPPED)
-    )
-    query = query.outerjoin(member, sa.and_(member.bot_id == Bot.id, member.rollout_id == rollout.id))
-    joining = query.where(sa.or_(member.id.is_(None), is_rejoinable)).add_columns(member.id)
-    return [(bot_id, update_id) for bot_id, update_id in session.execute(joining)]
+    return session.scalars(query.limit(limit)).all()
 
 
 def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
@@ -188,23 +183,29 @@ def _select_failed(release: Release) -> sa.Select[str]:
     )
 
 
-def _is_updatable() -> sa.ColumnElement[bool]:
-    """Return the condition for bots that `exclusion_reason` does not exclude for a reason of their own."""
-    return sa.and_(
+def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for bots that a rollout to automatic organizations may take, if they do not wait in one.
+
+    The conditions that an index answers without the row come first. The others follow `exclusion_reason`.
+    """
+    return (
+        Bot.image.in_(fleet.list_images(release)),
+        sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(sorted(release.digests))),
+        is_automatic(fleet.settings),
+        Bot.org_id.not_in(sa.select(Org.id).where(Org.is_inactive())),
+        Bot.id.not_in([update.bot_id for update in fleet.running]),
+        Bot.id.not_in(_select_failed(release)),
         Bot.is_active(),
         Bot.needs_attention.is_(None),
         Bot.release_channel != Channel.PINNED,
         Bot.desired_state == DesiredState.RUNNING,
         Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
+        Bot.node_id.not_in(fleet.inactive_nodes),
     )
 
 
-def _select_waiting() -> sa.Select[str]:
-    """Select the bots that wait in an open rollout."""
-    open_rollouts = sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
-    return sa.select(BotUpdate.bot_id).where(
-        BotUpdate.rollout_id.in_(open_rollouts), BotUpdate.state == UpdateState.PENDING
-    )
+def _select_open() -> sa.Select[str]:
+    return sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
 
 
 def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:

@@ -105,7 +105,7 @@ def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Selec
     return sa.select(found).limit(_AT_ONCE)
 
 
-def _select_waiting(rollout_ids: Sequence[str]) -> sa.Select[Any]:
+def _select_waiting(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
     return (
         sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
@@ -128,7 +128,7 @@ def _is_exceptional(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
     )
 
 
-def _select_updated(rollout: Rollout) -> sa.Select[Any]:
+def _select_updated(rollout: Rollout) -> sa.Select[str, str, str]:
     """Select the waiting updates of bots that run the release already."""
     running = sa.select(Bot.id).where(Bot.current_digest.in_(sorted(rollout.release.digests)))
     return sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id).where(
@@ -136,7 +136,7 @@ def _select_updated(rollout: Rollout) -> sa.Select[Any]:
     )
 
 
-def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[Any]:
+def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[str, str, str]:
     """Select the waiting updates of bots whose organization is manual now, or which follow another release."""
     left = [~eligibility.is_automatic(fleet.settings)]
     if _follows_tags(rollout):
@@ -144,7 +144,7 @@ def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[Any]:
     return _select_waiting([rollout.id]).where(sa.or_(*left))
 
 
-def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[Any]:
+def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
     """Select the updates of bots that were stopped and are not any more; an earlier check may be outdated."""
     return (
         sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
