@@ -18,6 +18,9 @@ from portal.services.rollouts.fleet_facts import FleetFacts
 from portal.services.rollouts.update_facts import UpdateFacts, load_facts
 from portal.services.rollouts.waiting_bots import StoredWaitingBots
 
+_ROLLOUTS_AT_ONCE = 100
+"""Rollouts that one statement reads. SQLite limits the parts of a statement to 500."""
+
 
 class DueUpdate(NamedTuple):
     """An update that a worker of the node has to start or to take over."""
@@ -76,7 +79,7 @@ class Review:
 def review_open(session: Session, fleet: FleetFacts) -> list[Review]:
     """Review all open rollouts, those started by a member of an organization first.
 
-    The number of statements does not depend on the number of rollouts.
+    The number of statements depends neither on the number of bots nor, up to `_ROLLOUTS_AT_ONCE`, on that of rollouts.
     """
     query = (
         sa.select(Rollout)
@@ -84,7 +87,9 @@ def review_open(session: Session, fleet: FleetFacts) -> list[Review]:
         .options(joinedload(Rollout.release))
         .order_by((Rollout.trigger == Trigger.TENANT).desc(), Rollout.created_at, Rollout.id)
     )
-    return _review(session, session.scalars(query).all(), fleet)
+    rollouts = session.scalars(query).all()
+    groups = [rollouts[start : start + _ROLLOUTS_AT_ONCE] for start in range(0, len(rollouts), _ROLLOUTS_AT_ONCE)]
+    return [review for group in groups for review in _review(session, group, fleet)]
 
 
 def review_again(session: Session, rollout: Rollout, fleet: FleetFacts) -> Review:
@@ -99,8 +104,6 @@ def list_due(decisions: Sequence[Decision], nodes: Mapping[str, str]) -> list[Du
 
 
 def _review(session: Session, rollouts: Sequence[Rollout], fleet: FleetFacts) -> list[Review]:
-    if not rollouts:
-        return []
     facts = load_facts(session, rollouts)
     waiting = {rollout_id for rollout_id, found in facts.items() if found.count(Stage.WAITING)}
     changes = find_changes(session, rollouts, waiting, fleet)

@@ -153,5 +153,6 @@ def _describe_bot(org_id: str, node: Node, release: Release, number: int) -> dic
         "state_since": now,
         "checked_at": now,
         "address": "127.0.0.1:20001",
+        "created_at": now - timedelta(days=1) + timedelta(seconds=number),
         "spec": {"Config": {"Env": _ENVIRONMENT}},
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +38,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """Median duration in seconds, and number of database statements per repetition."""
+    """Durations in seconds, and number of database statements per repetition.
+
+    Attributes:
+        seconds: median of the durations.
+        queries: number of statements.
+        slowest: 99th percentile of the durations.
+    """
 
     seconds: float
     queries: int
+    slowest: float
 
     @property
     def cells(self) -> tuple[str, str]:
@@ -62,7 +70,8 @@ def measure_cost(function: Callable[[], Any], engine: sa.Engine, repetitions: in
             started = time.perf_counter()
             function()
             seconds.append(time.perf_counter() - started)
-    return Cost(statistics.median(seconds), len(statements) // repetitions)
+    slowest = sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1]
+    return Cost(statistics.median(seconds), len(statements) // repetitions, slowest)
 
 
 @contextmanager

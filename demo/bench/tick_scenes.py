@@ -64,19 +64,27 @@ class Scenes:
         with self._database.transaction() as session:
             fleet.set_preferences(session, TenantMode.AUTO, (utcnow() + timedelta(hours=12)).hour)
 
+    def count_updates(self) -> int:
+        """Count the updates of all rollouts."""
+        with self._database.reading() as session:
+            return session.scalar(sa.select(sa.func.count()).select_from(BotUpdate)) or 0
+
     def rollouts_in_the_middle(self, number: int) -> None:
         """Replace all rollouts by some that contain all bots: one in four is updated, and the next fourth starts."""
+        self.all_bots_outdated()
         with self._database.transaction() as session:
             session.execute(sa.delete(BotUpdate))
             session.execute(sa.delete(Rollout))
-            bot_ids = session.scalars(sa.select(Bot.id).order_by(Bot.id)).all()
+            bot_ids = session.scalars(sa.select(Bot.id).order_by(Bot.created_at)).all()
             for index in range(number):
+                # The first rollout has the release at which the tag points, and the others have earlier ones.
                 release = self._add_release(session, index)
                 rollout = _add_rollout(session, release, self._operator)
                 # Each bot can be in one running update only.
                 first = index * len(bot_ids) // number
                 turned = [*bot_ids[first:], *bot_ids[:first]]
                 session.execute(sa.insert(BotUpdate), list(_describe_updates(rollout, turned)))
+        self._database.refresh_statistics()
 
     def _add_release(self, session: Session, index: int) -> Release:
         if index == 0:
@@ -112,7 +120,7 @@ def _describe_updates(rollout: Rollout, bot_ids: list[str]) -> Iterator[dict[str
     now, size = utcnow(), len(bot_ids) * _PERCENTAGE // 100
     for position, bot_id in enumerate(bot_ids):
         updated = position < size
-        in_flight = size <= position < size + 4
+        in_flight = size <= position < size + 3
         yield {
             "rollout_id": rollout.id,
             "bot_id": bot_id,
