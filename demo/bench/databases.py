@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -67,6 +68,8 @@ def open_databases(kind: str) -> Iterator[BenchDatabases]:
     Raises:
         MissingRequirement: PostgreSQL is not installed, or the database is not empty.
     """
+    # The command that migrates is installed beside the Python that runs this.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     os.environ.setdefault("SECRET_KEY", secrets.token_hex(32))
     use_keys(os.environ["SECRET_KEY"])
     with ExitStack() as stack:
