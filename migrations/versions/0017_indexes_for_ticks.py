@@ -23,7 +23,7 @@ _UNFINISHED = "cleaned_at IS NULL AND state NOT IN ('pending', 'skipped', 'needs
 _NEW = {
     "ix_bot_updates_rollout": (
         "bot_updates",
-        ["rollout_id", "state", "wave", "ended_at", "not_before", "bot_id"],
+        ["rollout_id", "state", "wave", "ended_at", "not_before", "bot_id", "id"],
     ),
     "ix_bots_current_digest_id": ("bots", ["current_digest", "id"]),
     "ix_bots_image_current_digest_org_id_id": ("bots", ["image", "current_digest", "org_id", "id"]),

@@ -164,9 +164,9 @@ class Bot(Base):
 
         These are few, and a partial index contains them, so that no process has to read all bots to find them.
         """
-        return sa.select(cls.id).where(sa.text(_EXCEPTIONAL))
+        return sa.select(cls.id).where(sa.text(f"({_EXCEPTIONAL})"))
 
     @classmethod
     def select_changing(cls) -> sa.Select[str]:
         """Select the ids of the bots that a worker may have to start, stop or restart, from a partial index."""
-        return sa.select(cls.id).where(sa.text(_CHANGING))
+        return sa.select(cls.id).where(sa.text(f"({_CHANGING})"))

@@ -85,7 +85,7 @@ class BotUpdate(Base):
         partial_index("ix_bot_updates_unfinished", "bot_id", _UNFINISHED),
         partial_index("ix_bot_updates_stopped", "rollout_id", _STOPPED),
         # Contains everything that a tick counts, so that the tick does not read the rows.
-        sa.Index("ix_bot_updates_rollout", "rollout_id", "state", "wave", "ended_at", "not_before", "bot_id"),
+        sa.Index("ix_bot_updates_rollout", "rollout_id", "state", "wave", "ended_at", "not_before", "bot_id", "id"),
         sa.Index(
             "uq_bot_updates_running",
             "bot_id",

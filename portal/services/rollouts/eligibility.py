@@ -97,11 +97,10 @@ def list_joinable(
         limit: largest number of bots.
         rollout: the open automatic rollout of the release, whose bots are not listed.
     """
-    is_taken = BotUpdate.state == UpdateState.PENDING
+    query = sa.select(Bot.id).where(*_is_joinable(fleet, release))
     if rollout is not None:
-        is_taken |= BotUpdate.rollout_id == rollout.id
-    taken = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id.in_(_select_open()), is_taken)
-    query = sa.select(Bot.id).where(*_is_joinable(fleet, release), Bot.id.not_in(taken))
+        query = query.where(Bot.id.not_in(sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)))
+    query = query.where(Bot.id.not_in(_select_waiting_elsewhere(rollout)))
     canaries_first = (Bot.release_channel == Channel.CANARY).desc()
     return session.scalars(query.order_by(canaries_first, Bot.created_at, Bot.id).limit(limit)).all()
 
@@ -111,18 +110,17 @@ def list_rejoinable(session: Session, fleet: FleetFacts, rollout: Rollout, limit
 
     The update of a bot that was stopped is pending again as soon as the bot is seen running, so it is not listed.
     """
-    elsewhere = sa.select(BotUpdate.bot_id).where(
-        BotUpdate.rollout_id.in_(_select_open()), BotUpdate.state == UpdateState.PENDING
-    )
+    skipped = sa.and_(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.SKIPPED)
+    if session.scalar(sa.select(BotUpdate.bot_id).where(skipped).limit(1)) is None:
+        return []
     query = (
         sa.select(BotUpdate.id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
         .where(
-            BotUpdate.rollout_id == rollout.id,
-            BotUpdate.state == UpdateState.SKIPPED,
+            skipped,
             BotUpdate.skip_reason.is_distinct_from(SkipReason.STOPPED),
             *_is_joinable(fleet, rollout.release),
-            Bot.id.not_in(elsewhere),
+            Bot.id.not_in(_select_waiting_elsewhere(rollout)),
         )
     )
     return session.scalars(query.limit(limit)).all()
@@ -204,8 +202,12 @@ def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[
     )
 
 
-def _select_open() -> sa.Select[str]:
-    return sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
+def _select_waiting_elsewhere(rollout: Rollout | None) -> sa.Select[str]:
+    """Select the bots that wait in an open rollout, except for this one."""
+    others = sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
+    if rollout is not None:
+        others = others.where(Rollout.id != rollout.id)
+    return sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id.in_(others), BotUpdate.state == UpdateState.PENDING)
 
 
 def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:

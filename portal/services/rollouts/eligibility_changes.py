@@ -95,53 +95,53 @@ def _follows_tags(rollout: Rollout) -> bool:
 def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Select[Any]:
     """Select the waiting updates whose bots may no longer be eligible."""
     ids = [rollout.id for rollout in rollouts]
+    named = [rollout.id for rollout in rollouts if rollout.audience is Audience.NAMED]
+    is_pinned = Bot.release_channel == Channel.PINNED
+    inactive = Bot.org_id.in_(sa.select(Org.id).where(Org.is_inactive()))
     suspects = [
-        _select_waiting(ids).where(Bot.id.in_(Bot.select_exceptional()), _is_exceptional(rollouts)),
-        _select_waiting(ids).where(Bot.id.in_(sa.select(Bot.id).where(Bot.org_id.in_(_select_inactive_orgs())))),
-        *(_select_updated(rollout) for rollout in rollouts),
-        *(_select_left(rollout, fleet) for rollout in rollouts if rollout.audience is Audience.AUTOMATIC),
+        _select_waiting(ids, Bot.select_exceptional().where(_is_exceptional())),
+        _select_waiting(sorted({*ids} - {*named}), Bot.select_exceptional().where(is_pinned)),
+        _select_waiting(ids, sa.select(Bot.id).where(inactive)),
+        *(_select_waiting([rollout.id], _select_updated(rollout)) for rollout in rollouts),
+        *(
+            _select_waiting([rollout.id], _select_left(rollout, fleet))
+            for rollout in rollouts
+            if rollout.audience is Audience.AUTOMATIC
+        ),
     ]
     found = sa.union(*suspects).subquery()
     return sa.select(found).limit(_AT_ONCE)
 
 
-def _select_waiting(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
-    return (
-        sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
-        .join(Bot, Bot.id == BotUpdate.bot_id)
-        .where(BotUpdate.rollout_id.in_(rollout_ids), BotUpdate.state == UpdateState.PENDING)
+def _select_waiting(rollout_ids: Sequence[str], bot_ids: sa.Select[str]) -> sa.Select[str, str, str]:
+    # An index contains all these columns, so this reads no row of a bot that is not selected.
+    return sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id).where(
+        BotUpdate.rollout_id.in_(rollout_ids),
+        BotUpdate.state == UpdateState.PENDING,
+        BotUpdate.bot_id.in_(bot_ids),
     )
 
 
-def _select_inactive_orgs() -> sa.Select[str]:
-    return sa.select(Org.id).where(Org.is_inactive())
-
-
-def _is_exceptional(rollouts: Sequence[Rollout]) -> sa.ColumnElement[bool]:
-    named = [rollout.id for rollout in rollouts if rollout.audience is Audience.NAMED]
+def _is_exceptional() -> sa.ColumnElement[bool]:
     return sa.or_(
         Bot.phase != BotPhase.ACTIVE,
         Bot.needs_attention.is_not(None),
         Bot.desired_state == DesiredState.STOPPED,
         Bot.state.in_(_NOT_RUNNING),
-        sa.and_(Bot.release_channel == Channel.PINNED, BotUpdate.rollout_id.not_in(named)),
     )
 
 
-def _select_updated(rollout: Rollout) -> sa.Select[str, str, str]:
-    """Select the waiting updates of bots that run the release already."""
-    running = sa.select(Bot.id).where(Bot.current_digest.in_(sorted(rollout.release.digests)))
-    return sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id).where(
-        BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.PENDING, BotUpdate.bot_id.in_(running)
-    )
+def _select_updated(rollout: Rollout) -> sa.Select[str]:
+    """Select the bots that run the release already."""
+    return sa.select(Bot.id).where(Bot.current_digest.in_(sorted(rollout.release.digests)))
 
 
-def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[str, str, str]:
-    """Select the waiting updates of bots whose organization is manual now, or which follow another release."""
+def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[str]:
+    """Select the bots whose organization is manual now, or which follow another release."""
     left = [~eligibility.is_automatic(fleet.settings)]
     if _follows_tags(rollout):
         left.append(Bot.image.not_in(fleet.list_images(rollout.release)))
-    return _select_waiting([rollout.id]).where(sa.or_(*left))
+    return sa.select(Bot.id).where(sa.or_(*left))
 
 
 def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
