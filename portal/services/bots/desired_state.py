@@ -102,8 +102,8 @@ def _tag(change: PendingChange) -> EventTag:
 
 def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
     unfinished_update = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
-    # Before its creation and after its removal a bot has no container.
-    has_container = Bot.phase.in_((BotPhase.ACTIVE, BotPhase.REMOVING)) & Bot.container_id.is_not(None)
+    # Before its creation and after its removal a bot has no container. `NOT IN`, because almost all bots are active.
+    has_container = Bot.phase.not_in((BotPhase.CREATING, BotPhase.REMOVED)) & Bot.container_id.is_not(None)
     has_to_run = Bot.desired_state == DesiredState.RUNNING
     # A worker that died while it stopped the bot has saved the policy, and the request to stop may be cancelled.
     # JSON columns store None as the text `null`.
