@@ -1,4 +1,4 @@
-"""Add indexes by which a tick finds the few bots and updates for which something is to be done."""
+"""Add indexes by which a tick finds the few bots and updates that need work."""
 
 from __future__ import annotations
 
