@@ -122,6 +122,7 @@ def _dropped_afterwards(url: str) -> Iterator[Database]:
         try:
             yield database
         finally:
-            tables = sa.MetaData()
-            tables.reflect(database.engine)
-            tables.drop_all(database.engine)
+            # The database was empty before. Dropping only its tables would leave the functions of triggers.
+            with database.engine.begin() as connection:
+                connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+                connection.execute(sa.text("CREATE SCHEMA public"))
