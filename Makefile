@@ -76,6 +76,10 @@ endif
 test-fast: install ## Run the tests that need no engine, registry, browser or other process, on SQLite
 	@$(PYTEST) -n 2 --dist worksteal -m "not (docker or registry or browser or processes or slow)" --quiet
 
+.PHONY: test-chaos
+test-chaos: system install ## Update bots with every fault at every call to the engine; takes hours
+	@$(PYTEST) -n 2 --dist load tests/daemon/update/every_fault.py tests/daemon/update/engine_killed.py
+
 .PHONY: coverage
 coverage: system install ## Run all tests on SQLite and report which lines and branches they reach
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term:skip-covered --cov-report=html

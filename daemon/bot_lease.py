@@ -63,6 +63,11 @@ class BotLease:
         with self._database.transaction() as session:
             leases.release(session, self._bot_id, self._fence)
 
+    @property
+    def fence(self) -> int:
+        """The number of this lease, which grows with every holder; 0 before the lease was acquired."""
+        return self._fence
+
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """Open a transaction that renews the lease and locks the bot's row under its fence.

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 from daemon.commands import (
     admin,
     bot_lifecycle,
+    bot_recovery,
     bot_syncs,
     conformance,
     doctor,
@@ -145,6 +146,7 @@ for command in (
     *_PROCESSES,
     admin.admin,
     bot_lifecycle.bots,
+    bot_recovery.bots,
     bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,

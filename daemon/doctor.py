@@ -35,7 +35,7 @@ from portal.models import Node, PolledImage
 from portal.paths import ROOT
 from portal.rules.references import parse_reference
 from portal.services import fleet_settings, leases
-from portal.services.bots import nodes
+from portal.services.bots import nodes, overview
 from portal.services.gateway import processes
 from portal.services.syncs import bot_states, selection
 
@@ -239,7 +239,9 @@ def _check_bots(context: Context) -> str:
     with context.database.reading() as session:
         addresses = selection.list_addresses(session)
         blocked = bot_states.count_blocked(session)
-    problems = [f"{name}: {reason}" for name, reason in provision_health.find_problems(addresses).items()]
+        down = overview.list_down(session)
+    problems = [f"{bot.name} should run, but is {bot.state}: {bot.state_detail}" for bot in down]
+    problems += [f"{name}: {reason}" for name, reason in provision_health.find_problems(addresses).items()]
     if blocked:
         problems.append(f"{blocked} refuse members; `flotilla sync status` shows why")
     if problems:

@@ -17,3 +17,12 @@ class OperationFailed(Exception):
         super().__init__(message)
         if transient is not None:
             self.transient = transient
+
+
+class EngineTrouble(OperationFailed):
+    """The Docker engine of a node, or the disk of a node, did not do its work. A repetition may succeed.
+
+    It says nothing about a release, a bot or its data, so it is never counted against a release.
+    """
+
+    transient = True

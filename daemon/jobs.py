@@ -35,6 +35,9 @@ logger = logging.getLogger(__name__)
 NAMES: set[str] = set()
 """Dotted names of all jobs that a worker accepts."""
 
+_ROUTINE = {JobName.PROBE_NODE}
+"""Jobs that run all the time, also on an idle fleet. The log says nothing about them unless they fail."""
+
 
 def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
     """Register a function as a job and put the job's id into its log lines and events.
@@ -42,13 +45,15 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
     Errors are logged and not raised: RQ would store the traceback, which may contain secrets, in Redis. Whether to
     retry follows from the database.
     """
+    name = f"{work.__module__}.{work.__name__}"
+    level = logging.DEBUG if name in _ROUTINE else logging.INFO
 
     @wraps(work)
     def run(argument: str) -> None:
         job = get_current_job()
         token = current_request_id.set(job.id if job else None)
         try:
-            logger.info("%s %s", work.__name__, argument)
+            logger.log(level, "%s %s", work.__name__, argument)
             work(current_context(), argument)
         except Exception as error:
             if is_unavailable(error):
@@ -63,7 +68,7 @@ def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
         finally:
             current_request_id.reset(token)
 
-    NAMES.add(f"{work.__module__}.{work.__name__}")
+    NAMES.add(name)
     return run
 
 

@@ -16,14 +16,14 @@ import docker
 from daemon.engine.client import Engine
 from demo import bot_from_template
 from demo.bot_from_template import create_org_with_bot
+from demo.checks.memberships import check_memberships
+from demo.checks.updates import check_updates
 from demo.cleanup import remove_demo
 from demo.config import DemoConfig, load_config
-from demo.end_to_end import run_end_to_end_check
 from demo.engine import existing_engine, running_engine
 from demo.fork import DemoFork
 from demo.images import BOT_REPOSITORY, build_base_image, build_helper_image, build_reference_bot
 from demo.mail_server import running_mail_server
-from demo.membership_check import check_memberships
 from demo.platform import build_environment, migrate, running_platform
 from demo.processes import DemoError, MissingRequirement
 from demo.registry import running_registry
@@ -109,7 +109,7 @@ def _run(config: DemoConfig, *, once: bool) -> None:
                 _print_next_steps(config, docker_url)
                 threading.Event().wait()
             check_memberships(config, engine, database)
-            if not run_end_to_end_check(config, settings, engine, database):
+            if not check_updates(config, settings, engine, database):
                 raise DemoError("a result differs from what is expected; see failed requests and rows marked WRONG")
     print("\nEvery bot runs the expected version with its data intact.")
 

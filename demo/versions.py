@@ -54,6 +54,8 @@ CORRUPTING = BotVersion(
 )
 SLOW_MIGRATION = BotVersion("1.4.1", Behaviour.MIGRATING, migration_seconds=2)
 CRASHING_LOUDLY = BotVersion("1.6.1", Behaviour.CRASHING_LOUDLY)
+CORRUPTING_AND_CRASHING = BotVersion("1.7.1", Behaviour.CORRUPTING_AND_CRASHING)
+"""Fails at once, so that tests of many rollbacks do not wait for the end of a health check."""
 WITHOUT_CHANGELOG = BotVersion("1.8.0", date="2026-06-18")
 
 ALL_VERSIONS = (FIRST, SECOND, THIRD, SLOW, MIGRATING, UNHEALTHY, CRASHING, CORRUPTING, WITHOUT_CHANGELOG)

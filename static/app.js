@@ -61,6 +61,29 @@
     time.title += `\n${time.dataset.local} your time`;
   });
 
+  // Count relative times on, in the words of the server: `5 min ago`, and `5 min` for an elapsed time.
+  const UNITS = { 86400: "day", 3600: "h", 60: "min" };
+  const describe = (seconds) => {
+    const size = Object.keys(UNITS).map(Number).sort((a, b) => b - a).find((unit) => seconds >= unit);
+    const number = Math.floor(seconds / size);
+    return `${number} ${UNITS[size]}${size === 86400 && number !== 1 ? "s" : ""}`;
+  };
+  const WORDS = {
+    ago: (seconds) => (seconds < 60 ? "just now" : `${describe(seconds)} ago`),
+    elapsed: (seconds) => (seconds < 60 ? "less than 1 min" : describe(seconds)),
+  };
+  // The clock of the browser may be wrong.
+  const ahead = Date.now() - new Date(document.body.dataset.now);
+  const countOn = () => {
+    for (const time of document.querySelectorAll("time[data-counts]")) {
+      const seconds = (Date.now() - ahead - new Date(time.dateTime)) / 1000;
+      if (seconds < 0) continue;
+      const text = WORDS[time.dataset.counts](seconds);
+      if (time.textContent !== text) time.textContent = text;
+    }
+  };
+  setInterval(countOn, 10000);
+
   const prepare = (root) => {
     // Copy buttons need the clipboard API, which browsers offer only in secure contexts.
     const buttons = navigator.clipboard ? root.querySelectorAll("button.copy[hidden]") : [];
@@ -90,6 +113,41 @@
   };
   document.addEventListener("change", showUsedParameters);
   showUsedParameters();
+
+  // A refresh never replaces a form that was filled in. The part is refreshed when the form is closed.
+  const touched = new Set();
+  const waiting = new Map();
+  const holdsTouched = (part) => [...touched].some((form) => form.isConnected && part.contains(form));
+  document.addEventListener("input", (event) => {
+    if (event.target.form?.method === "post") touched.add(event.target.form);
+  });
+  const keepTouched = (event) => {
+    const { target, requestConfig } = event.detail;
+    if (requestConfig && requestConfig.verb !== "get") return;
+    if (!holdsTouched(target)) return;
+    event.detail.shouldSwap = false;
+    if (requestConfig && target.id) waiting.set(target.id, requestConfig.path);
+  };
+  document.addEventListener("htmx:beforeSwap", keepTouched);
+  document.addEventListener("htmx:oobBeforeSwap", keepTouched);
+  const untouch = (element) => {
+    for (const form of touched) if (!form.isConnected || element.contains(form)) touched.delete(form);
+    for (const [id, path] of waiting) {
+      const part = document.getElementById(id);
+      if (part && holdsTouched(part)) continue;
+      waiting.delete(id);
+      if (part) htmx.ajax("GET", path, { target: part, swap: "outerHTML" });
+    }
+  };
+  // The event does not bubble.
+  document.addEventListener(
+    "toggle",
+    (event) => {
+      if (event.target.localName === "details" && !event.target.open) untouch(event.target);
+    },
+    true,
+  );
+  document.addEventListener("reset", (event) => untouch(event.target));
 
   // When a part of the page is replaced, keep its open <details> open and keep the focus. Elements without an id are
   // found again by their tag and attributes. htmx restores the focus itself, but not inside of closed <details>.
@@ -148,6 +206,15 @@
     if (document.activeElement === document.body) document.getElementById(opener)?.focus();
   });
   document.addEventListener("dialog:close", close);
+  // A form in the dialog may load the page again. The focus then returns to what opened the dialog, or near it.
+  const FOCUS = "flotilla:focus";
+  dialog.addEventListener("submit", (event) => {
+    const near = event.target.closest("[data-near]")?.dataset.near;
+    sessionStorage.setItem(FOCUS, JSON.stringify([opener, near].filter(Boolean)));
+  });
+  const ids = JSON.parse(sessionStorage.getItem(FOCUS) ?? "[]");
+  sessionStorage.removeItem(FOCUS);
+  ids.map((id) => document.getElementById(id)).find(Boolean)?.focus();
   // Links open the dialog only from here on: without this attribute htmx ignores them, so they work as plain links.
   document.documentElement.dataset.dialogs = "";
 })();

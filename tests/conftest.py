@@ -4,8 +4,9 @@ Environment variables: `FLOTILLA_TEST_DATABASES` lists the databases to test wit
 `FLOTILLA_TEST_DOCKER` is the URL of an existing engine, and with `CI=true` a missing service is a failure.
 """
 
+import gc
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,6 +52,9 @@ SECRET_KEY = "a key for tests, long enough to be accepted"
 ONE_DATABASE_MARKS = {"docker", "browser", "processes", "requests"}
 """Marks of tests that hardly depend on the kind of database and run on one kind only."""
 
+GARBAGE_THRESHOLDS = (50_000, 20, 50)
+"""New objects per collection of the youngest generation, then collections of a generation per one of the next."""
+
 SERVICE_MARKS = {"docker_url": "docker", "registry": "registry", "browser": "browser"}
 """Fixtures that start a service, and the mark of the tests that use them."""
 
@@ -68,6 +72,18 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark a test by the services it uses, before pytest selects tests by their marks."""
     for fixture in SERVICE_MARKS.keys() & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVICE_MARKS[fixture])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let garbage collections ignore modules and tests, of which there are half a million objects, and run rarely."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 @pytest.hookimpl(trylast=True)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import docker
+from docker.errors import APIError
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
-from daemon.engine.client import open_engine
+from daemon.engine.client import describe_error, open_engine
 from daemon.engine.containers import NO_RESTART
 from portal.database import Database
-from portal.models import BotState, DesiredState, Node, utcnow
+from portal.models import Bot, BotState, DesiredState, Node, utcnow
 from portal.services import fleet_settings
-from portal.services.bots import desired_state
+from portal.services.bots import automatic_starts, desired_state
 from portal.services.bots.desired_state import PendingChange
 from portal.services.bots.leases import BotBusy
 
@@ -32,7 +34,8 @@ def apply_desired_state(database: Database, bot_id: str) -> None:
     """Start, stop or restart a bot's container as its desired state says.
 
     Every effect happens under the bot's lease and is idempotent, so another worker can repeat it. If another worker
-    holds the lease, nothing happens, and the scheduler enqueues the job again.
+    holds the lease, nothing happens, and the scheduler enqueues the job again. If the engine refuses the start, the
+    next attempt is due after a delay that grows.
 
     Raises:
         EngineUnreachable: the node does not answer; the container may or may not have changed.
@@ -53,12 +56,20 @@ def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
     address = None
     with open_engine(node, CALL_SECONDS) as engine:
         found = containers.inspect(engine, change.bot.container_id)
+        is_running = found is not None and found["State"]["Running"]
+        # A probe may have found the container stopped that another worker or the engine has started since.
+        if change.is_restart and (change.bot.is_being_started or not is_running):
+            change = replace(change, is_restart=False)  # it only has to start
         if found is not None and (change.is_restart or change.state is DesiredState.STOPPED):
             _stop(engine, lease, change, found)
         if change.state is DesiredState.STOPPED:
             _stop_others(engine, lease, change, install)
         elif found is not None:
-            address = _start(engine, lease, change, node, found)
+            try:
+                address = _start(engine, lease, change, node, found)
+            except APIError as error:
+                _record_failed_start(lease, change, error)
+                return
     _record(lease, change, address, is_missing=found is None)
 
 
@@ -92,6 +103,13 @@ def _start(
         containers.set_restart_policy(engine, found["Id"], change.bot.restart_policy)
     started = containers.inspect(engine, found["Id"])
     return read_address(started, node, change.bot.port) if started is not None else None
+
+
+def _record_failed_start(lease: BotLease, change: PendingChange, error: APIError) -> None:
+    reason = describe_error(error)
+    logger.warning("bot %s could not be started: %s", change.bot.id, reason)
+    with lease.transaction() as session:
+        automatic_starts.record_failed_start(session, session.get_one(Bot, change.bot.id), reason, utcnow())
 
 
 def _record(lease: BotLease, change: PendingChange, address: str | None, *, is_missing: bool) -> None:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import BoundedSemaphore
 from typing import Any
@@ -20,8 +21,9 @@ from docker.errors import APIError, NotFound
 from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
 from daemon.engine.health_probe import HealthCheck, probe, probe_with_retry
+from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from portal.database import Database
-from portal.models import Bot, BotState, Node, new_id, utcnow
+from portal.models import Bot, BotState, DesiredState, Node, new_id, utcnow
 from portal.services import leases
 from portal.services.bots import nodes, observations
 from portal.services.bots.observations import Observation
@@ -126,9 +128,8 @@ class _NodeProbe:
             return _observe(bot, BotState.UNKNOWN, f"The probe failed ({type(error).__name__})")
 
     def _judge(self, bot: Bot, inspect: dict[str, Any]) -> Observation:
-        state = inspect["State"]
-        if not state["Running"]:
-            return _observe(bot, BotState.STOPPED, f"{state['Status'].capitalize()} with status {state['ExitCode']}")
+        if not inspect["State"]["Running"]:
+            return self._judge_stopped(bot, inspect)
         address = read_address(inspect, self._node, bot.port)
         if address is None:
             detail = f"Port {bot.port} is not published and cannot be reached"
@@ -139,6 +140,13 @@ class _NodeProbe:
         if not result.ok:
             return _observe(bot, BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
         return _observe(bot, BotState.RUNNING, None, address)
+
+    def _judge_stopped(self, bot: Bot, inspect: dict[str, Any]) -> Observation:
+        observation = _observe(bot, BotState.STOPPED, describe_stop(inspect))
+        if bot.state is BotState.STOPPED or bot.desired_state is DesiredState.STOPPED:
+            return observation
+        # The cause is read once: later the engine may have forgotten that a person stopped the container.
+        return replace(observation, stop_cause=read_stop_cause(self._node, inspect))
 
 
 def _observe(bot: Bot, state: BotState, detail: str | None, address: str | None = None) -> Observation:

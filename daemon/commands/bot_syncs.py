@@ -31,9 +31,9 @@ def provision(bot: str, company: str | None, secret_file: TextIO | None) -> None
     The bot must know the secret already. Without --secret-file, the stored secret stays. Until the bot has confirmed
     a member, this member cannot open the bot.
     """
+    secret = _read_secret(secret_file)
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
-        secret = secret_file.read().strip() if secret_file else None
         provisioning.provision_bot(session, row, secret, company_id=company, now=utcnow(), actor=None)
     what = f"Members are sent to company {company} of" if company else "A company is provisioned in"
     print_text(f"{what} {row.name}. Members can open the bot when it has confirmed them.")
@@ -49,9 +49,9 @@ def rotate_secret(bot: str, secret_file: TextIO | None) -> None:
     A bot that Flotilla created gets a new secret with its next update. For an adopted bot, name the next secret with
     --secret-file and set it in the container.
     """
+    secret = _read_secret(secret_file)
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
-        secret = secret_file.read().strip() if secret_file else None
         provision_secrets.begin_rotation(session, row, secret, actor=None)
     way = "when its container has it" if secret else "with its next update"
     print_text(f"{row.name} gets its next secret {way}. Until then, the current one is used.")
@@ -112,6 +112,11 @@ def status(search: str) -> None:
         first = sync_list.search_syncs(session, wanted)
         others = [sync_list.search_syncs(session, wanted, page) for page in range(2, first.pages + 1)]
         print_table(headers, [_describe(line) for page in (first, *others) for line in page.lines])
+
+
+def _read_secret(file: TextIO | None) -> str | None:
+    """Read the secret. Call this outside of transactions, because standard input may be slow."""
+    return file.read().strip() if file else None
 
 
 def _describe(line: BotSyncRow) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""`flotilla bots`: list, adopt, attach, update and clear bots. `bot_lifecycle` adds the commands for other phases."""
+"""`flotilla bots`: list, adopt, attach and update bots. `bot_lifecycle` and `bot_recovery` add other commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from daemon.context import current_context
 from portal.models import BotPhase, Channel, Trigger, utcnow
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
-from portal.services.bots import attention, bot_list
+from portal.services.bots import bot_list
 from portal.services.bots.bot_list import BotRow
 from portal.services.releases import releases
 from portal.services.rollouts import rollouts
@@ -101,20 +101,6 @@ def update(bot: str, following: bool) -> None:
     click.echo(f"Updating {row.name} to {target.version} with rollout {rollout.id}.")
     if following:
         follow(context.database, rollout.id)
-
-
-@bots.command()
-@click.argument("bot")
-@click.option("--reason", required=True, help="What you did about the problem. It is shown in the audit log.")
-def clear(bot: str, reason: str) -> None:
-    """Mark BOT (id, subdomain or name) as repaired, so that it can be updated again.
-
-    The bot itself is not changed: a failed rollback is not continued, and its snapshots are kept.
-    """
-    with current_context().database.transaction() as session:
-        row = lookup.find_bot(session, bot)
-        attention.clear_attention(session, row, reason, actor=None)
-    click.echo(f"{row.name} can be updated again.")
 
 
 def _warn(adoption: Adoption) -> None:

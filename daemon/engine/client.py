@@ -26,7 +26,8 @@ from docker.transport.unixconn import UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import version_lt
 from requests.adapters import BaseAdapter
 
-from daemon.errors import OperationFailed
+from daemon.engine.port_conflicts import explain_port_conflict
+from daemon.errors import EngineTrouble, OperationFailed
 from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
 from daemon.network.http import DeadlineAdapter
 from portal.models.node import Node
@@ -51,10 +52,8 @@ _BROKEN_CONNECTION = (
 )
 
 
-class EngineUnreachable(OperationFailed):
+class EngineUnreachable(EngineTrouble):
     """The engine does not answer, is too slow, or stopped answering. It may still carry out the call."""
-
-    transient = True
 
 
 class MalformedAnswer(OperationFailed):
@@ -103,6 +102,17 @@ class Engine(docker.APIClient):
             raise EngineUnreachable(f"The Docker engine did not answer completely: the call {error}") from error
         except _BROKEN_CONNECTION as error:
             raise EngineUnreachable(f"The Docker engine did not answer: {error}") from error
+
+    def _result(self, response: requests.Response, *arguments: Any, **options: Any) -> Any:
+        """Decode an answer.
+
+        Raises:
+            EngineUnreachable: the answer was cut off, or is not JSON.
+        """
+        try:
+            return super()._result(response, *arguments, **options)  # type: ignore[misc]
+        except requests.JSONDecodeError as error:
+            raise EngineUnreachable("The Docker engine sent an answer that is not complete JSON.") from error
 
 
 class _UnixConnection(UnixHTTPConnection):
@@ -211,7 +221,7 @@ def describe_error(error: Exception) -> str:
     if isinstance(error, (OperationFailed, ImageNotAllowed)):
         return str(error)
     if isinstance(error, DockerException):
-        return f"The engine refused: {getattr(error, 'explanation', None) or error}"
+        return f"The engine refused: {explain_port_conflict(str(getattr(error, 'explanation', None) or error))}"
     return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"
 
 

@@ -13,12 +13,12 @@ KEEP_REPOSITORY = "flotilla/keep"
 CREATION_LABEL = "flotilla.creation"
 """Id of the settings with which the container of a new bot was created."""
 
-_NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)")
+_NAME = re.compile(r"flotilla-(?P<update>[a-z0-9]+)-(?P<role>new|old|probe|delete|snap-\d+|restore-\d+)(-f\d+)?")
 CHANGELOG_PREFIX = "flotilla-changelog-"
 """Name prefix of containers that are created, but never started, to read the changelog of an image."""
 DOCTOR_ID_PREFIX = "doctor"
 """`flotilla doctor` uses helpers like an update, under an id that begins with this word."""
-_SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe")
+_SHORT_LIVED = re.compile(rf"{CHANGELOG_PREFIX}[a-z0-9]+|flotilla-{DOCTOR_ID_PREFIX}[a-z0-9]+-probe(-f\d+)?")
 
 _BOT_ROLES = frozenset({"new", "old"})
 
@@ -43,9 +43,21 @@ def container_name(update_id: str, role: str) -> str:
 
     Args:
         update_id: the update.
-        role: `new`, `old` (set aside), or a helper: `probe`, `delete`, `snap-<n>`, `restore-<n>`.
+        role: `new` or `old` (set aside).
     """
     return f"flotilla-{update_id}-{role}"
+
+
+def helper_name(update_id: str, role: str, fence: int) -> str:
+    """Return the name of a helper container of an update.
+
+    Args:
+        update_id: the update.
+        role: `probe`, `delete`, `snap-<n>` or `restore-<n>`.
+        fence: fence of the bot's lease. With it in the name, a late call of a worker that lost the lease cannot hit
+            a helper of the worker that took over.
+    """
+    return f"{container_name(update_id, role)}-f{fence}"
 
 
 def update_id_of(name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from daemon.provision.failures import BadAnswerError
@@ -16,22 +15,16 @@ _MAX_VERSION = 2**31 - 2
 """The largest version that has a successor in an integer column."""
 
 
-@dataclass(frozen=True)
-class ProvisionHealth:
-    """Whether a bot can be provisioned, and whether it runs in hosted mode."""
-
-    provisioning: bool
-    managed: bool
-
-
-def read_health(content: Mapping[str, Any]) -> ProvisionHealth:
-    """Read the answer to the health call.
+def read_health(content: Mapping[str, Any]) -> bool:
+    """Read the answer to the health call: whether the bot can be provisioned.
 
     Raises:
         BadAnswerError: as all functions here, the answer has another shape.
     """
     require_values(content, {"ok": True})
-    return ProvisionHealth(*(_read(content, name, bool) for name in ("provisioning", "managed")))
+    _read(content, "managed", bool)
+    can_be_provisioned: bool = _read(content, "provisioning", bool)
+    return can_be_provisioned
 
 
 def read_company_id(content: Mapping[str, Any]) -> str:

@@ -7,12 +7,12 @@ So a process may be killed at any line: a call that was not recorded is sent aga
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -25,7 +25,7 @@ from portal.services.syncs import claims, company_calls, failures, member_calls,
 from portal.services.syncs.claims import Claim
 from portal.services.syncs.endpoints import Endpoint
 from portal.services.syncs.failures import Failure, FailureKind
-from portal.services.syncs.member_calls import CHANGE_ROLE, MemberCall
+from portal.services.syncs.member_calls import CHANGE_ROLE, REMOVE, MemberCall
 from portal.services.syncs.reconciliation import Reconciliation
 
 _KINDS: dict[type[CallFailed], FailureKind] = {
@@ -103,8 +103,8 @@ class _BotSync:
             self._send_member(call)
 
     def _send_member(self, call: MemberCall) -> None:
-        change = partial(_change_member, path=call.path, body=call.body, key=call.idempotency_key)
-        result = self._send(call.endpoint, change)
+        change = (call.path, call.body, call.idempotency_key)
+        result = self._send(call.endpoint, lambda client: client.change_member(*change))
         with self._record(result) as session:
             if not isinstance(result, Failure):
                 member_calls.record_success(session, self._claim, call)
@@ -153,7 +153,7 @@ class _BotSync:
         call = self._next(partial(reconciliation.next_removal, due=due, member=member))
         if call is None:
             return True
-        result = self._send(call.endpoint, partial(_change_member, path=call.path, body=call.body, key=call.key))
+        result = self._send(call.endpoint, lambda client: client.change_member(REMOVE, call.body, call.key))
         with self._record(result) as session:
             if isinstance(result, Failure):
                 company_calls.record_failure(session, self._claim, result, utcnow())
@@ -196,7 +196,3 @@ class _BotSync:
                 provision_secrets.record_accepted(session, self._claim.bot_id, self._accepted_secret)
         if not has_answered:
             raise _Interrupted
-
-
-def _change_member(client: ProvisionClient, path: str, body: Mapping[str, Any], key: str) -> None:
-    client.change_member(path, body, key)

@@ -41,8 +41,8 @@ class ProvisionClient:
         self.accepted_secret: str | None = None
         """The secret that the bot accepted last."""
 
-    def check_health(self) -> answers.ProvisionHealth:
-        """Ask whether the bot can be provisioned. This call carries no secret."""
+    def check_health(self) -> bool:
+        """Ask whether the bot can be provisioned: it has a secret. This call carries none."""
         answer = self._exchange("GET", "/internal/provision/health", {}, None, MAX_ANSWER_BYTES)
         return answers.read_health(_require_status(answer, 200))
 
@@ -78,6 +78,8 @@ class ProvisionClient:
             idempotency_key: the same for every repetition of the change.
         """
         answer = self._call("POST", path, body, {"Idempotency-Key": idempotency_key})
+        if answer.status == 409:
+            raise StaleError("the bot knows a newer version of this member (HTTP 409)")
         answers.require_values(_require_status(answer, 200), {"ok": True})
 
     def list_members(self, company_id: str) -> list[ListedMember] | None:
@@ -121,12 +123,10 @@ def _require_status(answer: Answer, *expected: int) -> dict[str, Any]:
     """Return the JSON object of a successful answer.
 
     Raises:
-        RefusedError, StaleError, BadAnswerError: the answer is no success.
+        RefusedError, BadAnswerError: the answer is no success.
     """
     if answer.status in _REFUSALS:
         raise RefusedError(_REFUSALS[answer.status], answer.status)
-    if answer.status == 409:
-        raise StaleError("the bot knows a newer version of this member (HTTP 409)")
     if 300 <= answer.status < 400:
         raise BadAnswerError(f"the bot redirects the call (HTTP {answer.status})")
     if answer.status not in expected:

@@ -25,7 +25,7 @@ def find_problems(addresses: Mapping[str, str]) -> dict[str, str]:
 
 def _find_problem(address: str) -> str | None:
     try:
-        health = ProvisionClient(address, [], _CALL_SECONDS).check_health()
+        can_be_provisioned = ProvisionClient(address, [], _CALL_SECONDS).check_health()
     except CallFailed as error:
         return str(error)
-    return None if health.provisioning else "the bot has no provision secret"
+    return None if can_be_provisioned else "the bot has no provision secret"

@@ -79,7 +79,7 @@ class Review:
 def review_open(session: Session, fleet: FleetFacts) -> list[Review]:
     """Review all open rollouts, those started by a member of an organization first.
 
-    The number of statements depends neither on the number of bots nor, up to `_ROLLOUTS_AT_ONCE`, on that of rollouts.
+    The number of statements does not depend on the number of bots and, up to `_ROLLOUTS_AT_ONCE`, of rollouts.
     """
     query = (
         sa.select(Rollout)

@@ -18,7 +18,7 @@ import docker
 from docker.errors import ImageNotFound
 
 from daemon.engine.client import pull
-from daemon.engine.labels import UPDATE_LABEL, container_name, is_helper
+from daemon.engine.labels import UPDATE_LABEL, helper_name, is_helper
 from daemon.snapshots import archive_scripts, helper_containers
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
 
@@ -63,6 +63,7 @@ class SnapshotHelper:
         labels: labels of every helper; `flotilla.update` is added.
         update_id: the update, which is part of the names of its helpers.
         renew_or_raise: called before each helper starts; raises when the bot's lease was lost.
+        fence: fence of the bot's lease, which is part of the names, too; 0 where no bot is concerned.
     """
 
     def __init__(
@@ -72,11 +73,14 @@ class SnapshotHelper:
         labels: Mapping[str, str],
         update_id: str,
         renew_or_raise: Callable[[], object] = lambda: None,
+        *,
+        fence: int = 0,
     ) -> None:
         self._engine = engine
         self._image = image
         self._labels = {**labels, UPDATE_LABEL: update_id}
         self._renew_or_raise = renew_or_raise
+        self._fence = fence
         self.update_id = update_id
 
     def require_image(self) -> str:
@@ -213,7 +217,8 @@ class SnapshotHelper:
         read_only: bool = False,
         seconds: float = _MIN_SECONDS,
     ) -> dict[str, Any]:
-        task = HelperTask(container_name(self.update_id, role), script, seconds, arguments, mounts, folder, read_only)
+        name = helper_name(self.update_id, role, self._fence)
+        task = HelperTask(name, script, seconds, arguments, mounts, folder, read_only)
         return helper_containers.run_helper(self._engine, self._image, self._labels, task, self._renew_or_raise)
 
 

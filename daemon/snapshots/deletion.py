@@ -53,7 +53,9 @@ def delete_archive(
     """
     with lease.transaction() as session:
         labels = {INSTALL_LABEL: fleet_settings.get_settings(session).install_id}
-    helper = SnapshotHelper(engine, settings.snapshot_image, labels, snapshot.update_id, lease.renew_or_raise)
+    helper = SnapshotHelper(
+        engine, settings.snapshot_image, labels, snapshot.update_id, lease.renew_or_raise, fence=lease.fence
+    )
     helper.require_image()
     helper.delete([snapshot.archive])
     with lease.transaction() as session:

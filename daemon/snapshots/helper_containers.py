@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import docker
-from docker.errors import APIError, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig, Mount
 
 from daemon.engine import containers
-from daemon.errors import OperationFailed
+from daemon.engine.trouble import repeat_in_trouble
+from daemon.errors import EngineTrouble, OperationFailed
+
+logger = logging.getLogger(__name__)
 
 # Needed to read, write and change the owner of files of any user; all other capabilities are dropped.
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
 _MAX_PAUSE_SECONDS = 1.0
+_TROUBLE_SECONDS = 30.0
+"""How long trouble of the engine may last while the state or the log of a helper is read, before it is lost."""
+_KILLED_STATUS = 137
+_FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
+"""What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
 
 
 class HelperFailed(OperationFailed):
     """A helper failed; the message contains the end of its error output."""
+
+
+class HelperLost(HelperFailed, EngineTrouble):
+    """A helper did not start, was removed or killed while it ran, or filled a disk. It may be repeated."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +42,7 @@ class HelperTask:
     """The task of one helper.
 
     Attributes:
-        name: fixed name of the container, under which a worker that takes over the update finds it.
+        name: name of the container, which tells what it does.
         script: program for `sh`.
         seconds: time limit in seconds, after which the helper is removed.
         arguments: `$1`, `$2` … of the script.
@@ -70,8 +83,8 @@ def run_helper(
 ) -> dict[str, Any]:
     """Run a helper and return the JSON object that its script printed last.
 
-    The container runs detached and is polled. It continues when its worker dies, and the next worker finds it under
-    its fixed name. A helper left under this name is removed first.
+    The container runs detached and is polled. It continues when its worker dies, and the next worker finds it by its
+    labels. A helper left under this name by an earlier attempt is removed first.
 
     Args:
         engine: the node's engine.
@@ -82,8 +95,33 @@ def run_helper(
             was suspended must not empty a volume that another worker has restored since.
 
     Raises:
-        HelperFailed: the helper could not be started, exceeded its time limit, or failed.
+        HelperFailed: the helper could not be created, exceeded its time limit, or failed.
+        HelperLost: the helper did not start, or was removed while it ran; it may be repeated.
     """
+    helper = _create(engine, image, labels, task)
+    try:
+        renew_or_raise()
+        _start(engine, helper)
+        status = _wait_for_exit(engine, helper, task.seconds)
+        return _read_result(engine, helper, status)
+    finally:
+        _try_to_remove(engine, helper)
+
+
+def remove_helper(engine: docker.APIClient, container: str) -> None:
+    """Remove a helper, running or not, with volumes that its image declares. A missing helper is ignored."""
+    containers.remove(engine, container, with_anonymous_volumes=True, force=True)
+
+
+def _try_to_remove(engine: docker.APIClient, helper: str) -> None:
+    # The result of the helper is known. What stays is removed by the next helper of this name, or by the cleanup.
+    try:
+        remove_helper(engine, helper)
+    except (DockerException, EngineTrouble) as error:
+        logger.info("helper container %s stays until the cleanup: %s", helper[:12], error)
+
+
+def _create(engine: docker.APIClient, image: str, labels: Mapping[str, str], task: HelperTask) -> str:
     try:
         remove_helper(engine, task.name)
         config = _build_config(engine, image, labels, task)
@@ -91,19 +129,10 @@ def run_helper(
     except ImageNotFound:
         raise HelperFailed(f"Helper image {image} is no longer on this node") from None
     except APIError as error:
-        raise HelperFailed(f"The engine refused the helper container: {_explain(error)}") from error
-    try:
-        renew_or_raise()
-        _start(engine, created["Id"])
-        status = _wait_for_exit(engine, created["Id"], task.seconds)
-        return _read_result(engine, created["Id"], status)
-    finally:
-        remove_helper(engine, created["Id"])
-
-
-def remove_helper(engine: docker.APIClient, container: str) -> None:
-    """Remove a helper, running or not, with volumes that its image declares. A missing helper is ignored."""
-    containers.remove(engine, container, with_anonymous_volumes=True, force=True)
+        # 409: the engine has just carried out an earlier call that had no answer.
+        kind = HelperLost if error.status_code == 409 else HelperFailed
+        raise kind(f"The engine refused the helper container: {_explain(error)}") from error
+    return str(created["Id"])
 
 
 def _build_config(
@@ -139,7 +168,9 @@ def _start(engine: docker.APIClient, container: str) -> None:
     try:
         engine.start(container)
     except APIError as error:
-        raise HelperFailed(f"The helper container did not start: {_explain(error)}") from error
+        # 404: a late call removed it.
+        kind = HelperLost if error.status_code in {404, 409} else HelperFailed
+        raise kind(f"The helper container did not start: {_explain(error)}") from error
 
 
 def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> int:
@@ -147,9 +178,9 @@ def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> 
     pause = 0.05
     while time.monotonic() < deadline:
         try:
-            state = engine.inspect_container(container)["State"]
+            state = repeat_in_trouble(lambda: engine.inspect_container(container), _TROUBLE_SECONDS)["State"]
         except NotFound:
-            raise HelperFailed("The helper container was removed while it ran") from None
+            raise HelperLost("The helper container was removed while it ran") from None
         if state["Status"] in {"exited", "dead"}:
             return int(state["ExitCode"])
         time.sleep(pause)
@@ -159,16 +190,26 @@ def _wait_for_exit(engine: docker.APIClient, container: str, seconds: float) -> 
 
 def _read_result(engine: docker.APIClient, container: str, status: int) -> dict[str, Any]:
     if status != 0:
-        errors: bytes = engine.logs(container, stdout=False, stderr=True, tail=30)
+        errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
         message = errors.decode(errors="replace")[-2000:].strip()
-        raise HelperFailed(message or f"The helper exited with status {status} without an error message")
+        is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
+        kind = HelperLost if is_lost else HelperFailed
+        raise kind(message or f"The helper exited with status {status} without an error message")
     # Without `tail`, which the engine applies to both streams together: error lines could push out the result.
-    output: bytes = engine.logs(container, stdout=True, stderr=False)
+    output = _read_log(engine, container, stdout=True, stderr=False)
     try:
         result: dict[str, Any] = json.loads(output.splitlines()[-1])
     except (IndexError, ValueError):
         raise HelperFailed("The helper exited with status 0 but reported no result") from None
     return result
+
+
+def _read_log(engine: docker.APIClient, container: str, **options: Any) -> bytes:
+    try:
+        log: bytes = repeat_in_trouble(lambda: engine.logs(container, **options), _TROUBLE_SECONDS)
+    except NotFound:
+        raise HelperLost("The helper container was removed before its result was read") from None
+    return log
 
 
 def _explain(error: APIError) -> str:

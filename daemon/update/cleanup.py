@@ -5,20 +5,40 @@ from __future__ import annotations
 from docker.errors import APIError
 
 from daemon.engine import containers
-from daemon.update.update_context import UpdateContext
-from portal.models import UpdateState, utcnow
+from daemon.update import original_settings
+from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
+from portal.models import UpdateState, Verdict, utcnow
+from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
 from portal.services.rollouts import updates
 
 
-def clean(context: UpdateContext) -> None:
-    """Remove the old container, the archives and the local tag. Every part is idempotent."""
-    if context.update.state is UpdateState.UPDATED:
-        _remove_old_container(context)
-    _delete_archives(context)
-    remove_keep_tag(context)
-    with context.transaction() as (session, update):
-        updates.mark_cleaned(session, update, utcnow())
+def clean_or_defer(context: UpdateContext) -> None:
+    """Clean up after an update. The scheduler repeats what the engine refuses.
+
+    A failed cleanup decides nothing, and it does not block the next update of the bot, whose preflight reports any
+    leftover that is an obstacle.
+    """
+    try:
+        _clean(context)
+    except INFRASTRUCTURE_ERRORS:
+        raise
+    except Exception as error:  # noqa: BLE001 - the outcome of the update is recorded already
+        context.log_failure("cleanup of update %s failed: %s", error)
+
+
+def remove_new_container(context: UpdateContext) -> None:
+    """Stop and remove the new container with the anonymous volumes that its own image declares."""
+    # The id is missing until it is recorded after the creation; the temporary name is gone after the swap.
+    new = context.update.new_container_id or containers.find(
+        context.engine, context.temporary_name, context.update.id
+    )
+    # An operator may have attached it to the bot.
+    if new is None or new == context.bot.container_id or containers.inspect(context.engine, new) is None:
+        return
+    containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
+    containers.stop(context.engine, new, context.lease.renew_or_raise)
+    containers.remove(context.guarded_engine(), new, with_anonymous_volumes=True)
 
 
 def remove_keep_tag(context: UpdateContext) -> None:
@@ -31,12 +51,40 @@ def remove_keep_tag(context: UpdateContext) -> None:
             raise
 
 
-def _remove_old_container(context: UpdateContext) -> None:
-    policy = context.saved["container"]["HostConfig"]["RestartPolicy"]
-    if containers.inspect(context.engine, context.new_container):  # an operator may have removed it
-        containers.set_restart_policy(context.guarded_engine(), context.new_container, policy)
+def _clean(context: UpdateContext) -> None:
+    """Settle the container that stays, and remove everything else. Every part is idempotent."""
+    if context.update.state is UpdateState.UPDATED:
+        _settle_new_container(context)
+    else:
+        _settle_old_container(context)
+    _delete_archives(context)
+    context.lease.renew_or_raise()
+    context.helper.remove_all_helpers()
+    remove_keep_tag(context)
+    with context.transaction() as (session, update):
+        updates.mark_cleaned(session, update, utcnow())
+
+
+def _settle_new_container(context: UpdateContext) -> None:
+    original_settings.restore(context, context.new_container)
     # The new container uses the same volumes.
     containers.remove(context.guarded_engine(), context.old_container, with_anonymous_volumes=False)
+
+
+def _settle_old_container(context: UpdateContext) -> None:
+    remove_new_container(context)
+    if context.update.stopped_at is not None:
+        original_settings.restore(context, context.old_container)
+    if context.update.verdict is Verdict.FAILED:
+        _tag_running_image(context)
+
+
+def _tag_running_image(context: UpdateContext) -> None:
+    """Move the local tag to the image that runs, for operators who start containers by hand."""
+    reference = parse_reference(context.bot.image)
+    running = containers.inspect(context.engine, context.old_container)
+    if running is not None and reference.tag:
+        context.guarded_engine().tag(running["Image"], reference.name, reference.tag, force=True)
 
 
 def _delete_archives(context: UpdateContext) -> None:

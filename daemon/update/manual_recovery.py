@@ -40,7 +40,10 @@ def write_instructions(context: UpdateContext, snapshots: Sequence[Snapshot], *,
             f"- the old container {context.old_container[:12]}" if old else "- no old container: it was removed",
             *(f"- volume {row.volume}: archive {row.archive} ({_describe_state(row)})" for row in snapshots),
             "",
-            "Solve the problem, then restore the bot by hand on that node:",
+            "Solve the problem, then let Flotilla continue the rollback, on the page of the bot or with:",
+            f"flotilla bots recover {context.bot.subdomain}",
+            "",
+            "Or restore the bot by hand on that node:",
             *_commands(context, snapshots, old),
         ]
     )

@@ -9,15 +9,18 @@ from docker.types import Mount
 
 from daemon.engine import containers
 from daemon.engine.client import PullFailed
-from daemon.engine.labels import container_name, update_id_of
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, is_helper
 from daemon.engine.recreate.mounts import writable_volumes
+from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from daemon.errors import OperationFailed
 from daemon.snapshots import helper_containers
-from daemon.snapshots.helper_containers import HelperFailed
+from daemon.snapshots.helper_containers import HelperFailed, HelperLost
+from daemon.update import original_settings
 from daemon.update.update_context import UpdateContext
-from portal.models import SkipReason
+from portal.models import SkipReason, utcnow
 from portal.rules.allowlist import Allowlist, ImageNotAllowed
 from portal.rules.references import parse_reference
+from portal.services.bots import observations
 
 _SPACE_FACTOR = 1.2
 """Required free bytes per byte of the volumes, because an archive is a little larger than its contents."""
@@ -45,7 +48,7 @@ def preflight(context: UpdateContext) -> None:
     """
     _require_allowed(context)
     old = _require_running(context)
-    _require_permanent_name(old)
+    _require_permanent_name(context, old)
     _require_volumes(context, old)
     try:
         context.add_to_journal(helper_image=context.helper.require_image())
@@ -81,14 +84,29 @@ def _require_running(context: UpdateContext) -> dict[str, Any]:
     if old["State"]["Paused"]:
         raise PreflightFailed("The container is paused. Unpause it first")
     if not old["State"]["Running"]:
+        _record_stopped(context, old)
         raise NoUpdateNeeded(SkipReason.STOPPED)
     return old
 
 
-def _require_permanent_name(old: dict[str, Any]) -> None:
-    # An earlier rollback keeps the temporary name when another container has taken the name of the bot.
+def _record_stopped(context: UpdateContext, old: dict[str, Any]) -> None:
+    """Record that the container has stopped, and let a worker start it if a crash of the engine is the cause.
+
+    The update is skipped and becomes due again while or after the bot is started.
+    """
+    cause = read_stop_cause(context.node, old)
+    with context.transaction() as (session, update):
+        observations.record_stopped(session, update.bot, describe_stop(old), cause, utcnow())
+
+
+def _require_permanent_name(context: UpdateContext, old: dict[str, Any]) -> None:
     name = containers.name_of_container(old)
-    if update_id_of(name):
+    if not original_settings.is_temporary(name):
+        return
+    if first := original_settings.find_first_name(context, old):
+        containers.rename(context.guarded_engine(), old["Id"], first)
+    else:
+        # An earlier rollback keeps the temporary name when another container has taken the name of the bot.
         raise PreflightFailed(
             f"The container still has the temporary name {name}, because another container had its name when an"
             " earlier update was rolled back. Rename it with docker rename"
@@ -104,11 +122,27 @@ def _require_volumes(context: UpdateContext, old: dict[str, Any]) -> None:
     for name in list_snapshot_volumes(old):
         for other in context.engine.containers(all=True, filters={"volume": name}):
             mounted = {mount.get("Name") for mount in other["Mounts"]}
-            if other["Id"] != old["Id"] and name in mounted:
+            if other["Id"] == old["Id"] or name not in mounted:
+                continue
+            if not _is_leftover(context, other):
                 raise PreflightFailed(
                     f"Volume {name} is also mounted by the container {other['Names'][0].lstrip('/')}, which could"
                     " write to it during a rollback. Remove that container first"
                 )
+            helper_containers.remove_helper(context.guarded_engine(), other["Id"])
+
+
+def _is_leftover(context: UpdateContext, container: dict[str, Any]) -> bool:
+    """Return whether an update of this bot left a container that holds no data.
+
+    That is a helper, or a replacement that the engine created after the worker had given up waiting. The lease keeps
+    other workers from using it.
+    """
+    labels = container["Labels"] or {}
+    is_own = all(labels.get(label) == context.labels[label] for label in (INSTALL_LABEL, BOT_LABEL))
+    names = [name.lstrip("/") for name in container["Names"]]
+    is_unused = container["State"] == "created" and all(map(original_settings.is_temporary, names))
+    return is_own and bool(names) and (is_unused or all(map(is_helper, names)))
 
 
 def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
@@ -117,7 +151,7 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
     if not sources:
         return
     mounts = [Mount(f"/binds/{n}", source, type="bind", read_only=True) for n, source in enumerate(sources)]
-    engine, name = context.guarded_engine(), container_name(context.update.id, "probe")
+    engine, name = context.guarded_engine(), context.helper_name("probe")
     helper_containers.remove_helper(engine, name)
     try:
         engine.create_container(
@@ -128,6 +162,8 @@ def _require_bind_sources(context: UpdateContext, old: dict[str, Any]) -> None:
             host_config=engine.create_host_config(mounts=mounts),
         )
     except APIError as error:
+        if error.status_code == 409:  # the engine has just carried out an earlier call that had no answer
+            raise HelperLost(f"The engine refused the helper container: {error.explanation}") from error
         raise PreflightFailed(f"A folder that the container mounts is missing: {error.explanation}") from error
     finally:
         helper_containers.remove_helper(engine, name)

@@ -1,5 +1,7 @@
 """Recovery of an update whose worker or engine stopped in the middle. Used by `sequence` after a takeover.
 
+A failed rollback that an operator lets a worker continue is recovered in the same way.
+
 Recovery first brings the engine to rest. Then the last journaled intent decides:
 
 | Last intent              | Action                                                                          |
@@ -13,17 +15,17 @@ Recovery first brings the engine to rest. Then the last journaled intent decides
 
 from __future__ import annotations
 
-from daemon.errors import OperationFailed
+from daemon.errors import EngineTrouble, OperationFailed
+from daemon.update.continued_rollback import refuse_if_impossible
+from daemon.update.retries import repeat
 from daemon.update.rollback import abandon, discard_preparations, run_rollback, undo_before_start
 from daemon.update.update_context import UpdateContext
 from portal.models import Step, Verdict
 from portal.services.rollouts import updates
 
 
-class UpdateInterrupted(OperationFailed):
+class UpdateInterrupted(EngineTrouble):
     """The worker or the engine stopped during the update. The release is never the cause."""
-
-    transient = True
 
 
 def recover(context: UpdateContext) -> bool:
@@ -32,7 +34,10 @@ def recover(context: UpdateContext) -> bool:
     Returns:
         True when the new container may have been started but has no verdict, so that it has to be verified.
     """
-    _remove_helpers(context)
+    repeat(context, _remove_helpers)
+    # Such a bot has no running update unless an operator lets its failed rollback continue.
+    if context.bot.needs_attention is not None and repeat(context, refuse_if_impossible):
+        return False
     if context.update.verdict is Verdict.FAILED:
         run_rollback(context)
         return False
@@ -40,7 +45,7 @@ def recover(context: UpdateContext) -> bool:
         case Step.CLAIM | Step.PREFLIGHT | Step.PULL | Step.CAPTURE | Step.PRECREATE | Step.DRAIN:
             _requeue(context)
         case Step.STOP | Step.SNAPSHOT | Step.SWAP:
-            undo_before_start(context, _interruption(context))
+            undo_before_start(context, _first_error(context) or _interruption(context))
         case _:
             return True
     return False
@@ -53,11 +58,17 @@ def _remove_helpers(context: UpdateContext) -> None:
 
 def _requeue(context: UpdateContext) -> None:
     interruption = _interruption(context)
-    discard_preparations(context)
+    repeat(context, discard_preparations)
     with context.transaction() as (session, update):
         requeued = updates.requeue(session, update)
     if not requeued:
         abandon(context, interruption)
+
+
+def _first_error(context: UpdateContext) -> OperationFailed | None:
+    """Return why the update failed before its rollback failed, too."""
+    error, transient = context.update.error, context.update.transient
+    return OperationFailed(error, transient=transient) if error else None
 
 
 def _interruption(context: UpdateContext) -> UpdateInterrupted:

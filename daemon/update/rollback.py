@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
-from docker.errors import APIError
 from sqlalchemy.orm import Session
 
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
-from daemon.engine.client import EngineUnreachable, describe_error
+from daemon.engine.client import describe_error
 from daemon.engine.recreate import creation
-from daemon.errors import OperationFailed
-from daemon.update.cleanup import clean, remove_keep_tag
+from daemon.engine.trouble import is_engine_trouble
+from daemon.errors import EngineTrouble, OperationFailed
+from daemon.update import original_settings
+from daemon.update.cleanup import clean_or_defer, remove_keep_tag, remove_new_container
 from daemon.update.manual_recovery import write_instructions
+from daemon.update.retries import has_expired, repeat
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
-from portal.models import BotUpdate, Snapshot, SnapshotState, Step, UpdateState, Verdict, move, utcnow
-from portal.rules.references import parse_reference
+from portal.models import BotUpdate, Snapshot, SnapshotState, Step, UpdateState, move, utcnow
 from portal.services.bots import snapshots
 from portal.services.rollouts import outcomes, updates
 from portal.services.rollouts.outcomes import Outcome
@@ -32,6 +32,10 @@ logger = logging.getLogger(__name__)
 
 class RollbackFailed(OperationFailed):
     """The bot could not be restored to its old state, so it needs attention."""
+
+
+class OldContainerStopped(RollbackFailed, EngineTrouble):
+    """The old container stopped right after its start, as when a late call stops it. It may be started again."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +49,17 @@ class _RestoredContainer:
 
 def abandon(context: UpdateContext, error: Exception) -> None:
     """Fail an update before the stop. The old container kept running."""
-    if context.update.step in {Step.PRECREATE, Step.DRAIN}:
-        discard_preparations(context)
-    else:
-        with suppress(EngineUnreachable):  # may be the cause of the failure, and nothing was created yet
-            discard_preparations(context)
 
     def fail(session: Session, update: BotUpdate, text: str) -> None:
-        now = utcnow()
-        outcomes.end_failed(session, update, _failed(error, text), now)
-        updates.mark_cleaned(session, update, now)
+        outcomes.end_failed(session, update, _failed(error, text), utcnow())
 
     context.record_outcome(fail, describe_error(error))
+    clean_or_defer(context)
 
 
 def discard_preparations(context: UpdateContext) -> None:
     """Remove the new container, which never ran, and the tag that protects the old image from pruning."""
-    _remove_new_container(context)
+    remove_new_container(context)
     remove_keep_tag(context)
 
 
@@ -70,7 +68,7 @@ def undo_before_start(context: UpdateContext, error: Exception) -> None:
 
     def start_again() -> None:
         context.helper.remove_all_helpers()
-        _remove_new_container(context)
+        remove_new_container(context)
         restored = _start_old_container(context)
 
         def fail(session: Session, update: BotUpdate, text: str) -> None:
@@ -78,8 +76,8 @@ def undo_before_start(context: UpdateContext, error: Exception) -> None:
 
         context.record_outcome(fail, describe_error(error))
 
-    if _run_or_flag_bot(context, start_again, describe_error(error)):
-        clean(context)
+    if _run_or_flag_bot(context, start_again, describe_error(error), transient=_is_transient(error)):
+        clean_or_defer(context)
 
 
 def start_rollback(context: UpdateContext, error: Exception) -> None:
@@ -89,7 +87,7 @@ def start_rollback(context: UpdateContext, error: Exception) -> None:
 
     def fail(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
         updates.enter_step(session, update, Step.ROLLBACK, utcnow())
-        outcomes.mark_failed(session, update, reason, log_tail)
+        outcomes.mark_failed(session, update, reason, log_tail, transient=_is_transient(error))
 
     context.record_outcome(fail, describe_error(error), log_tail)
     run_rollback(context)
@@ -97,34 +95,42 @@ def start_rollback(context: UpdateContext, error: Exception) -> None:
 
 def run_rollback(context: UpdateContext) -> None:
     """Run or continue a rollback after the verdict failed."""
+    transient = context.update.transient
 
     def restore() -> None:
-        _remove_new_container(context)
+        remove_new_container(context)
         _restore_volumes(context)
         restored = _start_old_container(context)
-        _tag_running_image(context, restored.container_id)
+        # Trouble of the engine leaves the bot as a failure before the stop does: unchanged, and free to try again.
+        state = UpdateState.FAILED if transient else UpdateState.ROLLED_BACK
         with context.transaction() as (session, update):
-            _mark_rolled_back(session, update, Outcome(state=UpdateState.ROLLED_BACK), restored)
+            _mark_rolled_back(session, update, Outcome(state=state, transient=transient), restored)
 
-    if _run_or_flag_bot(context, restore, context.update.error or ""):
-        clean(context)
+    if _run_or_flag_bot(context, restore, context.update.error or "", transient=transient):
+        clean_or_defer(context)
 
 
-def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: str) -> bool:
-    """Undo an update. If that fails, mark the bot as needing attention and return False."""
+def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: str, *, transient: bool) -> bool:
+    """Undo an update. If that fails, mark the bot as needing attention and return False.
+
+    Raises:
+        EngineTrouble: the engine is in trouble; a later job continues.
+    """
     try:
-        undo()
+        repeat(context, lambda _context: undo())
     except INFRASTRUCTURE_ERRORS:
         raise
     except Exception as error:
         context.require_engine()
-        logger.exception("rollback of update %s failed", context.update.id)
+        if is_engine_trouble(error) and not has_expired(context):
+            raise
+        context.log_failure("rollback of update %s failed: %s", error)
         with context.transaction() as (session, update):
             archives = snapshots.list_for_update(session, update.id)
         instructions = _try_to_write_instructions(context, archives, reason, describe_error(error))
 
         def flag(session: Session, update: BotUpdate, text: str, instructions: str) -> None:
-            outcomes.mark_needs_attention(session, update, text, instructions, utcnow())
+            outcomes.mark_needs_attention(session, update, text, instructions, utcnow(), transient=transient)
 
         context.record_outcome(flag, f"{reason}. The rollback failed too", instructions)
         return False
@@ -148,7 +154,11 @@ def _try_to_write_instructions(
 
 
 def _failed(error: Exception, text: str) -> Outcome:
-    return Outcome(state=UpdateState.FAILED, error=text, transient=bool(getattr(error, "transient", False)))
+    return Outcome(state=UpdateState.FAILED, error=text, transient=_is_transient(error))
+
+
+def _is_transient(error: Exception) -> bool:
+    return is_engine_trouble(error) or bool(getattr(error, "transient", False))
 
 
 def _mark_rolled_back(session: Session, update: BotUpdate, outcome: Outcome, restored: _RestoredContainer) -> None:
@@ -161,18 +171,6 @@ def _mark_rolled_back(session: Session, update: BotUpdate, outcome: Outcome, res
         answers=restored.healthy,
         now=utcnow(),
     )
-
-
-def _remove_new_container(context: UpdateContext) -> None:
-    # The id is missing until it is recorded after the creation; the temporary name is gone after the swap.
-    new = context.update.new_container_id or containers.find(
-        context.engine, context.temporary_name, context.update.id
-    )
-    if new is None or containers.inspect(context.engine, new) is None:
-        return
-    containers.set_restart_policy(context.guarded_engine(), new, containers.NO_RESTART)
-    containers.stop(context.engine, new, context.lease.renew_or_raise)
-    containers.remove(context.guarded_engine(), new, with_anonymous_volumes=True)
 
 
 def _restore_volumes(context: UpdateContext) -> None:
@@ -202,10 +200,7 @@ def _start_old_container(context: UpdateContext) -> _RestoredContainer:
     if context.update.step is Step.STOP and context.update.verdict is None:
         # A stop signal may still be pending. A container started now would stop a moment later.
         containers.stop(context.engine, old, context.lease.renew_or_raise)
-    _restore_name(context, old)
-    containers.set_restart_policy(
-        context.guarded_engine(), old, context.saved["container"]["HostConfig"]["RestartPolicy"]
-    )
+    original_settings.restore(context, old)
     containers.start(context.guarded_engine(), old)
     started = context.engine.inspect_container(old)
     if started["Image"] != context.saved["container"]["Image"]:
@@ -215,18 +210,10 @@ def _start_old_container(context: UpdateContext) -> _RestoredContainer:
         return _RestoredContainer(old, address, healthy=False)
     result = context.wait_until_healthy(old)
     if not result.healthy:
-        raise RollbackFailed(f"The old container was started again, but its health check failed: {result.reason}")
+        running = (containers.inspect(context.engine, old) or started)["State"]["Running"]
+        failure = RollbackFailed if running else OldContainerStopped
+        raise failure(f"The old container was started again, but its health check failed: {result.reason}")
     return _RestoredContainer(old, result.address, healthy=True)
-
-
-def _restore_name(context: UpdateContext, old: str) -> None:
-    try:
-        containers.rename(context.guarded_engine(), old, context.bot_name)
-    except APIError as error:
-        # Another container has taken the name. The bot starts anyway; the next preflight says what to do.
-        logger.warning(
-            "the old container of update %s keeps its temporary name: %s", context.update.id, error.explanation
-        )
 
 
 def _require_old_container(context: UpdateContext) -> str:
@@ -237,15 +224,7 @@ def _require_old_container(context: UpdateContext) -> str:
     if recreated is None:
         plan = creation.plan_original(context.saved, ":".join(context.keep_tag))
         plan.config["Labels"] = {**(plan.config.get("Labels") or {}), **context.labels}
-        recreated = creation.create(context.guarded_engine(), plan, context.set_aside_name)
+        recreated = context.create_container(plan, context.set_aside_name)
     with context.transaction() as (_, update):
         update.old_container_id = recreated
     return recreated
-
-
-def _tag_running_image(context: UpdateContext, container_id: str) -> None:
-    """Move the local tag to the image that runs, for operators who start containers by hand."""
-    reference = parse_reference(context.bot.image)
-    if context.update.verdict is Verdict.FAILED and reference.tag:
-        image = context.engine.inspect_container(container_id)["Image"]
-        context.guarded_engine().tag(image, reference.name, reference.tag, force=True)

@@ -17,6 +17,8 @@ If steps 2 to 6 fail, the old container was never stopped (`abandon`). If steps 
 and the old container starts again (`undo_before_start`). If steps 10 or 11 fail, volumes and old container are
 restored together (`start_rollback`).
 
+Every step may be repeated. While the engine is in trouble, `retries` repeats the step for a while before it fails.
+
 Every step is recorded before its first effect. The bot is stopped before the snapshot, because a snapshot of a
 running database is torn. Pull and creation come before the stop, so that the downtime is only archive and start.
 """
@@ -29,12 +31,13 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from daemon.bot_lease import BotLease
-from daemon.engine.client import EngineUnreachable, describe_error
+from daemon.engine.trouble import is_engine_trouble
 from daemon.errors import OperationFailed
 from daemon.update import steps
-from daemon.update.cleanup import clean
+from daemon.update.cleanup import clean_or_defer
 from daemon.update.preflight import NoUpdateNeeded, preflight
 from daemon.update.recovery import recover
+from daemon.update.retries import repeat
 from daemon.update.rollback import abandon, start_rollback, undo_before_start
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.database import Database
@@ -86,8 +89,8 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
     """Update a bot to the release of its update, or roll it back. Resume updates that a dead worker left unfinished.
 
     The outcome is recorded in the row of the update. Two simultaneous calls are harmless: one gets the bot's lease,
-    the other returns. When the engine or the database does not answer, the row stays as it is and the scheduler
-    enqueues the job again.
+    the other returns. When the database or, after the stop, the engine does not answer, the row stays as it is and
+    the scheduler enqueues the job again.
 
     Args:
         database: database with the update.
@@ -121,7 +124,7 @@ def _run_update(settings: Settings, lease: BotLease, update_id: str) -> None:
             case ClaimResult.RECOVER if recover(context):
                 _run_phases(context, _VERIFICATION)
             case ClaimResult.CLEAN:
-                _try_to_clean(context)
+                clean_or_defer(context)
 
 
 def _run_phases(context: UpdateContext, *phases: _Phase) -> None:
@@ -136,29 +139,18 @@ def _run_phase(context: UpdateContext, phase: _Phase) -> bool:
     try:
         for step, run_step in phase.steps:
             context.enter_step(step)
-            run_step(context)
+            repeat(context, run_step)
     except NoUpdateNeeded as skipped:
         with context.transaction() as (session, update):
             updates.skip_update(session, update, skipped.reason, utcnow())
-    except INFRASTRUCTURE_ERRORS as error:
-        # Before the stop nothing has to be undone, so an unreachable engine simply fails the update.
-        if phase is not _BEFORE_STOP or not isinstance(error, EngineUnreachable):
-            raise
-        abandon(context, error)
-    except Exception as error:  # for any cause the bot has to run again
-        logger.warning("update %s failed in step %s", context.update.id, context.update.step, exc_info=error)
+    except INFRASTRUCTURE_ERRORS:
+        raise
+    except Exception as error:  # noqa: BLE001 - for any cause the bot has to run again
+        context.log_failure(f"update %s failed in step {context.update.step}: %s", error)
+        # Before the stop nothing has to be undone. Later, the row stays as it is until the engine answers.
+        if phase is not _BEFORE_STOP and is_engine_trouble(error):
+            context.require_engine()
         phase.on_failure(context, error)
     else:
         return True
     return False
-
-
-def _try_to_clean(context: UpdateContext) -> None:
-    # The scheduler repeats a failed cleanup. It does not block the next update of the bot, whose preflight reports
-    # any leftover that is an obstacle.
-    try:
-        clean(context)
-    except INFRASTRUCTURE_ERRORS:
-        raise
-    except Exception as error:
-        logger.warning("cleanup of update %s failed: %s", context.update.id, describe_error(error), exc_info=error)

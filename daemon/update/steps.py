@@ -11,7 +11,8 @@ from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
 from daemon.errors import OperationFailed
 from daemon.registry.image_pull import pull_image
-from daemon.update.cleanup import clean
+from daemon.update import original_settings
+from daemon.update.cleanup import clean_or_defer
 from daemon.update.preflight import list_snapshot_volumes
 from daemon.update.update_context import UpdateContext
 from portal.models import Snapshot, SnapshotState, Step, move, utcnow
@@ -21,7 +22,7 @@ from portal.services.rollouts import outcomes, updates
 
 DRAIN_SECONDS = 10.0
 """How long requests may still run before the bot is stopped. Longer ones, such as large downloads, are cut off."""
-_DRAIN_POLL_SECONDS = 0.1
+_DRAIN_POLL_SECONDS = 0.25
 
 
 class Unhealthy(OperationFailed):
@@ -36,12 +37,14 @@ def pull(context: UpdateContext) -> None:
 def capture(context: UpdateContext) -> None:
     """Save the full description of the old container, from which it can be created again."""
     saved = captures.capture(context.engine, context.old_container)
+    original_settings.apply_first_capture(context, saved)
     address = read_address(saved["container"], context.node, context.bot.port)
     healthy = address is not None and health_probe.probe_with_retry(address, context.health_check).ok
     with context.transaction() as (session, update):
         update.saved_container = saved
         update.bot.container_name = containers.name_of_container(saved["container"])
-        updates.add_to_journal(session, update, healthy_before=healthy)
+        original = original_settings.describe(saved["container"])
+        updates.add_to_journal(session, update, healthy_before=healthy, original=original)
 
 
 def precreate(context: UpdateContext) -> None:
@@ -52,7 +55,7 @@ def precreate(context: UpdateContext) -> None:
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
         containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
-    container_id = creation.create(context.guarded_engine(), plan, context.temporary_name)
+    container_id = context.create_container(plan, context.temporary_name)
     with context.transaction() as (_, update):
         update.new_container_id = container_id
     created = context.engine.inspect_container(container_id)
@@ -134,4 +137,4 @@ def commit(context: UpdateContext) -> None:
         now = utcnow()
         updates.enter_step(session, update, Step.COMMIT, now)
         outcomes.commit_healthy(session, update, context.new_container, update.journal["address"], now)
-    clean(context)
+    clean_or_defer(context)

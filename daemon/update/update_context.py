@@ -10,15 +10,17 @@ from functools import cached_property
 from typing import Any
 
 import docker
+from docker.errors import APIError, DockerException
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
 from daemon.engine import containers, health_probe
-from daemon.engine.client import EngineUnreachable, open_engine
+from daemon.engine.client import describe_error, open_engine
 from daemon.engine.health_probe import HealthCheck, HealthResult
-from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name
-from daemon.errors import OperationFailed
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, KEEP_REPOSITORY, UPDATE_LABEL, container_name, helper_name
+from daemon.engine.recreate import creation
+from daemon.errors import EngineTrouble, OperationFailed
 from daemon.snapshots.archives import SnapshotHelper
 from portal.database import UNAVAILABLE_ERRORS
 from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
@@ -32,10 +34,10 @@ from portal.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-INFRASTRUCTURE_ERRORS = (EngineUnreachable, LeaseLost, *UNAVAILABLE_ERRORS)
-"""Errors of engine, lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
+INFRASTRUCTURE_ERRORS = (LeaseLost, *UNAVAILABLE_ERRORS)
+"""Errors of lease and database. They decide nothing: the row stays as it is, and a later job resumes it."""
 
-_TEXT_NOT_STORED = "The database refused the details. The worker's log has them."
+_TEXT_NOT_STORED = "The details could not be stored."
 
 
 class UpdateContext:
@@ -137,6 +139,30 @@ class UpdateContext:
         self.lease.renew_or_raise()
         return self.engine
 
+    def create_container(self, plan: creation.Plan, name: str) -> str:
+        """Create a container of this update without starting it, and return its id.
+
+        Raises:
+            EngineTrouble: the engine has just carried out an earlier call that had no answer.
+            APIError: the engine refused.
+        """
+        try:
+            return creation.create(self.guarded_engine(), plan, name)
+        except APIError as error:
+            if error.status_code == 409:
+                raise EngineTrouble(f"The container {name} exists already: {error.explanation}") from error
+            raise
+
+    def log_failure(self, message: str, error: Exception) -> None:
+        """Log a failure of the update as one line. Only an error in Flotilla gets a traceback.
+
+        Args:
+            message: with places for the id of the update and the description of the error.
+            error: the error.
+        """
+        is_expected = isinstance(error, (OperationFailed, DockerException))
+        logger.warning(message, self.update.id, describe_error(error), exc_info=None if is_expected else error)
+
     def wait_until_healthy(self, container_id: str) -> HealthResult:
         """Wait until a container of this bot that was just started is healthy."""
         return health_probe.wait_until_healthy(
@@ -205,6 +231,10 @@ class UpdateContext:
         """Helper containers of the image that the preflight checked."""
         return self._build_helper(self.update.journal.get("helper_image", self.settings.snapshot_image))
 
+    def helper_name(self, role: str) -> str:
+        """Return the name of a helper container of this update."""
+        return helper_name(self.update.id, role, self.lease.fence)
+
     def require_helper(self) -> SnapshotHelper:
         """Return helper containers of the checked image, or of the configured image if that one was pruned.
 
@@ -219,7 +249,9 @@ class UpdateContext:
         return helper
 
     def _build_helper(self, image: str) -> SnapshotHelper:
-        return SnapshotHelper(self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise)
+        return SnapshotHelper(
+            self.engine, image, self.labels, self.update.id, self.lease.renew_or_raise, fence=self.lease.fence
+        )
 
 
 def _require_id(container_id: str | None) -> str:

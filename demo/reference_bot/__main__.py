@@ -28,6 +28,8 @@ def main(root: Path) -> None:
     with running_server(bot) as port:
         print(f"listening on port {port}", flush=True)
         bot.migrate()
+        if release.behaviour is Behaviour.CORRUPTING_AND_CRASHING:
+            sys.exit("cannot start: the notes have an unknown format")
         print("ready", flush=True)
         # Python runs the handler of a signal between two steps of this thread. A signal that arrives just before an
         # endless wait would not end it.

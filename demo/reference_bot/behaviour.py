@@ -15,6 +15,7 @@ class Behaviour(StrEnum):
     CRASHING_LOUDLY = "crashing_loudly"
     MIGRATING = "migrating"
     CORRUPTING = "corrupting"
+    CORRUPTING_AND_CRASHING = "corrupting_and_crashing"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Bot:
         """
         data, files = self._volumes
         time.sleep(self.release.migration_seconds)
-        if self.release.behaviour is Behaviour.CORRUPTING:
+        if self.release.behaviour in {Behaviour.CORRUPTING, Behaviour.CORRUPTING_AND_CRASHING}:
             corrupt_volumes(data, files)
         else:
             (files / "notes").mkdir(exist_ok=True)

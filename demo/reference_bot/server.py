@@ -17,6 +17,7 @@ from .exchange import Exchange, RefusedBody
 from .provision_api import Call
 
 STOP_SECONDS = 5
+_UNHEALTHY_BEHAVIOURS = frozenset({Behaviour.UNHEALTHY, Behaviour.CORRUPTING, Behaviour.CORRUPTING_AND_CRASHING})
 """How long a stop waits for running requests, shorter than the grace period of Docker."""
 
 
@@ -77,7 +78,7 @@ class BotHandler(Exchange):
             web.answer(self, bot, path)
 
     def _answer_health(self, bot: Bot) -> None:
-        if bot.release.behaviour in {Behaviour.UNHEALTHY, Behaviour.CORRUPTING}:
+        if bot.release.behaviour in _UNHEALTHY_BEHAVIOURS:
             self.send_json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "error", "reason": "broken release"})
             return
         bot.database.check()

@@ -25,7 +25,6 @@ from portal.gateway import limits
 from portal.gateway.bot_connections import BotConnector
 from portal.rules.proxy_headers import Headers
 
-_TIMEOUT = ClientTimeout(total=None, sock_connect=limits.CONNECT_SECONDS)
 _WITHOUT_RESPONSE_BODY = "HEAD"
 _MAX_ADDRESSES = 10_000
 _LINGER_SECONDS = 1.0
@@ -45,6 +44,10 @@ class BotUnreachable(Exception):
 
 class ConnectionClosed(Exception):
     """The bot may have received the request, and closed the connection before its response."""
+
+
+class RequestIncomplete(Exception):
+    """The client has not sent the whole body, and the bot has not answered."""
 
 
 class BadResponse(Exception):
@@ -129,6 +132,8 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._initiators: dict[str, ClientRequest] = {}
+        # Includes the time until another request frees one of the connections.
+        self._timeout = ClientTimeout(total=None, connect=limits.CONNECT_SECONDS)
         self._connector = BotConnector(
             limit=0, limit_per_host=limits.CONNECTIONS_PER_BOT, keepalive_timeout=limits.BOT_KEEP_ALIVE_SECONDS
         )
@@ -150,6 +155,7 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
             ConnectionClosed: the bot closed the connection before its response.
             BadResponse: the bot does not speak HTTP.
             BotTooSlow: the bot sent nothing for too long.
+            RequestIncomplete: the body of the request has not arrived.
         """
         connection, protocol = await self._connect(request.address)
         sending = None
@@ -163,7 +169,7 @@ class BotClient(AbstractAsyncContextManager["BotClient"]):
 
     async def _connect(self, address: str) -> tuple[Connection, ResponseHandler]:
         try:
-            connection = await self._connector.connect(self._find_initiator(address), [], _TIMEOUT)
+            connection = await self._connector.connect(self._find_initiator(address), [], self._timeout)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise BotUnreachable(was_sent=False) from error
         if connection.protocol is None:
@@ -225,10 +231,12 @@ async def _send_body(writer: StreamWriter, protocol: ResponseHandler, body: Asyn
             await writer.write(chunk)
         await writer.write_eof()
     except ConnectionError:
-        return  # the bot closed the connection, perhaps after a response that refuses the body
-    except Exception as error:  # noqa: BLE001 - the task that waits for the response handles it
-        protocol.set_exception(aiohttp.ClientConnectionError("the body is incomplete"), error)
+        # The bot closed the connection, perhaps after a response that refuses the body, or the client closed its own.
+        # The bot would take the next request for the rest of the body.
+        protocol.force_close()
         return
+    except Exception as error:  # noqa: BLE001 - the task that waits for the response handles it
+        protocol.set_exception(RequestIncomplete(), error)  # also stops the timeout, but the response may have begun
     protocol.start_timeout()
 
 

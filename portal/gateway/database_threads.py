@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from portal.database import Database
+from portal.database import Database, is_unavailable
 from portal.gateway.limits import DATABASE_SECONDS, DATABASE_THREADS
 
 logger = logging.getLogger(__name__)
@@ -72,5 +72,8 @@ class DatabaseThreads:
             async with asyncio.timeout(DATABASE_SECONDS):
                 return await asyncio.get_running_loop().run_in_executor(threads, call)
         except (SQLAlchemyError, TimeoutError) as error:
-            logger.warning("the database does not answer: %s", type(error).__name__)
+            if isinstance(error, TimeoutError) or is_unavailable(error):
+                logger.warning("the database does not answer: %s", type(error).__name__)
+            else:
+                logger.exception("a statement failed")
             raise DatabaseUnavailable from error

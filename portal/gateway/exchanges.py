@@ -29,6 +29,8 @@ class Exchange:
     def __init__(self, token_hash: str, visit: Visit, confirmed_at: float, abort: Callable[[int], None]) -> None:
         self.token_hash = token_hash
         self.visit = visit
+        self.address = visit.address or ""
+        """`host:port` of the bot. Visits that are read later may have none."""
         self.confirmed_at = confirmed_at
         self.abort = abort
         self.is_stream = False

@@ -30,7 +30,6 @@ from portal.gateway.requests import BrowserRequest, decode_headers
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 
-_REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _EVENT_STREAM = "text/event-stream"
 
 Result = TypeVar("Result")
@@ -49,9 +48,10 @@ async def forward(
         outer: URL of the bot for browsers.
 
     Raises:
-        BotUnreachable, BadResponse, BotTooSlow: there is no response, and nothing was sent to the browser.
+        BotUnreachable, BadResponse, BotTooSlow, RequestIncomplete: there is no response, and nothing was sent to the
+            browser.
     """
-    with await _ask(client, browser, exchange.visit.address or "", headers) as answer:
+    with await _ask(client, browser, exchange.address, headers) as answer:
         return await pass_on(answer, browser, exchange, outer)
 
 
@@ -59,7 +59,7 @@ async def pass_on(answer: BotResponse, browser: BrowserRequest, exchange: Exchan
     """Send the response of a bot to the browser; see `forward`."""
     if answer.status < HTTPStatus.OK:
         raise BadResponse("the bot switched the protocol")
-    response = _build_response(answer, exchange.visit.address or "", outer)
+    response = _build_response(answer, exchange.address, outer)
     exchange.is_stream = response.headers.get("content-type", "").lower().startswith(_EVENT_STREAM)
     await response.prepare(browser.request)
     try:
@@ -84,7 +84,7 @@ async def _ask(client: BotClient, browser: BrowserRequest, inner: str, headers: 
     try:
         return await client.ask(request)
     except ConnectionClosed as error:
-        if browser.method in _REPEATABLE_METHODS and not browser.has_body:
+        if browser.is_safe and not browser.has_body:
             raise BotUnreachable(was_sent=True) from error
         raise BadResponse("the bot closed the connection") from error
 

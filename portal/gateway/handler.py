@@ -13,18 +13,18 @@ from aiohttp import web
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessLog, AccessRecord
-from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable
+from portal.gateway.bot_client import BadResponse, BotClient, BotTooSlow, BotUnreachable, RequestIncomplete
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
 from portal.gateway.holding import Holding, TooManyHeld
 from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer, text_response
 from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
-from portal.gateway.sign_in import ENTER_PATH, SignIn
+from portal.gateway.sign_in import SignIn
 from portal.gateway.visit_cache import CachedVisit, VisitCache
 from portal.rules.bot_access import Access, decide
 from portal.rules.bot_hosts import find_subdomain
-from portal.rules.bot_paths import GATEWAY_PREFIX, PathVerdict, check_target
+from portal.rules.bot_paths import ENTER_PATH, GATEWAY_PREFIX, PathVerdict, check_target
 from portal.rules.proxy_headers import MalformedRequest
 from portal.services.gateway.visits import Visit
 from portal.settings import Settings
@@ -43,7 +43,6 @@ _PAGES = {
     Access.CHANGING: pages.CHANGING,
     Access.REMOVING: pages.REMOVING,
     Access.STOPPED: pages.STOPPED,
-    Access.UPDATING: pages.UPDATING,
 }
 
 
@@ -108,12 +107,10 @@ class Handler:
         browser, record = BrowserRequest(request), AccessRecord(request.method)
         try:
             response = await self._answer_or_explain(browser, record)
+            await _finish(response, browser)
         except (asyncio.CancelledError, ConnectionError):
             self._log.add(record.describe(_CLIENT_GONE, 0))
             raise
-        if not response.prepared:
-            await response.prepare(request)
-        await response.write_eof()
         self._log.add(record.describe(response.status, response.body_length))
         return response
 
@@ -203,6 +200,8 @@ class Handler:
                 raise PageShown(pages.BAD_RESPONSE, visit) from error
             except BotTooSlow as error:
                 raise PageShown(pages.TOO_SLOW, visit) from error
+            except RequestIncomplete as error:
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, "The request did not arrive completely.") from error
 
     async def _admit(self, subdomain: str, token_hash: str, deadline: float) -> tuple[CachedVisit, Visit]:
         """Return the visit when the person may enter now, after waiting for the end of an update.
@@ -245,6 +244,22 @@ class Handler:
                 if answer.status == HTTPStatus.SWITCHING_PROTOCOLS:
                     return await tunnel.run(browser, exchange, answer, outer)
                 return await forwarding.pass_on(answer, browser, exchange, outer)
+
+
+async def _finish(response: web.StreamResponse, browser: BrowserRequest) -> None:
+    """Send what was not sent yet: a response of the gateway's own, or nothing after a response of a bot.
+
+    Raises:
+        ConnectionResetError: the client does not receive it.
+    """
+    try:
+        async with asyncio.timeout(limits.CLIENT_IDLE_SECONDS):
+            if not response.prepared:
+                await response.prepare(browser.request)
+            await response.write_eof()
+    except TimeoutError as error:
+        _abort(browser)
+        raise ConnectionResetError("the client receives nothing") from error
 
 
 def _abort(browser: BrowserRequest) -> None:

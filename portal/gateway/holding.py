@@ -18,6 +18,7 @@ from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import SERVICE_RESTART, Exchanges
 from portal.gateway.limits import MAX_HELD, MAX_HELD_PER_BOT
 from portal.gateway.visit_cache import VisitCache
+from portal.models import new_id
 from portal.services.gateway import processes
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Holding:
         self._released: dict[str, asyncio.Event] = {}
         self._waiting: Counter[str] = Counter()
         self._wake = asyncio.Event()
-        self._process_id = ""
+        self._process_id = new_id()
         self._recorded: dict[str, int] = {}
         self._recorded_at = float("-inf")
 
@@ -121,8 +122,6 @@ class Holding:
             logger.warning("updates wait up to %d s for this process", processes.ALIVE.total_seconds())
 
     async def _follow(self) -> None:
-        if not self._process_id:
-            self._process_id = await self._threads.write(processes.register)
         running = await self._threads.read(processes.list_updates_out_of_service)
         self._apply({bot_id: update_id for update_id, bot_id in running.items()})
         held = {update_id: self._exchanges.count_of_bot(bot_id) for bot_id, update_id in self._updates.items()}

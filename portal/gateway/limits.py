@@ -20,10 +20,12 @@ MAX_PER_USER = 200
 CONNECTIONS_PER_BOT = 512
 
 CONNECT_SECONDS = 5.0
+"""How long a connection to a bot may take, with the wait for one of `CONNECTIONS_PER_BOT`."""
 HANDSHAKE_SECONDS = 30.0
 """How long a bot may take to accept a WebSocket."""
 CLIENT_IDLE_SECONDS = 60.0
-"""How long a client may neither send nor receive a byte while a request runs."""
+"""How long a client may neither send nor receive a byte while a request runs, and how long it may take to receive a
+page or a file of the gateway."""
 BOT_IDLE_SECONDS = 600.0
 """How long a bot may send nothing: before its response, between two parts of it, and on a socket."""
 KEEP_ALIVE_SECONDS = 75.0

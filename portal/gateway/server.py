@@ -79,22 +79,19 @@ async def running_gateway(settings: Settings, database: Database) -> AsyncIterat
             headers=BotHeaders(settings, issuer),
             log=log,
         )
-        # Updates wait for this process from now on, and the first request gets an assertion.
-        await holding.follow()
-        await use_current_key(threads, issuer)
-        tasks = [
-            asyncio.create_task(holding.run()),
-            asyncio.create_task(revocation.run()),
-            asyncio.create_task(listen(settings.redis_url, on_change)),
-            asyncio.create_task(_follow_keys(threads, issuer)),
-            asyncio.create_task(log.run()),
-        ]
         runner = web.ServerRunner(_build_server(handler), shutdown_timeout=limits.SHUTDOWN_SECONDS)
-        await runner.setup()
-        address, port = settings.gateway.bind_address, settings.gateway.port
-        await web.TCPSite(runner, address, port, backlog=_BACKLOG, reuse_port=True).start()
-        logger.info("the gateway listens on %s port %d", address, port)
+        tasks: list[asyncio.Task[None]] = []
         try:
+            # Updates wait for this process from now on, and the first request gets an assertion.
+            await holding.follow()
+            await use_current_key(threads, issuer)
+            background = [holding.run(), revocation.run(), listen(settings.redis_url, on_change)]
+            background += [_follow_keys(threads, issuer), log.run()]
+            tasks += map(asyncio.create_task, background)
+            await runner.setup()
+            address, port = settings.gateway.bind_address, settings.gateway.port
+            await web.TCPSite(runner, address, port, backlog=_BACKLOG, reuse_port=True).start()
+            logger.info("the gateway listens on %s port %d", address, port)
             yield
         finally:
             exchanges.abort_streams(GOING_AWAY)

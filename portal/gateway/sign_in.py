@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlencode
@@ -14,17 +13,14 @@ from portal.gateway.database_threads import DatabaseThreads
 from portal.gateway.pages import PageRenderer, text_response
 from portal.gateway.requests import BrowserRequest
 from portal.models import utcnow
-from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
+from portal.rules.bot_paths import is_local_path
 from portal.services.accounts import sessions
 from portal.services.gateway import entering
 from portal.settings import Settings
 from portal.tokens import generate_token
 
-ENTER_PATH = f"{GATEWAY_PREFIX}enter"
-_STATE = re.compile(r"[\w-]{43}", re.ASCII)
 _STATE_SECONDS = 3600
 """How long a person may take to sign in at the portal."""
-_MAX_PATH = 2000
 
 
 class SignIn:
@@ -55,9 +51,9 @@ class SignIn:
             return self._renderer.render(pages.SIGNED_OUT, browser)
         # Several tabs that open at the same time share one state, so that each of them arrives.
         state = browser.find_cookie(self._state_cookie) or ""
-        if not _STATE.fullmatch(state):
+        if not entering.is_state(state):
             state = generate_token()
-        path = browser.target if len(browser.target) <= _MAX_PATH else "/"
+        path = browser.target if len(browser.target) <= entering.MAX_PATH else "/"
         query = urlencode({"state": state, "path": path})
         response = _redirect(f"{self._settings.base_url}/open/{subdomain}?{query}")
         self._set_cookie(response, self._state_cookie, state, _STATE_SECONDS)
@@ -73,7 +69,7 @@ class SignIn:
         ticket, path = query.get("ticket", [""])[0], query.get("path", ["/"])[0]
         target = path if is_local_path(path) else "/"
         state = browser.find_cookie(self._state_cookie) or ""
-        token = await self._redeem(ticket, subdomain, state) if _STATE.fullmatch(state) else None
+        token = await self._redeem(ticket, subdomain, state) if entering.is_state(state) else None
         if token is None:
             # Another tab may have used up the state, or the person went back to this address in the history.
             has_session = browser.find_cookie(self.session_cookie) is not None

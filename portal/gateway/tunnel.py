@@ -48,7 +48,7 @@ async def connect(client: BotClient, browser: BrowserRequest, exchange: Exchange
         BadResponse: the bot does not speak HTTP.
     """
     request = BotRequest(
-        address=exchange.visit.address or "",
+        address=exchange.address,
         method=browser.method,
         target=browser.target,
         headers=[*headers, *_HANDSHAKE.items()],
@@ -75,7 +75,7 @@ async def run(browser: BrowserRequest, exchange: Exchange, answer: BotResponse, 
     """
     _require_accepted(browser, answer)
     raw = proxy_headers.select_response_headers(
-        decode_headers(answer.raw_headers), inner=exchange.visit.address or "", outer=outer
+        decode_headers(answer.raw_headers), inner=exchange.address, outer=outer
     )
     response = web.StreamResponse(
         status=HTTPStatus.SWITCHING_PROTOCOLS, headers=CIMultiDict([*raw, *_HANDSHAKE.items()])

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from portal.models.base import Base, choice, new_id, partial_index, utcnow
@@ -124,7 +125,8 @@ class Bot(Base):
     applied_state: Mapped[DesiredState] = mapped_column(choice(DesiredState), default=DesiredState.RUNNING)
     """Desired state that a worker applied last. While both differ, the scheduler enqueues a job."""
     restart_requested_at: Mapped[datetime | None]
-    """When a user requested the restart that a worker has not done yet."""
+    """When the restart that a worker has not done yet is due: when a user requested it, when a probe found the bot
+    stopped, or after a failed start the moment of the next attempt."""
     desired_when_restored: Mapped[DesiredState | None] = mapped_column(choice(DesiredState))
     """Desired state to return to if the deletion of the organization or the removal of the bot is cancelled."""
     restart_policy: Mapped[dict[str, Any] | None]
@@ -153,6 +155,18 @@ class Bot(Base):
 
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
+
+    @hybrid_property
+    def is_being_started(self) -> bool:
+        """Whether the container stopped without a request, and Flotilla starts it again."""
+        has_to_run = self.desired_state is DesiredState.RUNNING and self.needs_attention is None
+        return has_to_run and self.state is BotState.STOPPED and self.restart_requested_at is not None
+
+    @is_being_started.inplace.expression
+    @classmethod
+    def _is_being_started(cls) -> sa.ColumnElement[bool]:
+        has_to_run = sa.and_(cls.desired_state == DesiredState.RUNNING, cls.needs_attention.is_(None))
+        return sa.and_(has_to_run, cls.state == BotState.STOPPED, cls.restart_requested_at.is_not(None))
 
     @classmethod
     def is_active(cls) -> sa.ColumnElement[bool]:

@@ -29,6 +29,8 @@ class EventTag(StrEnum):
     """A user began a session at the host of the bot."""
     BOT_PROVISIONED = "bot.provisioned"
     BOT_READY = "bot.ready"
+    BOT_RECOVERED = "bot.recovered"
+    BOT_RECOVERY_REQUESTED = "bot.recovery_requested"
     BOT_REMOVAL_REQUESTED = "bot.removal_requested"
     BOT_REMOVED = "bot.removed"
     BOT_RESTARTED = "bot.restarted"
@@ -37,6 +39,7 @@ class EventTag(StrEnum):
     BOT_SECRET_ROTATED = "bot.secret_rotated"  # noqa: S105 - a tag, not a secret
     BOT_SECRET_ROTATION_BEGUN = "bot.secret_rotation_begun"  # noqa: S105 - a tag, not a secret
     BOT_STARTED = "bot.started"
+    BOT_START_FAILED = "bot.start_failed"
     BOT_START_REQUESTED = "bot.start_requested"
     BOT_STATE_CHANGED = "bot.state_changed"
     BOT_STOPPED = "bot.stopped"

@@ -67,7 +67,7 @@ class BotSync(Base):
     resend_before: Mapped[datetime | None]
     """Roles that were observed before this moment are sent again, because the bot does not list its members."""
     unanswered_calls: Mapped[int] = mapped_column(default=0)
-    """Calls in a row without an answer. Such a bot is handled apart, so that it does not delay the others."""
+    """Calls in a row without an answer. A separate job calls such a bot, so that it does not delay the others."""
     next_call_at: Mapped[datetime | None]
     """When a bot without an answer is called again."""
     claimed_until: Mapped[datetime | None]

@@ -110,8 +110,8 @@ class BotUpdate(Base):
         UpdateState.UPDATED: frozenset(),
         UpdateState.ROLLED_BACK: frozenset(),
         UpdateState.FAILED: frozenset({UpdateState.PENDING}),
-        # An operator repairs the bot; the outcome of the update stays.
-        UpdateState.NEEDS_ATTENTION: frozenset(),
+        # An operator lets a worker continue the rollback. When the operator repairs the bot, the outcome stays.
+        UpdateState.NEEDS_ATTENTION: frozenset({UpdateState.RUNNING}),
         UpdateState.SKIPPED: frozenset({UpdateState.PENDING}),
     }
 

@@ -19,7 +19,6 @@ class Access(Enum):
     """What happens to a request."""
 
     ENTER = auto()
-    SIGN_IN = auto()
     NOT_FOUND = auto()
     """The bot does not exist, or the person does not belong to its organization. Both get the same response."""
     PROVISIONING = auto()
@@ -79,14 +78,8 @@ class AccessFacts:
     sync: SyncFacts | None = None
 
 
-def decide(facts: AccessFacts | None) -> Access:
-    """Decide about a request.
-
-    Args:
-        facts: None if the request has no valid session.
-    """
-    if facts is None:
-        return Access.SIGN_IN
+def decide(facts: AccessFacts) -> Access:
+    """Decide about a request with a valid session."""
     if facts.role is SyncRole.NONE or not facts.is_org_active or facts.is_removed:
         return Access.NOT_FOUND
     obstacle = _find_obstacle_of_bot(facts)

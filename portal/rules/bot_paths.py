@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 GATEWAY_PREFIX = "/_gateway/"
 """Paths of the gateway on the hosts of bots. They are never forwarded."""
+ENTER_PATH = f"{GATEWAY_PREFIX}enter"
+"""Where a browser brings its ticket."""
 
 _CLOSED_SEGMENT = "INTERNAL"
 _MAX_DECODINGS = 5

@@ -137,7 +137,7 @@ def find_url_problem(url: str) -> str | None:
         is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         is_valid = False
-    if not is_valid or len(url) > _MAX_URL or _UNSAFE_IN_PATHS.sub("", url.replace(":", "")) != url.replace(":", ""):
+    if not is_valid or len(url) > _MAX_URL or _UNSAFE_IN_PATHS.search(url.replace(":", "")):
         return f"Enter an address that begins with https:// or http://, with at most {_MAX_URL} characters."
     if parts.username is not None or parts.password is not None:
         return "Leave out the user and the password. Use the API key for secrets."

@@ -44,7 +44,7 @@ def find_drift(expected: Mapping[str, ExpectedMember], listed: Mapping[str, List
 def may_remove(unknown: int, listed: int, allowed: int | None) -> bool:
     """Return whether so many unknown members may be removed at once.
 
-    Many unknown members rather mean that Flotilla compares with the wrong company.
+    Many unknown members suggest that Flotilla compares with the wrong company.
 
     Args:
         unknown: number of members whom Flotilla does not know.

@@ -219,7 +219,7 @@ def _judge_failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Re
         answer = snapshot.strategy.on_bot_failure(facts, target.bot_id, failure, target.attempt)
         if answer is OnFailure.ABORT:
             return Abort(_describe_abort(facts, target), quarantine=_must_quarantine(snapshot, now))
-        if answer is OnFailure.RETRY:
+        if answer is OnFailure.RETRY and not target.needs_attention:
             retries.append(Retry(target.update_id, now + RETRY_AFTER * max(1, target.attempt)))
     return retries
 

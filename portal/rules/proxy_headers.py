@@ -199,6 +199,6 @@ def _to_outer(location: str, inner: str, outer: str) -> str:
         parts = urlsplit(location)
     except ValueError:
         return location
-    if parts.scheme not in {"", "http", "https"} or parts.netloc.lower() != inner.lower():
+    if not parts.netloc or parts.scheme not in {"", "http", "https"} or parts.netloc.lower() != inner.lower():
         return location
     return outer + location.partition("//")[2][len(parts.netloc) :]

@@ -15,6 +15,7 @@ _BLOCK_REASON_TEXTS = {
     BlockReason.NODE: "on a node that accepts no updates",
     BlockReason.BUSY: "in another update",
     BlockReason.RETRY: "waiting for a retry",
+    BlockReason.DOWN: "being started after they had stopped",
 }
 
 

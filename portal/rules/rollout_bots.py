@@ -39,6 +39,7 @@ class BlockReason(StrEnum):
     NODE = "its node accepts no updates"
     BUSY = "another update of the bot is running"
     RETRY = "waiting before a retry"
+    DOWN = "the bot has stopped and is being started"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +61,8 @@ class Target:
     transient: bool = False
     never_ran: bool = False
     """The update failed before the release's code ran, so the failure does not quarantine the release."""
+    needs_attention: bool = False
+    """An operator has to repair the bot before it can be tried again."""
     turned_unhealthy: bool = False
     """The bot was updated and has been down since for longer than the health check may take."""
     in_doubt: bool = False

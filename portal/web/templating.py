@@ -67,6 +67,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         bot_url=settings.bot_url,
         can=policy.can,
         my_orgs=my_orgs,
+        utcnow=utcnow,
         Action=policy.Action,
         ROLES=roles.ROLES,
     )

@@ -105,6 +105,46 @@ def test_update_now_from_the_dialog_shows_progress_on_the_card(
     assert console_errors == []
 
 
+def test_pressing_enter_twice_on_the_badge_starts_no_update(
+    visit: Open, page: Page, scene: Scene, database: Database
+) -> None:
+    visit("alice", "/o/acme/")
+    page.get_by_role("link", name="Update available: 1.5.0").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="What's new for Paperclip 1")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.wait_for_load_state("networkidle")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    with database.reading() as session:
+        assert session.query(Rollout).count() == 0
+
+
+@pytest.mark.parametrize(("button", "focused"), [("Later", "Update available: 1.5.0"), ("Update now", "Paperclip 1")])
+def test_focus_stays_at_the_bot_after_the_dialog(
+    visit: Open, page: Page, scene: Scene, button: str, focused: str
+) -> None:
+    assert scene.bots
+    visit("alice", "/o/acme/")
+    page.get_by_role("link", name="Update available: 1.5.0").first.click()
+    page.get_by_role("button", name=button).click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#bots").get_by_role("link", name=focused).first).to_be_focused()
+
+
+def test_relative_times_count_on(visit: Open, page: Page, scene: Scene, database: Database) -> None:
+    with database.transaction() as session:
+        made = rollout(session, scene, [UpdateState.UPDATED])
+        # The page of a rollout that has ended does not poll.
+        made.state, made.created_at, made.ended_at = RolloutState.COMPLETED, utcnow(), utcnow()
+    page.clock.install()
+    visit("root", f"/admin/rollouts/{made.id}")
+    expect(page.locator("#content")).to_contain_text("by command line just now")
+    page.clock.fast_forward("02:05")
+    expect(page.locator("#content")).to_contain_text("by command line 2 min ago")
+    page.clock.fast_forward("26:00:00")
+    expect(page.locator("#content")).to_contain_text("by command line 1 day ago")
+
+
 def test_newer_release_replaces_the_changelog_in_the_open_dialog(
     visit: Open, page: Page, scene: Scene, database: Database
 ) -> None:

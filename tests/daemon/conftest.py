@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 import docker
@@ -37,7 +38,7 @@ def flotilla(settings: Settings, fresh_context: None, monkeypatch: pytest.Monkey
     """Run the `flotilla` command on this test's database: `flotilla("nodes", "list")`."""
     monkeypatch.setenv("FLEET_IMAGE_ALLOWLIST", "registry.test")
 
-    def run(*arguments: str, stdin: str = "") -> Result:
+    def run(*arguments: str, stdin: str | BytesIO = "") -> Result:
         result = CliRunner().invoke(cli.main, arguments, input=stdin, prog_name="flotilla")
         assert "Traceback" not in result.output
         return result

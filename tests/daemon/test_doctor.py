@@ -9,10 +9,10 @@ import pytest
 
 from daemon import doctor
 from portal.database import Database
-from portal.models import PolledImage, utcnow
+from portal.models import Bot, BotState, PolledImage, utcnow
 from portal.services.gateway import processes
 from tests.daemon.conftest import Flotilla
-from tests.daemon.rows import add_node
+from tests.daemon.rows import add_bot, add_node
 from tests.support.slow_peers import FILLER, Answer, http_answer, slow_server
 
 ConfigureMail = Callable[[str], None]
@@ -116,9 +116,24 @@ def test_a_missing_gateway_is_reported(
     monkeypatch.setenv("BOTS_DOMAIN", "bots.example")
     assert "FAILED  gateway: not running" in flotilla("doctor").output
     with database.transaction() as session:
-        processes.register(session)
+        processes.record_held(session, "gateway", {})
     assert "ok      gateway: 1 process running" in flotilla("doctor").output
 
 
 def test_without_a_domain_for_bots_no_gateway_is_needed(flotilla: Flotilla) -> None:
     assert "ok      gateway: not used" in flotilla("doctor").output
+
+
+def test_bots_that_should_run_and_are_stopped_are_named(flotilla: Flotilla, database: Database) -> None:
+    desk = add_bot(database, add_node(database))
+    assert "ok      bots" in flotilla("doctor").output
+    with database.transaction() as session:
+        bot = session.get_one(Bot, desk.id)
+        bot.state, bot.state_detail = (
+            BotState.STOPPED,
+            "Exited with status 128: restart the Docker engine of the node",
+        )
+    output = flotilla("doctor").output
+    assert (
+        "FAILED  bots: desk should run, but is stopped: Exited with status 128: restart the Docker engine" in output
+    )

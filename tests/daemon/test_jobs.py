@@ -25,6 +25,14 @@ def test_every_job_name_has_a_job() -> None:
 
 
 @pytest.mark.usefixtures("fresh_context")
+def test_only_jobs_of_a_busy_fleet_are_logged(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    jobs.probe_node("no such node")
+    jobs.update_bot("no such update")
+    assert [record.getMessage() for record in caplog.records] == ["update_bot no such update"]
+
+
+@pytest.mark.usefixtures("fresh_context")
 def test_job_during_an_outage_is_logged_in_one_line_and_done_by_the_next(
     settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

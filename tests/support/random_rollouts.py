@@ -96,6 +96,9 @@ class RandomRollout:
             bot.node_id = self._chance.choice(nodes).id
             bot.state = self._mostly(BotState.RUNNING, *BotState)
             bot.desired_state = self._mostly(DesiredState.RUNNING, DesiredState.STOPPED)
+            bot.restart_requested_at = (
+                self._chance.choice((None, self._now)) if bot.state is BotState.STOPPED else None
+            )
             bot.state_since, bot.checked_at = self._choose_moment(), self._choose_moment()
             bot.current_digest = self._chance.choice(digests)
             bot.release_channel = self._mostly(Channel.STABLE, Channel.CANARY)
@@ -118,9 +121,10 @@ class RandomRollout:
         failures = self._chance.choice((0.0, 0.0, 0.1, 0.3))
         in_flight = self._chance.choice((0.0, 0.1))
         unstarted = self._chance.choice((0.0, 0.5))
+        started_at = self._now - timedelta(seconds=self._chance.choice((30, 800)))
         for bot in bots:
             state = self._choose_state(progress, failures, in_flight)
-            self._session.add(self._describe(rollout, bot, state, unstarted))
+            self._session.add(self._describe(rollout, bot, state, unstarted, started_at))
             if state is not UpdateState.RUNNING and self._chance.random() < 0.05:
                 self._session.add(
                     BotUpdate(rollout_id=elsewhere.id, bot_id=bot.id, state=UpdateState.RUNNING, wave=1)
@@ -137,14 +141,15 @@ class RandomRollout:
             return UpdateState.RUNNING
         return self._chance.choice((UpdateState.UPDATED, UpdateState.UPDATED, UpdateState.SKIPPED))
 
-    def _describe(self, rollout: Rollout, bot: Bot, state: UpdateState, unstarted: float) -> BotUpdate:
+    def _describe(
+        self, rollout: Rollout, bot: Bot, state: UpdateState, unstarted: float, started_at: datetime
+    ) -> BotUpdate:
         in_wave = state is not UpdateState.PENDING or self._chance.random() < unstarted
         values: dict[str, Any] = {"wave": self._chance.choice((1, 2)) if in_wave else None}
         if state is UpdateState.PENDING:
             values["not_before"] = self._mostly(None, self._now + timedelta(minutes=1), self._now)
         elif state is UpdateState.RUNNING:
-            started = self._choose_moment()
-            values |= {"started_at": started, "timings": {"claim": [started.isoformat()]}}
+            values |= {"started_at": started_at, "timings": {"claim": [started_at.isoformat()]}}
         else:
             values["ended_at"] = self._choose_moment()
         if state is UpdateState.SKIPPED:

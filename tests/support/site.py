@@ -23,6 +23,7 @@ from portal.models import (
     FleetSettings,
     Node,
     Org,
+    Release,
     RolloutState,
     Snapshot,
     SnapshotState,
@@ -60,7 +61,14 @@ class Site:
         """Name of the bot's container."""
         return f"bot-{self.volume}"
 
-    def add_bot(self, version: BotVersion = FIRST, docker_url: str = "", folder: Path | None = None) -> None:
+    def add_bot(
+        self,
+        version: BotVersion = FIRST,
+        docker_url: str = "",
+        folder: Path | None = None,
+        *,
+        host_port: int | None = None,
+    ) -> None:
         """Start a bot with a named and an anonymous volume, and write its rows."""
         self.volume = new_id()
         self.engine.create_volume(self.volume, labels=dict(self.labels))
@@ -72,7 +80,7 @@ class Site:
                 ports=[3100],
                 host_config=self.engine.create_host_config(
                     binds={self.volume: {"bind": "/data", "mode": "rw"}},
-                    port_bindings={3100: ("127.0.0.1", None)},
+                    port_bindings={3100: ("127.0.0.1", host_port)},
                     restart_policy={"Name": "unless-stopped"},
                 ),
             )["Id"]
@@ -102,7 +110,8 @@ class Site:
     def update_to(self, version: BotVersion, **release: Any) -> str:
         """Add a running rollout of this release with an update of the bot, and return the id of the update."""
         with self.database.transaction() as session:
-            row = factories.release(
+            known = sa.select(Release).where(Release.digest == self.images.digest(version))
+            row = session.scalars(known).first() or factories.release(
                 session,
                 repository=self.images.repository,
                 image=f"{self.images.repository}:managed",

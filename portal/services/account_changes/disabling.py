@@ -54,6 +54,7 @@ def _lock_orgs(session: Session, user_id: str) -> set[str]:
 
 
 def _sync_to_bots(session: Session, user: User, locked: set[str], now: datetime) -> None:
+    member_sync.lock_rows(session, user.id)
     for org in memberships.list_orgs(session, user.id):
         if org.id not in locked:
             raise ConflictError(f"{user.name} has just joined another organization. Try again.")

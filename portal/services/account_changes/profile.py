@@ -99,11 +99,12 @@ def change_email(session: Session, user_id: str, token: str | None, now: datetim
 def _sync_to_bots(session: Session, user_id: str, now: datetime) -> None:
     """Schedule another member sync to every bot of the user's organizations.
 
-    Locks each organization first, because changes of memberships use the same lock.
+    Locks the organizations first, because changes of memberships use the same lock.
     """
     user = session.get_one(User, user_id)
-    for org in memberships.list_orgs(session, user_id):
-        locked_org = orgs.lock_org(session, org)
-        membership = memberships.find_membership(session, locked_org, user)
+    locked_orgs = [orgs.lock_org(session, org) for org in memberships.list_orgs(session, user_id)]
+    member_sync.lock_rows(session, user_id)
+    for org in locked_orgs:
+        membership = memberships.find_membership(session, org, user)
         if membership is not None:
-            member_sync.set_desired_role(session, locked_org, membership, now)
+            member_sync.set_desired_role(session, org, membership, now)

@@ -50,6 +50,8 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_OPENED: "{bot} was opened",
     EventTag.BOT_PROVISIONED: "The organization was set up in {bot}",
     EventTag.BOT_READY: "{bot} is ready",
+    EventTag.BOT_RECOVERED: "{bot} was recovered: its rollback is complete",
+    EventTag.BOT_RECOVERY_REQUESTED: "The rollback of {bot} is being continued",
     EventTag.BOT_REMOVAL_REQUESTED: "The removal of {bot} was requested",
     EventTag.BOT_REMOVED: "{bot} was removed",
     EventTag.BOT_RESTARTED: "{bot} was restarted",
@@ -58,6 +60,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_SECRET_ROTATED: "{bot} accepted its next secret, which is its current one now",
     EventTag.BOT_SECRET_ROTATION_BEGUN: "The rotation of the secret of {bot} was begun",
     EventTag.BOT_STARTED: "{bot} was started",
+    EventTag.BOT_START_FAILED: "{bot} could not be started: {error}",
     EventTag.BOT_START_REQUESTED: "The start of {bot} was requested",
     EventTag.BOT_STATE_CHANGED: "The state of {bot} changed",
     EventTag.BOT_STOPPED: "{bot} was stopped",
@@ -254,6 +257,8 @@ def _collect_values(event: Event, names: Names, facts: dict[str, Any]) -> dict[s
     values = {name: _format(value) for name, value in facts.items() if value is not None}
     if data.get("role") in ROLES:
         values["role"] = ROLES[data["role"]].noun
+    if "digest" in data and not data.get("version"):
+        values["version"] = str(data["digest"]).removeprefix("sha256:")[:12]  # as `Release.version`
     # Events about invites and mails concern the recipient, who may have no account.
     has_recipient = "email" in data or "invite_id" in data or "mail" in data
     user_id = data.get("user_id") or (None if has_recipient else event.actor_id)

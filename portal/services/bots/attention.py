@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, EventTag, update_where
+from portal.models import Bot, BotState, BotUpdate, EventTag, update_where
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
@@ -26,7 +27,7 @@ def clear_attention(session: Session, bot: Bot, reason: str, *, actor: Actor) ->
 
     Raises:
         InvalidError: the reason is empty.
-        ConflictError: the bot does not need attention, or was not observed running.
+        ConflictError: the bot does not need attention, was not observed running, or its rollback is being continued.
     """
     if not reason.strip():
         raise InvalidError("Describe what you did. Other operators will read it.", "reason")
@@ -36,7 +37,7 @@ def clear_attention(session: Session, bot: Bot, reason: str, *, actor: Actor) ->
             " running, then clear it. To use another container, run `flotilla bots attach`."
         )
     if not _clear(session, bot):
-        raise ConflictError(f"{bot.name} does not need attention.")
+        raise ConflictError(f"{bot.name} does not need attention, or its rollback is being continued.")
     events.record(
         session,
         EventTag.BOT_ATTENTION_CLEARED,
@@ -48,7 +49,9 @@ def clear_attention(session: Session, bot: Bot, reason: str, *, actor: Actor) ->
 
 
 def _clear(session: Session, bot: Bot) -> bool:
-    conditions = (Bot.id == bot.id, Bot.needs_attention.is_not(None))
+    # A failed rollback that is being continued writes to the data of the bot.
+    continued = sa.exists().where(BotUpdate.bot_id == bot.id, BotUpdate.is_running())
+    conditions = (Bot.id == bot.id, Bot.needs_attention.is_not(None), ~continued)
     changed = update_where(session, Bot, *conditions, needs_attention=None)
     session.refresh(bot)
     return changed == 1

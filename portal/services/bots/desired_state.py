@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,8 @@ from portal.database import database_now
 from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, EventTag
 from portal.services import events
 from portal.services.bots import leases
+
+_ROUNDING = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class PendingChange:
 
 def list_pending(session: Session) -> Sequence[tuple[str, str]]:
     """Return id and node of every bot whose desired state has to be applied and whose lease is free."""
-    is_free = leases.is_free(database_now(session))
-    query = sa.select(Bot.id, Bot.node_id).where(is_free, *_is_pending())
+    now = database_now(session)
+    query = sa.select(Bot.id, Bot.node_id).where(leases.is_free(now), *_is_pending(now))
     return [(bot_id, node_id) for bot_id, node_id in session.execute(query.order_by(Bot.id))]
 
 
@@ -44,7 +46,7 @@ def pending_change(session: Session, bot_id: str) -> PendingChange | None:
     Nothing is applied while an update of the bot is unfinished, because its rollback starts the container. A bot that
     needs attention is stopped, but not started, because its data may be incomplete.
     """
-    bot = session.scalar(sa.select(Bot).where(Bot.id == bot_id, *_is_pending()))
+    bot = session.scalar(sa.select(Bot).where(Bot.id == bot_id, *_is_pending(database_now(session))))
     if bot is None:
         return None
     is_restart = bot.desired_state is bot.applied_state and bot.restart_requested_at is not None
@@ -100,7 +102,7 @@ def _tag(change: PendingChange) -> EventTag:
     return EventTag.BOT_RESTARTED if change.is_restart else EventTag.BOT_STARTED
 
 
-def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
+def _is_pending(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     unfinished_update = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
     # Before its creation and after its removal a bot has no container. `NOT IN`, because almost all bots are active.
     has_container = Bot.phase.not_in((BotPhase.CREATING, BotPhase.REMOVED)) & Bot.container_id.is_not(None)
@@ -111,5 +113,7 @@ def _is_pending() -> tuple[sa.ColumnElement[bool], ...]:
     has_to_start = has_to_run & sa.or_(Bot.restart_requested_at.is_not(None), has_policy)
     is_safe = sa.or_(~has_to_run, Bot.needs_attention.is_(None))
     is_changing = Bot.id.in_(Bot.select_changing())
-    differs = sa.or_(Bot.desired_state != Bot.applied_state, has_to_start)
-    return (is_changing, differs, is_safe, has_container, ~unfinished_update)
+    # A moment that was just written may be later than the rounded moment of the database.
+    is_due = sa.or_(~has_to_run, Bot.restart_requested_at.is_(None), Bot.restart_requested_at <= now + _ROUNDING)
+    is_wanted = sa.or_(Bot.desired_state != Bot.applied_state, has_to_start)
+    return (is_changing, is_wanted, is_safe, is_due, has_container, ~unfinished_update)

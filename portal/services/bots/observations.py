@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session, defer
 
 from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
+from portal.rules.stop_causes import StopCause
 from portal.services import events
-from portal.services.bots import leases
+from portal.services.bots import automatic_starts, leases
 from portal.services.syncs import reconciliation
 
 
@@ -26,6 +27,7 @@ class Observation:
         state: the observed state.
         detail: the reason, for display; None for a healthy bot.
         address: `host:port` of the probe, or None when the bot was not probed.
+        stop_cause: why the container has stopped; None if it runs or was known to be stopped.
     """
 
     bot_id: str
@@ -33,6 +35,7 @@ class Observation:
     state: BotState
     detail: str | None
     address: str | None
+    stop_cause: StopCause | None = None
 
 
 def list_observable(session: Session, node_id: str) -> list[Bot]:
@@ -58,10 +61,24 @@ def list_observable(session: Session, node_id: str) -> list[Bot]:
 def record_observations(session: Session, node_id: str, observed: Sequence[Observation], now: datetime) -> None:
     """Record observations, except of bots whose lease was acquired or whose container changed since the probe."""
     bots = {bot.id: bot for bot in list_observable(session, node_id)}
-    for observation in observed:
+    # Other transactions lock the syncs of several bots in the same order.
+    for observation in sorted(observed, key=lambda found: found.bot_id):
         bot = bots.get(observation.bot_id)
         if bot is not None and bot.container_id == observation.container_id:
             _record(session, bot, observation, now)
+
+
+def record_stopped(session: Session, bot: Bot, detail: str, cause: StopCause, now: datetime) -> None:
+    """Record that the holder of a bot's lease found the container stopped.
+
+    Args:
+        session: a fenced transaction.
+        bot: the bot.
+        detail: the state of the container, for operators.
+        cause: why the container has stopped.
+        now: the moment.
+    """
+    _record(session, bot, Observation(bot.id, str(bot.container_id), BotState.STOPPED, detail, None, cause), now)
 
 
 def _record(session: Session, bot: Bot, observation: Observation, now: datetime) -> None:
@@ -74,6 +91,8 @@ def _record(session: Session, bot: Bot, observation: Observation, now: datetime)
             data={"old": bot.state, "new": observation.state, "detail": observation.detail},
         )
         bot.state_since = now
+        if observation.stop_cause is not None:
+            automatic_starts.request_if_engine_failed(session, bot, observation.stop_cause, now)
         if observation.state is BotState.RUNNING:
             reconciliation.request(session, bot.id)
     bot.state, bot.state_detail, bot.checked_at = observation.state, observation.detail, now

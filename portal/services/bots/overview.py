@@ -20,6 +20,7 @@ from portal.models import (
     Node,
     NodeState,
     PolledImage,
+    Release,
     Rollout,
     RolloutState,
     UpdateState,
@@ -42,11 +43,15 @@ class Overview:
     rollouts: Sequence[Rollout]
     """Rollouts that have not ended."""
     failed: Sequence[BotUpdate]
-    """Failed updates of the last week whose bots have no later update."""
+    """The last failed update of each bot in the last week, until a later update of the bot succeeds."""
+    aborted: Sequence[Rollout]
+    """Rollouts that were aborted in the last week."""
+    quarantined: Sequence[Release]
+    """Releases that were quarantined in the last week, and still are."""
     needing_attention: Sequence[Bot]
     """Bots whose rollback failed. Archives and old container are kept until an operator clears the bot."""
-    unhealthy: Sequence[Bot]
-    """Bots that should run but do not answer."""
+    down: Sequence[Bot]
+    """Bots that should run but do not: stopped, gone, or without a healthy answer."""
     nodes: Sequence[Node]
     """Nodes whose engine does not answer."""
     creations: Sequence[Bot]
@@ -70,18 +75,13 @@ class Overview:
     @property
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
-        lists = (self.paused, self.needing_attention, self.unhealthy, self.nodes, self.images)
+        lists = (self.paused, self.needing_attention, self.down, self.nodes, self.images)
         return not any((*lists, self.creations, self.requests)) and self.failed_mails == self.blocked_syncs == 0
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
     running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
-    is_down = sa.and_(
-        Bot.phase == BotPhase.ACTIVE,
-        Bot.state.in_({BotState.UNHEALTHY, BotState.MISSING}),
-        Bot.desired_state == DesiredState.RUNNING,
-    )
     # A bot that is being removed is not repaired.
     needs_repair = Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE)
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
@@ -95,8 +95,10 @@ def load_overview(session: Session, now: datetime) -> Overview:
             .order_by(Rollout.created_at.desc()),
         ),
         failed=_failed_updates(session, now),
+        aborted=_aborted_rollouts(session, now),
+        quarantined=_quarantined_releases(session, now),
         needing_attention=_list(session, _bots().where(needs_repair)),
-        unhealthy=_list(session, _bots().where(is_down, Bot.needs_attention.is_(None))),
+        down=list_down(session),
         nodes=_list(session, sa.select(Node).where(Node.state == NodeState.OFFLINE).order_by(Node.name)),
         images=_list(session, failing_images.order_by(PolledImage.image)),
         creations=_list(session, _bots().where(_is_creation_failing())),
@@ -106,6 +108,17 @@ def load_overview(session: Session, now: datetime) -> Overview:
         bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
         updating=session.scalar(running) or 0,
     )
+
+
+def list_down(session: Session) -> Sequence[Bot]:
+    """List bots that should run but do not, except those that need attention, at most 20."""
+    is_down = sa.and_(
+        Bot.phase == BotPhase.ACTIVE,
+        Bot.state.in_({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING}),
+        Bot.desired_state == DesiredState.RUNNING,
+        Bot.needs_attention.is_(None),
+    )
+    return _list(session, _bots().where(is_down))
 
 
 def _bots() -> sa.Select[Bot]:
@@ -123,7 +136,7 @@ def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
         .where(
             later.bot_id == BotUpdate.bot_id,
             later.created_at > BotUpdate.created_at,
-            later.state.in_([UpdateState.UPDATED, UpdateState.PENDING, UpdateState.RUNNING, *_FAILED]),
+            later.state.in_([UpdateState.UPDATED, *_FAILED]),
         )
         .exists()
     )
@@ -137,6 +150,21 @@ def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
         )
         .order_by(BotUpdate.ended_at.desc()),
     )
+
+
+def _aborted_rollouts(session: Session, now: datetime) -> Sequence[Rollout]:
+    return _list(
+        session,
+        sa.select(Rollout)
+        .where(Rollout.state == RolloutState.ABORTED, Rollout.ended_at > now - FAILED_WITHIN)
+        .options(joinedload(Rollout.release))
+        .order_by(Rollout.ended_at.desc()),
+    )
+
+
+def _quarantined_releases(session: Session, now: datetime) -> Sequence[Release]:
+    recent = Release.quarantined_at > now - FAILED_WITHIN
+    return _list(session, sa.select(Release).where(recent).order_by(Release.quarantined_at.desc()))
 
 
 def _list(session: Session, query: sa.Select[Row]) -> Sequence[Row]:

@@ -7,6 +7,7 @@ state cookie that the gateway gave to the same browser before.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -17,6 +18,14 @@ from portal.services.accounts import sessions
 from portal.tokens import fingerprint, generate_token
 
 TICKET_LIFETIME = timedelta(seconds=60)
+MAX_PATH = 2000
+"""Longest path to which a person is led after entering; others begin at the bot's first page."""
+_STATE = re.compile(r"[\w-]{43}", re.ASCII)
+
+
+def is_state(text: str) -> bool:
+    """Return whether a text can be the value of a state cookie, which the gateway generates."""
+    return _STATE.fullmatch(text) is not None
 
 
 def mint_ticket(session: Session, bot_id: str, portal_session: str, state: str, now: datetime) -> str:

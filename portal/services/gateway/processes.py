@@ -20,20 +20,12 @@ ALIVE = timedelta(seconds=10)
 """A process that has recorded nothing for this long is considered dead."""
 
 
-def register(session: Session) -> str:
-    """Add a process and return its id."""
-    process = GatewayProcess(seen_at=database_now(session), held={})
-    session.add(process)
-    session.flush()
-    return process.id
-
-
 def record_held(session: Session, process_id: str, held: Mapping[str, int]) -> None:
     """Record that a process is alive, and for which updates it holds requests.
 
     Args:
         session: a writing transaction.
-        process_id: the process. Its row is created again if it was deleted.
+        process_id: the process. Its row is created if there is none.
         held: number of requests that still run, by the id of the update.
     """
     row = session.get(GatewayProcess, process_id) or GatewayProcess(id=process_id)

@@ -5,7 +5,7 @@ The gateway refuses a removed member at once. A bot that is down removes the mem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +16,8 @@ from portal.models import (
     Bot,
     BotPhase,
     BotSync,
+    Event,
+    EventTag,
     Membership,
     MembershipState,
     MemberSync,
@@ -28,7 +30,7 @@ from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import MemberSyncStatus
 
 ENDED_WITHIN = timedelta(days=7)
-"""How long the list shows a removed member after all bots have confirmed the removal."""
+"""How long the list shows a removed member whom no bot knows, after the bots were asked last to remove the member."""
 _MAX_ROWS = 100
 
 
@@ -38,11 +40,11 @@ class FormerMember:
 
     user: User
     syncs: Sequence[MemberSyncStatus]
+    removed_at: datetime
+    """When the membership ended; when the bots were asked last, if no event says it.
 
-    @property
-    def removed_at(self) -> datetime:
-        """When the bots were asked last."""
-        return max(sync.row.changed_at for sync in self.syncs)
+    Bots may have been asked again after the end, because they listed the person again.
+    """
 
     @property
     def is_ending(self) -> bool:
@@ -57,7 +59,7 @@ class FormerMembers:
     ending: Sequence[FormerMember]
     """Those whom a bot may still know."""
     ended: Sequence[FormerMember]
-    """Those whom no bot knows any longer, for `ENDED_WITHIN` after the removal."""
+    """Those whom no bot knows any longer, for `ENDED_WITHIN` after the bots were asked last."""
     has_more: bool
     """Whether the lists are cut off."""
 
@@ -67,13 +69,25 @@ def list_former_members(session: Session, org: Org, now: datetime) -> FormerMemb
     rows = session.scalars(_select_removals(org, now)).all()
     statuses = sync_status.build_statuses(session, rows[:_MAX_ROWS])
     users = {user.id: user for user in session.scalars(sa.select(User).where(User.id.in_(statuses.keys())))}
-    found = [FormerMember(users[user_id], syncs) for user_id, syncs in statuses.items()]
+    ends = _load_ends(session, org, statuses.keys())
+    found = [
+        FormerMember(users[user_id], syncs, ends.get(user_id) or max(sync.row.changed_at for sync in syncs))
+        for user_id, syncs in statuses.items()
+    ]
     found.sort(key=lambda member: member.removed_at, reverse=True)
     return FormerMembers(
         ending=[member for member in found if member.is_ending],
         ended=[member for member in found if not member.is_ending],
         has_more=len(rows) > _MAX_ROWS,
     )
+
+
+def _load_ends(session: Session, org: Org, user_ids: Iterable[str]) -> dict[str, datetime]:
+    """Load from the events, which are never deleted, when the last membership of each user ended, by user id."""
+    is_end = Event.tag.in_((EventTag.MEMBER_REMOVED, EventTag.MEMBER_LEFT))
+    query = sa.select(Event.user_id, sa.func.max(Event.at)).where(Event.user_id.in_(list(user_ids)))
+    ended = session.execute(query.where(Event.org_id == org.id, is_end).group_by(Event.user_id))
+    return {str(user_id): moment for user_id, moment in ended}
 
 
 def _select_removals(org: Org, now: datetime) -> sa.Select[MemberSync]:

@@ -25,7 +25,7 @@ def set_desired_role(session: Session, org: Org, membership: Membership, now: da
     of_user = sa.select(MemberSync).join(Bot, Bot.id == MemberSync.bot_id).where(Bot.org_id == org.id)
     # The worker that sends a row marks it as synced. The lock keeps it from doing so between this read and the write,
     # which would hide the new desired role.
-    locked = of_user.where(MemberSync.user_id == membership.user_id).order_by(MemberSync.id)
+    locked = of_user.where(MemberSync.user_id == membership.user_id).order_by(MemberSync.bot_id, MemberSync.id)
     rows = session.scalars(locked.with_for_update(of=MemberSync).execution_options(populate_existing=True))
     existing = {row.bot_id: row for row in rows}
     bots = sa.select(Bot.id, Bot.node_id).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED)
@@ -33,6 +33,16 @@ def set_desired_role(session: Session, org: Org, membership: Membership, now: da
         _request_sync(existing.get(bot_id) or _add_row(session, bot_id, membership), role, now)
         request_job(session, node_id)
     session.flush()
+
+
+def lock_rows(session: Session, *user_ids: str) -> None:
+    """Lock the rows of some users in all bots until the transaction ends.
+
+    Call this before several calls of `set_desired_role`. Every transaction locks rows by bot and then by id, so that
+    none waits in a circle.
+    """
+    of_users = sa.select(MemberSync.id).where(MemberSync.user_id.in_(user_ids))
+    session.execute(of_users.order_by(MemberSync.bot_id, MemberSync.id).with_for_update())
 
 
 def set_desired_roles_for_bot(session: Session, bot: Bot, now: datetime) -> None:

@@ -79,6 +79,7 @@ def accept_ownership(session: Session, org: Org, *, actor: User, now: datetime, 
     old_owner = org.owner
     if not _change_owner(session, org, actor, now):
         raise ConflictError(_NO_OFFER)
+    member_sync.lock_rows(session, old_owner.id, actor.id)
     for user in (old_owner, actor):
         membership = _store_as_admin(session, org, user)
         member_sync.set_desired_role(session, org, membership, now)

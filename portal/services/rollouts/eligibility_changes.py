@@ -43,7 +43,7 @@ class EligibilityChanges:
     ineligible: dict[SkipReason, list[str]] = field(default_factory=dict)
     """Waiting updates to skip."""
     restarted: list[str] = field(default_factory=list)
-    """Updates that were skipped because the bot was stopped, and whose bot was seen running since."""
+    """Updates that were skipped because the bot was stopped, and whose bot runs again or is being started."""
 
     def __bool__(self) -> bool:
         """Return whether there are any changes."""
@@ -74,18 +74,25 @@ def find_changes(
             changes[row.rollout_id].ineligible.setdefault(reason, []).append(row.id)
     for row in restarted:
         rollout = by_id[row.rollout_id]
-        if eligibility.exclusion_reason(candidates[row.bot_id], rollout.release, rollout.audience) is None:
+        if _runs_again(candidates[row.bot_id], rollout):
             changes[row.rollout_id].restarted.append(row.id)
     return changes
 
 
 def _find_reason(candidate: Candidate, rollout: Rollout, fleet: FleetFacts) -> SkipReason | None:
     reason = eligibility.exclusion_reason(candidate, rollout.release, rollout.audience)
+    if reason is SkipReason.STOPPED and candidate.bot.is_being_started:
+        reason = None  # it waits
     if reason is None and _follows_tags(rollout):
         target = fleet.targets.get(candidate.bot.image)
         if target is None or target.id != rollout.release_id:
             return SkipReason.SUPERSEDED
     return reason
+
+
+def _runs_again(candidate: Candidate, rollout: Rollout) -> bool:
+    reason = eligibility.exclusion_reason(candidate, rollout.release, rollout.audience)
+    return candidate.bot.is_being_started if reason is SkipReason.STOPPED else reason is None
 
 
 def _follows_tags(rollout: Rollout) -> bool:
@@ -127,7 +134,7 @@ def _is_exceptional() -> sa.ColumnElement[bool]:
         Bot.phase != BotPhase.ACTIVE,
         Bot.needs_attention.is_not(None),
         Bot.desired_state == DesiredState.STOPPED,
-        Bot.state.in_(_NOT_RUNNING),
+        sa.and_(Bot.state.in_(_NOT_RUNNING), ~Bot.is_being_started),
     )
 
 
@@ -145,7 +152,10 @@ def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[str]:
 
 
 def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
-    """Select the updates of bots that were stopped and are not any more; an earlier check may be outdated."""
+    """Select the updates of bots that were stopped, and which run again or are being started."""
+    # A check from before the end of the update may be outdated.
+    was_checked = sa.or_(BotUpdate.ended_at.is_(None), Bot.checked_at > BotUpdate.ended_at)
+    runs = sa.and_(Bot.desired_state == DesiredState.RUNNING, Bot.state.not_in(_NOT_RUNNING), was_checked)
     return (
         sa.select(BotUpdate.id, BotUpdate.rollout_id, BotUpdate.bot_id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
@@ -154,9 +164,7 @@ def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:
             BotUpdate.is_skipped_while_stopped(),
             BotUpdate.state == UpdateState.SKIPPED,
             Bot.is_active(),
-            Bot.desired_state == DesiredState.RUNNING,
-            Bot.state.not_in(_NOT_RUNNING),
-            sa.or_(BotUpdate.ended_at.is_(None), Bot.checked_at > BotUpdate.ended_at),
+            sa.or_(runs, Bot.is_being_started),
         )
         .limit(_AT_ONCE)
     )

@@ -36,6 +36,8 @@ class FleetFacts:
     """Nodes that accept no updates."""
     running: Sequence[RunningUpdate]
     """The running updates of all rollouts."""
+    being_started: Sequence[str]
+    """The bots that stopped without a request and are being started."""
     tags: Sequence[tuple[str, Release]]
     """Each polled image and the release at which its tag points, including quarantined ones, newest release first."""
 
@@ -78,5 +80,6 @@ def load_fleet(session: Session, now: datetime, health_check_timeout: timedelta 
         active_nodes=active,
         inactive_nodes=frozenset(states) - active,
         running=[RunningUpdate(*row) for row in session.execute(running.where(BotUpdate.is_running()))],
+        being_started=session.scalars(Bot.select_exceptional().where(Bot.is_being_started)).all(),
         tags=[(image, release) for image, release in session.execute(tags.order_by(*newest_first))],
     )

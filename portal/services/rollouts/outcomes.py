@@ -28,6 +28,9 @@ from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
 from portal.services.syncs import reconciliation
 
+ROLLBACK_FAILED_TOO = ". The rollback failed too"
+"""End of the error of an update whose rollback failed. It is true until the rollback is continued."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -38,14 +41,24 @@ class Outcome:
     transient: bool = False
 
 
-def mark_failed(session: Session, update: BotUpdate, reason: str, log_tail: str | None) -> None:
+def mark_failed(
+    session: Session, update: BotUpdate, reason: str, log_tail: str | None, *, transient: bool = False
+) -> None:
     """Record the verdict that the new container failed. From here on the update can only roll back.
 
     The data epoch of the bot grows, because the rollback restores the data from before the update. The log, which
     members can read, is kept without the secrets that Flotilla has told the bot.
+
+    Args:
+        session: a fenced transaction.
+        update: the update.
+        reason: why the update failed.
+        log_tail: the last log lines of the new container.
+        transient: the release cannot be the cause, because the engine was in trouble.
     """
     update.verdict = Verdict.FAILED
     update.error = reason
+    update.transient = transient
     update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update.bot))
     update.bot.epoch += 1
     session.flush()
@@ -95,6 +108,8 @@ def mark_rolled_back(
 ) -> None:
     """Record that the old container runs again, after a rollback or an update that stopped before the start.
 
+    A bot whose failed rollback was continued needs no attention any more.
+
     Args:
         session: a fenced transaction.
         update: the update.
@@ -104,14 +119,18 @@ def mark_rolled_back(
         answers: the container was proven healthy.
         now: the moment.
     """
-    update.bot.container_id = container_id
+    bot = update.bot
+    bot.container_id = container_id
+    was_recovered, bot.needs_attention = bot.needs_attention is not None, None
     if answers:
-        _mark_running(update.bot, address, now)
-        reconciliation.request(session, update.bot_id)
+        _mark_running(bot, address, now)
+        reconciliation.request(session, bot.id)
         update.answering_at = now
     elif address:
-        update.bot.address = address
+        bot.address = address
     end_failed(session, update, outcome, now)
+    if was_recovered:
+        events.record(session, EventTag.BOT_RECOVERED, org_id=bot.org_id, bot_id=bot.id, rollout_id=update.rollout_id)
 
 
 def end_failed(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:
@@ -137,7 +156,9 @@ def end_failed(session: Session, update: BotUpdate, outcome: Outcome, now: datet
     )
 
 
-def mark_needs_attention(session: Session, update: BotUpdate, error: str, instructions: str, now: datetime) -> None:
+def mark_needs_attention(
+    session: Session, update: BotUpdate, error: str, instructions: str, now: datetime, *, transient: bool = False
+) -> None:
     """End an update whose rollback failed. The bot is not updated until an operator has cleared it.
 
     Args:
@@ -146,11 +167,12 @@ def mark_needs_attention(session: Session, update: BotUpdate, error: str, instru
         error: what went wrong, for operators.
         instructions: paths of the archives and repair commands, for operators.
         now: the moment.
+        transient: the release cannot be the cause of the failure.
     """
     # The rollback may have replaced the old container. The operator repairs the replacement.
     update.bot.container_id = update.old_container_id
     update.bot.needs_attention = instructions
-    end_failed(session, update, Outcome(state=UpdateState.NEEDS_ATTENTION, error=error), now)
+    end_failed(session, update, Outcome(state=UpdateState.NEEDS_ATTENTION, error=error, transient=transient), now)
     notifications.notify_rollback_failed(session, update)
 
 

@@ -124,6 +124,7 @@ def _build_target(
         error=update.error or "",
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
+        needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
         turned_unhealthy=outage is not None and outage.is_long(health_check_timeout),
         in_doubt=outage is not None and outage.is_in_doubt(health_check_timeout, now),
         progress_at=find_progress(update.timings, update.started_at),
@@ -137,6 +138,8 @@ def _block_reason(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: d
         return BlockReason.NODE
     if not rollout.ignore_windows and not windows.is_open(entry.candidate.hour_utc, now):
         return BlockReason.WINDOW
+    if bot.is_being_started:
+        return BlockReason.DOWN
     if update.not_before is not None and update.not_before > now:
         return BlockReason.RETRY
     return BlockReason.BUSY if bot.id in busy else None

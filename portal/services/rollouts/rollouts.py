@@ -197,16 +197,9 @@ def retry_failed(
         NothingToDoError: no bot failed, or the failed bots run the release by now.
         ConflictError: the release is quarantined, or the fleet is paused.
     """
-    failed = sa.select(BotUpdate.bot_id).where(
-        BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_({UpdateState.FAILED, UpdateState.ROLLED_BACK})
-    )
-    bots = [
-        candidate.bot
-        for candidate in eligibility.load_candidates(session, Bot.id.in_(failed))
-        if eligibility.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
-    ]
+    bots = _list_retriable(session, rollout)
     if not bots:
-        raise NothingToDoError("This rollout has no failed bot that can be retried.")
+        raise _nothing_to_retry()
     rollout_request = RolloutRequest(
         release=rollout.release,
         strategy=rollout.strategy,
@@ -216,6 +209,30 @@ def retry_failed(
         ignore_windows=True,
     )
     return start_rollout(session, allowlist, rollout_request, now, actor=actor)
+
+
+def find_retry_refusal(session: Session, rollout: Rollout) -> ConflictError | None:
+    """Return why the failed bots of a rollout cannot be retried now, except for a quarantine; None if they can."""
+    try:
+        selection.require_fleet_not_paused(session)
+    except ConflictError as paused:
+        return paused
+    return None if _list_retriable(session, rollout) else _nothing_to_retry()
+
+
+def _nothing_to_retry() -> NothingToDoError:
+    return NothingToDoError("This rollout has no failed bot that can be retried.")
+
+
+def _list_retriable(session: Session, rollout: Rollout) -> list[Bot]:
+    failed = sa.select(BotUpdate.bot_id).where(
+        BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_({UpdateState.FAILED, UpdateState.ROLLED_BACK})
+    )
+    return [
+        candidate.bot
+        for candidate in eligibility.load_candidates(session, Bot.id.in_(failed))
+        if eligibility.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
+    ]
 
 
 def _lock_release(session: Session, release: Release) -> None:

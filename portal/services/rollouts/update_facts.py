@@ -178,6 +178,7 @@ def _describe(row: sa.Row[Any], detail: sa.Row[Any]) -> Target:
         error=detail.error or "",
         transient=detail.transient,
         never_ran=row.state is UpdateState.FAILED,
+        needs_attention=row.state is UpdateState.NEEDS_ATTENTION,
         progress_at=find_progress(detail.timings, detail.started_at),
         ended_at=row.ended_at,
     )

@@ -22,6 +22,7 @@ from portal.models import (
     move,
 )
 from portal.rules import windows
+from portal.rules.outside_text import clean_line
 from portal.services import changes
 from portal.services.bots import leases
 from portal.services.rollouts import eligibility, transitions
@@ -29,6 +30,10 @@ from portal.services.rollouts.eligibility import Candidate
 
 _MAX_ATTEMPTS = 3
 """An interrupted update is not requeued automatically after this many attempts."""
+
+
+_MAX_TROUBLE = 500
+"""Characters of an error of the engine in the journal."""
 
 
 class ClaimResult(StrEnum):
@@ -43,7 +48,8 @@ class ClaimResult(StrEnum):
 def claim_update(session: Session, update_id: str, now: datetime) -> ClaimResult:
     """Claim an update for the worker that holds the bot, and return what the worker has to do.
 
-    - A pending update starts when it is due. It is skipped when the bot is no longer eligible.
+    - A pending update starts when it is due. It waits while the bot is being started after a crash of the engine, and
+      is skipped when the bot is no longer eligible.
     - A running update was left by a worker that died, and has to be recovered.
     - An ended update has to be cleaned up, unless its bot needs attention.
     """
@@ -116,6 +122,39 @@ def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
     session.flush()
 
 
+def record_trouble(session: Session, update: BotUpdate, error: str, now: datetime) -> None:
+    """Record that the engine did not do its work, and that the step is attempted again.
+
+    Args:
+        session: a fenced transaction.
+        update: the update.
+        error: what the engine answered.
+        now: the moment.
+    """
+    known = update.journal.get("trouble", {})
+    add_to_journal(
+        session,
+        update,
+        trouble={
+            "since": known.get("since") or now.isoformat(),
+            "attempts": known.get("attempts", 0) + 1,
+            "step": update.step,
+            "error": clean_line(error, _MAX_TROUBLE),
+        },
+    )
+
+
+def end_trouble(session: Session, update: BotUpdate) -> None:
+    """Record that the engine does its work again. The number of attempts and the last error stay in the journal."""
+    add_to_journal(session, update, trouble=update.journal.get("trouble", {}) | {"since": None})
+
+
+def trouble_since(update: BotUpdate) -> datetime | None:
+    """Return since when the engine has not done its work; None when it does."""
+    since = update.journal.get("trouble", {}).get("since")
+    return datetime.fromisoformat(since) if since else None
+
+
 def requeue(session: Session, update: BotUpdate) -> bool:
     """Make an update pending again that was interrupted before the bot was stopped.
 
@@ -134,7 +173,7 @@ def requeue(session: Session, update: BotUpdate) -> bool:
         step=None,
         new_container_id=None,
         saved_container=None,
-        journal={},
+        journal=_keep_original(update.journal),
         timings={},
     )
 
@@ -161,7 +200,8 @@ def mark_cleaned(session: Session, update: BotUpdate, now: datetime) -> None:
 def _is_due(session: Session, update: BotUpdate, candidate: Candidate, now: datetime) -> bool:
     # The job may run late or twice, and the window may have closed since it was enqueued.
     in_window = update.rollout.ignore_windows or windows.is_open(candidate.hour_utc, now)
-    return in_window and transitions.may_start_update(session, update, now)
+    has_started = not update.bot.is_being_started
+    return in_window and has_started and transitions.may_start_update(session, update, now)
 
 
 def _skip_reason(update: BotUpdate, candidate: Candidate) -> SkipReason | None:
@@ -184,7 +224,7 @@ def _begin(session: Session, update: BotUpdate, now: datetime) -> bool:
         old_container_id=update.bot.container_id,
         new_container_id=None,
         saved_container=None,
-        journal={},
+        journal=_keep_original(update.journal),
         error=None,
         transient=False,
         log_tail=None,
@@ -195,3 +235,8 @@ def _begin(session: Session, update: BotUpdate, now: datetime) -> bool:
         answering_at=None,
         cleaned_at=None,
     )
+
+
+def _keep_original(journal: dict[str, Any]) -> dict[str, Any]:
+    """Return a new journal with name and restart policy of the bot's container before the first attempt."""
+    return {key: value for key, value in journal.items() if key == "original"}

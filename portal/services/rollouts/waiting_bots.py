@@ -90,8 +90,9 @@ class StoredWaitingBots:
 
     @property
     def _busy(self) -> list[str]:
-        """The bots whose update in another rollout is running."""
-        return [update.bot_id for update in self._fleet.running if update.rollout_id != self._rollout.id]
+        """The bots whose update in another rollout is running, and those that are being started."""
+        updating = [update.bot_id for update in self._fleet.running if update.rollout_id != self._rollout.id]
+        return [*updating, *self._fleet.being_started]
 
     @property
     def _is_waiting(self) -> tuple[sa.ColumnElement[bool], ...]:

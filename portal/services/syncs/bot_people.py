@@ -1,4 +1,4 @@
-"""The people of one bot with desired and observed roles. Used by the operators' page about its member sync."""
+"""The people of one bot with desired and observed roles. Used by operators' pages and the team page."""
 
 from __future__ import annotations
 

@@ -46,11 +46,6 @@ def is_listed() -> sa.ColumnElement[bool]:
     return Bot.phase != BotPhase.REMOVED
 
 
-def is_unsynced() -> sa.ColumnElement[bool]:
-    """Return the condition for rows of `MemberSync` that are not marked as synced, which an index finds."""
-    return MemberSync.state.in_((SyncState.PENDING, SyncState.BLOCKED))
-
-
 def is_company_settled() -> sa.ColumnElement[bool]:
     """Return the condition that provisioning and budget of a bot need no call."""
     return (BotSync.state == SyncState.SYNCED) & selection.is_provisioned() & ~selection.is_budget_due()
@@ -65,7 +60,7 @@ def select_unsynced() -> sa.Subquery:
             sa.func.max(is_blocked).label("blocked"),
             sa.func.min(MemberSync.changed_at).label("oldest"),
         )
-        .where(is_unsynced())
+        .where(selection.is_unsynced())
         .group_by(MemberSync.bot_id)
         .subquery("unsynced")
     )

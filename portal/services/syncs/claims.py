@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.database import database_now
-from portal.models import Bot, BotSync, update_where
+from portal.models import Bot, BotSync, MemberSync, update_where
 from portal.services.errors import ConflictError
 
 
@@ -75,6 +75,17 @@ def lock_bot(session: Session, bot_id: str) -> None:
     sync, and that before its members, so that none waits in a circle.
     """
     session.execute(sa.select(Bot.id).where(Bot.id == bot_id).with_for_update())
+
+
+def update_members(session: Session, *conditions: sa.ColumnElement[bool], **values: object) -> None:
+    """Update rows of `MemberSync` as `update_where` does, but lock them by bot and then by id before.
+
+    Every transaction that changes several of these rows locks them in this order, so that none waits in a circle. An
+    UPDATE alone would lock them in the order in which the database reads them.
+    """
+    ordered = sa.select(MemberSync.id).where(*conditions).order_by(MemberSync.bot_id, MemberSync.id)
+    session.execute(ordered.with_for_update())
+    update_where(session, MemberSync, *conditions, **values)
 
 
 def release(session: Session, claim: Claim) -> None:

@@ -75,17 +75,19 @@ def record_provisioned(session: Session, claim: Claim, call: ProvisionCall, comp
     claims.lock_bot(session, claim.bot_id)
     claims.renew(session, claim)
     still_managed = (BotSync.bot_id == claim.bot_id, BotSync.provisioning == Provisioning.MANAGED)
-    provisioned = {"provisioned_epoch": call.endpoint.epoch, **_succeeded(now)}
-    if update_where(session, BotSync, *still_managed, **provisioned) == 0:
+    observed = {
+        "provisioned_epoch": call.endpoint.epoch,
+        "observed_budget_cents": call.budget_cents,
+        "observed_per_agent_budget_cents": None,  # provisioning sends none
+        "observed_budget_epoch": call.endpoint.epoch,
+    }
+    if update_where(session, BotSync, *still_managed, **observed, **_succeeded(now)) == 0:
         return  # an operator has linked the bot to another company
-    # Provisioning sends no budget per agent.
-    observed = {"observed_budget_cents": call.budget_cents, "observed_budget_epoch": call.endpoint.epoch}
-    update_where(session, BotSync, *still_managed, **observed, observed_per_agent_budget_cents=None)
     if company_id == call.endpoint.company_id:
         return
     update_where(session, Bot, Bot.id == claim.bot_id, company_id=company_id)
     unknown = {"state": SyncState.PENDING, "observed_epoch": None, "observed_role": None, "observed_version": None}
-    update_where(session, MemberSync, MemberSync.bot_id == claim.bot_id, **unknown)
+    claims.update_members(session, MemberSync.bot_id == claim.bot_id, **unknown)
     org_id = session.scalars(sa.select(Bot.org_id).where(Bot.id == claim.bot_id)).one()
     data = {"company": company_id}
     events.record(session, EventTag.BOT_PROVISIONED, org_id=org_id, bot_id=claim.bot_id, data=data)
@@ -130,8 +132,11 @@ def record_failure(session: Session, claim: Claim, failure: Failure, now: dateti
     claims.renew(session, claim)
     if failure.kind is FailureKind.REFUSED:
         failures.report_blocked(session, claim.bot_id, failure.reason)
-    attempts = session.scalars(sa.select(BotSync.attempts).where(BotSync.bot_id == claim.bot_id)).one()
+    query = sa.select(BotSync.attempts, BotSync.state).where(BotSync.bot_id == claim.bot_id)
+    attempts, state = session.execute(query).one()
     values = failures.next_attempt_values(failure, attempts, now)
+    if state is SyncState.SYNCED:
+        values["changed_at"] = now  # pending since this failure
     update_where(session, BotSync, BotSync.bot_id == claim.bot_id, **values)
 
 

@@ -17,14 +17,12 @@ class Endpoint:
     """Where to send a call.
 
     Attributes:
-        bot_id: the bot.
         address: `host:port`, as the worker read it from the engine; never from an answer.
         secrets: the valid secrets, the most likely first.
         company_id: the bot's id of the organization; None before the first provisioning.
         epoch: the epoch before the call. What the call shows is an observation of this epoch.
     """
 
-    bot_id: str
     address: str
     secrets: Sequence[str] = field(repr=False)
     company_id: str | None
@@ -36,7 +34,7 @@ class Endpoint:
 
 def read_endpoint(bot: Bot) -> Endpoint:
     """Read the endpoint of a bot that can be called."""
-    return Endpoint(bot.id, str(bot.address), list_secrets(bot), bot.company_id, bot.epoch)
+    return Endpoint(str(bot.address), list_secrets(bot), bot.company_id, bot.epoch)
 
 
 def list_secrets(bot: Bot) -> list[str]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from portal.models import Bot, BotSync, EventTag, MemberSync, SyncState, update_where
 from portal.rules import backoff
 from portal.services import events
+from portal.services.syncs import claims
 from portal.services.syncs.claims import Claim
 
 BLOCKED_DELAY = timedelta(minutes=15)
@@ -23,7 +24,7 @@ class FailureKind(StrEnum):
     """What a failure means for later calls."""
 
     NO_ANSWER = "no answer"
-    """Nothing is sent to the bot for a moment, and then apart from other bots."""
+    """Nothing is sent to the bot for a moment, and then by a separate job."""
     BAD_ANSWER = "bad answer"
     REFUSED = "refused"
     """The call will fail until something changes."""
@@ -81,6 +82,25 @@ def record_answer(session: Session, claim: Claim) -> None:
     """Record that the bot answers again."""
     is_marked = (BotSync.bot_id == claim.bot_id, BotSync.unanswered_calls > 0)
     update_where(session, BotSync, *is_marked, unanswered_calls=0, next_call_at=None)
+
+
+def repeat_now(session: Session, bot_id: str | None = None) -> None:
+    """Make all failed calls to a bot due now, or those to all bots.
+
+    Args:
+        session: a writing transaction.
+        bot_id: the bot; None for all bots.
+    """
+    of_bot = () if bot_id is None else (BotSync.bot_id == bot_id,)
+    is_delayed = BotSync.next_attempt_at.is_not(None) | BotSync.next_call_at.is_not(None)
+    is_member_delayed = MemberSync.next_attempt_at.is_not(None)
+    has_delayed_member = sa.exists().where(MemberSync.bot_id == BotSync.bot_id, is_member_delayed)
+    # Other transactions lock a sync before its members, too, and several syncs by bot.
+    syncs = sa.select(BotSync.bot_id).where(*of_bot, is_delayed | has_delayed_member).order_by(BotSync.bot_id)
+    session.execute(syncs.with_for_update())
+    update_where(session, BotSync, *of_bot, is_delayed, next_attempt_at=None, next_call_at=None)
+    of_members = () if bot_id is None else (MemberSync.bot_id == bot_id,)
+    claims.update_members(session, *of_members, is_member_delayed, next_attempt_at=None)
 
 
 def report_blocked(session: Session, bot_id: str, reason: str, user_id: str | None = None) -> None:

@@ -12,7 +12,7 @@ from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
 from portal.services.orgs import member_sync
-from portal.services.syncs import claims
+from portal.services.syncs import claims, failures
 
 MAX_BUDGET_CENTS = 2**31 - 1
 
@@ -30,13 +30,13 @@ def retry(session: Session, row: MemberSync) -> None:
 
 def retry_bot(session: Session, bot: Bot) -> None:
     """Make all failed calls to one bot due now."""
-    _retry(session, BotSync.bot_id == bot.id, MemberSync.bot_id == bot.id)
+    failures.repeat_now(session, bot.id)
     member_sync.request_job(session, bot.node_id)
 
 
 def retry_all(session: Session) -> None:
     """Make all failed calls to all bots due now."""
-    _retry(session, sa.true(), sa.true())
+    failures.repeat_now(session)
     for node_id in session.scalars(sa.select(Bot.node_id).distinct().where(Bot.phase == BotPhase.ACTIVE)):
         member_sync.request_job(session, node_id)
 
@@ -53,10 +53,11 @@ def resync_bot(session: Session, bot: Bot, now: datetime, *, actor: Actor) -> No
     Raises:
         ConflictError: the bot gets no members from Flotilla.
     """
-    _require_connected(session, bot)
+    sync = _require_connected(session, bot)
     begin_epoch(session, bot)
+    sync.next_reconcile_at, sync.changed_at = None, now
+    session.flush()
     retry_bot(session, bot)
-    update_where(session, BotSync, BotSync.bot_id == bot.id, next_reconcile_at=None, changed_at=now)
     events.record(session, EventTag.SYNC_REQUESTED, actor=actor, org_id=bot.org_id, bot_id=bot.id)
 
 
@@ -123,12 +124,6 @@ def begin_epoch(session: Session, bot: Bot) -> None:
     """Begin a new epoch of a bot's data, in which all observed roles are unknown."""
     update_where(session, Bot, Bot.id == bot.id, epoch=Bot.epoch + 1)
     session.refresh(bot, ["epoch"])
-
-
-def _retry(session: Session, of_bots: sa.ColumnElement[bool], of_rows: sa.ColumnElement[bool]) -> None:
-    is_delayed = BotSync.next_attempt_at.is_not(None) | BotSync.next_call_at.is_not(None)
-    update_where(session, BotSync, of_bots, is_delayed, next_attempt_at=None, next_call_at=None)
-    update_where(session, MemberSync, of_rows, MemberSync.next_attempt_at.is_not(None), next_attempt_at=None)
 
 
 def _require_connected(session: Session, bot: Bot) -> BotSync:

@@ -5,24 +5,14 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import (
-    Bot,
-    BotPhase,
-    BotSync,
-    EventTag,
-    MemberSync,
-    Provisioning,
-    SyncRole,
-    SyncState,
-    update_where,
-)
+from portal.models import Bot, BotPhase, BotSync, EventTag, MemberSync, Provisioning, SyncRole, SyncState
 from portal.services import events
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.events import Actor
-from portal.services.orgs import member_sync
-from portal.services.syncs import operations, provision_secrets
+from portal.services.syncs import claims, operations, provision_secrets, selection
 
 _COMPANY_ID = re.compile(r"[\x21-\x7e]{1,100}")
 
@@ -64,11 +54,23 @@ def provision_bot(
 
 def _connect(session: Session, bot: Bot, sync: BotSync, provisioning: Provisioning, now: datetime) -> None:
     sync.provisioning, sync.state, sync.changed_at = provisioning, SyncState.PENDING, now
-    sync.attempts, sync.next_attempt_at, sync.last_error = 0, None, None
-    sync.unanswered_calls, sync.next_call_at, sync.next_reconcile_at = 0, None, None
-    sync.refused_removals = sync.allowed_removals = None
+    sync.attempts, sync.last_error, sync.unanswered_calls = 0, None, 0
+    sync.next_reconcile_at = sync.refused_removals = sync.allowed_removals = None
     session.flush()
-    # Until now, the roles waited for nothing. Removals keep the moment of the removal, which the team page shows.
-    waiting = (MemberSync.state != SyncState.SYNCED) & (MemberSync.desired_role != SyncRole.NONE)
-    update_where(session, MemberSync, MemberSync.bot_id == bot.id, waiting, changed_at=now)
-    member_sync.request_job(session, bot.node_id)
+    _forget_failures(session, bot, now)
+    operations.retry_bot(session, bot)
+
+
+def _forget_failures(session: Session, bot: Bot, now: datetime) -> None:
+    """Let the unsynced roles of a bot begin again: failures of the former connection say nothing about this one."""
+    # Before the connection, pending roles were not overdue. Removals are listed for a week after the removal itself.
+    is_removal = MemberSync.desired_role == SyncRole.NONE
+    claims.update_members(
+        session,
+        MemberSync.bot_id == bot.id,
+        selection.is_unsynced(),
+        state=SyncState.PENDING,
+        attempts=0,
+        last_error=None,
+        changed_at=sa.case((is_removal, MemberSync.changed_at), else_=now),
+    )

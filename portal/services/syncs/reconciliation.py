@@ -19,10 +19,10 @@ from portal.models import Bot, BotSync, EventTag, MemberSync, SyncRole, SyncStat
 from portal.rules import member_drift
 from portal.rules.member_drift import ExpectedMember, ListedMember
 from portal.services import events
-from portal.services.syncs import claims
+from portal.services.syncs import claims, failures
 from portal.services.syncs.claims import Claim
 from portal.services.syncs.endpoints import Endpoint, read_endpoint
-from portal.services.syncs.member_calls import REMOVE, derive_key
+from portal.services.syncs.member_calls import derive_key
 from portal.services.syncs.selection import (
     can_be_called,
     is_member_due,
@@ -52,10 +52,15 @@ class Reconciliation:
 
 @dataclass(frozen=True)
 class UnknownMemberRemoval:
-    """A call that removes a member whom Flotilla does not know. See `MemberCall` for the fields."""
+    """A call that removes a member whom Flotilla does not know.
+
+    Attributes:
+        endpoint: where to send the call, and the epoch before it is sent.
+        body: content of the call.
+        key: the idempotency key.
+    """
 
     endpoint: Endpoint
-    path: str
     body: Mapping[str, Any]
     key: str
 
@@ -66,6 +71,7 @@ def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | Non
     Raises:
         ClaimLost: another worker has claimed the bot.
     """
+    claims.renew(session, claim)
     is_due = (is_provisioned(), is_reconciliation_due(now), is_time_for(BotSync.next_attempt_at, now))
     bot = _load_callable(session, claim, *is_due)
     return None if bot is None else Reconciliation(read_endpoint(bot), str(bot.company_id))
@@ -74,7 +80,8 @@ def begin(session: Session, claim: Claim, now: datetime) -> Reconciliation | Non
 def record_no_list(session: Session, claim: Claim, due: Reconciliation) -> None:
     """Record that the bot does not list its members, and make all of its rows due.
 
-    Rows that were just sent are not due again: those of an interrupted round, and all in a new epoch.
+    Rows that were just sent are not due again: those of an interrupted round, and all in a new epoch. Unknown members
+    cannot be counted without a list, so a former refusal to remove them ends.
 
     Raises:
         ClaimLost: another worker has claimed the bot; nothing is recorded.
@@ -85,6 +92,7 @@ def record_no_list(session: Session, claim: Claim, due: Reconciliation) -> None:
         sync.reconciled_at is None or sync.reconciled_at < sync.resend_before
     )
     sync.lists_members = False
+    sync.refused_removals = sync.allowed_removals = None
     if not is_interrupted and sync.reconciled_epoch == due.endpoint.epoch:
         sync.resend_before = moment
     session.flush()
@@ -128,6 +136,7 @@ def next_removal(
     Raises:
         ClaimLost: another worker has claimed the bot.
     """
+    claims.renew(session, claim)
     is_known = sa.exists().where(MemberSync.bot_id == Bot.id, MemberSync.user_id == member.user_id)
     is_same = (Bot.epoch == due.endpoint.epoch, Bot.company_id == due.company_id)
     bot = _load_callable(session, claim, ~is_known, *is_same)
@@ -135,7 +144,7 @@ def next_removal(
         return None
     body = {"companyId": due.company_id, "userId": member.user_id, "version": (member.version or 0) + 1}
     # Each reconciliation removes with another key, because the bot may answer a known one without doing anything.
-    return UnknownMemberRemoval(read_endpoint(bot), REMOVE, body, derive_key(body, bot.epoch, now))
+    return UnknownMemberRemoval(read_endpoint(bot), body, derive_key(body, bot.epoch, now))
 
 
 def finish(session: Session, claim: Claim, due: Reconciliation, now: datetime) -> None:
@@ -167,14 +176,11 @@ def finish(session: Session, claim: Claim, due: Reconciliation, now: datetime) -
 
 def request(session: Session, bot_id: str) -> None:
     """Make the reconciliation and all repetitions of a bot due now, because the bot has just become healthy."""
-    soon = {"next_reconcile_at": None, "next_attempt_at": None, "next_call_at": None}
-    update_where(session, BotSync, BotSync.bot_id == bot_id, **soon)
-    delayed = (MemberSync.bot_id == bot_id, MemberSync.next_attempt_at.is_not(None))
-    update_where(session, MemberSync, *delayed, next_attempt_at=None)
+    update_where(session, BotSync, BotSync.bot_id == bot_id, next_reconcile_at=None)
+    failures.repeat_now(session, bot_id)
 
 
 def _load_callable(session: Session, claim: Claim, *conditions: sa.ColumnElement[bool]) -> Bot | None:
-    claims.renew(session, claim)
     query = sa.select(Bot).join(BotSync, BotSync.bot_id == Bot.id)
     query = query.where(Bot.id == claim.bot_id, can_be_called(), *conditions)
     return session.scalar(query.options(*Endpoint.LOADED))

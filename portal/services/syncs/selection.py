@@ -123,6 +123,11 @@ def is_member_due(now: datetime) -> Condition:
     return sa.and_(unknown, is_time_for(MemberSync.next_attempt_at, now))
 
 
+def is_unsynced() -> Condition:
+    """Return the condition for rows of `MemberSync` that are not marked as synced, which an index finds."""
+    return MemberSync.state.in_((SyncState.PENDING, SyncState.BLOCKED))
+
+
 def is_time_for(
     moment: sa.ColumnElement[datetime | None] | InstrumentedAttribute[datetime | None], now: datetime
 ) -> Condition:
@@ -157,7 +162,7 @@ def _is_due(session: Session, now: datetime) -> Condition:
 def _has_unsynced(now: datetime, *conditions: Condition) -> Condition:
     # Few rows are not synced. The index on the state finds them without reading the rows of all bots.
     unsynced = sa.select(MemberSync.bot_id).where(
-        MemberSync.state.in_((SyncState.PENDING, SyncState.BLOCKED)),
+        is_unsynced(),
         is_time_for(MemberSync.next_attempt_at, now),
         *conditions,
     )

@@ -22,7 +22,7 @@ from portal.models import (
 from portal.services.orgs import sync_status
 from portal.services.orgs.sync_status import BotConnection
 from portal.services.paging import Page, load_page
-from portal.services.syncs import bot_states
+from portal.services.syncs import bot_states, selection
 from portal.services.syncs.bot_states import BotSyncState
 
 BOTS_PER_PAGE = 50
@@ -56,6 +56,8 @@ class BotSyncRow:
     state: BotSyncState
     is_company_settled: bool
     """Whether provisioning and budget need no call."""
+    is_budget_due: bool
+    """Whether the bot has not confirmed its budget in the current epoch."""
     desired: int
     """Number of people that should be in the bot."""
     observed: int
@@ -76,6 +78,12 @@ class BotSyncRow:
     def refused_removals(self) -> int:
         """Number of unknown people whom a reconciliation did not remove from the bot, because they are too many."""
         return (self.sync.refused_removals or 0) if self.sync and self.connection.is_connected else 0
+
+    @property
+    def needs_decision(self) -> bool:
+        """Whether removals were refused that no operator has allowed; an allowance counts for so many people only."""
+        allowed = (self.sync.allowed_removals or 0) if self.sync else 0
+        return self.refused_removals > allowed
 
 
 def search_syncs(session: Session, wanted: SyncFilter, page: int = 1) -> Page[BotSyncRow]:
@@ -114,7 +122,8 @@ def load_rows(session: Session, bots: Sequence[Bot]) -> list[BotSyncRow]:
     unsynced = bot_states.select_unsynced()
     state = bot_states.build_state(unsynced).label("state")
     settled = bot_states.is_company_settled().label("is_company_settled")
-    query = _join(sa.select(Bot.id, BotSync, state, settled), unsynced).where(Bot.id.in_(ids))
+    is_budget_due = selection.is_budget_due().label("is_budget_due")
+    query = _join(sa.select(Bot.id, BotSync, state, settled, is_budget_due), unsynced).where(Bot.id.in_(ids))
     found = {row.id: row for row in session.execute(query.execution_options(populate_existing=True))}
     tallies = {row.bot_id: row for row in session.execute(_select_tally().where(MemberSync.bot_id.in_(ids)))}
     connections = sync_status.load_connections(session, ids)
@@ -175,7 +184,7 @@ def _list_conditions(wanted: SyncFilter, state: sa.ColumnElement[Any] | None) ->
     if org := wanted.org.strip():
         yield Org.name.icontains(org, autoescape=True) | Org.slug.icontains(org, autoescape=True)
     if text := wanted.text.strip():
-        has_error = bot_states.is_unsynced() & MemberSync.last_error.icontains(text, autoescape=True)
+        has_error = selection.is_unsynced() & MemberSync.last_error.icontains(text, autoescape=True)
         yield (
             Bot.name.icontains(text, autoescape=True)
             | Org.name.icontains(text, autoescape=True)
@@ -196,6 +205,7 @@ def _build_row(
         connection=connection,
         state=BotSyncState(found.state),
         is_company_settled=bool(found.is_company_settled),
+        is_budget_due=bool(found.is_budget_due),
         desired=tally.desired if tally else 0,
         observed=tally.observed if tally else 0,
         pending=tally.pending if tally else 0,

@@ -144,6 +144,7 @@ def _page(rollout: Rollout, form: AbortForm) -> Response:
             session(), rollout, utcnow(), configuration.current_settings().health_check_timeout
         ),
         is_open=rollout.state in Rollout.OPEN,
+        retry_refusal=rollouts.find_retry_refusal(session(), rollout),
         form=form,
     )
 

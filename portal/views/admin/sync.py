@@ -48,8 +48,8 @@ def show(bot_id: str) -> Response:
     )
 
 
-@pages.post("/retry-blocked")
-def retry_blocked() -> Response:
+@pages.post("/retry-all")
+def retry_all() -> Response:
     """Make all failed calls to all bots due now."""
     authorization.require_operator()
     operations.retry_all(session())

@@ -17,7 +17,7 @@ from portal.services.bots import attention, bot_list, creation, removal, start_s
 from portal.services.bots.start_stop import Operation
 from portal.services.errors import ConflictError
 from portal.services.releases import offers, releases
-from portal.services.rollouts import history, rollouts
+from portal.services.rollouts import failed_rollbacks, history, rollouts
 from portal.services.rollouts.rollouts import NewerReleaseError
 from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
@@ -46,6 +46,20 @@ def clear(slug: str, bot_id: str) -> Answer:
         return _bot_page(access, bot, form=form), 422
     attention.clear_attention(session(), bot, form.reason.data, actor=operator)
     flash(f"{bot.name} can be updated again.", "info")
+    return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
+
+
+@pages.post("/recover")
+def recover(slug: str, bot_id: str) -> Answer:
+    """Let a worker continue the failed rollback of a bot."""
+    operator = authorization.require_operator()
+    _, bot = authorization.require_bot(slug, bot_id)
+    try:
+        update = failed_rollbacks.request(session(), bot, now=utcnow(), actor=operator)
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    enqueue_after_commit(JobName.UPDATE_BOT, update.id, queue=updates_queue_name(bot.node_id))
+    flash(f"The rollback of {bot.name} is being continued.", "info")
     return htmx.see_other(url_for("bot.page", slug=slug, bot_id=bot_id))
 
 
@@ -181,7 +195,11 @@ def _bot_page(
     (members,) = sync_list.load_rows(session(), [bot])
     return htmx.page(
         "org/bot/page.html",
-        live={"status": "org/bot/_status.html", "manage": "org/bot/_manage.html"},
+        live={
+            "status": "org/bot/_status.html",
+            "attention": "org/bot/_attention.html",
+            "manage": "org/bot/_manage.html",
+        },
         parts={"history": "org/bot/_history.html"},
         access=access,
         org=access.org,
@@ -192,6 +210,8 @@ def _bot_page(
         form=form or ReasonForm(None),
         removal=removal_form or RemoveBotForm(None),
         refusal=refusal,
+        continuing=failed_rollbacks.is_continuing(session(), bot),
+        rollback_refusal=failed_rollbacks.find_refusal(session(), bot),
         restorable=removal.is_restorable(bot, utcnow()),
         operations=start_stop.list_possible(session(), bot),
         updates=history.list_updates(session(), bot),

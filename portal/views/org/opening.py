@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlencode
 
 from flask import Blueprint, abort, render_template, request
@@ -10,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from portal.models import utcnow
 from portal.policy import Action
-from portal.rules.bot_paths import is_local_path
+from portal.rules.bot_paths import ENTER_PATH, is_local_path
 from portal.services.gateway import entering
 from portal.views.support import authorization
 from portal.views.support.configuration import current_settings
@@ -19,9 +18,6 @@ from portal.web.session_cookie import require_visitor
 from portal.web.unit_of_work import separate_write_transaction
 
 pages = Blueprint("opening", __name__)
-
-_STATE = re.compile(r"[\w-]{43}", re.ASCII)
-_MAX_PATH = 2000
 
 
 @pages.get("/open/<subdomain>")
@@ -38,10 +34,11 @@ def open_bot(subdomain: str) -> Response | str:
     state = request.args.get("state", "")
     if url is None:
         abort(404)
-    if not _STATE.fullmatch(state):
+    if not entering.is_state(state):
         return htmx.see_other(f"{url}/")
     with separate_write_transaction() as writing:
         ticket = entering.mint_ticket(writing, bot.id, require_visitor().session_hash, state, utcnow())
     path = request.args.get("path", "")
-    query = urlencode({"ticket": ticket, "path": path if len(path) <= _MAX_PATH and is_local_path(path) else "/"})
-    return render_template("org/opening.html", bot=bot, target=f"{url}/_gateway/enter?{query}")
+    is_usable = len(path) <= entering.MAX_PATH and is_local_path(path)
+    query = urlencode({"ticket": ticket, "path": path if is_usable else "/"})
+    return render_template("org/opening.html", bot=bot, target=f"{url}{ENTER_PATH}?{query}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,29 @@ def test_a_bot_is_provisioned_with_a_secret_from_a_file(
     assert bot.provision_secret == {"current": SECRET, "next": None}
     assert (sync.provisioning, bot.company_id, bot.epoch) == (Provisioning.MANAGED, None, 2)
     assert list_events(database) == ["bot.connected"]
+
+
+class SlowInput(BytesIO):
+    """Standard input that ends only after another process has changed the database."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(SECRET.encode())
+        self.database = database
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Let the other process write, then return the secret."""
+        with self.database.transaction() as session:
+            session.execute(sa.update(Bot).values(checked_at=utcnow()))
+        return super().read(size)
+
+
+@pytest.mark.parametrize("arguments", [["provision"], ["rotate-secret"]])
+def test_nothing_waits_for_standard_input(
+    flotilla: Flotilla, database: Database, desk: str, arguments: list[str]
+) -> None:
+    flotilla("bots", "provision", "desk", "--secret-file", "-", stdin=f"former-{SECRET}")
+    result = flotilla("bots", *arguments, "desk", "--secret-file", "-", stdin=SlowInput(database))
+    assert result.exit_code == 0, result.output
 
 
 def test_roles_wait_since_the_bot_was_connected(flotilla: Flotilla, database: Database, desk: str) -> None:

@@ -447,6 +447,25 @@ def test_a_linked_bot_is_not_provisioned(database: Database, toy: ToyBot) -> Non
     assert toy.data.members["existing"] == {world.owner_id: "owner"}
 
 
+def test_a_bot_that_is_connected_again_gets_refused_members_at_once(
+    world: SyncWorld, toy: ToyBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.sync()
+    bob = world.add_user("bob")
+    world.join(bob)
+    obey = toy._obey
+    monkeypatch.setattr(toy, "_obey", lambda *_: (422, {}))
+    world.sync()
+    assert world.row(bob).state is SyncState.BLOCKED
+    monkeypatch.setattr(toy, "_obey", obey)
+    with world.database.transaction() as session:
+        provisioning.provision_bot(session, session.get_one(Bot, world.bot_id), None, now=utcnow(), actor=None)
+    row = world.row(bob)
+    assert (row.state, row.attempts, row.last_error) == (SyncState.PENDING, 0, None)
+    world.sync()
+    assert world.in_bot()[bob] == "member"
+
+
 @pytest.mark.parametrize("both_valid", [True, False])
 def test_the_next_secret_becomes_current_when_the_bot_accepts_it(
     world: SyncWorld, toy: ToyBot, both_valid: bool

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 
-from daemon.provision.answers import ProvisionHealth
 from daemon.provision.client import ProvisionClient
 from daemon.provision.failures import BadAnswerError, CallFailed, NoAnswerError, RefusedError, StaleError
 from tests.daemon.provision.toy_bot import SECRET, ToyBot, Trouble, running_toy_bot
@@ -37,7 +36,7 @@ def client(toy: ToyBot) -> ProvisionClient:
 
 
 def test_every_call_of_the_protocol_succeeds(toy: ToyBot, client: ProvisionClient) -> None:
-    assert client.check_health() == ProvisionHealth(provisioning=True, managed=True)
+    assert client.check_health() is True
     assert client.provision(TENANT) == COMPANY
     client.set_budget(COMPANY, 500, 20)
     change(client, "add", user={"id": "bob", "email": "b@example.com", "name": "Bob"}, role="member", version=1)
@@ -93,6 +92,15 @@ def test_refusals_are_told_apart(client: ProvisionClient, toy: ToyBot) -> None:
     toy.data.versions[COMPANY, "bob"] = 2
     with pytest.raises(StaleError):
         change(client, "remove", userId="bob", version=1)
+
+
+def test_only_a_change_of_a_member_can_be_stale(
+    client: ProvisionClient, toy: ToyBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy, "_obey", lambda *_: (409, {"error": "conflict"}))
+    for name in CALLS.keys() - {"change_member"}:
+        with pytest.raises(BadAnswerError, match="the bot answered HTTP 409"):
+            CALLS[name](client)
 
 
 def test_the_second_secret_is_tried_and_remembered(toy: ToyBot) -> None:

@@ -20,7 +20,8 @@ def test_doctor_names_bots_that_cannot_be_provisioned(
     flotilla: Flotilla, world: SyncWorld, toy: ToyBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert read_line(flotilla) == "ok      bots: 1 get their members from Flotilla, and can be called"
-    assert toy.received == [], "no secret is sent"
+    (headers,) = toy.health_headers
+    assert "authorization" not in headers, "no secret is sent"
 
     toy.choose_trouble = lambda _path: Trouble.HTML
     assert "HTTP 200, but the answer is no JSON object" in read_line(flotilla)

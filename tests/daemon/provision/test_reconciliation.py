@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from portal.database import Database
-from portal.models import Bot, MembershipRole, SyncRole, utcnow
+from portal.models import Bot, MembershipRole, SyncRole, SyncState, utcnow
 from portal.services.errors import ConflictError
-from portal.services.syncs import operations
+from portal.services.syncs import bot_states, operations
 from tests.daemon.provision.toy_bot import ToyBot, Trouble, running_toy_bot
 from tests.daemon.provision.world import SyncWorld
 
@@ -177,6 +177,37 @@ def test_a_bot_without_the_list_gets_all_members_again(database: Database) -> No
         world.sync()
         assert world.paths() == ["members", "remove", "add", "add"]
         assert world.in_bot() == {world.owner_id: "owner", bob: "member"}
+
+
+def test_a_bot_that_stops_listing_is_no_longer_blocked_by_its_former_list(
+    world: SyncWorld, members: dict[str, str], toy: ToyBot
+) -> None:
+    members |= {f"stranger-{index}": "member" for index in range(4)}
+    world.sync()
+    with world.database.transaction() as session:
+        operations.allow_removals(session, session.get_one(Bot, world.bot_id), actor=None)
+    toy.lists_members = False
+    world.sync()
+    sync = world.bot_sync()
+    assert (sync.lists_members, sync.refused_removals, sync.allowed_removals) == (False, None, None)
+    with world.database.reading() as session:
+        assert bot_states.count_blocked(session) == 0
+
+
+def test_a_list_that_fails_is_pending_since_the_failure(
+    world: SyncWorld, members: dict[str, str], toy: ToyBot
+) -> None:
+    world.sync()
+    world.change_sync(changed_at=utcnow() - timedelta(days=30))
+    world.let_reconcile()
+    toy.choose_trouble = lambda _path: Trouble.ERROR
+    world.sync()
+    first = world.bot_sync()
+    assert first.state is SyncState.PENDING
+    assert utcnow() - first.changed_at < timedelta(minutes=1)
+    world.skip_waiting()
+    world.sync()
+    assert (world.bot_sync().attempts, world.bot_sync().changed_at) == (first.attempts + 1, first.changed_at)
 
 
 def test_an_interrupted_round_continues_where_it_was(database: Database) -> None:

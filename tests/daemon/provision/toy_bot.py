@@ -82,6 +82,8 @@ class ToyBot:
         self.lists_members = lists_members
         self.data = Data()
         self.received: list[Received] = []
+        self.health_headers: list[dict[str, str]] = []
+        """The headers of each health call, with lower-case names."""
         self.in_flight = 0
         self.most_in_flight = 0
         self.delay = 0.0
@@ -188,6 +190,7 @@ class ToyBot:
 
     def _obey(self, method: str, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, Any]]:
         if path == "/internal/provision/health":
+            self.health_headers.append(headers)
             return 200, {"ok": True, "provisioning": True, "managed": True}
         if headers.get("authorization") not in {f"Bearer {secret}" for secret in self.secrets}:
             return 401, {"error": "unauthorized"}
@@ -285,7 +288,10 @@ def _read_request(connection: socket.socket) -> tuple[str, str, dict[str, str], 
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     while len(body) < int(headers.get("content-length", "0")):
-        body += connection.recv(65536)
+        received = connection.recv(65536)
+        if not received:
+            return None
+        body += received
     method, path, _ = first.split(" ")
     return method, path, headers, body
 

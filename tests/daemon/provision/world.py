@@ -182,6 +182,21 @@ class SyncWorld:
                 for row in rows
             ]
 
+    def observed_removals(self) -> list[str]:
+        """Return the ids of the users whose removal was observed in the bot's current epoch."""
+        query = (
+            sa.select(MemberSync.user_id)
+            .join(Bot, Bot.id == MemberSync.bot_id)
+            .where(
+                Bot.id == self.bot_id,
+                MemberSync.desired_role == SyncRole.NONE,
+                MemberSync.state == SyncState.SYNCED,
+                MemberSync.observed_epoch == Bot.epoch,
+            )
+        )
+        with self.database.reading() as session:
+            return list(session.scalars(query))
+
     def desired(self) -> dict[str, str]:
         """Return the desired roles by user id, without removed users."""
         with self.database.reading() as session:

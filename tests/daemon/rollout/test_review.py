@@ -125,9 +125,11 @@ def list_changes(scene: Scene, fleet: FleetFacts) -> EligibilityChanges:
     for entry in planner_input.load_updates(scene.session, rollout):
         reason = eligibility.exclusion_reason(entry.candidate, rollout.release, rollout.audience)
         update, bot = entry.update, entry.candidate.bot
+        is_starting = reason is SkipReason.STOPPED and bot.is_being_started
         was_checked = bot.checked_at and update.ended_at and bot.checked_at > update.ended_at
-        if update.skip_reason is SkipReason.STOPPED and reason is None and was_checked:
+        if update.skip_reason is SkipReason.STOPPED and (is_starting or (reason is None and was_checked)):
             changes.restarted.append(update.id)
+        reason = None if is_starting else reason
         if update.state is UpdateState.PENDING:
             if rollout.trigger is Trigger.AUTO and reason is None:
                 target = fleet.targets.get(bot.image)

@@ -2,7 +2,9 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import docker
 import pytest
 import requests
 
-from daemon.engine.labels import UPDATE_LABEL
+from daemon.engine.labels import UPDATE_LABEL, helper_name
+from daemon.engine.trouble import is_engine_trouble
 from daemon.snapshots import archive_scripts
 from daemon.snapshots.archives import ArchiveInfo, RestoreFailed, SnapshotFailed, SnapshotHelper
 from daemon.snapshots.helper_containers import HelperFailed, HelperTask
@@ -151,9 +154,10 @@ def test_full_disk_leaves_no_archive_and_keeps_an_earlier_one(
     earlier = archive(helper, volume, small_disk)
     (root / "large").write_bytes(os.urandom(3 << 20))
 
-    with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0"):
+    with pytest.raises(SnapshotFailed, match="free bytes on that disk: 0") as failure:
         archive(helper, volume, small_disk)
 
+    assert is_engine_trouble(failure.value)
     assert names_in(small_disk) == [Path(earlier.path).name]
     assert Path(earlier.path).stat().st_size == earlier.size
 
@@ -190,8 +194,9 @@ def test_restore_that_fills_the_disk_is_reported_and_can_be_repeated(
         archived = archive(helper, volume, folder)
         Path(small_disk, "data").unlink()
         resize(small_disk, "512k")
-        with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0"):
+        with pytest.raises(RestoreFailed, match="free bytes on the disk of the volume: 0") as failure:
             helper.restore(1, volume, archived.path, archived.sha256)
+        assert is_engine_trouble(failure.value)
         resize(small_disk, "1m")
         helper.restore(1, volume, archived.path, archived.sha256)
         assert Path(small_disk, "data").stat().st_size == 900_000
@@ -290,10 +295,10 @@ def test_delete_removes_archives_and_partial_archives_only(
     assert names_in(folder) == ["other.tar"]
 
 
-def test_helper_of_a_dead_worker_is_replaced(
+def test_helper_that_an_earlier_attempt_left_is_replaced(
     engine: docker.APIClient, helper: SnapshotHelper, snapshot_image: str, volume: str, folder: str
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
     engine.start(left["Id"])
 
     archive(helper, volume, folder)
@@ -309,7 +314,7 @@ def test_removal_of_a_helper_in_progress_is_awaited(  # noqa: PLR0917 - fixtures
     folder: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=f"flotilla-{helper.update_id}-snap-1")
+    left = engine.create_container(snapshot_image, ["sleep", "1000"], name=helper_name(helper.update_id, "snap-1", 0))
     engine.start(left["Id"])
     inspect, remove = engine.inspect_container, engine.remove_container
     inspections = iter(range(3))
@@ -391,6 +396,33 @@ def test_helper_that_exceeds_its_time_limit_is_removed(
         archive(helper, volume, folder)
 
     assert containers_of(engine, helper) == []
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [docker.APIClient.kill, lambda engine, container: engine.remove_container(container, force=True)],
+    ids=["killed", "removed"],
+)
+def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - fixtures come by name
+    engine: docker.APIClient,
+    helper: SnapshotHelper,
+    volume: str,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    lose: Callable[[docker.APIClient, str], None],
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", "sleep 1000")
+        with ThreadPoolExecutor() as pool:
+            archiving = pool.submit(archive, helper, volume, folder)
+            label = {"label": f"{UPDATE_LABEL}={helper.update_id}"}
+            while not (running := engine.containers(filters=label)):
+                assert not archiving.done()
+                time.sleep(0.05)
+            lose(engine, running[0]["Id"])
+    assert isinstance(archiving.exception(), SnapshotFailed)
+    assert is_engine_trouble(archiving.exception())
+    assert archive(helper, volume, folder).entries > 0
 
 
 def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - fixtures come by name

@@ -23,15 +23,15 @@ class FakeGateway:
     """A gateway process that a test controls."""
 
     def __init__(self, database: Database) -> None:
-        """Register the process."""
+        """Record that the process is alive."""
         self._database = database
         with database.transaction() as session:
-            self.process_id = processes.register(session)
+            processes.record_held(session, "gateway", {})
 
     def record(self, update_id: str, running: int) -> None:
         """Record how many requests still run."""
         with self._database.transaction() as session:
-            processes.record_held(session, self.process_id, {update_id: running})
+            processes.record_held(session, "gateway", {update_id: running})
 
 
 @pytest.fixture

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
+import sqlalchemy as sa
 
+from daemon.bots.desired_state import apply_desired_state
+from daemon.bots.node_probe import probe_node
 from daemon.engine import containers
+from daemon.rollout import orchestrator
+from daemon.update import retries
 from daemon.update.sequence import update_bot
 from demo.engine import running_engine
+from demo.processes import free_port
 from demo.versions import FIRST, BotVersion
-from portal.models import Step, UpdateState
+from portal.models import Bot, BotState, Step, UpdateState, utcnow
+from portal.services.bots import desired_state
+from tests.daemon.update.test_recovery import entered, kill_worker_when
 from tests.support.missing import required_service
 from tests.support.site import NOTE, Site, wait_until_answering
 
@@ -50,6 +61,23 @@ class OwnEngine:
         """Stop the engine and all its containers."""
         self._running.close()
 
+    def kill(self, processes: Sequence[int]) -> None:
+        """Kill the engine and these processes of its containers at once, as a crash of the machine does."""
+        runtime = Path(self.url.removeprefix("unix://")).parent
+        os.kill(int((runtime / "docker.pid").read_text()), signal.SIGKILL)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (folder / "cmdline").read_bytes().split(b"\0")
+                # The helper processes of the engine would keep the containers running.
+                if bytes(runtime / "exec") in b" ".join(command) or int(folder.name) in processes:
+                    os.kill(int(folder.name), signal.SIGKILL)
+        self._running.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
+
 
 @pytest.fixture
 def own_engine(machine_folder: Path, caplog: pytest.LogCaptureFixture) -> Iterator[OwnEngine]:
@@ -71,7 +99,7 @@ def site(empty_site: Site, own_engine: OwnEngine, tmp_path: Path) -> Iterator[Si
     pull(client, empty_site.images.reference(FIRST))
     pull(client, empty_site.settings.snapshot_image)
     site = replace(empty_site, engine=client)
-    site.add_bot(docker_url=own_engine.url, folder=tmp_path)
+    site.add_bot(docker_url=own_engine.url, folder=tmp_path, host_port=free_port())
     wait_until_answering(site)
     site.add_note(NOTE)
     yield site
@@ -117,3 +145,45 @@ def test_update_is_resumed_after_a_restart_of_the_engine(
     assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
     assert site.notes() == [NOTE]
     assert site.leftovers() == []
+
+
+def work_until_updated(site: Site, update_id: str) -> None:
+    """Do what scheduler and workers do, until the update has ended well."""
+    for _ in range(120):
+        probe_node(site.database, site.bot().node_id)
+        with site.database.reading() as session:
+            started = [bot_id for bot_id, _ in desired_state.list_pending(session)]
+        for bot_id in started:
+            apply_desired_state(site.database, bot_id)
+        for due in orchestrator.tick(site.database, utcnow(), None):
+            update_bot(site.database, site.settings, due.update_id)
+        if site.update(update_id).state is UpdateState.UPDATED:
+            return
+        assert site.update(update_id).state is not UpdateState.NEEDS_ATTENTION
+        time.sleep(0.5)
+    raise AssertionError(f"the update is {site.update(update_id).state}")
+
+
+def test_bot_that_a_killed_engine_leaves_down_is_started_and_updated(site: Site, own_engine: OwnEngine) -> None:
+    """The engine is killed during the preflight. When it is back, it cannot start the bot: its port is taken."""
+    update_id = site.update_to(SLOW_START)
+    container = site.inspect()
+    port = int(container["NetworkSettings"]["Ports"]["3100/tcp"][0]["HostPort"])
+    kill_worker_when(site, update_id, entered(Step.PREFLIGHT))
+    own_engine.kill([container["State"]["Pid"]])
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        own_engine.start()
+        update_bot(site.database, site.settings, update_id)  # it is pending again
+        probe_node(site.database, site.bot().node_id)
+        assert (site.bot().state, site.bot().is_being_started) == (BotState.STOPPED, True)
+        apply_desired_state(site.database, site.bot_id)
+        assert "address already in use" in (site.bot().state_detail or "")
+    with site.database.transaction() as session:
+        session.execute(sa.update(Bot).values(restart_requested_at=utcnow()))  # the delay is over
+    work_until_updated(site, update_id)
+    assert (site.bot().current_digest, site.bot().epoch) == (site.images.digest(SLOW_START), 1)
+    assert (site.notes(), site.leftovers()) == ([NOTE], [])
+    assert site.inspect()["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"

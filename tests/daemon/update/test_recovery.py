@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from daemon.engine import containers
 from daemon.engine.labels import container_name
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, FIRST, SECOND, BotVersion
@@ -34,7 +34,14 @@ def entered(step: Step) -> Moment:
 
 def exists(role: str) -> Moment:
     """Return whether a container of this update with this role exists, such as a helper."""
-    return lambda site, update: containers.inspect(site.engine, container_name(update.id, role)) is not None
+    # Names of helpers end with the fence of the lease.
+    name = re.compile(rf"/flotilla-[a-z0-9]+-{role}(-f\d+)?")
+
+    def is_there(site: Site, update: BotUpdate) -> bool:
+        found = site.engine.containers(all=True, filters={"name": container_name(update.id, role)})
+        return any(name.fullmatch(each) for container in found for each in container["Names"])
+
+    return is_there
 
 
 def is_old_stopped(site: Site, update: BotUpdate) -> bool:

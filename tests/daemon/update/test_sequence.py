@@ -20,6 +20,7 @@ from daemon.engine import containers, health_probe
 from daemon.engine.health_probe import ProbeResult
 from daemon.engine.labels import UPDATE_LABEL, container_name
 from daemon.engine.recreate import creation
+from daemon.update import retries
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING, CRASHING, CRASHING_LOUDLY, FIRST, SECOND, THIRD, UNHEALTHY, BotVersion
 from portal.models import (
@@ -190,7 +191,8 @@ def test_failed_pull_changes_nothing(site: Site) -> None:
     assert is_unchanged(site)
 
 
-def test_unreachable_engine_is_a_transient_failure(site: Site) -> None:
+def test_unreachable_engine_is_a_transient_failure(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
     update_id = site.update_to(SECOND)
     with site.database.transaction() as session:
         session.scalars(sa.select(Node)).one().docker_url = "tcp://127.0.0.1:9"

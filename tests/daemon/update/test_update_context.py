@@ -54,4 +54,4 @@ def test_verdict_is_recorded_without_text_that_the_database_refuses(database: Da
     with database.reading() as session:
         update = session.get_one(BotUpdate, update_id)
         assert (update.verdict, update.log_tail, update.bot.epoch) == (Verdict.FAILED, None, 2)
-    assert update.error == "The database refused the details. The worker's log has them."
+    assert update.error == "The details could not be stored."

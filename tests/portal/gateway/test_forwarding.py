@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from multidict import CIMultiDict
 
 from portal.database import Database
-from portal.models import User
+from portal.gateway.exchanges import Exchange
+from portal.models import Bot, BotState, User
+from portal.services import changes
 from portal.services.gateway import assertion_keys
+from portal.services.gateway.visits import Visit
 from tests.support.cast import Cast
 from tests.support.gateway import COOKIE, BotHandler, Browser, FakeBot, LoopThread, RunningGateway, read_all
 from tests.support.scene import Scene
@@ -94,6 +97,34 @@ def test_headers_of_responses_are_filtered(bob: Browser, bot: FakeBot) -> None:
         assert answer.headers["Location"] == f"http://{bob.host}/next"
         assert answer.headers["X-Own"] == "yes"
         assert {"Clear-Site-Data", "Strict-Transport-Security"} & set(answer.headers) == set()
+
+
+def test_redirects_keep_their_path_if_the_bot_ends_before_the_response(
+    bob: Browser, bot: FakeBot, publishing: Database, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_confirmed, confirm = threading.Event(), Exchange.confirm
+
+    def note_missing_address(exchange: Exchange, visit: Visit, read_at: float) -> None:
+        confirm(exchange, visit, read_at)
+        if visit.address is None:
+            is_confirmed.set()
+
+    def end_bot() -> None:
+        with publishing.transaction() as session:
+            session.get_one(Bot, scene.bots[0]).state = BotState.MISSING
+            changes.note_change(session, scene.bots[0])
+        assert is_confirmed.wait(10)
+
+    async def redirect(_request: web.BaseRequest) -> web.Response:
+        await asyncio.to_thread(end_bot)
+        headers = {"Location": f"http://{bot.address}/next?a=1", "Content-Location": "/here"}
+        return web.Response(status=302, headers=headers)
+
+    monkeypatch.setattr(Exchange, "confirm", note_missing_address)
+    bot.handler = redirect
+    with bob.open() as answer:
+        assert answer.headers["Location"] == f"http://{bob.host}/next?a=1"
+        assert answer.headers["Content-Location"] == "/here"
 
 
 def test_redirects_are_not_followed(bob: Browser, bot: FakeBot) -> None:

@@ -1,10 +1,31 @@
-"""The end of the gateway's process."""
+"""The start of the gateway's process where its port is taken, and its end."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
+from dataclasses import replace
 
+import pytest
+import sqlalchemy as sa
+
+from portal.database import Database
 from portal.gateway.server import end_tasks
+from portal.models import GatewayProcess
+from portal.settings import Settings
+from tests.support.gateway import LoopThread, RunningGateway
+
+
+@pytest.mark.requests
+def test_a_gateway_that_cannot_listen_delays_no_updates(
+    settings: Settings, database: Database, redis_url: str, servers: LoopThread
+) -> None:
+    own = Database(settings.database_url)
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        RunningGateway(servers, replace(settings, redis_url=redis_url), own, other.getsockname()[1])
+    own.dispose()
+    with database.reading() as session:
+        assert session.scalars(sa.select(GatewayProcess.id)).all() == []
 
 
 def test_tasks_that_drop_a_cancellation_end_too() -> None:

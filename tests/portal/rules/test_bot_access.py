@@ -32,7 +32,6 @@ def sync(observed: SyncRole | None, observed_epoch: int | None = 2, version: int
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        (None, Access.SIGN_IN),
         (AccessFacts(role=NONE), Access.NOT_FOUND),
         (AccessFacts(role=NONE, is_stopped=True), Access.NOT_FOUND),
         (AccessFacts(role=NONE, is_updating=True), Access.NOT_FOUND),
@@ -69,7 +68,7 @@ def sync(observed: SyncRole | None, observed_epoch: int | None = 2, version: int
         (AccessFacts(role=ADMIN, sync=sync(ADMIN, 1)), Access.CHANGING),
     ],
 )
-def test_decisions(facts: AccessFacts | None, expected: Access) -> None:
+def test_decisions(facts: AccessFacts, expected: Access) -> None:
     assert decide(facts) is expected
 
 

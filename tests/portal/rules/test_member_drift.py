@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
-from portal.rules import backoff
 from portal.rules.member_drift import ExpectedMember, ListedMember, find_drift, list_unknown, may_remove
 from portal.rules.roles import BOT_GRANTS, SyncRole
 
@@ -52,11 +49,3 @@ def test_unknown_members_are_those_without_an_expectation() -> None:
 )
 def test_limit_of_removals(unknown: int, listed: int, allowed: int | None, expected: bool) -> None:
     assert may_remove(unknown, listed, allowed) is expected
-
-
-def test_the_limit_of_a_delay_doubles_up_to_fifteen_minutes() -> None:
-    for failures, limit in ((1, 1), (2, 2), (5, 16), (10, 512), (11, 900), (1000, 900)):
-        delays = [backoff.choose_delay(failures) for _ in range(200)]
-        assert max(delays) <= timedelta(seconds=limit)
-        assert max(delays) > timedelta(seconds=limit * 0.8)
-        assert min(delays) < timedelta(seconds=limit * 0.2)

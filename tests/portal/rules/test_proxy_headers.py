@@ -164,3 +164,9 @@ def test_other_headers_of_responses_pass_unchanged() -> None:
 def test_the_inner_address_is_replaced_in_redirects(location: str, expected: str) -> None:
     raw = [("Location", location)]
     assert proxy_headers.select_response_headers(raw, inner=INNER, outer=OUTER) == [("Location", expected)]
+
+
+@pytest.mark.parametrize("location", ["/notes", "notes?a=1", "", "//", "http:/notes"])
+def test_a_redirect_without_a_host_is_not_changed(location: str) -> None:
+    raw = [("Location", location)]
+    assert proxy_headers.select_response_headers(raw, inner="", outer=OUTER) == raw

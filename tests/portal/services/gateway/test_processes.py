@@ -16,27 +16,28 @@ from tests.support.scene import Scene
 def test_an_update_waits_until_every_living_process_has_drained(database: Database) -> None:
     with database.transaction() as session:
         assert processes.has_drained(session, "update")
-        first, second = processes.register(session), processes.register(session)
+        for process in ("first", "second"):
+            processes.record_held(session, process, {})
         assert not processes.has_drained(session, "update")
-        processes.record_held(session, first, {"update": 0})
-        processes.record_held(session, second, {"update": 3, "another": 0})
+        processes.record_held(session, "first", {"update": 0})
+        processes.record_held(session, "second", {"update": 3, "another": 0})
         assert not processes.has_drained(session, "update")
-        processes.record_held(session, second, {"update": 0, "another": 2})
+        processes.record_held(session, "second", {"update": 0, "another": 2})
         assert processes.has_drained(session, "update")
         assert not processes.has_drained(session, "another")
-        processes.remove(session, first)
-        processes.remove(session, second)
+        processes.remove(session, "first")
+        processes.remove(session, "second")
         assert processes.has_drained(session, "another")
 
 
 def test_a_dead_process_does_not_delay_updates(database: Database) -> None:
     with database.transaction() as session:
-        dead = processes.register(session)
+        processes.record_held(session, "suspended", {})
         session.execute(sa.update(GatewayProcess).values(seen_at=utcnow() - timedelta(seconds=11)))
         assert processes.has_drained(session, "update")
         session.execute(sa.delete(GatewayProcess))
     with database.transaction() as session:
-        processes.record_held(session, dead, {})  # it was only suspended
+        processes.record_held(session, "suspended", {})  # it was only suspended
         assert not processes.has_drained(session, "update")
 
 

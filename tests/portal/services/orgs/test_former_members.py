@@ -13,6 +13,8 @@ from portal.models import (
     Bot,
     BotPhase,
     BotSync,
+    Event,
+    EventTag,
     Membership,
     MembershipState,
     Provisioning,
@@ -92,6 +94,20 @@ def test_confirmed_removal_is_shown_for_a_week(acme: Acme) -> None:
     acme.confirm(acme.desk, acme.rita, acme.now - former_members.ENDED_WITHIN + timedelta(minutes=1))
     acme.confirm(acme.desk, acme.remove("otto"), acme.now - former_members.ENDED_WITHIN - timedelta(minutes=1))
     assert acme.names() == ([], ["Rita"])
+
+
+@pytest.mark.parametrize("tag", [EventTag.MEMBER_REMOVED, EventTag.MEMBER_LEFT])
+def test_bot_that_listed_the_person_again_does_not_change_when_the_person_was_removed(
+    acme: Acme, tag: EventTag
+) -> None:
+    removed_at = acme.now - timedelta(days=60)
+    other = factories.org(acme.session, factories.user(acme.session, "mallory"), "other")
+    for org, at in ((acme.org, removed_at - timedelta(days=30)), (acme.org, removed_at), (other, acme.now)):
+        factories.add(acme.session, Event(tag=tag, at=at, org_id=org.id, data={"user_id": acme.rita.user_id}))
+    acme.request(acme.desk, acme.rita)  # after drift, just now
+    acme.session.flush()
+    (line,) = former_members.list_former_members(acme.session, acme.org, acme.now).ending
+    assert line.removed_at == removed_at
 
 
 def test_bots_without_connection_and_removed_bots_do_not_count(acme: Acme) -> None:

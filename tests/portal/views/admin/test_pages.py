@@ -1,11 +1,25 @@
 """Tests of the operators' pages: overview, releases and fleet."""
 
+from datetime import timedelta
+
 import pytest
 from flask import Flask
 
 from portal.database import Database
-from portal.models import Bot, BotState, PolledImage, Release, UpdateState, utcnow
+from portal.models import (
+    Bot,
+    BotState,
+    BotUpdate,
+    DesiredState,
+    EventTag,
+    PolledImage,
+    Release,
+    RolloutState,
+    UpdateState,
+    utcnow,
+)
 from portal.queue import POLLS_QUEUE, open_queue
+from portal.services import events
 from tests.factories import IMAGE, REPOSITORY
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, digest, rollout
@@ -23,6 +37,80 @@ def test_overview_lists_what_needs_attention(signed_in: SignedIn, scene: Scene, 
     page = root.get("/admin/").text
     for text in ("The old container does not start", "unhealthy", "credentials refused", "1 rolled back"):
         assert text in page
+
+
+def test_overview_lists_bots_that_should_run_and_are_stopped(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        stopped, requested, _ = (session.get_one(Bot, bot_id) for bot_id in scene.bots)
+        stopped.state, stopped.state_detail = BotState.STOPPED, "Exited with status 137"
+        requested.state, requested.desired_state = BotState.STOPPED, DesiredState.STOPPED
+    page = signed_in("root").get("/admin/").text
+    assert "All clear" not in page
+    assert "Paperclip 1</a> of Acme for" in page
+    assert "Exited with status 137" in page
+    assert "Paperclip 2" not in page
+
+
+def test_failure_stays_on_the_overview_until_a_later_update_succeeds(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    root = signed_in("root")
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.ROLLED_BACK])
+    for state, is_shown in {
+        UpdateState.PENDING: True,
+        UpdateState.RUNNING: True,
+        UpdateState.SKIPPED: True,
+        UpdateState.UPDATED: False,
+    }.items():
+        with database.transaction() as session:
+            later = rollout(session, scene, [UpdateState.PENDING])
+            update = session.query(BotUpdate).filter_by(rollout_id=later.id).one()
+            update.created_at, update.state = utcnow() + timedelta(hours=1), state
+        assert ("The new container answered 503" in root.get("/admin/").text) is is_shown
+        with database.transaction() as session:
+            session.delete(session.query(BotUpdate).filter_by(rollout_id=later.id).one())
+
+
+def test_overview_lists_aborted_rollouts_and_quarantined_releases(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    root = signed_in("root")
+    assert "No failed updates this week." in root.get("/admin/").text
+    with database.transaction() as session:
+        made = rollout(session, scene, [UpdateState.SKIPPED])
+        made.state, made.ended_at, made.reason = RolloutState.ABORTED, utcnow(), "2 bots failed"
+        release = session.get_one(Release, scene.new)
+        release.quarantined_at, release.quarantine_reason = utcnow(), "eats data"
+    page = root.get("/admin/").text
+    assert "No failed updates this week." not in page
+    assert f'<a href="/admin/rollouts/{made.id}">1.5.0</a>' in page
+    assert "2 bots failed" in page
+    assert f'<a href="/admin/releases/{scene.new}">1.5.0</a>' in page
+    assert "eats data" in page
+
+
+def test_release_without_a_version_is_named_by_its_digest_in_events(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        data = {"image": IMAGE, "digest": digest("f")}
+        events.record(session, EventTag.RELEASE_DETECTED, data=data)
+    assert f"Release {'f' * 12} of {IMAGE} was detected" in signed_in("root").get("/admin/events").text
+
+
+def test_command_of_an_operator_links_to_no_user(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    with database.transaction() as session:
+        made = rollout(session, scene, [UpdateState.PENDING])
+        data = {"version": "1.5.0", "via": "command line"}
+        events.record(session, EventTag.ROLLOUT_STARTED, actor="someone", rollout_id=made.id, data=data)
+    root = signed_in("root")
+    assert "started by an operator, by command line" in root.get(f"/admin/rollouts/{made.id}").text
+    page = root.get("/admin/events").text
+    assert "an operator, by command line" in page
+    assert "/admin/users/someone" not in page
 
 
 def test_check_now_enqueues_a_poll_of_the_image(

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from portal.database import Database
-from portal.models import BotUpdate, Org, Release, Rollout, RolloutState, UpdateState, move, utcnow
+from portal.models import Bot, BotUpdate, Org, Release, Rollout, RolloutState, UpdateState, move, utcnow
 from portal.services import fleet_settings
 from portal.web.extensions import db
 from tests.support.cast import Cast, SignedIn
@@ -179,6 +179,32 @@ def test_retry_starts_a_new_rollout_of_the_failed_bots(signed_in: SignedIn, scen
     answer = root.post(f"/admin/rollouts/{made.id}/retry")
     assert answer.location != f"/admin/rollouts/{made.id}"
     assert "0 of 1 updated" in root.get(answer.location).text
+
+
+def test_retry_that_would_be_refused_is_not_offered(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    root = signed_in("root")
+    with database.transaction() as session:
+        url = f"/admin/rollouts/{rollout(session, scene, [UpdateState.ROLLED_BACK]).id}"
+    assert f'action="{url}/retry"' in root.get(url).text
+
+    root.post("/admin/mode", data={"mode": "paused"})
+    page = root.get(url).text
+    assert f'action="{url}/retry"' not in page
+    assert "No update starts until an operator resumes it." in page
+    root.post("/admin/mode", data={"mode": "auto"})
+
+    root.post(f"/admin/releases/{scene.new}/quarantine", data={"reason": "eats data"})
+    page = root.get(url).text
+    assert f'action="{url}/retry"' not in page
+    assert f'href="/admin/releases/{scene.new}#quarantine"' in page
+    assert "Lift quarantine…" in page
+
+    root.post(f"/admin/releases/{scene.new}/lift", data={"reason": "was the disk"})
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[0]).current_digest = scene.new_digest
+    page = root.get(url).text
+    assert f'action="{url}/retry"' not in page
+    assert "no failed bot that can be retried" in page
 
 
 def test_fleet_mode_is_changed_and_shown(signed_in: SignedIn, scene: Scene, database: Database) -> None:

@@ -102,7 +102,7 @@ def test_page_of_a_bot_shows_desired_against_observed(
 def test_retries_make_failed_calls_due(
     root: FlaskClient, rows: dict[str, str], database: Database, scene: Scene
 ) -> None:
-    for path in (f"{scene.bots[0]}/people/{rows['bob']}/retry", f"{scene.bots[0]}/retry", "retry-blocked"):
+    for path in (f"{scene.bots[0]}/people/{rows['bob']}/retry", f"{scene.bots[0]}/retry", "retry-all"):
         with database.transaction() as session:
             session.get_one(MemberSync, rows["bob"]).next_attempt_at = utcnow()
         answer = root.post(f"/admin/sync/{path}")
@@ -136,6 +136,51 @@ def test_refused_removals_are_allowed_by_an_operator(
         assert session.get_one(BotSync, scene.bots[1]).allowed_removals == 7
     assert "Their removal is allowed" in read_text(root, f"/admin/sync/{scene.bots[1]}")
     assert "Allow removals" not in read_text(root, f"/admin/sync/{scene.bots[1]}")
+
+
+def test_more_unknown_people_than_were_allowed_need_another_decision(
+    root: FlaskClient, rows: dict[str, str], database: Database, scene: Scene
+) -> None:
+    path = f"/admin/sync/{scene.bots[1]}"
+    with database.transaction() as session:
+        session.get_one(BotSync, scene.bots[1]).refused_removals = 4
+    root.post(f"{path}/allow-removals")
+    with database.transaction() as session:  # as a comparison that finds one more
+        session.get_one(BotSync, scene.bots[1]).refused_removals = 5
+    text = read_text(root, path)
+    assert "The bot lists 5 people whom Flotilla does not know." in text
+    assert "Their removal is allowed" not in text
+    assert "The next comparison removes 5 people from the bot." in text
+    root.post(f"{path}/allow-removals")
+    assert "Their removal is allowed" in read_text(root, path)
+    assert "Allow removals" not in read_text(root, path)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_confirmed"),
+    [
+        ({}, True),
+        ({"observed_budget_cents": 400}, False),
+        ({"observed_per_agent_budget_cents": None}, False),
+        ({"observed_budget_epoch": None}, False),
+    ],
+)
+def test_budget_is_confirmed_when_the_bot_has_both_amounts_in_this_epoch(  # noqa: PLR0917 - fixtures come by name
+    root: FlaskClient,
+    rows: dict[str, str],
+    database: Database,
+    scene: Scene,
+    values: dict[str, int | None],
+    is_confirmed: bool,
+) -> None:
+    with database.transaction() as session:
+        bot = session.get_one(Bot, scene.bots[0])
+        sync_rows.connect(session, bot, budget_cents=500, per_agent_budget_cents=25)
+        observed = {"observed_budget_cents": 500, "observed_per_agent_budget_cents": 25, "observed_budget_epoch": 1}
+        sync_rows.connect(session, bot, **{**observed, **values})
+    text = read_text(root, f"/admin/sync/{scene.bots[0]}")
+    assert ("Budget 5.00, 0.25 per agent Last comparison" in text) == is_confirmed
+    assert ("Budget 5.00, 0.25 per agent, not confirmed yet" in text) != is_confirmed
 
 
 def test_overview_counts_blocked_bots(root: FlaskClient, rows: dict[str, str]) -> None:

@@ -318,3 +318,22 @@ def test_log_of_a_failed_creation_is_on_the_page_of_the_bot_only(
         text = root.get(address).text
         assert ("Health check failed" in text, "no space" in text) == (True, False)
     assert "no space" not in signed_in("alice").get(page).text
+
+
+def test_page_says_when_a_stopped_bot_is_started(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    url = f"/o/acme/bots/{scene.bots[0]}"
+
+    def read_request(name: str) -> str:
+        page = signed_in(name).get(url).text
+        return " ".join(page.partition("<dt>Requested</dt>")[2].partition("</dd>")[0].split())
+
+    with database.transaction() as session:
+        bot = session.get_one(Bot, scene.bots[0])
+        bot.state, bot.restart_requested_at = BotState.STOPPED, utcnow() + timedelta(minutes=5)
+    assert "start <time" in read_request("bob")
+    assert "in 5 min" in read_request("root")
+    with database.transaction() as session:
+        session.get_one(Bot, scene.bots[0]).restart_requested_at = None
+    assert read_request("bob").endswith("running, but it has stopped")
+    assert "it has stopped. Restart it" in read_request("alice")
+    assert "was stopped on the node, so it is not started automatically" in read_request("root")

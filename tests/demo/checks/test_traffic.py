@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from demo.checks.traffic import Traffic, running_traffic
+from demo.checks.visitors import PortalVisitor, Visitor
 from demo.processes import DemoError, free_port
 from demo.reference_bot.configuration import Configuration
 from demo.reference_bot.server import running_server
-from demo.traffic import Traffic, running_traffic
-from demo.visitors import PortalVisitor, Visitor
 from portal.database import Database
 from portal.models import Bot, User
 from portal.password_hashing import hash_password

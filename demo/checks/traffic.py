@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import requests
 
-from demo.visitors import Visitor
+from demo.checks.visitors import Visitor
 
 _PAUSE_SECONDS = 0.1
 _REQUESTS_PER_NOTE = 10

@@ -1,4 +1,4 @@
-"""The demo's end-to-end check: a good release reaches every bot, a bad one stops at the canary. Used by `--once`.
+"""The demo's check of updates: a good release reaches every bot, a bad one stops at the canary. Used by `--once`.
 
 The good release begins as a commit of the bot's upstream, the bad one as a pushed image. Owners use their bots
 through the gateway while the good release is rolled out, and none of their requests may fail.
@@ -15,16 +15,16 @@ from http import HTTPStatus
 import docker
 import sqlalchemy as sa
 
+from demo.checks.results import check_bots, print_rows
+from demo.checks.traffic import running_traffic
+from demo.checks.visitors import PortalVisitor, Visitor, require_status
 from demo.config import DemoConfig
 from demo.fork import DemoFork
 from demo.images import build_bot_from_source, build_reference_bot
 from demo.platform import flotilla
 from demo.processes import DemoError, wait_until
-from demo.results import check_bots, print_rows
 from demo.seed import TAG, bot_image
-from demo.traffic import running_traffic
 from demo.versions import CORRUPTING
-from demo.visitors import PortalVisitor, Visitor, require_status
 from portal.database import Database
 from portal.models import Bot, BotPhase, Org, Release, Rollout, UpdateState, utcnow
 from portal.services.rollouts import progress
@@ -33,7 +33,7 @@ _SECONDS_TO_DETECT = 90
 _SECONDS_TO_ROLL_OUT = 600
 
 
-def run_end_to_end_check(
+def check_updates(
     config: DemoConfig, settings: Mapping[str, str], engine: docker.APIClient, database: Database
 ) -> bool:
     """Roll out a good and a bad release, and print the result of each bot.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demo.form_browser import read_forms
+from demo.checks.form_browser import read_forms
 
 PAGE = """
 <input name="outside" value="of any form">

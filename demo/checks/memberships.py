@@ -16,10 +16,10 @@ import requests
 import sqlalchemy as sa
 
 from demo.bot_from_template import SLUG
+from demo.checks.form_browser import FormBrowser
+from demo.checks.visitors import PortalVisitor
 from demo.config import DemoConfig
-from demo.form_browser import FormBrowser
 from demo.processes import DemoError, wait_until
-from demo.visitors import PortalVisitor
 from portal.database import Database
 from portal.models import Bot, BotPhase, BotState, Membership, Org, User
 

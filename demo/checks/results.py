@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from demo.visitors import Visitor
+from demo.checks.visitors import Visitor
 from portal.database import Database
 from portal.models import BotUpdate, Release, Rollout, RolloutState, UpdateState
 

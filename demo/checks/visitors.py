@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from demo.form_browser import FormBrowser
+from demo.checks.form_browser import FormBrowser
 from demo.processes import DemoError
+from portal.rules.bot_paths import ENTER_PATH
 
 _LINK = re.compile(r'href="([^"]+)"')
 _GREETING = re.compile("<p>(Hello, .*)</p>")
-_ENTER_PATH = "/_gateway/enter"
 _SECONDS = 60
 """Longer than a request can be held by the gateway."""
 
@@ -99,7 +99,7 @@ class PortalVisitor:
         to_portal = visitor.get("/")
         require_status(to_portal, HTTPStatus.SEE_OTHER, f"{url} does not lead to the portal")
         path = to_portal.headers["Location"].removeprefix(self._base_url)
-        ticket = urlsplit(self._find_link(path, _ENTER_PATH))
+        ticket = urlsplit(self._find_link(path, ENTER_PATH))
         entered = visitor.get(f"{ticket.path}?{ticket.query}")
         require_status(entered, HTTPStatus.SEE_OTHER, f"{url} did not accept the ticket")
         return visitor

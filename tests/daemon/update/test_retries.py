@@ -1,0 +1,163 @@
+"""Updates while the engine is in trouble: what is repeated, what is journaled, and when an operator is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from docker.errors import APIError
+
+from daemon.engine import containers
+from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name, helper_name
+from daemon.update import retries
+from daemon.update.sequence import update_bot
+from demo.versions import CORRUPTING_AND_CRASHING, FIRST, SECOND
+from portal.models import BotUpdate, Step, UpdateState, Verdict, utcnow
+from portal.services import fleet_settings
+from tests.support.site import NOTE, Site
+
+pytestmark = [pytest.mark.docker, pytest.mark.registry]
+
+Patch = Callable[[str, Callable[[str], bool]], list[str]]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Patch:
+    """Let the engine refuse an operation of `containers` with status 500: `refuse("start", which)`."""
+
+    def patch(operation: str, is_refused: Callable[[str], bool]) -> list[str]:
+        original, refused = getattr(containers, operation), list[str]()
+
+        def operate(engine: Any, container: str, *arguments: Any, **options: Any) -> Any:
+            if is_refused(container):
+                refused.append(container)
+                response = requests.Response()
+                response.status_code = 500
+                raise APIError("refused", response, "the engine is in trouble")
+            return original(engine, container, *arguments, **options)
+
+        monkeypatch.setattr(containers, operation, operate)
+        return refused
+
+    return patch
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers give up soon."""
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
+
+
+def test_a_refused_call_is_repeated_and_journaled(site: Site, refuse: Patch) -> None:
+    update_id, remaining = site.update_to(SECOND), [1, 2]
+    refuse("start", lambda _container: bool(remaining and remaining.pop()))
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.error, update.attempt) == (UpdateState.UPDATED, None, 1)
+    trouble = update.journal["trouble"]
+    assert (trouble["attempts"], trouble["step"], trouble["since"]) == (2, Step.START, None)
+    assert "the engine is in trouble" in trouble["error"]
+    assert site.leftovers() == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_release_is_not_blamed_when_the_engine_does_not_start_it(site: Site, refuse: Patch) -> None:
+    before = site.contents()
+    refuse("start", lambda container: container != site.container)
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    update, container = site.update(update_id), site.inspect()
+    assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, Verdict.FAILED, True)
+    assert (container["Id"], container["State"]["Running"]) == (site.container, True)
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert (site.notes(), site.contents()) == ([NOTE], before)
+    assert site.leftovers() == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rollback_waits_for_the_engine_and_calls_an_operator_when_it_has_waited_too_long(
+    site: Site, refuse: Patch
+) -> None:
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    refused = refuse("start", lambda container: container == site.container)
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.verdict, site.bot().needs_attention) == (UpdateState.RUNNING, Verdict.FAILED, None)
+    assert len(refused) > 1
+    with site.database.transaction() as session:
+        row = session.get_one(BotUpdate, update_id)
+        long_ago = utcnow() - timedelta(hours=1)
+        row.journal = row.journal | {"trouble": row.journal["trouble"] | {"since": long_ago.isoformat()}}
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
+    assert "the engine is in trouble" in (site.bot().needs_attention or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_rollback_continues_when_the_engine_works_again(site: Site, refuse: Patch) -> None:
+    before, trouble = site.contents(), [True]
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    refuse("start", lambda container: container == site.container and bool(trouble))
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.RUNNING
+    trouble.clear()
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.transient, site.bot().epoch) == (UpdateState.ROLLED_BACK, False, 2)
+    assert (site.notes(), site.contents(), site.leftovers()) == ([NOTE], before, [])
+
+
+def test_patience_grows_with_the_data() -> None:
+    assert retries.choose_patience(0) == timedelta(minutes=15)
+    assert retries.choose_patience(100 * 10**9) > timedelta(hours=12)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_name_and_policy_that_an_earlier_attempt_left_are_not_taken_for_those_of_the_bot(
+    site: Site, refuse: Patch
+) -> None:
+    update_id, trouble = site.update_to(SECOND), [True]
+    refuse("start", lambda container: container != site.container and bool(trouble))
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.FAILED
+    # The engine carries out two calls of the first attempt, long after the worker gave up waiting.
+    site.engine.rename(site.container, container_name(update_id, "old"))
+    containers.set_restart_policy(site.engine, site.container, containers.NO_RESTART)
+    trouble.clear()
+    with site.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).state = UpdateState.PENDING
+    update_bot(site.database, site.settings, update_id)
+    update, container = site.update(update_id), site.inspect()
+    assert (update.error, update.state, update.attempt) == (None, UpdateState.UPDATED, 2)
+    assert container["Id"] == update.new_container_id
+    assert container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert site.leftovers() == []
+
+
+def test_leftovers_of_the_same_bot_do_not_prevent_its_update(site: Site) -> None:
+    with site.database.reading() as session:
+        install = fleet_settings.get_settings(session).install_id
+    update_id, earlier = site.update_to(SECOND), "earlier"
+    labels = {INSTALL_LABEL: install, BOT_LABEL: site.bot_id, UPDATE_LABEL: earlier}
+    for name in (helper_name(earlier, "probe", 3), container_name(earlier, "new")):
+        site.engine.create_container(
+            site.images.reference(FIRST),
+            name=name,
+            labels=labels,
+            host_config=site.engine.create_host_config(binds=[f"{site.volume}:/x"]),
+        )
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.error, update.state, site.leftovers()) == (None, UpdateState.UPDATED, [])
+
+
+def test_unhealthy_release_is_logged_in_one_line(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.ROLLED_BACK
+    lines = [record for record in caplog.records if record.name.startswith("daemon.") and record.levelname != "INFO"]
+    assert [record.exc_info for record in lines] == [None]
+    assert f"update {update_id} failed in step health: Health check failed" in lines[0].getMessage()
