@@ -205,7 +205,7 @@ take_delta() {
   cd "$work"
   use_base
   paths delta > delta.paths
-  paths folders > folders.paths
+  folder_paths folders > folders.paths
   cd "/volumes/$1"
   write_complete_archive "$work/delta.paths" "$work/delta.tar"
   write_complete_archive "$work/folders.paths" "$work/folders.tar"
