@@ -131,7 +131,7 @@ def test_helpers_get_more_rights_only_for_bots_that_have_them(host: dict[str, An
 def test_times_of_folders_do_not_depend_on_their_order(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
-    """tar sets the times of a folder when it comes to another one, and creating a folder changes those of its parent."""
+    """Creating a folder changes the times of its parent, which tar sets when it comes to an unrelated folder."""
     for depth in range(3):
         for number in range(30):
             (root / f"{number}" / "/".join(f"{level}-{number % 7}" for level in range(depth))).mkdir(
