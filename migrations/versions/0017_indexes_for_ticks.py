@@ -27,7 +27,7 @@ _NEW = {
     ),
     "ix_bots_current_digest_id": ("bots", ["current_digest", "id"]),
     "ix_bots_image_current_digest_org_id_id": ("bots", ["image", "current_digest", "org_id", "id"]),
-    "ix_bots_image_release_channel": ("bots", ["image", "release_channel"]),
+    "ix_bots_release_channel_image": ("bots", ["release_channel", "image"]),
     "ix_tenant_update_configs_mode_org_id": ("tenant_update_configs", ["mode", "org_id"]),
     "ix_tenant_update_configs_preferred_hour_utc_org_id": (
         "tenant_update_configs",

@@ -81,7 +81,8 @@ class Bot(Base):
         # Contains what tells that a bot needs no automatic update, so that a tick does not read the rows.
         sa.Index(None, "image", "current_digest", "org_id", "id"),
         sa.Index(None, "current_digest", "id"),
-        sa.Index(None, "image", "release_channel"),
+        # Starts with the channel, so that SQLite does not choose it for a search by image.
+        sa.Index(None, "release_channel", "image"),
         partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
         partial_index("ix_bots_changing", "id", _CHANGING),
     )
