@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -121,9 +122,21 @@ def read_new_log(site: Site, update_id: str) -> str | None:
     [(Step.STOP, UpdateState.FAILED, FIRST), (Step.HEALTH, UpdateState.UPDATED, SLOW_START)],
     ids=["stop", "health"],
 )
-def test_update_is_resumed_after_a_restart_of_the_engine(
-    site: Site, own_engine: OwnEngine, step: Step, ends: UpdateState, runs: BotVersion
+def test_update_is_resumed_after_a_restart_of_the_engine(  # noqa: PLR0917 - fixtures come by name
+    site: Site,
+    own_engine: OwnEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    step: Step,
+    ends: UpdateState,
+    runs: BotVersion,
 ) -> None:
+    stop, is_down = containers.stop, threading.Event()
+
+    def stop_when_the_engine_is_down(*arguments: Any) -> None:
+        assert step is not Step.STOP or is_down.wait(60)
+        stop(*arguments)
+
+    monkeypatch.setattr(containers, "stop", stop_when_the_engine_is_down)
     update_id = site.update_to(SLOW_START)
     worker = threading.Thread(target=update_bot, args=(site.database, site.settings, update_id))
     worker.start()
@@ -133,6 +146,7 @@ def test_update_is_resumed_after_a_restart_of_the_engine(
     while step is Step.HEALTH and not read_new_log(site, update_id):
         time.sleep(0.05)  # wait until the bot handles signals, or it would ignore the stop of the engine
     own_engine.stop()
+    is_down.set()
     worker.join()
     update_bot(site.database, site.settings, update_id)  # nothing can happen without the engine
     update = site.update(update_id)

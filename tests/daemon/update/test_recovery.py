@@ -156,7 +156,7 @@ def test_interrupted_update_to_a_good_release_is_completed_or_undone(
 ) -> None:
     before, volumes = site.contents(), site.volumes()
     update_id = site.update_to(SECOND)
-    kill_worker_when(site, update_id, moment)
+    kill_worker_when(site, update_id, moment, health_seconds=60)
     update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert update.state is final_state
