@@ -199,6 +199,14 @@ def test_a_silent_bot_times_out(impatient: None, hostile: Browser) -> None:
     assert hostile.read("/", "POST", b"x")[0] == 504
 
 
+@pytest.mark.parametrize("hostile", [start_and_wait], indirect=True)
+def test_a_bot_that_opens_no_socket_and_stops_in_its_response_times_out(impatient: None, hostile: Browser) -> None:
+    with open_socket(hostile) as socket_:
+        assert socket_.status == 200
+        socket_.connection.settimeout(5)
+        assert socket_.connection.recv(1) == b""
+
+
 @pytest.mark.parametrize("hostile", [close_after_receiving], indirect=True)
 def test_a_request_that_ends_the_bot_is_sent_twice_at_most(hostile: Browser) -> None:
     received_at.clear()
