@@ -76,11 +76,13 @@ def test_what_precedes_malformed_bytes_is_answered(bob: Browser, bot: FakeBot, g
     assert [seen.target for seen in bot.seen] == ["/good"]
 
 
-@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize(
+    ("protocol", "nominated"), [("h2c", "Upgrade"), ("websocket", "Upgrade"), ("websocket", "Upgrade\xa0")]
+)
 def test_nothing_after_a_request_for_another_protocol_is_a_request(
-    bob: Browser, bot: FakeBot, gateway: RunningGateway, protocol: str
+    bob: Browser, bot: FakeBot, gateway: RunningGateway, protocol: str, nominated: str
 ) -> None:
-    upgrade = build(bob, "GET /first", f"Upgrade: {protocol}", "Connection: Upgrade")
+    upgrade = build(bob, "GET /first", f"Upgrade: {protocol}", f"Connection: {nominated}")
     received = gateway.send(upgrade + build(bob, "GET /hidden") + last(bob))
     assert received.count(b"HTTP/1.1 ") == 1
     assert b"\r\nConnection: close\r\n" in received
