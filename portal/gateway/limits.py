@@ -27,7 +27,8 @@ CLIENT_IDLE_SECONDS = 60.0
 """How long a client may neither send nor receive a byte while a request runs, and how long it may take to receive a
 page or a file of the gateway."""
 BOT_IDLE_SECONDS = 600.0
-"""How long a bot may send nothing: before its response, between two parts of it, and on a socket."""
+"""How long a bot may send nothing: before its response, between two parts of it, and on a socket; and how long it may
+receive nothing of a request's body."""
 DROP_SECONDS = 10.0
 """How long the rest of a request may take that was answered before it had arrived."""
 KEEP_ALIVE_SECONDS = 75.0
