@@ -95,6 +95,15 @@ def test_a_request_for_another_protocol_has_no_body(bob: Browser, bot: FakeBot, 
     assert bot.seen == []
 
 
+def test_a_client_of_an_old_version_gets_no_interim_response(
+    bob: Browser, bot: FakeBot, gateway: RunningGateway
+) -> None:
+    request = build(bob, "POST /", "Content-Length: 4", "Expect: 100-continue", body=b"body")
+    received = gateway.send(request.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n"))
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"POST / 4")
+
+
 def test_an_error_in_the_middle_of_a_response_adds_nothing_to_it(
     bob: Browser, bot: FakeBot, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
