@@ -237,7 +237,7 @@ class BotConnection(Connection):
         is_full = body is not None and body.is_full
         self.set_reading(not is_full)
         # The bot is not slow while the browser is.
-        is_waiting = not is_full and not (body is not None and body.is_complete)
+        is_waiting = self.is_open and not is_full and not (body is not None and body.is_complete)
         self._deadline.set(self._idle_seconds if is_waiting else None)
 
     def _wake(self) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 
@@ -12,7 +14,7 @@ import pytest
 from portal.gateway import limits
 from portal.gateway.bodies import Body
 from portal.gateway.bot_client import BotClient, BotRequest
-from portal.gateway.bot_errors import BotTooSlow, BotUnreachable
+from portal.gateway.bot_errors import BotTooSlow, BotUnreachable, ConnectionClosed
 
 Build = Callable[..., BotRequest]
 
@@ -256,5 +258,29 @@ def test_requests_that_wait_get_the_places_of_connections_that_close(monkeypatch
             ended = await asyncio.gather(*asking, return_exceptions=True)
             assert [type(error) for error in ended if error is not None] == [asyncio.CancelledError]
             assert len(connections) == 7
+
+    asyncio.run(run())
+
+
+def test_nothing_remains_of_a_connection_whose_response_broke_off() -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(20), BotClient() as client:
+                asking = loop.create_task(client.ask(build_for(listener)("GET", None, 600)))
+                with closing((await loop.sock_accept(listener))[0]) as bot:
+                    await loop.sock_sendall(bot, b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+                    with await asking as answer:
+                        answer.head.body.feed(bytes(limits.BUFFER_BYTES))
+                        answer.connection.abort()
+                        await asyncio.sleep(0)
+                        with pytest.raises(ConnectionClosed):
+                            await read_all(answer.head.body)
+                connection = weakref.ref(answer.connection)
+                del answer, asking
+                await asyncio.sleep(0.05)
+                gc.collect()
+                assert connection() is None
 
     asyncio.run(run())
