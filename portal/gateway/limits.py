@@ -36,6 +36,8 @@ KEEP_ALIVE_SECONDS = 75.0
 BOT_KEEP_ALIVE_SECONDS = 4.0
 """How long an idle connection to a bot is kept. Servers close theirs after 5 seconds or more."""
 
+OPEN_FILES = 16 * 1024
+"""Files and connections, unless the system permits more or fewer. Strangers can fill 64 KB with each of them."""
 MAX_LINE_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Size of all names and values of the headers of a request."""

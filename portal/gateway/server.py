@@ -124,10 +124,11 @@ async def _serve_until_stopped(settings: Settings, database: Database) -> None:
 
 
 def permit_many_connections() -> None:
-    """Raise the limit of open files as far as the system permits: strangers could use up the usual 1024."""
+    """Raise the limit of open files, as far as the system permits: strangers could use up the usual 1024."""
     limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit < highest:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest, highest))
+    wanted = min(limits.OPEN_FILES, highest)
+    if limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
 
 
 def _relax_garbage_collection() -> None:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
+from portal.gateway import limits
 from portal.gateway.server import end_tasks, permit_many_connections
 from portal.models import GatewayProcess
 from portal.settings import Settings
@@ -32,9 +33,10 @@ def test_a_gateway_that_cannot_listen_delays_no_updates(
 def test_as_many_connections_are_permitted_as_the_system_permits() -> None:
     limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (highest - 1, highest))
+        wanted = min(limits.OPEN_FILES, highest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted - 1, highest))
         permit_many_connections()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (highest, highest)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, highest)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, highest))
 
