@@ -113,8 +113,8 @@ demo-clean: install ## Remove everything that the demo created
 	@.venv/bin/python -m demo clean
 
 .PHONY: bench
-bench: system install ## Measure and print tables (B="gateway pages": only these benchmarks)
-	@.venv/bin/python -m demo.bench $(B)
+bench: system install ## Measure and print tables (B="ticks": only these; SIZE=10000 [DATABASE=postgresql]: a large fleet)
+	@.venv/bin/python -m demo.bench $(if $(SIZE),--size $(SIZE) --database $(or $(DATABASE),sqlite)) $(B)
 
 .PHONY: lock
 lock: ## Lock the newest versions of the Python packages (needs uv)

@@ -24,6 +24,7 @@ from redis import Redis
 from werkzeug.routing import Rule
 
 from demo.images import build_helper_image
+from demo.postgresql import running_postgres
 from demo.registry import running_registry
 from portal import password_hashing
 from portal.app import create_app
@@ -43,7 +44,6 @@ from tests.support.docker import RUN_LABEL, engine_for_tests, remove_labelled
 from tests.support.images import ReferenceImages
 from tests.support.mail import Mailbox, running_mailbox
 from tests.support.missing import required_service
-from tests.support.postgres import running_postgres
 from tests.support.redis import running_redis
 from tests.support.scene import Scene, small_fleet
 from tests.support.statement_cache import share_compiled_statements

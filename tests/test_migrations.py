@@ -260,7 +260,7 @@ def test_checksums_of_snapshots_keep_their_algorithm(app: Flask) -> None:
         session.add(row)
     session.commit()
 
-    _downgrade_below("0019")
+    _downgrade_below("0018")
 
     with db.engine.connect() as connection:
         found = connection.execute(sa.text("SELECT volume, sha256 FROM snapshots"))

@@ -15,6 +15,7 @@ from portal.models import Node
 from portal.rules.stop_causes import StopCause, find_stop_cause
 
 _READ_SECONDS = 10.0
+_STATUS_AFTER_CRASH = 255
 
 
 def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
@@ -29,10 +30,25 @@ def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
     """
     # A new connection: an engine that shuts down stops containers, too, and answers on old connections only.
     with open_engine(node) as engine:
-        by_person = any(_list_stops(engine, found))
+        by_person = any(_list_events(engine, found, ["stop", "kill"]))
     state = found["State"]
     policy = found["HostConfig"].get("RestartPolicy") or {}
     return find_stop_cause(policy, state["ExitCode"], found.get("RestartCount", 0), by_person=by_person)
+
+
+def has_ended_with_engine(engine: docker.APIClient, found: dict[str, Any]) -> bool:
+    """Return whether a crash of the engine ended a container, rather than its own program.
+
+    When the engine starts again, it records status 255 for such a container, and does not remember its end.
+
+    Args:
+        engine: the engine of the container.
+        found: the engine's description of the container.
+    """
+    state = found["State"]
+    if state["Running"] or state["ExitCode"] != _STATUS_AFTER_CRASH:
+        return False
+    return not any(_list_events(engine, found, ["die"]))
 
 
 def describe_stop(found: dict[str, Any]) -> str:
@@ -42,8 +58,8 @@ def describe_stop(found: dict[str, Any]) -> str:
     return f"{text}: {explain_port_conflict(state['Error'])}" if state.get("Error") else text
 
 
-def _list_stops(engine: docker.APIClient, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the stops and kills of a container since its last start that the engine remembers.
+def _list_events(engine: docker.APIClient, found: dict[str, Any], kinds: list[str]) -> Iterator[dict[str, Any]]:
+    """Yield the events of a container since its last start that the engine remembers.
 
     The engine keeps its latest events in memory. After a restart of the engine there are none.
     """
@@ -51,7 +67,7 @@ def _list_stops(engine: docker.APIClient, found: dict[str, Any]) -> Iterator[dic
     now = _parse(engine.info()["SystemTime"])  # events have the time of the engine's clock
     # Text, because the library rounds moments to seconds.
     since, until = cast("Any", f"{started:.6f}"), cast("Any", f"{now:.6f}")
-    filters = {"type": "container", "container": found["Id"], "event": ["stop", "kill"]}
+    filters = {"type": "container", "container": found["Id"], "event": kinds}
     with (
         limit_stream(_READ_SECONDS, "the reading of events"),
         closing(engine.events(since=since, until=until, filters=filters, decode=True)) as stream,

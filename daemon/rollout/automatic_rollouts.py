@@ -2,109 +2,109 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import (
-    Audience,
-    Bot,
-    BotUpdate,
-    EventTag,
-    FleetMode,
-    PolledImage,
-    Release,
-    Rollout,
-    RolloutState,
-    SkipReason,
-    Trigger,
-    UpdateState,
-)
+from daemon.rollout import decisions
+from portal.database import Database
+from portal.models import Audience, Bot, BotUpdate, EventTag, FleetMode, Release, Rollout, RolloutState, Trigger
 from portal.rules.strategies import parse_parameters
-from portal.services import events, fleet_settings
+from portal.services import events
 from portal.services.rollouts import eligibility, rollouts
-from portal.services.rollouts.eligibility import Candidate
-from portal.services.rollouts.planner_input import PlannedUpdate
+from portal.services.rollouts.fleet_facts import FleetFacts
+
+_JOINING_AT_ONCE = 1000
+"""Bots that join a rollout in one tick. More would hold up every process that writes to the database."""
 
 
-def open_rollouts(session: Session) -> None:
+def open_rollouts(database: Database, fleet: FleetFacts) -> None:
     """Open a rollout for each release that bots on automatic updates should run but do not run.
 
     A release whose automatic rollout is open or was aborted gets no second one, until an operator lifts the
     quarantine of the release. Operators can roll the release out at any time.
     """
-    settings = fleet_settings.get_settings(session)
-    if settings.mode is not FleetMode.AUTO:
+    if fleet.settings.mode is not FleetMode.AUTO:
         return
-    for release in eligibility.load_outdated_automatic(session):
-        if not _is_open_or_aborted(session, release):
-            rollout = Rollout(
-                release=release,
-                strategy=settings.strategy,
-                parameters=parse_parameters(settings.strategy, settings.parameters),
-                trigger=Trigger.AUTO,
-                audience=Audience.AUTOMATIC,
-            )
-            session.add(rollout)
-            session.flush()
-            data = {"digest": release.digest, "version": release.version, "image": release.image}
-            events.record(session, EventTag.ROLLOUT_STARTED, rollout_id=rollout.id, data=data | {"automatic": True})
+    with database.reading() as session:
+        missing = [release for release in _list_targets(fleet) if _is_rollout_missing(session, fleet, release)]
+    for release in missing:
+        with database.transaction() as session:
+            _open_rollout(session, fleet, session.get_one(Release, release.id))
 
 
-def list_joinable(session: Session, rollout: Rollout) -> list[Candidate]:
-    """List the outdated bots that should run the release and have no open update."""
-    return eligibility.load_outdated_automatic(session).get(rollout.release, [])
+def has_joinable(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
+    """Return whether bots have to join an automatic rollout."""
+    return bool(
+        eligibility.list_joinable(session, fleet, rollout.release, 1, rollout)
+        or eligibility.list_rejoinable(session, fleet, rollout, 1)
+    )
 
 
-def add_new_bots(
-    session: Session, rollout: Rollout, planned: list[PlannedUpdate], candidates: list[Candidate]
-) -> int:
-    """Add the candidates that are not in the rollout yet, and return their number."""
-    known = {entry.candidate.bot.id for entry in planned}
-    new = [candidate for candidate in candidates if candidate.bot.id not in known]
-    rollouts.add_bots(session, rollout, new)
-    return len(new)
+def join_bots(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
+    """Add the bots that have become eligible, and return whether more have to join at the next tick.
+
+    A bot whose update was skipped joins again when the reason no longer applies, such as the mode of its
+    organization.
+    """
+    joining = eligibility.list_joinable(session, fleet, rollout.release, _JOINING_AT_ONCE, rollout)
+    rejoining = eligibility.list_rejoinable(session, fleet, rollout, _JOINING_AT_ONCE)
+    rollouts.add_bots(session, rollout, joining)
+    decisions.requeue_skipped(session, rejoining)
+    return max(len(joining), len(rejoining)) == _JOINING_AT_ONCE
 
 
-def list_rejoinable(planned: list[PlannedUpdate], candidates: list[Candidate]) -> list[BotUpdate]:
-    """List updates that were skipped for a reason that no longer applies, such as the mode of the organization."""
-    bot_ids = {candidate.bot.id for candidate in candidates}
-    return [
-        entry.update
-        for entry in planned
-        if entry.candidate.bot.id in bot_ids
-        and entry.update.state is UpdateState.SKIPPED
-        and entry.update.skip_reason is not SkipReason.STOPPED  # see `planner_input.list_restarted`
-    ]
-
-
-def find_newer_release(session: Session, rollout: Rollout) -> Release | None:
+def find_newer_release(session: Session, rollout: Rollout, fleet: FleetFacts) -> Release | None:
     """Find the release that supersedes this rollout, because tags of its bots point at that release.
 
     An automatic rollout follows the tags. A rollout of an operator is superseded only by a release that was found
     after the start of the rollout. A rollout of named bots is never superseded.
     """
-    pointing = _list_pointed_at(session, rollout)
-    others = [release for release in pointing if release.id != rollout.release_id]
-    if rollout.trigger is Trigger.AUTO:
-        return None if len(others) < len(pointing) or not others else others[0]
-    if rollout.audience is Audience.NAMED:
+    if rollout.trigger is not Trigger.AUTO and rollout.audience is Audience.NAMED:
         return None
-    newer = [
-        release for release in others if release.first_seen_at > rollout.created_at and release.quarantined_at is None
-    ]
-    return newer[0] if newer else None
+    own = [image for image, release in fleet.tags if release.id == rollout.release_id]
+    if rollout.trigger is Trigger.AUTO and _has_bots(session, rollout, own):
+        return None
+    for image, release in fleet.tags:
+        is_newer = release.first_seen_at > rollout.created_at and release.quarantined_at is None
+        may_supersede = is_newer or rollout.trigger is Trigger.AUTO
+        if release.id != rollout.release_id and may_supersede and _has_bots(session, rollout, [image]):
+            return release
+    return None
 
 
-def _list_pointed_at(session: Session, rollout: Rollout) -> list[Release]:
-    """List the releases at which tags of bots in this rollout point, including quarantined ones, newest first."""
-    pointed_at = (
-        sa.select(PolledImage.release_id)
-        .join(Bot, Bot.image == PolledImage.image)
-        .join(BotUpdate, BotUpdate.bot_id == Bot.id)
-        .where(BotUpdate.rollout_id == rollout.id)
+def _list_targets(fleet: FleetFacts) -> list[Release]:
+    """List the releases at which tags point."""
+    return list({release.id: release for release in fleet.targets.values()}.values())
+
+
+def _is_rollout_missing(session: Session, fleet: FleetFacts, release: Release) -> bool:
+    return not _is_open_or_aborted(session, release) and bool(
+        eligibility.list_joinable(session, fleet, release, limit=1)
     )
-    query = sa.select(Release).where(Release.id.in_(pointed_at)).order_by(Release.first_seen_at.desc())
-    return list(session.scalars(query))
+
+
+def _open_rollout(session: Session, fleet: FleetFacts, release: Release) -> None:
+    settings = fleet.settings
+    rollout = Rollout(
+        release=release,
+        strategy=settings.strategy,
+        parameters=parse_parameters(settings.strategy, settings.parameters),
+        trigger=Trigger.AUTO,
+        audience=Audience.AUTOMATIC,
+    )
+    session.add(rollout)
+    session.flush()
+    data = {"digest": release.digest, "version": release.version, "image": release.image}
+    events.record(session, EventTag.ROLLOUT_STARTED, rollout_id=rollout.id, data=data | {"automatic": True})
+
+
+def _has_bots(session: Session, rollout: Rollout, images: Collection[str]) -> bool:
+    """Return whether the rollout has bots that follow one of these images."""
+    query = sa.select(BotUpdate.id).join(Bot, Bot.id == BotUpdate.bot_id)
+    in_rollout = query.where(BotUpdate.rollout_id == rollout.id, Bot.image.in_(images))
+    return bool(images) and session.scalar(in_rollout.limit(1)) is not None
 
 
 def _is_open_or_aborted(session: Session, release: Release) -> bool:

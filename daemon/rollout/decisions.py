@@ -6,23 +6,19 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move
+from portal.models import BotUpdate, Rollout, SkipReason, UpdateState, move, update_where
 from portal.rules.planner import Abort, Complete, Decision, Pause, Requeue, Retry, Start, StartWave
 from portal.services.rollouts import notifications, transitions
 
+_CLEARED: dict[str, Any] = {"wave": None, "skip_reason": None, "step": None, "ended_at": None}
+"""Columns of an update that is pending again."""
+_IDS_PER_STATEMENT = 1000
 
-def apply_decisions(
-    session: Session, rollout: Rollout, planned_decisions: Iterable[Decision], now: datetime
-) -> list[str]:
-    """Apply the decisions of the planner.
 
-    Returns:
-        Ids of the updates that workers should start.
-    """
-    started: list[str] = []
+def apply_decisions(session: Session, rollout: Rollout, planned_decisions: Iterable[Decision], now: datetime) -> None:
+    """Apply the decisions of the planner. `Start` changes nothing, because the workers claim the updates."""
     for decision in planned_decisions:
         match decision:
             case StartWave(wave, update_ids):
@@ -31,8 +27,8 @@ def apply_decisions(
                 _set_wave(session, update_ids, None)
             case Retry(update_id, not_before):
                 _retry(session, session.get_one(BotUpdate, update_id), not_before)
-            case Start(update_ids):
-                started += update_ids
+            case Start():
+                pass
             case Pause(reason):
                 transitions.pause_rollout(session, rollout, reason, now, actor=None)
                 notifications.notify_rollout_stopped(session, rollout)
@@ -41,36 +37,31 @@ def apply_decisions(
                 notifications.notify_rollout_stopped(session, rollout)
             case Complete():
                 transitions.complete_rollout(session, rollout, now)
-    return started
 
 
-def skip_updates(session: Session, updates: Sequence[BotUpdate], reason: SkipReason, now: datetime) -> None:
-    """Skip pending updates and remove them from their wave."""
-    for update in updates:
-        values = BotUpdate.skip_values(reason, now)
-        move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **values)
+def skip_updates(session: Session, update_ids: Sequence[str], reason: SkipReason, now: datetime) -> None:
+    """Skip those of these updates that are pending, and remove them from their wave."""
+    values = BotUpdate.skip_values(reason, now)
+    _move_all(session, update_ids, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **values)
 
 
-def requeue_skipped(session: Session, update: BotUpdate) -> None:
-    """Make a skipped update pending again."""
-    _make_pending(session, update, UpdateState.SKIPPED)
+def requeue_skipped(session: Session, update_ids: Sequence[str]) -> None:
+    """Make those of these updates pending again that are skipped."""
+    _move_all(session, update_ids, UpdateState.SKIPPED, UpdateState.PENDING, **_CLEARED)
 
 
 def _retry(session: Session, update: BotUpdate, not_before: datetime) -> None:
     # The cleanup finds failed updates by their state. A pending update would hide archives and containers that the
     # last attempt left.
     if update.cleaned_at is not None:
-        _make_pending(session, update, UpdateState.FAILED, not_before=not_before)
+        move(session, update, UpdateState.FAILED, UpdateState.PENDING, not_before=not_before, **_CLEARED)
 
 
-def _make_pending(session: Session, update: BotUpdate, old: UpdateState, **values: Any) -> None:
-    cleared = {"wave": None, "skip_reason": None, "step": None, "ended_at": None}
-    move(session, update, old, UpdateState.PENDING, **cleared, **values)
+def _move_all(session: Session, update_ids: Sequence[str], old: UpdateState, new: UpdateState, **values: Any) -> None:
+    for start in range(0, len(update_ids), _IDS_PER_STATEMENT):
+        ids = update_ids[start : start + _IDS_PER_STATEMENT]
+        update_where(session, BotUpdate, BotUpdate.id.in_(ids), BotUpdate.state == old, state=new, **values)
 
 
 def _set_wave(session: Session, update_ids: Sequence[str], wave: int | None) -> None:
-    session.execute(
-        sa.update(BotUpdate)
-        .where(BotUpdate.id.in_(update_ids), BotUpdate.state == UpdateState.PENDING)
-        .values(wave=wave, not_before=None)
-    )
+    _move_all(session, update_ids, UpdateState.PENDING, UpdateState.PENDING, wave=wave, not_before=None)

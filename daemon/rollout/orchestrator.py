@@ -3,34 +3,25 @@
 The orchestrator keeps no state between ticks except for what it has logged, and it never waits. Another process can
 take over at any moment and continues from the same rows. Two orchestrators at once do no harm, because each change is
 a compare-and-set.
+
+Most ticks change nothing. A tick therefore reads first, without a lock, and asks the planner. Only for a rollout that
+has to change, it locks the rollout, reads again, and applies what the planner decides then.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from daemon.isolated_tasks import isolate_errors
 from daemon.rollout import automatic_rollouts, decisions
+from daemon.rollout.review import DueUpdate, Review, list_due, review_again, review_open
 from portal.database import Database, database_now
-from portal.models import FleetMode, Rollout, Trigger
-from portal.rules.planner import plan
-from portal.services import fleet_settings
-from portal.services.releases import releases
-from portal.services.rollouts import planner_input, transitions, updates
-from portal.services.rollouts.planner_input import PlannedUpdate
-
-
-class DueUpdate(NamedTuple):
-    """An update that a worker of the node has to start or to take over."""
-
-    update_id: str
-    node_id: str
+from portal.models import Rollout, Trigger
+from portal.services.rollouts import transitions, updates
+from portal.services.rollouts.fleet_facts import FleetFacts, load_fleet
 
 
 def tick(database: Database, now: datetime, health_check_timeout: timedelta | None) -> list[DueUpdate]:
@@ -50,39 +41,34 @@ def tick(database: Database, now: datetime, health_check_timeout: timedelta | No
     Returns:
         The updates that workers have to start or to take over.
     """
-    with database.transaction() as session:
-        running = planner_input.count_running_per_node(session)
-        due = [
-            DueUpdate(update_id, node_id)
-            for update_id, node_id in updates.list_abandoned(session, database_now(session))
-        ]
-    with isolate_errors("automatic rollouts"), database.transaction() as session:
-        automatic_rollouts.open_rollouts(session)
-    for rollout_id in _list_open_rollouts(database):
-        with isolate_errors(f"rollout {rollout_id}"), database.transaction() as session:
-            due += _advance(session, rollout_id, running, now, health_check_timeout)
+    with database.reading() as session:
+        due = [DueUpdate(*row) for row in updates.list_abandoned(session, database_now(session))]
+        fleet = load_fleet(session, now, health_check_timeout)
+    with isolate_errors("automatic rollouts"):
+        automatic_rollouts.open_rollouts(database, fleet)
+    with database.reading() as session:
+        reviews = review_open(session, fleet)
+    running = fleet.count_running_per_node()
+    for review in reviews:
+        with isolate_errors(f"rollout {review.rollout.id}"):
+            due += _advance(database, review, running)
     return due
 
 
-def _list_open_rollouts(database: Database) -> Sequence[str]:
-    """List ids of the open rollouts, those started by a member of an organization first."""
+def _advance(database: Database, review: Review, running: Counter[str]) -> list[DueUpdate]:
+    """Advance one rollout by one step, and add the updates that it starts to `running`, the updates per node."""
     with database.reading() as session:
-        query = (
-            sa.select(Rollout.id)
-            .where(Rollout.state.in_(Rollout.OPEN))
-            .order_by((Rollout.trigger == Trigger.TENANT).desc(), Rollout.created_at, Rollout.id)
-        )
-        return session.scalars(query).all()
+        started = review.list_startable(session, running)
+    if started is None:
+        with database.transaction() as session:
+            fleet = load_fleet(session, review.fleet.now, review.fleet.health_check_timeout)
+            started = _change(session, review.rollout.id, fleet, running)
+    running.update(update.node_id for update in started)
+    return started
 
 
-def _advance(
-    session: Session,
-    rollout_id: str,
-    running: Counter[str],
-    now: datetime,
-    health_check_timeout: timedelta | None,
-) -> list[DueUpdate]:
-    """Advance one rollout by one step.
+def _change(session: Session, rollout_id: str, fleet: FleetFacts, running: Counter[str]) -> list[DueUpdate]:
+    """Change a rollout, and return the updates that workers should start.
 
     1. End the rollout when its release is quarantined or superseded.
     2. Begin the rollout unless the fleet is paused.
@@ -92,55 +78,43 @@ def _advance(
     Args:
         session: the transaction.
         rollout_id: the rollout.
-        running: updates per node, to which the started updates are added.
-        now: the moment.
-        health_check_timeout: the setting of this installation, if given.
+        fleet: the fleet.
+        running: updates per node that run or were handed to workers, in all rollouts.
     """
     rollout = session.get_one(Rollout, rollout_id, with_for_update=True)
-    if rollout.state not in Rollout.OPEN or _end_obsolete(session, rollout, now):
+    if rollout.state not in Rollout.OPEN or _end_obsolete(session, rollout, fleet):
         return []
-
-    if fleet_settings.get_settings(session).mode is not FleetMode.PAUSED:
-        transitions.begin_rollout(session, rollout, now)
-
-    planned = planner_input.load_updates(session, rollout)
-    if _refresh_bots(session, rollout, planned, now):
-        planned = planner_input.load_updates(session, rollout)
-
-    snapshot = planner_input.build_snapshot(
-        session, rollout, planned, running, now, health_check_timeout=health_check_timeout
-    )
-    started = decisions.apply_decisions(session, rollout, plan(snapshot, now), now)
-
-    nodes = {entry.update.id: entry.candidate.bot.node_id for entry in planned}
-    running.update(nodes[update_id] for update_id in started)
-    return [DueUpdate(update_id, nodes[update_id]) for update_id in started]
+    if not fleet.is_paused:
+        transitions.begin_rollout(session, rollout, fleet.now)
+    if _refresh_bots(session, rollout, fleet):
+        return []
+    planned, nodes = review_again(session, rollout, fleet).decide(session, running)
+    decisions.apply_decisions(session, rollout, planned, fleet.now)
+    return list_due(planned, nodes)
 
 
-def _end_obsolete(session: Session, rollout: Rollout, now: datetime) -> bool:
+def _end_obsolete(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
     """End a rollout whose release was quarantined or superseded. Return whether it has ended."""
     release = rollout.release
     if release.quarantined_at is not None:
         reason = f"the release was quarantined: {release.quarantine_reason}"
-        transitions.abort_rollout(session, rollout, reason, now, actor=None)
+        transitions.abort_rollout(session, rollout, reason, fleet.now, actor=None)
         return True
-    newer = automatic_rollouts.find_newer_release(session, rollout)
+    newer = automatic_rollouts.find_newer_release(session, rollout, fleet)
     if newer is not None:
-        transitions.supersede_rollout(session, rollout, newer, now)
+        transitions.supersede_rollout(session, rollout, newer, fleet.now)
     return newer is not None
 
 
-def _refresh_bots(session: Session, rollout: Rollout, planned: list[PlannedUpdate], now: datetime) -> bool:
-    """Skip, requeue and add bots whose eligibility has changed. Return whether anything has changed."""
-    ineligible = planner_input.group_ineligible(rollout, planned, releases.map_targets(session))
-    for reason, group in ineligible.items():
-        decisions.skip_updates(session, group, reason, now)
-    requeued = planner_input.list_restarted(rollout, planned)
-    added = 0
-    if rollout.trigger is Trigger.AUTO:
-        candidates = automatic_rollouts.list_joinable(session, rollout)
-        added = automatic_rollouts.add_new_bots(session, rollout, planned, candidates)
-        requeued += automatic_rollouts.list_rejoinable(planned, candidates)
-    for update in requeued:
-        decisions.requeue_skipped(session, update)
-    return bool(ineligible or requeued or added)
+def _refresh_bots(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
+    """Skip, requeue and add bots whose eligibility has changed.
+
+    Returns:
+        Whether more bots have to join at the next tick. Until then no wave starts, because the size of a wave depends
+        on the number of bots.
+    """
+    changes = review_again(session, rollout, fleet).changes
+    for reason, update_ids in changes.ineligible.items():
+        decisions.skip_updates(session, update_ids, reason, fleet.now)
+    decisions.requeue_skipped(session, changes.restarted)
+    return rollout.trigger is Trigger.AUTO and automatic_rollouts.join_bots(session, rollout, fleet)

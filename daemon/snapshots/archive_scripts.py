@@ -17,7 +17,7 @@ The snapshot of a volume is a folder with these files:
 | `sums`         | checksums of these files                                                                    |
 
 A record is one line of `record` below, with the path as its last field. Records end with NUL and are sorted. Archives
-contain their entries in the order of the records.
+contain their entries in the order of the records, but each folder comes after its subfolders.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ pack() {
 record='%D %i %y %s %m %U %G %T@ %C@ %p\0'
 folder_record='%D %i d 0 %m %U %G %T@ %C@ %p\0'
 paths() { cut -z -d ' ' -f 10- "$1"; }
+# Subfolders first: creating one changes the times of its parent, and tar has perhaps set those already.
+folder_paths() { paths "$1" | sort -rz; }
 # Without what a restore changes: device, inode and time of change.
 restored_fields() { cut -z -d ' ' -f 3-8,10- "$1" | sort -z; }
 count() { tr -cd '\0' < "$1" | wc -c; }

@@ -23,7 +23,8 @@ logger = logging.getLogger(__name__)
 _CAPABILITIES = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"]
 _TROUBLE_SECONDS = 30.0
 """How long trouble of the engine may last while the state or the log of a helper is read, before it is lost."""
-_KILLED_STATUS = 137
+_FIRST_LOST_STATUS = 128
+"""From this exit status on, a signal or a crash of the engine ended the program; the scripts exit with less."""
 _FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 """What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
 _FIRST_PAUSE_SECONDS = 0.05
@@ -270,7 +271,7 @@ def _read_result(engine: docker.APIClient, container: str, status: int) -> Any:
 def _read_failure(engine: docker.APIClient, container: str, status: int) -> HelperFailed:
     errors = _read_log(engine, container, stdout=False, stderr=True, tail=30)
     message = errors.decode(errors="replace")[-2000:].strip()
-    is_lost = status == _KILLED_STATUS or any(text in message for text in _FULL_DISK)
+    is_lost = status >= _FIRST_LOST_STATUS or any(text in message for text in _FULL_DISK)
     kind = HelperLost if is_lost else HelperFailed
     return kind(message or f"The helper exited with status {status} without an error message")
 
@@ -287,7 +288,7 @@ def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
     except ValueError:
-        raise HelperFailed("The helper exited with status 0 but reported no result") from None
+        raise HelperLost("The helper exited with status 0 but reported no result") from None
 
 
 def _explain(error: APIError) -> str:

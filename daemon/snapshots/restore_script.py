@@ -46,7 +46,7 @@ plan() {
   for part in base delta; do paths "$work/from.$part" > "$work/$part.paths"; done
   comm -z -23 "$work/files" "$work/kept" > "$work/removed"
   paths "$work/removed" > "$work/removed.paths"
-  paths "$archive/folders" > "$work/folders.paths"
+  folder_paths "$archive/folders" > "$work/folders.paths"
   sort -z "$work/folders.paths" > "$work/folders.sorted"
   paths "$work/folders" > "$work/current.paths"
   sort -z -o "$work/current.paths" "$work/current.paths"

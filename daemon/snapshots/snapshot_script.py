@@ -62,6 +62,13 @@ margin=5
 newline='
 '
 separator=$(printf '\001')
+# A signal ends `wait` early, with a status above 128. So does a child that was killed, but only once.
+wait_for() {
+  while true; do
+    if wait "$1"; then return 0; else status=$?; fi
+    [ "$status" -gt 128 ] || return "$status"
+  done
+}
 # Other file systems may be mounted inside of a volume.
 devices() { cut -z -d ' ' -f 1 "$1" | sort -zu | tr -cd '\0' | wc -c; }
 # Setting the clock changes this number.
@@ -151,7 +158,7 @@ take_base() {
 take_bases() {
   for number in $numbers; do
     (take_base "$number" "$prefix") &
-    wait $! || discard_base "$number"
+    wait_for $! || discard_base "$number"
   done
 }
 discard_base() { rm -rf -- "/archives/$prefix-$1"; mkdir "/archives/$prefix-$1"; }
@@ -198,7 +205,7 @@ take_delta() {
   cd "$work"
   use_base
   paths delta > delta.paths
-  paths folders > folders.paths
+  folder_paths folders > folders.paths
   cd "/volumes/$1"
   write_complete_archive "$work/delta.paths" "$work/delta.tar"
   write_complete_archive "$work/folders.paths" "$work/folders.tar"
@@ -216,10 +223,10 @@ take_snapshots() {
   for number in $numbers; do (take_delta "$number" "$prefix") & started="$started $!"; done
   for number in $numbers; do
     pid=${started# } pid=${pid%% *} started=${started#* $pid}
-    wait "$pid" && continue
+    if wait_for "$pid"; then continue; fi
     discard_base "$number"
     (take_delta "$number" "$prefix") &
-    wait $!
+    wait_for $!
   done
   comma='['
   for number in $numbers; do

@@ -9,7 +9,8 @@ from daemon.engine.addresses import read_address
 from daemon.engine.bot_environment import bot_environment
 from daemon.engine.recreate import capture as captures
 from daemon.engine.recreate import compare, creation
-from daemon.errors import OperationFailed
+from daemon.engine.stopped_containers import has_ended_with_engine
+from daemon.errors import EngineTrouble, OperationFailed
 from daemon.registry.image_pull import pull_image
 from daemon.update import original_settings
 from daemon.update.cleanup import clean_or_defer
@@ -131,11 +132,20 @@ def wait_until_healthy(context: UpdateContext) -> None:
 
     Raises:
         Unhealthy: the new container exited, restarted or exceeded the time limit.
+        EngineTrouble: a crash of the engine ended the new container, which was started again.
     """
     result = context.wait_until_healthy(context.new_container)
     if not result.healthy:
+        _start_again_after_crash(context)
         raise Unhealthy(f"Health check failed: {result.reason}")
     context.add_to_journal(address=result.address)
+
+
+def _start_again_after_crash(context: UpdateContext) -> None:
+    found = containers.inspect(context.engine, context.new_container)
+    if found is not None and has_ended_with_engine(context.engine, found):
+        containers.start(context.guarded_engine(), context.new_container)
+        raise EngineTrouble("A crash of the engine ended the new container, which was started again")
 
 
 def commit(context: UpdateContext) -> None:

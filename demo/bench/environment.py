@@ -6,21 +6,21 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import docker
-import sqlalchemy as sa
 from redis import Redis
 from redis.exceptions import RedisError
 
 from daemon.engine.client import Engine
+from demo.bench.databases import BenchDatabases, find_postgresql
 from demo.config import load_config
 from demo.engine import running_engine
 from demo.images import build_base_image, build_helper_image
-from demo.platform import build_environment, migrate
-from demo.processes import MissingRequirement, running
+from demo.platform import build_environment
+from demo.processes import running
 from demo.registry import running_registry
 from portal.database import Database
 from portal.models.encrypted import use_keys
@@ -37,7 +37,7 @@ class BenchEnvironment:
         docker_url: address of that engine.
         registry: host and port of the registry.
         settings: of the measured installation.
-        postgresql: address of an empty PostgreSQL database; None measures SQLite only.
+        databases: databases for benchmarks.
     """
 
     folder: Path
@@ -45,30 +45,20 @@ class BenchEnvironment:
     docker_url: str
     registry: str
     settings: Settings
-    postgresql: str | None
+    databases: BenchDatabases
 
     @property
     def registry_log(self) -> Path:
         """The registry's log, with one line per request."""
         return self.folder / "registry" / "registry.log"
 
-    @contextmanager
-    def new_database(self) -> Iterator[Database]:
-        """Yield a migrated, empty SQLite database."""
-        with (
-            tempfile.TemporaryDirectory(dir=self.folder) as folder,
-            _migrated_database(f"sqlite:///{folder}/bench.db") as new,
-        ):
-            yield new
+    def new_database(self) -> AbstractContextManager[Database]:
+        """Return a context with a migrated, empty SQLite database."""
+        return self.databases.new()
 
-    @contextmanager
-    def every_database(self) -> Iterator[dict[str, Database]]:
-        """Yield a migrated, empty database of each kind, by the name of the kind."""
-        with ExitStack() as stack:
-            databases = {"SQLite": stack.enter_context(self.new_database())}
-            if self.postgresql:
-                databases["PostgreSQL"] = stack.enter_context(_dropped_afterwards(self.postgresql))
-            yield databases
+    def every_database(self) -> AbstractContextManager[dict[str, Database]]:
+        """Return a context with a migrated, empty database of each kind, by the name of the kind."""
+        return self.databases.every_kind()
 
     def settings_for(self, database: Database) -> Settings:
         """Return the settings of an installation that uses `database`."""
@@ -98,7 +88,9 @@ def open_environment() -> Iterator[BenchEnvironment]:
         settings = Settings.from_environment()
         use_keys(settings.secret_key)
         stack.enter_context(_redis_server(settings))
-        yield BenchEnvironment(folder, engine, docker_url, config.registry, settings, _find_empty_postgresql())
+        url = find_postgresql()
+        databases = BenchDatabases(folder, url, ["SQLite", "PostgreSQL"] if url else ["SQLite"])
+        yield BenchEnvironment(folder, engine, docker_url, config.registry, settings, databases)
 
 
 @contextmanager
@@ -114,38 +106,3 @@ def _redis_server(settings: Settings) -> Iterator[None]:
         [sys.executable, "-m", "daemon.cli", "redis"], log=settings.data_dir.parent / "redis.log", ready=is_ready
     ):
         yield
-
-
-def _find_empty_postgresql() -> str | None:
-    url = os.environ.get("FLOTILLA_BENCH_DATABASE")
-    if not url:
-        return None
-    engine = sa.create_engine(url)
-    try:
-        tables = sa.inspect(engine).get_table_names()
-    finally:
-        engine.dispose()
-    if tables:
-        raise MissingRequirement("the database of FLOTILLA_BENCH_DATABASE is not empty; name an empty database")
-    return url
-
-
-@contextmanager
-def _migrated_database(url: str) -> Iterator[Database]:
-    migrate({**os.environ, "DATABASE_URL": url})
-    database = Database(url)
-    try:
-        yield database
-    finally:
-        database.dispose()
-
-
-@contextmanager
-def _dropped_afterwards(url: str) -> Iterator[Database]:
-    with _migrated_database(url) as database:
-        try:
-            yield database
-        finally:
-            tables = sa.MetaData()
-            tables.reflect(database.engine)
-            tables.drop_all(database.engine)

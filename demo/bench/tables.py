@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,10 +38,19 @@ class Table:
 
 @dataclass(frozen=True)
 class Cost:
-    """Median duration in seconds, and number of database statements per repetition."""
+    """Durations in seconds, and number of database statements per repetition.
+
+    Attributes:
+        seconds: median of the durations.
+        queries: number of statements.
+        slowest: 99th percentile of the durations.
+        cpu_seconds: median of the CPU time of this process, which other processes of a busy machine do not change.
+    """
 
     seconds: float
     queries: int
+    slowest: float
+    cpu_seconds: float
 
     @property
     def cells(self) -> tuple[str, str]:
@@ -56,13 +66,19 @@ def measure_cost(function: Callable[[], Any], engine: sa.Engine, repetitions: in
         engine: whose statements are counted.
         repetitions: number of calls.
     """
-    seconds = []
+    seconds, cpu_seconds = [], []
     with _recorded_statements(engine) as statements:
         for _ in range(repetitions):
-            started = time.perf_counter()
+            started, cpu_started = time.perf_counter(), time.process_time()
             function()
             seconds.append(time.perf_counter() - started)
-    return Cost(statistics.median(seconds), len(statements) // repetitions)
+            cpu_seconds.append(time.process_time() - cpu_started)
+    return Cost(
+        seconds=statistics.median(seconds),
+        queries=len(statements) // repetitions,
+        slowest=sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1],
+        cpu_seconds=statistics.median(cpu_seconds),
+    )
 
 
 @contextmanager

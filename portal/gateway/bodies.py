@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from portal.gateway.limits import BUFFER_BYTES
+from portal.gateway.limits import BUFFER_BYTES, MAX_PARTS
 
 
 class Body:
@@ -34,7 +34,7 @@ class Body:
     @property
     def is_full(self) -> bool:
         """Whether no more should be received before bytes were taken."""
-        return self._waiting >= BUFFER_BYTES
+        return self._waiting >= BUFFER_BYTES or len(self._parts) >= MAX_PARTS
 
     @property
     def is_used_up(self) -> bool:

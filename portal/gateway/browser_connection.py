@@ -81,7 +81,7 @@ class BrowserConnection(Connection):
         self._on_lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, or keep them while enough requests wait."""
+        """Parse received bytes, or keep them while enough waits."""
         if self._tunnel is not None:
             self._tunnel.feed(data)
         elif self._is_waiting_to_parse:
@@ -125,7 +125,7 @@ class BrowserConnection(Connection):
             target=self._target.decode("utf-8", "replace"),
             version=parser.get_http_version(),
             headers=read_headers(self._headers),
-            body=Body(self._adjust_reading),
+            body=Body(self._parse_unread),
             connection=self,
             keeps_connection=parser.should_keep_alive(),
         )
@@ -146,10 +146,14 @@ class BrowserConnection(Connection):
 
     @property
     def _is_waiting_to_parse(self) -> bool:
-        return self._is_switching or len(self._requests) >= limits.MAX_PIPELINED
+        return self._is_switching or len(self._requests) >= limits.MAX_PIPELINED or self._is_body_full
+
+    @property
+    def _is_body_full(self) -> bool:
+        return self._receiving is not None and self._receiving.body.is_full
 
     def _parse(self, data: bytes) -> None:
-        """Parse in steps, and stop at the first one that is malformed, exceeds a limit, or has enough requests."""
+        """Parse in steps, and stop at the first one that is malformed, exceeds a limit, or has enough."""
         position = 0
         while position < len(data):
             if self._is_waiting_to_parse:
@@ -197,16 +201,14 @@ class BrowserConnection(Connection):
 
     def _adjust_reading(self) -> None:
         if self._refused is None and self._tunnel is None:
-            is_full = self._receiving is not None and self._receiving.body.is_full
-            self.set_reading(not is_full and len(self._unread) < limits.BUFFER_BYTES)
+            self.set_reading(not self._is_body_full and len(self._unread) < limits.BUFFER_BYTES)
 
     async def _run(self) -> None:
         """Handle requests until the connection is closed."""
         try:
             while not self.must_close:
                 request = self._requests.popleft() if self._requests else await self._wait_for_request()
-                if self._unread:
-                    self._parse_unread()
+                self._parse_unread()
                 if isinstance(request, Refused):
                     await send(refuse(request), self)
                     return
@@ -225,10 +227,10 @@ class BrowserConnection(Connection):
         return self._requests.popleft()
 
     def _parse_unread(self) -> None:
-        if not self._is_waiting_to_parse:
+        if self._unread and self._refused is None and not self._is_waiting_to_parse:
             unread, self._unread = self._unread, b""
             self._parse(unread)
-            self._adjust_reading()
+        self._adjust_reading()
 
     async def _handle_one(self, request: BrowserRequest) -> None:
         is_last = not request.keeps_connection or self._is_switching or request.is_upgrade

@@ -48,11 +48,13 @@ MAX_BOT_HEAD_BYTES = 64 * 1024
 """Size of the head of a response, with the interim responses before it."""
 MAX_BOT_RESPONSES = 32
 """Responses to one request: interim ones such as 103, and the final one."""
-MAX_FRAMING_BYTES = 1024 * 1024
+MAX_FRAMING_BYTES = 128 * 1024
 MAX_FRAMING_FACTOR = 10
 """What may be sent besides a body: some bytes, and for each byte of the body, such as the sizes of chunks."""
 BUFFER_BYTES = 64 * 1024
 """How much of a body is in memory, in each direction."""
+MAX_PARTS = 1024
+"""Number of its parts, such as chunks of one byte."""
 
 SHUTDOWN_SECONDS = 15.0
 """How long running requests may take to end when the process is stopped."""

@@ -68,6 +68,19 @@ class Base(DeclarativeBase):
     }
 
 
+def partial_index(name: str, column: str, condition: str) -> sa.Index:
+    """Return an index of the rows for which a condition holds.
+
+    A database uses the index only for a query that contains the condition literally, without bound parameters.
+    """
+    return sa.Index(name, column, sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+
+
+def literal(value: StrEnum) -> sa.ColumnElement[Any]:
+    """Return a value that is written into the statement, for queries that use a partial index."""
+    return sa.literal_column(f"'{value}'")
+
+
 def choice(kind: type[StrEnum]) -> sa.Enum:
     """Return the column type for an enum, stored as plain text so that a new value needs no migration."""
     return sa.Enum(

@@ -7,9 +7,10 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.base import Base, choice, new_id, partial_index, utcnow
 from portal.models.encrypted import EncryptedJSON
 from portal.models.node import Node
 from portal.models.org import Org
@@ -59,18 +60,39 @@ class HealthExpectation(StrEnum):
     ANY_2XX = "any_2xx"
 
 
+_EXCEPTIONAL = (
+    "phase <> 'active' OR state <> 'running' OR desired_state <> 'running' OR release_channel = 'pinned'"
+    " OR needs_attention IS NOT NULL"
+)
+# JSON columns store None as the text `null`.
+_CHANGING = (
+    "desired_state <> applied_state OR restart_requested_at IS NOT NULL"
+    " OR coalesce(CAST(restart_policy AS TEXT), 'null') <> 'null'"
+)
+
+
 class Bot(Base):
     """One managed container of an organization. Its lease and fence serialize all work on the container."""
 
     __tablename__ = "bots"
-    __table_args__ = (sa.UniqueConstraint("node_id", "container_id"), sa.UniqueConstraint("node_id", "host_port"))
+    __table_args__ = (
+        sa.UniqueConstraint("node_id", "container_id"),
+        sa.UniqueConstraint("node_id", "host_port"),
+        # Contains what tells that a bot needs no automatic update, so that a tick does not read the rows.
+        sa.Index(None, "image", "current_digest", "org_id", "id"),
+        sa.Index(None, "current_digest", "id"),
+        # Starts with the channel, so that SQLite does not choose it for a search by image.
+        sa.Index(None, "release_channel", "image"),
+        partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
+        partial_index("ix_bots_changing", "id", _CHANGING),
+    )
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     org_id: Mapped[str] = mapped_column(sa.ForeignKey("orgs.id"), index=True)
     node_id: Mapped[str] = mapped_column(sa.ForeignKey("nodes.id"), index=True)
     name: Mapped[str] = mapped_column(OutsideLine(100))
     subdomain: Mapped[str] = mapped_column(sa.String(63), unique=True)
-    image: Mapped[str] = mapped_column(sa.String(300), index=True)
+    image: Mapped[str] = mapped_column(sa.String(300))
     """Normalized reference with tag, as `str(Reference)` formats it."""
     release_channel: Mapped[Channel] = mapped_column(choice(Channel), default=Channel.STABLE)
     port: Mapped[int] = mapped_column(default=3100)
@@ -135,8 +157,32 @@ class Bot(Base):
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
 
-    @property
+    @hybrid_property
     def is_being_started(self) -> bool:
         """Whether the container stopped without a request, and Flotilla starts it again."""
         has_to_run = self.desired_state is DesiredState.RUNNING and self.needs_attention is None
         return has_to_run and self.state is BotState.STOPPED and self.restart_requested_at is not None
+
+    @is_being_started.inplace.expression
+    @classmethod
+    def _is_being_started(cls) -> sa.ColumnElement[bool]:
+        has_to_run = sa.and_(cls.desired_state == DesiredState.RUNNING, cls.needs_attention.is_(None))
+        return sa.and_(has_to_run, cls.state == BotState.STOPPED, cls.restart_requested_at.is_not(None))
+
+    @classmethod
+    def is_active(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for active bots, in a form that lets no database read all bots by their phase."""
+        return cls.phase.not_in([phase for phase in BotPhase if phase is not BotPhase.ACTIVE])
+
+    @classmethod
+    def select_exceptional(cls) -> sa.Select[str]:
+        """Select the ids of the bots that are not simply running: stopped, down, pinned, being removed, and others.
+
+        These are few, and a partial index contains them, so that no process has to read all bots to find them.
+        """
+        return sa.select(cls.id).where(sa.text(f"({_EXCEPTIONAL})"))
+
+    @classmethod
+    def select_changing(cls) -> sa.Select[str]:
+        """Select the ids of the bots that a worker may have to start, stop or restart, from a partial index."""
+        return sa.select(cls.id).where(sa.text(f"({_CHANGING})"))

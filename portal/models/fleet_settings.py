@@ -53,7 +53,11 @@ class TenantUpdateConfig(Base):
     """Update preferences of an organization. Without a row the defaults of the fleet apply."""
 
     __tablename__ = "tenant_update_configs"
-    __table_args__ = (sa.CheckConstraint("preferred_hour_utc BETWEEN 0 AND 23", name="hour"),)
+    __table_args__ = (
+        sa.CheckConstraint("preferred_hour_utc BETWEEN 0 AND 23", name="hour"),
+        sa.Index(None, "mode", "org_id"),
+        sa.Index(None, "preferred_hour_utc", "org_id"),
+    )
 
     org_id: Mapped[str] = mapped_column(sa.ForeignKey("orgs.id", ondelete="CASCADE"), primary_key=True)
     mode: Mapped[TenantMode] = mapped_column(choice(TenantMode), default=TenantMode.MANUAL)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.base import Base, choice, literal, new_id, partial_index, utcnow
 from portal.models.user import User
 from portal.rules.roles import MembershipRole, Role
 
@@ -26,6 +26,7 @@ class Org(Base):
     """A customer. The owner is a column that cannot be empty, so every organization has exactly one owner."""
 
     __tablename__ = "orgs"
+    __table_args__ = (partial_index("ix_orgs_inactive", "id", "state <> 'active'"),)
     TRANSITIONS: ClassVar = {
         OrgState.ACTIVE: frozenset({OrgState.DELETING}),
         OrgState.DELETING: frozenset({OrgState.ACTIVE, OrgState.DELETED}),
@@ -46,6 +47,11 @@ class Org(Base):
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
     owner: Mapped[User] = relationship(foreign_keys=[owner_id])
+
+    @classmethod
+    def is_inactive(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for organizations that are deleted or will be."""
+        return cls.state != literal(OrgState.ACTIVE)
 
     def role_of(self, membership: Membership) -> Role:
         """Return the effective role of a member: `owner_id` decides who is the owner, not the stored role."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from portal.models.base import Base, choice, new_id, utcnow
+from portal.models.base import Base, choice, literal, new_id, partial_index, utcnow
 from portal.models.bot import Bot
 from portal.models.encrypted import EncryptedJSON
 from portal.models.outside_text import OutsideText
@@ -67,11 +67,9 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
-_RUNNING = UpdateState.RUNNING
-
-
-def _partial_index(name: str, condition: str) -> sa.Index:
-    return sa.Index(name, "state", sqlite_where=sa.text(condition), postgresql_where=sa.text(condition))
+# `NOT IN`, because with `IN` SQLite may choose the index on the state instead, and read the history.
+_UNFINISHED = "cleaned_at IS NULL AND state NOT IN ('pending', 'skipped', 'needs_attention')"
+_STOPPED = "skip_reason = 'stopped'"
 
 
 class BotUpdate(Base):
@@ -84,8 +82,11 @@ class BotUpdate(Base):
         # The partial indexes contain only the few rows with work left. They serve with and without statistics.
         sa.Index(None, "bot_id", "state", "ended_at"),
         sa.Index(None, "state", "ended_at"),
-        _partial_index("ix_bot_updates_open", "ended_at IS NULL"),
-        _partial_index("ix_bot_updates_uncleaned", "cleaned_at IS NULL"),
+        partial_index("ix_bot_updates_open", "state", "ended_at IS NULL"),
+        partial_index("ix_bot_updates_unfinished", "bot_id", _UNFINISHED),
+        partial_index("ix_bot_updates_stopped", "rollout_id", _STOPPED),
+        # Contains everything that a tick counts, so that the tick does not read the rows.
+        sa.Index("ix_bot_updates_rollout", "rollout_id", "state", "wave", "ended_at", "not_before", "bot_id", "id"),
         sa.Index(
             "uq_bot_updates_running",
             "bot_id",
@@ -180,4 +181,10 @@ class BotUpdate(Base):
         hold its volumes.
         """
         # A running update is never cleaned.
-        return sa.and_(cls.cleaned_at.is_(None), cls.state.in_((UpdateState.RUNNING, *sorted(cls.LEAVES_TRACES))))
+        others = (UpdateState.PENDING, UpdateState.SKIPPED, UpdateState.NEEDS_ATTENTION)
+        return sa.and_(cls.cleaned_at.is_(None), cls.state.not_in([literal(state) for state in others]))
+
+    @classmethod
+    def is_skipped_while_stopped(cls) -> sa.ColumnElement[bool]:
+        """Return the condition for updates that were skipped because the bot was stopped."""
+        return cls.skip_reason == literal(SkipReason.STOPPED)

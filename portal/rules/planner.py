@@ -7,11 +7,12 @@ it at any moment. Once its decisions are applied, planning again changes nothing
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import StrEnum
+from typing import Any, Self
 
+from portal.rules.rollout_bots import ListedBots, Stage, Tally, Target, WaitingBots
 from portal.rules.strategies import Facts, Failure, OnFailure, RolloutStrategy
 from portal.rules.waves import select_wave
 
@@ -22,69 +23,21 @@ RETRY_AFTER = timedelta(minutes=1)
 """Wait before the first retry. The wait before the second is twice as long, and so on."""
 
 
-class Stage(StrEnum):
-    """Stage of a bot within the rollout. `FAILED` covers rolled back, unchanged, and in need of attention."""
-
-    WAITING = "waiting"
-    IN_FLIGHT = "in flight"
-    UPDATED = "updated"
-    FAILED = "failed"
-    SKIPPED = "skipped"
-
-
-class BlockReason(StrEnum):
-    """Why a waiting bot of the rollout cannot start now."""
-
-    WINDOW = "outside its window"
-    NODE = "its node accepts no updates"
-    BUSY = "another update of the bot is running"
-    RETRY = "waiting before a retry"
-    DOWN = "the bot has stopped and is being started"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Target:
-    """One bot of the rollout."""
-
-    update_id: str
-    bot_id: str
-    node_id: str
-    stage: Stage
-    wave: int | None = None
-    block_reason: BlockReason | None = None
-    may_be_canary: bool = False
-    """The bot is healthy and snapshots protect all its data."""
-    canary_channel: bool = False
-    """The bot follows the canary channel, which asks to go first."""
-    attempt: int = 0
-    error: str = ""
-    transient: bool = False
-    never_ran: bool = False
-    """The update failed before the release's code ran, so the failure does not quarantine the release."""
-    needs_attention: bool = False
-    """An operator has to repair the bot before it can be tried again."""
-    turned_unhealthy: bool = False
-    """The bot was updated and has been down since for longer than the health check may take."""
-    in_doubt: bool = False
-    """The bot was updated and has been down for a short time, as when its node restarts. No wave starts until the
-    bot is healthy again or counts as unhealthy."""
-    progress_at: datetime | None = None
-    """When the update last started or finished a step."""
-    ended_at: datetime | None = None
-
-    @property
-    def counts_against_release(self) -> bool:
-        """Whether the release may have caused the failure of this bot."""
-        return self.turned_unhealthy or (self.stage is Stage.FAILED and not self.transient)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RolloutSnapshot:
     """The state of one rollout, as far as the planner needs it."""
 
     strategy: RolloutStrategy
-    targets: Sequence[Target]
-    """The bots, oldest first."""
+    tallies: Sequence[Tally] = ()
+    """Numbers of the waiting and the updated bots of each wave."""
+    in_flight: Sequence[Target] = ()
+    """The bots that are being updated."""
+    failures: Sequence[Target] = ()
+    """The failed bots, and the updated bots that turned unhealthy, oldest first."""
+    in_doubt: bool = False
+    """An updated bot has been down for a short time. No wave starts until it is healthy or counts as unhealthy."""
+    waiting: WaitingBots
+    """The bots that wait."""
     paused: bool = False
     """The rollout or the whole fleet is paused."""
     resumed_at: datetime | None = None
@@ -92,6 +45,32 @@ class RolloutSnapshot:
     """Updates that may run in parallel on one node."""
     running: Mapping[str, int] = field(default_factory=dict)
     """Updates per node that run or were handed to workers, in all rollouts."""
+
+    @classmethod
+    def from_targets(cls, targets: Sequence[Target], **values: Any) -> Self:
+        """Create the snapshot of a rollout from a list of all its bots, oldest first."""
+        bots = ListedBots(targets)
+        return cls(
+            tallies=bots.count_by_wave(),
+            in_flight=bots.list_in_flight(),
+            failures=bots.list_failures(),
+            in_doubt=bots.has_doubtful(),
+            waiting=bots,
+            **values,
+        )
+
+    @property
+    def failed(self) -> list[Target]:
+        """The failed bots."""
+        return [target for target in self.failures if target.stage is Stage.FAILED]
+
+    def count(self, stage: Stage) -> int:
+        """Count the waiting or the updated bots."""
+        return sum(tally.number for tally in self.tallies if tally.stage is stage)
+
+    def count_unstarted(self) -> int:
+        """Count the bots that are in a wave and have not started."""
+        return sum(tally.number for tally in self.tallies if _is_unstarted(tally))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +123,6 @@ class Complete:
     """End the rollout because no bot is left to update."""
 
 
-OPEN_STAGES = frozenset({Stage.WAITING, Stage.IN_FLIGHT})
-
 Decision = StartWave | Requeue | Retry | Start | Pause | Abort | Complete
 
 
@@ -165,28 +142,28 @@ def plan(snapshot: RolloutSnapshot, now: datetime) -> list[Decision]:
         return [verdict]
 
     decisions: list[Decision] = [*verdict]
-    snapshot = _requeued(snapshot, {retry.update_id: BlockReason.RETRY for retry in verdict})
+    snapshot = _retried(snapshot, {retry.update_id for retry in verdict})
 
     if snapshot.paused:
         return decisions
     if _has_stalled(snapshot, now):
         return [*decisions, Pause(f"no step finished for {STALL_AFTER // timedelta(minutes=1)} minutes")]
 
-    blocked = {target.update_id: target.block_reason for target in _unstarted(snapshot) if target.block_reason}
+    blocked = snapshot.waiting.list_blocked() if snapshot.count_unstarted() else ()
     if blocked:
-        decisions.append(Requeue(tuple(blocked)))
+        decisions.append(Requeue(_ids(blocked)))
         snapshot = _requeued(snapshot, blocked)
 
-    if not any(target.stage in OPEN_STAGES for target in snapshot.targets):
+    if not snapshot.in_flight and not snapshot.count(Stage.WAITING):
         return [*decisions, Complete()]
 
-    wave = _unstarted(snapshot)
-    if not wave and _may_start_wave(snapshot):
-        wave = _select_next_wave(snapshot, now)
+    if snapshot.count_unstarted():
+        starting = _list_starting(snapshot)
+    else:
+        wave = _select_next_wave(snapshot, now) if _may_start_wave(snapshot) else []
         if wave:
             decisions.append(StartWave(last_wave(snapshot) + 1, _ids(wave)))
-
-    starting = _limit_per_node(snapshot, wave)
+        starting = _limit_per_node(snapshot, wave)
     if starting:
         decisions.append(Start(_ids(starting)))
     return decisions
@@ -201,46 +178,44 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
         wave: the wave of a failed bot, for which only earlier waves can have proven the release. By default the
             facts are those for the next wave.
     """
-    targets = [target for target in snapshot.targets if target.stage is not Stage.SKIPPED]
     last = last_wave(snapshot)
     before = last + 1 if wave is None else wave
-    in_last = [target for target in targets if target.wave == last]
-    ended = [target.ended_at for target in in_last if target.ended_at is not None]
+    ended = [part.ended_at for part in _list_parts(snapshot) if part.wave == last and part.ended_at is not None]
+    waiting, updated = snapshot.count(Stage.WAITING), snapshot.count(Stage.UPDATED)
     return Facts(
-        total=len(targets),
+        total=waiting + updated + len(snapshot.in_flight) + len(snapshot.failed),
         wave=last if wave is None else wave,
-        due=sum(1 for target in targets if is_due(target)),
-        in_flight=sum(1 for target in in_last if target.stage in OPEN_STAGES),
-        updated=sum(1 for target in targets if target.stage is Stage.UPDATED),
-        failed=sum(1 for target in targets if target.counts_against_release),
-        proven=any(_proves_release(target) and target.wave < before for target in targets if target.wave is not None),
+        due=snapshot.waiting.count_due() if waiting else 0,
+        in_flight=_count_open(snapshot, last),
+        updated=updated,
+        failed=sum(1 for target in snapshot.failures if target.counts_against_release),
+        proven=_is_proven(snapshot, before),
         wave_ended_at=max(ended, default=None),
         now=now,
     )
 
 
-def is_due(target: Target) -> bool:
-    """Return whether the next wave may take this bot."""
-    return target.stage is Stage.WAITING and target.wave is None and target.block_reason is None
-
-
 def last_wave(snapshot: RolloutSnapshot) -> int:
     """Return the number of the last wave; 0 before the first."""
-    return max(
-        (target.wave for target in snapshot.targets if target.wave is not None and target.stage is not Stage.SKIPPED),
-        default=0,
-    )
+    return max((part.wave for part in _list_parts(snapshot) if part.wave is not None), default=0)
+
+
+def _list_parts(snapshot: RolloutSnapshot) -> list[Tally | Target]:
+    """List the tallies and single bots that together are all bots of the rollout."""
+    return [*snapshot.tallies, *snapshot.in_flight, *snapshot.failed]
 
 
 def _judge_failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Retry]:
     """Ask the strategy about each failed bot: one answer may abort the rollout, others ask for a retry."""
     retries = []
-    for target in snapshot.targets:
-        if target.stage is not Stage.FAILED and not target.turned_unhealthy:
-            continue
+    facts_by_wave: dict[int | None, Facts] = {}
+    for target in snapshot.failures:
         failure = Failure(target.error, target.transient and not target.turned_unhealthy)
         # A bot that turned unhealthy after its update is judged by all waves, not only by the waves before its own.
-        facts = collect_facts(snapshot, now, None if target.turned_unhealthy else target.wave)
+        wave = None if target.turned_unhealthy else target.wave
+        if wave not in facts_by_wave:
+            facts_by_wave[wave] = collect_facts(snapshot, now, wave)
+        facts = facts_by_wave[wave]
         answer = snapshot.strategy.on_bot_failure(facts, target.bot_id, failure, target.attempt)
         if answer is OnFailure.ABORT:
             return Abort(_describe_abort(facts, target), quarantine=_must_quarantine(snapshot, now))
@@ -251,10 +226,10 @@ def _judge_failures(snapshot: RolloutSnapshot, now: datetime) -> Abort | list[Re
 
 def _must_quarantine(snapshot: RolloutSnapshot, now: datetime) -> bool:
     """Return whether the bots on which the release ran would abort the rollout without the other failed bots."""
-    ran = [target for target in snapshot.targets if not (target.stage is Stage.FAILED and target.never_ran)]
-    if len(ran) == len(snapshot.targets):
+    ran = [target for target in snapshot.failures if not (target.stage is Stage.FAILED and target.never_ran)]
+    if len(ran) == len(snapshot.failures):
         return True
-    return isinstance(_judge_failures(replace(snapshot, targets=ran), now), Abort)
+    return isinstance(_judge_failures(replace(snapshot, failures=ran), now), Abort)
 
 
 def _describe_abort(facts: Facts, target: Target) -> str:
@@ -266,39 +241,66 @@ def _describe_abort(facts: Facts, target: Target) -> str:
     return f"{facts.failed} bots failed; the last: {error}"
 
 
-def _requeued(snapshot: RolloutSnapshot, block_reasons: Mapping[str, BlockReason | None]) -> RolloutSnapshot:
+def _retried(snapshot: RolloutSnapshot, update_ids: Collection[str]) -> RolloutSnapshot:
+    """Return the rollout as it will be when these failed bots wait for their retry."""
+    if not update_ids:
+        return snapshot
+    failures = [target for target in snapshot.failures if target.update_id not in update_ids]
+    tallies = [*snapshot.tallies, Tally(Stage.WAITING, None, len(update_ids))]
+    return replace(snapshot, failures=failures, tallies=tallies)
+
+
+def _requeued(snapshot: RolloutSnapshot, blocked: Sequence[Target]) -> RolloutSnapshot:
     """Return the rollout as it will be when these bots wait outside any wave."""
-    targets = [
-        replace(target, stage=Stage.WAITING, wave=None, block_reason=block_reasons[target.update_id])
-        if target.update_id in block_reasons
-        else target
-        for target in snapshot.targets
+    left = Counter(target.wave for target in blocked)
+    tallies = [
+        replace(tally, number=tally.number - left[tally.wave]) if _is_unstarted(tally) else tally
+        for tally in snapshot.tallies
     ]
-    return replace(snapshot, targets=targets)
+    tallies.append(Tally(Stage.WAITING, None, len(blocked)))
+    return replace(snapshot, tallies=[tally for tally in tallies if tally.number > 0])
 
 
 def _has_stalled(snapshot: RolloutSnapshot, now: datetime) -> bool:
-    in_flight = [target for target in snapshot.targets if target.stage is Stage.IN_FLIGHT]
-    progress = [target.progress_at for target in in_flight if target.progress_at is not None]
+    progress = [target.progress_at for target in snapshot.in_flight if target.progress_at is not None]
     if snapshot.resumed_at is not None:
         progress.append(snapshot.resumed_at)
-    return bool(in_flight) and bool(progress) and max(progress) + STALL_AFTER <= now
+    return bool(snapshot.in_flight) and bool(progress) and max(progress) + STALL_AFTER <= now
 
 
-def _unstarted(snapshot: RolloutSnapshot) -> list[Target]:
-    """List the bots of the current wave that have not started."""
-    return [target for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is not None]
+def _is_unstarted(tally: Tally) -> bool:
+    return tally.stage is Stage.WAITING and tally.wave is not None
+
+
+def _count_open(snapshot: RolloutSnapshot, wave: int) -> int:
+    """Count the bots of a wave whose update has not ended."""
+    unstarted = sum(tally.number for tally in snapshot.tallies if _is_unstarted(tally) and tally.wave == wave)
+    return unstarted + sum(1 for target in snapshot.in_flight if target.wave == wave)
+
+
+def _is_proven(snapshot: RolloutSnapshot, before: int) -> bool:
+    """Return whether a wave before this one has a healthy updated bot."""
+    healthy = Counter({tally.wave: tally.number for tally in snapshot.tallies if tally.stage is Stage.UPDATED})
+    healthy.subtract(target.wave for target in snapshot.failures if target.stage is Stage.UPDATED)
+    return any(wave is not None and wave < before and number > 0 for wave, number in healthy.items())
 
 
 def _may_start_wave(snapshot: RolloutSnapshot) -> bool:
-    return not any(target.stage is Stage.IN_FLIGHT or target.in_doubt for target in snapshot.targets)
+    return not snapshot.in_flight and not snapshot.in_doubt
 
 
 def _select_next_wave(snapshot: RolloutSnapshot, now: datetime) -> list[Target]:
-    due = [target for target in snapshot.targets if is_due(target)]
-    if not due:
+    facts = collect_facts(snapshot, now)
+    if not facts.due:
         return []
-    return select_wave(snapshot.strategy.next_batch(collect_facts(snapshot, now)), due)
+    batch = snapshot.strategy.next_batch(facts)
+    return select_wave(batch, snapshot.waiting.list_due(batch)) if batch.size else []
+
+
+def _list_starting(snapshot: RolloutSnapshot) -> list[Target]:
+    """List the bots of the current wave that can start now."""
+    full = {node_id for node_id, number in snapshot.running.items() if number >= snapshot.max_parallel}
+    return _limit_per_node(snapshot, snapshot.waiting.list_startable(full, snapshot.max_parallel))
 
 
 def _limit_per_node(snapshot: RolloutSnapshot, wave: Sequence[Target]) -> list[Target]:
@@ -309,10 +311,6 @@ def _limit_per_node(snapshot: RolloutSnapshot, wave: Sequence[Target]) -> list[T
             running[target.node_id] += 1
             starting.append(target)
     return starting
-
-
-def _proves_release(target: Target) -> bool:
-    return target.stage is Stage.UPDATED and not target.turned_unhealthy
 
 
 def _ids(targets: Sequence[Target]) -> tuple[str, ...]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from portal.rules.planner import BlockReason, RolloutSnapshot, Stage, collect_facts, is_due
-from portal.rules.waves import list_eligible
+from portal.rules.planner import RolloutSnapshot, collect_facts
+from portal.rules.rollout_bots import BlockReason, Stage, Target
 
 _BLOCK_REASON_TEXTS = {
     BlockReason.WINDOW: "waiting for the update hour of their organization",
@@ -20,7 +21,7 @@ _BLOCK_REASON_TEXTS = {
 
 def estimate_waves_left(snapshot: RolloutSnapshot, now: datetime) -> int:
     """Estimate the number of waves to come, as if every waiting bot were due and no update failed."""
-    waiting = sum(1 for target in snapshot.targets if target.stage is Stage.WAITING and target.wave is None)
+    waiting = snapshot.count(Stage.WAITING) - snapshot.count_unstarted()
     facts = collect_facts(snapshot, now)
     proven = facts.proven or facts.in_flight > 0
     waves = 0
@@ -33,21 +34,23 @@ def estimate_waves_left(snapshot: RolloutSnapshot, now: datetime) -> int:
     return waves
 
 
-def list_wait_reasons(snapshot: RolloutSnapshot, now: datetime) -> list[str]:
-    """List why waiting bots are not updated now; empty while a wave is in progress."""
-    waiting = [target for target in snapshot.targets if target.stage is Stage.WAITING]
-    if snapshot.paused or any(target.wave is not None for target in waiting):
+def list_wait_reasons(snapshot: RolloutSnapshot, targets: Sequence[Target], now: datetime) -> list[str]:
+    """List why waiting bots are not updated now; empty while a wave is in progress.
+
+    Args:
+        snapshot: the rollout.
+        targets: all its bots.
+        now: the moment.
+    """
+    if snapshot.paused or snapshot.count_unstarted() or snapshot.in_flight:
         return []
-    if any(target.stage is Stage.IN_FLIGHT for target in snapshot.targets):
-        return []
-    counts = Counter(target.block_reason for target in waiting if target.block_reason is not None)
+    counts = Counter(target.block_reason for target in targets if target.stage is Stage.WAITING)
     reasons = [
         f"{_count_bots(counts[reason])} {_BLOCK_REASON_TEXTS[reason]}" for reason in BlockReason if counts[reason]
     ]
-    due = [target for target in waiting if is_due(target)]
-    if due and any(target.in_doubt for target in snapshot.targets):
+    if counts[None] and snapshot.in_doubt:
         reasons.insert(0, "waiting for an updated bot that is down to recover")
-    elif due and not list_eligible(snapshot.strategy.next_batch(collect_facts(snapshot, now)), due):
+    elif counts[None] and not snapshot.waiting.list_due(snapshot.strategy.next_batch(collect_facts(snapshot, now))):
         reasons.insert(0, "waiting for a bot that can be the canary: healthy, with all data protected by snapshots")
     return reasons
 

@@ -1,11 +1,14 @@
 """Tests of the benchmarks' tables, query counts and sample fleet. `make bench` runs the measurements."""
 
+from pathlib import Path
+
 import pytest
 import sqlalchemy as sa
 
-from demo.bench import fleet, ticks
+from demo.bench import ticks
 from demo.bench.tables import Table, measure_cost
 from portal.database import Database
+from portal.models.encrypted import use_keys
 
 
 def test_table_aligns_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,10 +28,21 @@ def test_cost_counts_the_queries_of_one_repetition(database: Database) -> None:
 
 
 @pytest.mark.slow
-def test_number_of_queries_of_a_tick_does_not_grow_with_the_fleet(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+def test_the_number_of_statements_of_a_tick_does_not_grow_with_the_fleet(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(fleet, "BOTS", 200)
-    costs = dict(ticks.measure_rollout(database))
-    assert len(costs) == 7
-    assert max(cost.queries for cost in costs.values()) < 60
+    use_keys("a key for tests, long enough to be accepted")
+    source = request.getfixturevalue(database_kind)
+    counts = []
+    for bots in (300, 600):
+        folder = tmp_path / str(bots)
+        folder.mkdir()
+        with source.empty(folder) as url:
+            database = Database(url)
+            costs = dict(ticks.measure_ticks(database, bots, repetitions=1))
+            database.dispose()
+        counts.append({scene: cost.queries for scene, cost in costs.items()})
+
+    small, large = counts
+    assert len(small) == 6
+    assert small == large

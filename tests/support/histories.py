@@ -47,6 +47,10 @@ class History:
         for _ in range(times):
             self._random.choice(self._changes())()
 
+    def remove_everything(self) -> None:
+        """Remove all entries."""
+        self._empty(self._root)
+
     def end(self) -> None:
         """Close the files that are mapped into memory, as the end of a process does."""
         for _path, mapped in self._mapped:
@@ -165,12 +169,16 @@ class History:
     def _remove_folder(self) -> None:
         if folders := self._folders():
             folder = self._random.choice(folders)
-            for path in sorted(folder.rglob("*"), reverse=True):
-                if path.is_dir() and not path.is_symlink():
-                    path.rmdir()
-                else:
-                    path.unlink()
+            self._empty(folder)
             folder.rmdir()
+
+    @staticmethod
+    def _empty(folder: Path) -> None:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            if path.is_dir() and not path.is_symlink():
+                path.rmdir()
+            else:
+                path.unlink()
 
     def _add_symlink(self) -> None:
         (self._any_folder() / self._new_name()).symlink_to(self._new_name())

@@ -104,15 +104,16 @@ def _tag(change: PendingChange) -> EventTag:
 
 def _is_pending(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
     unfinished_update = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_unfinished())
-    # Before its creation and after its removal a bot has no container.
-    has_container = Bot.phase.in_((BotPhase.ACTIVE, BotPhase.REMOVING)) & Bot.container_id.is_not(None)
+    # Before its creation and after its removal a bot has no container. `NOT IN`, because almost all bots are active.
+    has_container = Bot.phase.not_in((BotPhase.CREATING, BotPhase.REMOVED)) & Bot.container_id.is_not(None)
     has_to_run = Bot.desired_state == DesiredState.RUNNING
     # A worker that died while it stopped the bot has saved the policy, and the request to stop may be cancelled.
     # JSON columns store None as the text `null`.
     has_policy = sa.func.coalesce(sa.cast(Bot.restart_policy, sa.Text), "null") != "null"
     has_to_start = has_to_run & sa.or_(Bot.restart_requested_at.is_not(None), has_policy)
     is_safe = sa.or_(~has_to_run, Bot.needs_attention.is_(None))
+    is_changing = Bot.id.in_(Bot.select_changing())
     # A moment that was just written may be later than the rounded moment of the database.
     is_due = sa.or_(~has_to_run, Bot.restart_requested_at.is_(None), Bot.restart_requested_at <= now + _ROUNDING)
     is_wanted = sa.or_(Bot.desired_state != Bot.applied_state, has_to_start)
-    return (is_wanted, is_safe, is_due, has_container, ~unfinished_update)
+    return (is_changing, is_wanted, is_safe, is_due, has_container, ~unfinished_update)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -17,8 +17,7 @@ from portal.models import (
     Channel,
     DesiredState,
     FleetMode,
-    Node,
-    NodeState,
+    FleetSettings,
     Org,
     OrgState,
     Release,
@@ -32,6 +31,7 @@ from portal.rules import canary
 from portal.services import fleet_settings
 from portal.services.orgs.update_preferences import resolve_preferences
 from portal.services.releases import releases
+from portal.services.rollouts.fleet_facts import FleetFacts
 
 FAILED_STATES = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
 
@@ -72,31 +72,58 @@ def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> li
     return candidates
 
 
-def load_outdated_automatic(session: Session) -> dict[Release, list[Candidate]]:
-    """Load the bots that automatic updates have to update, by the release that they should run.
+def is_automatic(settings: FleetSettings) -> sa.ColumnElement[bool]:
+    """Return the condition for bots of organizations in automatic mode, see `Candidate.automatic`."""
+    if settings.mode is FleetMode.MANUAL:
+        return sa.false()
+    chosen = sa.select(TenantUpdateConfig.org_id)
+    if settings.tenant_mode is TenantMode.AUTO:
+        return Bot.org_id.not_in(chosen.where(TenantUpdateConfig.mode == TenantMode.MANUAL))
+    return Bot.org_id.in_(chosen.where(TenantUpdateConfig.mode == TenantMode.AUTO))
+
+
+def list_joinable(
+    session: Session, fleet: FleetFacts, release: Release, limit: int, rollout: Rollout | None = None
+) -> Sequence[str]:
+    """List ids of the bots that automatic updates have to update to a release, those of the canary channel first.
 
     These are running bots of organizations in automatic mode, on active nodes, that are outdated, have not failed on
     the release before and have no open update.
+
+    Args:
+        session: any session.
+        fleet: the fleet.
+        release: a release at which tags point.
+        limit: largest number of bots.
+        rollout: the open automatic rollout of the release, whose bots are not listed.
     """
-    targets = releases.map_targets(session)
-    conditions = [
-        _is_outdated(targets),
-        Bot.id.not_in(_select_with_open_update()),
-        Bot.phase == BotPhase.ACTIVE,
-        Node.state == NodeState.ACTIVE,
-        Org.state == OrgState.ACTIVE,
-    ]
-    outdated: dict[Release, list[Candidate]] = {}
-    failed: dict[str, set[str]] = {}
-    for candidate in load_candidates(session, *conditions):
-        release = targets[candidate.bot.image]
-        if exclusion_reason(candidate, release, Audience.AUTOMATIC):
-            continue
-        if release.id not in failed:
-            failed[release.id] = list_failed_bot_ids(session, release)
-        if candidate.bot.id not in failed[release.id]:
-            outdated.setdefault(release, []).append(candidate)
-    return outdated
+    query = sa.select(Bot.id).where(*_is_joinable(fleet, release))
+    if rollout is not None:
+        query = query.where(Bot.id.not_in(sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id)))
+    query = query.where(Bot.id.not_in(_select_waiting_elsewhere(rollout)))
+    canaries_first = (Bot.release_channel == Channel.CANARY).desc()
+    return session.scalars(query.order_by(canaries_first, Bot.created_at, Bot.id).limit(limit)).all()
+
+
+def list_rejoinable(session: Session, fleet: FleetFacts, rollout: Rollout, limit: int) -> Sequence[str]:
+    """List ids of the updates of an automatic rollout that were skipped for a reason that no longer applies.
+
+    The update of a bot that was stopped is pending again as soon as the bot is seen running, so it is not listed.
+    """
+    skipped = sa.and_(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.SKIPPED)
+    if session.scalar(sa.select(BotUpdate.bot_id).where(skipped).limit(1)) is None:
+        return []
+    query = (
+        sa.select(BotUpdate.id)
+        .join(Bot, Bot.id == BotUpdate.bot_id)
+        .where(
+            skipped,
+            BotUpdate.skip_reason.is_distinct_from(SkipReason.STOPPED),
+            *_is_joinable(fleet, rollout.release),
+            Bot.id.not_in(_select_waiting_elsewhere(rollout)),
+        )
+    )
+    return session.scalars(query.limit(limit)).all()
 
 
 def exclusion_reason(candidate: Candidate, release: Release, audience: Audience) -> SkipReason | None:
@@ -143,26 +170,44 @@ def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
 
 def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
     """Return ids of the bots that failed on this release. Automatic updates do not retry them."""
-    query = (
+    return set(session.scalars(_select_failed(release)))
+
+
+def _select_failed(release: Release) -> sa.Select[str]:
+    return (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
-        .where(Rollout.release_id == release.id, BotUpdate.state.in_(FAILED_STATES))
+        .where(Rollout.release_id == release.id, BotUpdate.state.in_(sorted(FAILED_STATES)))
     )
-    return set(session.scalars(query))
 
 
-def _is_outdated(targets: Mapping[str, Release]) -> sa.ColumnElement[bool]:
-    conditions = [
-        sa.and_(Bot.image == image, sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(release.digests)))
-        for image, release in targets.items()
-    ]
-    return sa.or_(sa.false(), *conditions)
+def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[bool], ...]:
+    """Return the conditions for bots that a rollout to automatic organizations may take, if they do not wait in one.
+
+    The conditions that an index answers without the row come first. The others follow `exclusion_reason`.
+    """
+    return (
+        Bot.image.in_(fleet.list_images(release)),
+        sa.or_(Bot.current_digest.is_(None), Bot.current_digest.not_in(sorted(release.digests))),
+        is_automatic(fleet.settings),
+        Bot.org_id.not_in(sa.select(Org.id).where(Org.is_inactive())),
+        Bot.id.not_in([update.bot_id for update in fleet.running]),
+        Bot.id.not_in(_select_failed(release)),
+        Bot.is_active(),
+        Bot.needs_attention.is_(None),
+        Bot.release_channel != Channel.PINNED,
+        Bot.desired_state == DesiredState.RUNNING,
+        Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
+        Bot.node_id.not_in(fleet.inactive_nodes),
+    )
 
 
-def _select_with_open_update() -> sa.Select[str]:
-    in_progress = sa.or_(BotUpdate.state == UpdateState.RUNNING, Rollout.state.in_(Rollout.OPEN))
-    # The OR over two tables can use no index. `is_open` keeps it from reading the history.
-    return sa.select(BotUpdate.bot_id).join(BotUpdate.rollout).where(BotUpdate.is_open(), in_progress)
+def _select_waiting_elsewhere(rollout: Rollout | None) -> sa.Select[str]:
+    """Select the bots that wait in an open rollout, except for this one."""
+    others = sa.select(Rollout.id).where(Rollout.state.in_(sorted(Rollout.OPEN)))
+    if rollout is not None:
+        others = others.where(Rollout.id != rollout.id)
+    return sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id.in_(others), BotUpdate.state == UpdateState.PENDING)
 
 
 def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:

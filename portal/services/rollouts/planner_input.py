@@ -1,54 +1,28 @@
-"""The input of the planner, loaded from the database. Used by the orchestrator and the progress of a rollout."""
+"""The input of the planner with every bot of a rollout. Used by the progress of a rollout.
+
+A tick asks only for the bots that matter: see `update_facts` and `waiting_bots`, which follow the same rules.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, defer
 from sqlalchemy.orm.attributes import set_committed_value
 
-from portal.models import (
-    Audience,
-    Bot,
-    BotState,
-    BotUpdate,
-    Channel,
-    DesiredState,
-    FleetMode,
-    NodeState,
-    Release,
-    Rollout,
-    RolloutState,
-    SkipReason,
-    Step,
-    Trigger,
-    UpdateState,
-)
+from portal.models import Bot, BotUpdate, Channel, FleetMode, NodeState, Rollout, RolloutState, UpdateState
 from portal.rules import windows
 from portal.rules.health_check_timeout import choose_timeout
-from portal.rules.planner import BlockReason, RolloutSnapshot, Stage, Target
+from portal.rules.planner import RolloutSnapshot
+from portal.rules.rollout_bots import BlockReason, Target
 from portal.rules.strategies import strategy_for
 from portal.services import fleet_settings
-from portal.services.releases import releases
-from portal.services.rollouts.eligibility import Candidate, exclusion_reason, load_candidates
-
-_STAGES = {
-    UpdateState.PENDING: Stage.WAITING,
-    UpdateState.RUNNING: Stage.IN_FLIGHT,
-    UpdateState.UPDATED: Stage.UPDATED,
-    UpdateState.ROLLED_BACK: Stage.FAILED,
-    UpdateState.FAILED: Stage.FAILED,
-    UpdateState.NEEDS_ATTENTION: Stage.FAILED,
-    UpdateState.SKIPPED: Stage.SKIPPED,
-}
-_DOWN = frozenset({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING})
-_STALE_AFTER = timedelta(minutes=1)
-"""The state of a bot that was not checked for this long is unknown: its node has a problem, not the release."""
+from portal.services.rollouts.eligibility import Candidate, load_candidates
+from portal.services.rollouts.outages import find_outage
+from portal.services.rollouts.update_facts import STAGES, find_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,69 +53,45 @@ def load_updates(session: Session, rollout: Rollout) -> list[PlannedUpdate]:
     return planned
 
 
-def group_ineligible(
-    rollout: Rollout, planned: list[PlannedUpdate], targets: Mapping[str, Release]
-) -> dict[SkipReason, list[BotUpdate]]:
-    """Group the pending updates of bots that are no longer eligible by the reason.
-
-    Args:
-        rollout: the rollout.
-        planned: its updates, from `load_updates`.
-        targets: the release at which each image points, from `releases.map_targets`.
-    """
-    groups: dict[SkipReason, list[BotUpdate]] = {}
-    for entry in planned:
-        if entry.update.state is not UpdateState.PENDING:
-            continue
-        reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
-        if reason is SkipReason.STOPPED and entry.candidate.bot.is_being_started:
-            reason = None  # it waits
-        if rollout.trigger is Trigger.AUTO and _has_other_target(entry.candidate.bot, rollout, targets):
-            reason = reason or SkipReason.SUPERSEDED
-        if reason is not None:
-            groups.setdefault(reason, []).append(entry.update)
-    return groups
-
-
-def list_restarted(rollout: Rollout, planned: list[PlannedUpdate]) -> list[BotUpdate]:
-    """List updates that were skipped because the bot was stopped, and whose bot runs again or is being started."""
-    return [
-        entry.update
-        for entry in planned
-        if entry.update.skip_reason is SkipReason.STOPPED and _runs_again(entry, rollout)
-    ]
-
-
-def build_snapshot(
+def build_targets(
     session: Session,
     rollout: Rollout,
     planned: list[PlannedUpdate],
-    running: Mapping[str, int],
     now: datetime,
     *,
     health_check_timeout: timedelta | None,
-) -> RolloutSnapshot:
-    """Build the state of a rollout for the planner.
+) -> list[Target]:
+    """Build the planner's description of each bot.
 
     Args:
         session: the transaction.
         rollout: the rollout.
         planned: its updates, from `load_updates`.
-        running: updates per node that run or were handed to workers, in all rollouts.
         now: the moment.
         health_check_timeout: the setting of this installation, if given.
     """
-    settings = fleet_settings.get_settings(session)
     strategy = strategy_for(rollout.strategy, rollout.parameters)
     timeout = choose_timeout(health_check_timeout, strategy.health_check_timeout())
     busy = _running_elsewhere(session, rollout)
-    return RolloutSnapshot(
-        strategy=strategy,
-        targets=[_build_target(rollout, entry, busy, timeout, now) for entry in planned],
+    return [_build_target(rollout, entry, busy, timeout, now) for entry in planned]
+
+
+def build_snapshot(session: Session, rollout: Rollout, targets: list[Target]) -> RolloutSnapshot:
+    """Build the state of a rollout from the descriptions of all its bots.
+
+    Args:
+        session: the transaction.
+        rollout: the rollout.
+        targets: its bots, from `build_targets`.
+    """
+    settings = fleet_settings.get_settings(session)
+    return RolloutSnapshot.from_targets(
+        targets,
+        strategy=strategy_for(rollout.strategy, rollout.parameters),
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
         max_parallel=settings.max_parallel,
-        running=running,
+        running=count_running_per_node(session),
     )
 
 
@@ -160,13 +110,12 @@ def _build_target(
     rollout: Rollout, entry: PlannedUpdate, busy: set[str], health_check_timeout: timedelta, now: datetime
 ) -> Target:
     update, bot = entry.update, entry.candidate.bot
-    outage = _find_outage(update, bot, rollout.release)
-    is_long = outage is not None and outage.last_seen - outage.since >= health_check_timeout
+    outage = find_outage(update, bot, rollout.release)
     return Target(
         update_id=update.id,
         bot_id=bot.id,
         node_id=bot.node_id,
-        stage=_STAGES[update.state],
+        stage=STAGES[update.state],
         wave=update.wave,
         block_reason=_block_reason(rollout, entry, busy, now),
         may_be_canary=entry.candidate.may_be_canary,
@@ -176,9 +125,9 @@ def _build_target(
         transient=update.transient,
         never_ran=update.state is UpdateState.FAILED,
         needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
-        turned_unhealthy=is_long,
-        in_doubt=outage is not None and not is_long and now < outage.last_seen + _STALE_AFTER,
-        progress_at=_progress_at(update),
+        turned_unhealthy=outage is not None and outage.is_long(health_check_timeout),
+        in_doubt=outage is not None and outage.is_in_doubt(health_check_timeout, now),
+        progress_at=find_progress(update.timings, update.started_at),
         ended_at=update.ended_at,
     )
 
@@ -194,48 +143,6 @@ def _block_reason(rollout: Rollout, entry: PlannedUpdate, busy: set[str], now: d
     if update.not_before is not None and update.not_before > now:
         return BlockReason.RETRY
     return BlockReason.BUSY if bot.id in busy else None
-
-
-class _Outage(NamedTuple):
-    since: datetime
-    last_seen: datetime
-
-
-def _find_outage(update: BotUpdate, bot: Bot, release: Release) -> _Outage | None:
-    """Return since when an updated bot that should run is down; None when the bot is not down."""
-    if update.state is not UpdateState.UPDATED or bot.desired_state is not DesiredState.RUNNING:
-        return None
-    if bot.state not in _DOWN or not releases.is_running(bot, release):
-        return None
-    since, ended, checked = bot.state_since, update.ended_at, bot.checked_at
-    if since is None or checked is None or ended is None or since <= ended:
-        return None
-    return _Outage(since, checked)
-
-
-def _progress_at(update: BotUpdate) -> datetime | None:
-    if update.step is Step.BASE:  # takes as long as the data needs, while the bot runs, and has its own deadline
-        return None
-    moments = [datetime.fromisoformat(moment) for times in update.timings.values() for moment in times if moment]
-    return max(moments, default=update.started_at)
-
-
-def _runs_again(entry: PlannedUpdate, rollout: Rollout) -> bool:
-    reason = exclusion_reason(entry.candidate, rollout.release, rollout.audience)
-    if reason is SkipReason.STOPPED:
-        return entry.candidate.bot.is_being_started
-    return reason is None and _was_checked_since(entry)
-
-
-def _was_checked_since(entry: PlannedUpdate) -> bool:
-    """Return whether the bot was checked after its update ended; an earlier check may be outdated."""
-    checked, ended = entry.candidate.bot.checked_at, entry.update.ended_at
-    return checked is not None and (ended is None or checked > ended)
-
-
-def _has_other_target(bot: Bot, rollout: Rollout, targets: Mapping[str, Release]) -> bool:
-    target = targets.get(bot.image)
-    return rollout.audience is Audience.AUTOMATIC and (target is None or target.id != rollout.release_id)
 
 
 def _running_elsewhere(session: Session, rollout: Rollout) -> set[str]:

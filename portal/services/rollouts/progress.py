@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from portal.models import BotUpdate, Rollout, RolloutState, SkipReason, UpdateState
 from portal.rules import windows
-from portal.rules.planner import BlockReason, RolloutSnapshot, last_wave
+from portal.rules.planner import last_wave
 from portal.rules.remaining import estimate_waves_left, list_wait_reasons
+from portal.rules.rollout_bots import BlockReason, Target
 from portal.services.rollouts import planner_input
 from portal.services.rollouts.planner_input import PlannedUpdate
 
@@ -75,15 +76,13 @@ def summarize(
         health_check_timeout: the setting of this installation, if given.
     """
     planned = planner_input.load_updates(session, rollout)
-    running = planner_input.count_running_per_node(session)
-    snapshot = planner_input.build_snapshot(
-        session, rollout, planned, running, now, health_check_timeout=health_check_timeout
-    )
+    targets = planner_input.build_targets(session, rollout, planned, now, health_check_timeout=health_check_timeout)
+    snapshot = planner_input.build_snapshot(session, rollout, targets)
     is_open = rollout.state in Rollout.OPEN
     updates = [entry.update for entry in planned]
     counts = {state: sum(update.state is state for update in updates) for state in UpdateState}
     reasons = [update.skip_reason for update in updates if update.state is UpdateState.SKIPPED]
-    unhealthy = sum(target.turned_unhealthy for target in snapshot.targets)
+    unhealthy = sum(target.turned_unhealthy for target in targets)
     wave = last_wave(snapshot)
     estimated = wave + (estimate_waves_left(snapshot, now) if is_open else 0)
     return RolloutSummary(
@@ -95,8 +94,8 @@ def summarize(
         wave=wave,
         waves_estimated=estimated,
         waves=_group_by_wave(updates),
-        waits=tuple(list_wait_reasons(snapshot, now)) if is_open else (),
-        next_window=_next_window(snapshot, planned, now) if is_open else None,
+        waits=tuple(list_wait_reasons(snapshot, targets, now)) if is_open else (),
+        next_window=_next_window(targets, planned, now) if is_open else None,
         words=" · ".join(_words(counts, wave, estimated, unhealthy)),
     )
 
@@ -147,10 +146,10 @@ def _group_by_wave(updates: list[BotUpdate]) -> tuple[WaveProgress, ...]:
     return (*waves, WaveProgress(None, rest)) if rest else tuple(waves)
 
 
-def _next_window(snapshot: RolloutSnapshot, planned: list[PlannedUpdate], now: datetime) -> datetime | None:
+def _next_window(targets: list[Target], planned: list[PlannedUpdate], now: datetime) -> datetime | None:
     openings = [
         windows.next_window(entry.candidate.hour_utc, now).opens
-        for target, entry in zip(snapshot.targets, planned, strict=True)
+        for target, entry in zip(targets, planned, strict=True)
         if target.block_reason is BlockReason.WINDOW and entry.update.state is UpdateState.PENDING
     ]
     return min(openings, default=None)

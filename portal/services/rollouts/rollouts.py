@@ -103,16 +103,16 @@ def start_rollout(
         return existing
     _skip_in_other_rollouts(session, [candidate.bot.id for candidate in selected], now)
     rollout = _create_rollout(session, rollout_request, parameters, trigger, actor)
-    add_bots(session, rollout, selected)
+    add_bots(session, rollout, [candidate.bot.id for candidate in selected])
     facts = {"bots": len(selected), "ignore_windows": rollout_request.ignore_windows}
     transitions.record_event(session, EventTag.ROLLOUT_STARTED, rollout, actor=actor, **facts)
     return rollout
 
 
-def add_bots(session: Session, rollout: Rollout, candidates: Iterable[Candidate]) -> None:
+def add_bots(session: Session, rollout: Rollout, bot_ids: Sequence[str]) -> None:
     """Add a pending update for each bot, in no wave."""
-    session.add_all(BotUpdate(rollout_id=rollout.id, bot_id=candidate.bot.id) for candidate in candidates)
-    session.flush()
+    if bot_ids:
+        session.execute(sa.insert(BotUpdate), [{"rollout_id": rollout.id, "bot_id": bot_id} for bot_id in bot_ids])
 
 
 def roll_back_fleet(

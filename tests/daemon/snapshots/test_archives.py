@@ -128,6 +128,27 @@ def test_helpers_get_more_rights_only_for_bots_that_have_them(host: dict[str, An
     assert choose_capabilities({"HostConfig": host}) == expected
 
 
+def test_times_of_folders_do_not_depend_on_their_order(
+    helper: SnapshotHelper, volume: str, root: Path, folder: str
+) -> None:
+    """Creating a folder changes the times of its parent, which tar sets when it comes to an unrelated folder."""
+    for depth in range(3):
+        for number in range(30):
+            (root / f"{number}" / "/".join(f"{level}-{number % 7}" for level in range(depth))).mkdir(
+                parents=True, exist_ok=True
+            )
+    for path in sorted(root.rglob("*"), reverse=True):
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    before = volumes.walk(root)
+    archived = archive(helper, volume, folder)
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir()
+
+    helper.restore([archived])
+
+    assert volumes.walk(root) == before
+
+
 def test_sparse_files_stay_sparse_in_the_archive_and_after_a_restore(
     helper: SnapshotHelper, volume: str, root: Path, folder: str
 ) -> None:
@@ -381,6 +402,16 @@ def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - f
     assert isinstance(archiving.exception(), SnapshotFailed)
     assert is_engine_trouble(archiving.exception())
     assert archive(helper, volume, folder).entries > 0
+
+
+@pytest.mark.parametrize("script", ["exit 255", "exit 0"], ids=["after a crash of the engine", "without a result"])
+def test_helper_that_an_engine_crash_ended_may_be_repeated(
+    helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    monkeypatch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", script)
+    with pytest.raises(SnapshotFailed) as failure:
+        archive(helper, volume, folder)
+    assert is_engine_trouble(failure.value)
 
 
 def test_worker_that_lost_its_lease_does_not_empty_a_volume(  # noqa: PLR0917 - fixtures come by name

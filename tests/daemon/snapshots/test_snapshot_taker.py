@@ -253,6 +253,28 @@ def test_second_pass_that_fails_with_the_base_is_repeated_without_it(
 
 
 @pytest.mark.usefixtures("old_files")
+def test_repeated_signals_do_no_harm(
+    engine: docker.APIClient, taker: SnapshotTaker, helper: SnapshotHelper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker repeats a call to the engine that had no answer."""
+    kill = engine.kill
+
+    def kill_repeatedly(container: str, signal: str) -> None:
+        for _ in range(5):
+            kill(container, signal)
+            time.sleep(0.2)
+
+    patch_script(monkeypatch, "  sync base.tar", "  sleep 1.5; sync base.tar")
+    patch_script(monkeypatch, "  use_base\n", "  sleep 1.5; use_base\n")
+    monkeypatch.setattr(helper.engine, "kill", kill_repeatedly)
+
+    archive = take(taker)
+
+    assert names_in(archive, "base") == {"./a/file", "./b/file", "./large"}
+    assert "the volume" not in engine.logs(helper.name("snapshots"), stdout=False).decode()
+
+
+@pytest.mark.usefixtures("old_files")
 @pytest.mark.parametrize("after_base", [False, True])
 def test_helper_that_was_killed_is_replaced(
     engine: docker.APIClient, taker: SnapshotTaker, helper: SnapshotHelper, *, after_base: bool

@@ -1,37 +1,32 @@
-"""The engine is killed with SIGKILL at random moments of an update and started again. Part of `make test-chaos`."""
+"""The engine and its containers are killed at random moments of an update. Part of `make test-chaos`."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import docker
 import pytest
 
-from daemon.engine.client import Engine
-from demo.engine import running_engine
-from demo.processes import wait_until
 from demo.versions import FIRST
 from tests.daemon.update.chaos import RELEASES, Chaos
 from tests.daemon.update.forking_worker import CALL_SECONDS, forking_worker
+from tests.daemon.update.test_engine_restart import OwnEngine
 from tests.support.faulty_engine import faulty_engine
-from tests.support.missing import required_service
 from tests.support.site import Site
 
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.registry,
     pytest.mark.timeout(0),
-    # The Docker library does not close the socket of a refused connection.
+    # The Docker library does not close the socket of a refused connection, and the proxy gets some of them.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
@@ -39,53 +34,26 @@ _MOMENTS = 20
 _LONGEST_UPDATE_SECONDS = 12.0
 
 
-class KillableEngine:
-    """An engine of this test.
-
-    Args:
-        url: its address.
-        log: file for the output of the engines that replace it.
-    """
-
-    def __init__(self, url: str, log: Path) -> None:
-        self.url = url
-        self._log = log
-        self._pid_file = Path(urlsplit(url).path).with_name("docker.pid")
-        self._replacements = list[subprocess.Popen[bytes]]()
-
-    def kill_and_start(self) -> None:
-        """Kill the engine and start it again, as a service manager does. Its containers survive until then."""
-        pid = int(self._pid_file.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-        os.kill(pid, signal.SIGKILL)
-        self._pid_file.unlink()  # a process of this test may be a zombie, which the engine takes for a running engine
-        with self._log.open("ab") as output:
-            self._replacements.append(subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT))
-        wait_until(self._answers, "the engine did not answer", 60, interval=0.1)
-
-    def stop(self) -> None:
-        """Stop the last engine."""
-        for process in self._replacements:
-            process.terminate()
-            process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            Engine(base_url=self.url, version="auto", timeout=5).close()
-        except docker.errors.DockerException:
-            return False
-        return True
-
-
 @contextmanager
-def killable_engine(folder: Path) -> Iterator[KillableEngine]:
+def own_engine(folder: Path) -> Iterator[OwnEngine]:
     """Run an engine that can be killed."""
-    with required_service(running_engine(folder)) as url:
-        engine = KillableEngine(url, folder / "engine.log")
-        try:
-            yield engine
-        finally:
-            engine.stop()
+    engine = OwnEngine(folder)
+    try:
+        yield engine
+    finally:
+        engine.stop()
+
+
+def crash_and_start(engine: OwnEngine, folder: Path) -> None:
+    """Kill the engine with all its processes and containers, and start it again, as after a crash of the machine."""
+    engine.kill([])
+    containers = [path.name for path in (folder / "data" / "containers").iterdir()]
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            group = (process / "cgroup").read_text()
+            if any(container in group for container in containers):
+                os.kill(int(process.name), signal.SIGKILL)
+    engine.start()
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -96,12 +64,15 @@ def test_killed_engine_loses_no_bot_and_no_data(
     problems = []
     for version in (FIRST, *RELEASES.values()):
         empty_site.images.digest(version)
+    folder = machine_folder / f"killed-{release}"
     with (
-        killable_engine(machine_folder / f"killed-{release}") as killed,
-        faulty_engine(killed.url, CALL_SECONDS + 1) as (proxy, url),
+        own_engine(folder) as engine,
+        faulty_engine(engine.url, CALL_SECONDS + 1) as (proxy, url),
         forking_worker(tmp_path / "workers.log") as worker,
+        # Its thread stays until the end, because an engine ends with the thread that has started it.
+        ThreadPoolExecutor(max_workers=1) as pool,
     ):
-        client = docker.APIClient(base_url=killed.url, version="auto", timeout=60)
+        client = docker.APIClient(base_url=engine.url, version="auto", timeout=60)
         for image in (empty_site.images.reference(FIRST), empty_site.settings.snapshot_image):
             client.pull(image)
         site = replace(empty_site, engine=client)
@@ -109,7 +80,7 @@ def test_killed_engine_loses_no_bot_and_no_data(
         for _ in range(_MOMENTS):
             seconds = choose.uniform(0, _LONGEST_UPDATE_SECONDS)
             try:
-                chaos.run(release, None, None, _killed_after(seconds, killed))
+                chaos.run(release, None, None, _crashed_after(seconds, engine, folder, pool))
             except AssertionError as error:
                 problems.append(f"killed after {seconds:.1f} s: {error}")
         client.close()
@@ -117,12 +88,11 @@ def test_killed_engine_loses_no_bot_and_no_data(
 
 
 @contextmanager
-def _killed_after(seconds: float, engine: KillableEngine) -> Iterator[None]:
-    def kill() -> None:
+def _crashed_after(seconds: float, engine: OwnEngine, folder: Path, pool: Executor) -> Iterator[None]:
+    def crash() -> None:
         time.sleep(seconds)
-        engine.kill_and_start()
+        crash_and_start(engine, folder)
 
-    thread = threading.Thread(target=kill)
-    thread.start()
+    crashed = pool.submit(crash)
     yield
-    thread.join()
+    crashed.result()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -42,11 +43,13 @@ class ForkingWorker:
 
     def kill(self) -> None:
         """Kill the worker with SIGKILL."""
-        os.kill(self.pid, 9)
+        assert self.pid, "no worker runs"
+        os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> int:
         """Wait for the end of the worker, and return its status; negative if it was killed."""
-        return int(self._read())
+        status, self.pid = int(self._read()), 0
+        return status
 
     def _read(self) -> str:
         assert self._process.stdout is not None

@@ -15,7 +15,7 @@ import pytest
 from tests.daemon.update.chaos import RELEASES, Chaos
 from tests.support.faulty_engine import Fault
 
-pytestmark = [pytest.mark.docker, pytest.mark.registry, pytest.mark.slow]
+pytestmark = [pytest.mark.docker, pytest.mark.registry, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = os.environ.get("FLOTILLA_CHAOS_SEED") or f"{datetime.now(UTC):%Y-%m-%d}"
 

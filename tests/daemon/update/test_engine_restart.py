@@ -147,6 +147,25 @@ def test_update_is_resumed_after_a_restart_of_the_engine(
     assert site.leftovers() == []
 
 
+def test_release_is_not_blamed_for_a_crash_of_the_engine_during_the_health_check(
+    site: Site, own_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 60.0)
+    update_id = site.update_to(SLOW_START)
+    worker = threading.Thread(target=update_bot, args=(site.database, site.settings, update_id))
+    worker.start()
+    while site.update(update_id).step is not Step.HEALTH:
+        assert worker.is_alive()
+        time.sleep(0.05)
+    container = site.engine.inspect_container(site.update(update_id).new_container_id or "")
+    own_engine.kill([container["State"]["Pid"]])
+    own_engine.start()
+    worker.join()
+    update_bot(site.database, site.settings, update_id)
+    assert (site.update(update_id).error, site.update(update_id).state) == (None, UpdateState.UPDATED)
+    assert (site.notes(), site.leftovers()) == ([NOTE], [])
+
+
 def work_until_updated(site: Site, update_id: str) -> None:
     """Do what scheduler and workers do, until the update has ended well."""
     for _ in range(120):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import docker
 import pytest
 import requests
 from docker.errors import APIError
@@ -108,6 +109,23 @@ def test_rollback_continues_when_the_engine_works_again(site: Site, refuse: Patc
     update = site.update(update_id)
     assert (update.state, update.transient, site.bot().epoch) == (UpdateState.ROLLED_BACK, False, 2)
     assert (site.notes(), site.contents(), site.leftovers()) == ([NOTE], before, [])
+
+
+def test_old_container_that_a_late_call_stops_is_started_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = containers.start, list[str]()
+
+    def start_and_kill_once(engine: docker.APIClient, container: str) -> None:
+        start(engine, container)
+        started.append(container)
+        if started.count(site.container) == 1 and container == site.container:
+            engine.kill(container)
+
+    monkeypatch.setattr(containers, "start", start_and_kill_once)
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    update_bot(site.database, site.settings, update_id)
+    assert (site.update(update_id).state, site.bot().needs_attention) == (UpdateState.ROLLED_BACK, None)
+    assert started.count(site.container) == 2
+    assert (site.notes(), site.leftovers()) == ([NOTE], [])
 
 
 def test_patience_grows_with_the_data() -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from demo.postgresql import PostgresCluster, new_cluster
 from portal.database import Database
 from tests.portal.gateway.outages import check_outage
 from tests.support import databases
 from tests.support.cast import Cast
 from tests.support.gateway import Browser, FakeBot, RunningGateway, sign_in
 from tests.support.missing import required_service
-from tests.support.postgres import PostgresCluster, new_cluster
 from tests.support.scene import Scene
 
 pytestmark = [pytest.mark.requests, pytest.mark.slow]

@@ -16,20 +16,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from portal.rules.planner import (
     STALL_AFTER,
     Abort,
-    BlockReason,
     Complete,
     Decision,
     Pause,
     Requeue,
     Retry,
     RolloutSnapshot,
-    Stage,
     Start,
     StartWave,
-    Target,
     plan,
 )
 from portal.rules.remaining import estimate_waves_left, list_wait_reasons
+from portal.rules.rollout_bots import BlockReason, Stage, Target
 from portal.rules.strategies import STRATEGIES, StrategyName, strategy_for
 
 NOW = datetime(2026, 5, 4, 3, tzinfo=UTC)
@@ -49,7 +47,7 @@ def make_target(number: int, **values: Any) -> Target:
 
 def make_snapshot(*targets: Target, strategy: str = "rolling_wave", **values: Any) -> RolloutSnapshot:
     parameters = values.pop("parameters", {})
-    return RolloutSnapshot(strategy=strategy_for(strategy, parameters), targets=targets, **values)
+    return RolloutSnapshot.from_targets(targets, strategy=strategy_for(strategy, parameters), **values)
 
 
 def make_waiting(numbers: range, **values: Any) -> list[Target]:
@@ -75,10 +73,11 @@ def test_the_canary_may_be_a_canary_and_the_canary_channel_comes_first() -> None
 
 
 def test_without_a_possible_canary_nothing_starts_and_the_wait_reason_says_so() -> None:
-    snapshot = make_snapshot(*make_waiting(range(3), may_be_canary=False))
+    targets = make_waiting(range(3), may_be_canary=False)
+    snapshot = make_snapshot(*targets)
 
     assert plan(snapshot, NOW) == []
-    assert "can be the canary" in list_wait_reasons(snapshot, NOW)[0]
+    assert "can be the canary" in list_wait_reasons(snapshot, targets, NOW)[0]
 
 
 def test_other_bots_wait_until_the_canary_is_healthy() -> None:
@@ -169,10 +168,11 @@ def test_a_canary_that_turns_unhealthy_in_the_pause_aborts() -> None:
 def test_no_wave_starts_while_an_updated_bot_is_in_doubt_and_the_wait_reason_says_so() -> None:
     doubtful = make_target(0, stage=Stage.UPDATED, wave=1, in_doubt=True)
 
-    snapshot = make_snapshot(doubtful, *make_waiting(range(1, 5)))
+    targets = [doubtful, *make_waiting(range(1, 5))]
+    snapshot = make_snapshot(*targets)
 
     assert plan(snapshot, NOW) == []
-    assert "to recover" in list_wait_reasons(snapshot, NOW)[0]
+    assert "to recover" in list_wait_reasons(snapshot, targets, NOW)[0]
     assert plan(make_snapshot(doubtful), NOW) == [Complete()]
 
 
@@ -190,6 +190,13 @@ def test_a_transient_failure_is_retried_after_a_wait() -> None:
     failed = make_target(0, stage=Stage.FAILED, wave=1, attempt=1, transient=True)
 
     assert plan(make_snapshot(failed), NOW) == [Retry("u0", NOW + timedelta(minutes=1))]
+
+
+def test_a_bot_that_needs_attention_is_not_retried_and_not_counted_if_the_engine_was_the_cause() -> None:
+    failed = make_target(0, stage=Stage.FAILED, wave=1, attempt=1, transient=True, needs_attention=True)
+
+    assert plan(make_snapshot(failed), NOW) == [Complete()]
+    assert plan(make_snapshot(failed, *make_waiting(range(1, 5))), NOW)[0] == StartWave(2, ("u1",))
 
 
 def test_after_a_transient_failure_of_the_canary_another_bot_is_the_canary() -> None:
@@ -295,9 +302,9 @@ class RolloutMachine(RuleBasedStateMachine):
 
     def snapshot(self) -> RolloutSnapshot:
         running = Counter(target.node_id for target in self.targets if target.stage is Stage.IN_FLIGHT)
-        return RolloutSnapshot(
+        return RolloutSnapshot.from_targets(
+            self.targets,
             strategy=self.strategy,
-            targets=self.targets,
             paused=self.paused,
             max_parallel=self.max_parallel,
             running=running,

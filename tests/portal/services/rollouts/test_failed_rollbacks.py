@@ -29,8 +29,9 @@ from portal.models import (
 from portal.rules.planner import STALL_AFTER
 from portal.services.bots import attention, snapshots
 from portal.services.errors import ConflictError
-from portal.services.rollouts import failed_rollbacks, outcomes, planner_input, updates
+from portal.services.rollouts import failed_rollbacks, outcomes, updates
 from portal.services.rollouts.outcomes import Outcome
+from portal.services.rollouts.update_facts import load_facts
 from portal.services.rollouts.updates import ClaimResult
 from tests.support.world import World
 
@@ -152,20 +153,20 @@ def test_continued_rollback_does_not_stall_its_rollout(world: World) -> None:
     request(world)
     with world.database.transaction() as session:
         rollout = session.scalars(sa.select(Rollout)).one()
-        planned = planner_input.load_updates(session, rollout)
-        snapshot = planner_input.build_snapshot(session, rollout, planned, {}, NOW, health_check_timeout=None)
-        (target,) = snapshot.targets
+        (target,) = load_facts(session, [rollout])[rollout.id].in_flight
         assert target.progress_at is not None
         assert target.progress_at > NOW - STALL_AFTER
 
 
 def test_archive_that_is_written_before_the_stop_does_not_stall_a_rollout(world: World) -> None:
+    request(world)
     with world.database.transaction() as session:
-        rollout = session.scalars(sa.select(Rollout)).one()
-        planned = planner_input.load_updates(session, rollout)
-        planned[0].update.step = Step.BASE
-        snapshot = planner_input.build_snapshot(session, rollout, planned, {}, NOW, health_check_timeout=None)
-        assert [each.progress_at for each in snapshot.targets] == [None]
+        update = session.scalars(sa.select(BotUpdate)).one()
+        update.timings = {}
+        for step, progress in [(Step.BASE, None), (Step.DRAIN, LONG_AGO)]:
+            updates.enter_step(session, update, step, LONG_AGO)
+            (target,) = load_facts(session, [update.rollout])[update.rollout_id].in_flight
+            assert target.progress_at == progress
 
 
 @pytest.mark.parametrize(

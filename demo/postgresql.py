@@ -1,4 +1,4 @@
-"""The PostgreSQL cluster of the tests, without durability for speed. Used by the fixture `postgres_url`."""
+"""A private PostgreSQL cluster, without durability for speed. Used by tests and benchmarks."""
 
 import os
 import shutil
