@@ -168,7 +168,8 @@ class BotConnection(Connection):
         if status < _FIRST_FINAL and status != _SWITCHING:
             return
         self._is_kept_by_bot = self._parser.should_keep_alive()
-        self._head = build_head(status, decode_headers(self._headers), Body(self._adjust_reading))
+        headers = decode_headers(self._headers, "surrogateescape")  # many servers send Latin-1
+        self._head = build_head(status, headers, Body(self._adjust_reading))
         if self._is_without_body:
             self._complete()
         self._wake()
