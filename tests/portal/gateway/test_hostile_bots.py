@@ -192,7 +192,7 @@ def test_invalid_headers_of_responses_never_reach_the_browser(hostile: Browser) 
     [send(OK + b"Content-Length: 2\r\nX-Latin: caf\xe9\r\nX-Utf: caf\xc3\xa9\r\nLocation: /\xe9\r\n\r\nok")],
     indirect=True,
 )
-def test_values_of_headers_pass_whatever_their_encoding(hostile: Browser) -> None:
+def test_values_of_headers_keep_their_encoding(hostile: Browser) -> None:
     with hostile.open() as answer:  # the client decodes Latin-1
         assert answer.headers["X-Latin"] == "caf\xe9"
         assert answer.headers["X-Utf"] == "caf\xc3\xa9"
