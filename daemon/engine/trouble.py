@@ -14,17 +14,26 @@ Result = TypeVar("Result")
 
 _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 5.0
+_FAULTS_OF_IMAGES = (
+    "unable to find user",
+    "unable to find group",
+    "uids and gids must be in range",
+    "not a directory",
+    "is not directory",
+)
+"""Texts of errors that engines answer with status 500 although the image is the cause: it lacks the user of the
+container, or has a file where the container needs a folder."""
 
 
 def is_engine_trouble(error: BaseException | None) -> bool:
     """Return whether the engine caused an error, so that it says nothing about a release, a bot or its data.
 
     This is the only place that decides it. Trouble is: no connection; no complete answer, or none that can be decoded
-    (`EngineUnreachable`); a status from 500; a lost helper container or a full disk (`HelperLost`); and every failed
-    operation that one of these caused.
+    (`EngineUnreachable`); a status from 500, unless the image is the cause; a lost helper container or a full disk
+    (`HelperLost`); and every failed operation that one of these caused.
     """
     if isinstance(error, APIError):
-        return not error.is_client_error()
+        return not error.is_client_error() and not any(text in str(error) for text in _FAULTS_OF_IMAGES)
     if isinstance(error, EngineTrouble):
         return True
     return isinstance(error, OperationFailed) and is_engine_trouble(error.__cause__)

@@ -71,8 +71,17 @@ wait_for() {
 }
 # Other file systems may be mounted inside of a volume.
 devices() { cut -z -d ' ' -f 1 "$1" | sort -zu | tr -cd '\0' | wc -c; }
-# Setting the clock changes this number.
-clock_offset() { read -r uptime _ < /proc/uptime; echo $(($(date +%s) - ${uptime%%.*})); }
+# Setting the clock changes this number by more than rounding does, which is 1. Both clocks are read within the same
+# second, because on a busy node `date` can take seconds.
+clock_offset() {
+  begun= ended=-
+  until [ "${begun%%.*}" = "${ended%%.*}" ]; do
+    read -r begun _ < /proc/uptime
+    now=$(date +%s)
+    read -r ended _ < /proc/uptime
+  done
+  echo $((now - ${begun%%.*}))
+}
 # Writes the entries that "$1" lists to the archive "$2" and computes its checksum from the same bytes. The names that
 # were written go to "$2.names" in the quoting style "$3". Sets tar_status and written_sum.
 write_archive() {

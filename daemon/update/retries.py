@@ -39,6 +39,7 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
         Exception: any other error of the action.
     """
     attempts = 0
+    name = getattr(action, "__name__", "")
 
     def note(error: Exception) -> None:
         nonlocal attempts
@@ -46,7 +47,7 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
         text = describe_error(error)
         logger.warning("update %s: %s; attempt %d follows", context.update.id, text, attempts + 1)
         with context.transaction() as (session, update):
-            updates.record_trouble(session, update, text, utcnow())
+            updates.record_trouble(session, update, name, text, utcnow())
 
     try:
         result = repeat_in_trouble(lambda: action(context), WORKER_SECONDS, note)
@@ -54,7 +55,8 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
         if is_engine_trouble(error) and not isinstance(error, EngineTrouble):
             raise EngineTrouble(describe_error(error)) from error
         raise
-    if attempts:
+    # The action may have failed in an earlier worker. Trouble with another action, such as a restore, is not over.
+    if updates.is_troubled(context.update, name):
         with context.transaction() as (session, update):
             updates.end_trouble(session, update)
     return result

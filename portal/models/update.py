@@ -17,7 +17,11 @@ from portal.models.rollout import Rollout
 
 
 class UpdateState(StrEnum):
-    """State of an update. `FAILED`: nothing was changed, and the old container still runs or runs again."""
+    """State of an update.
+
+    `FAILED`: the old container still runs or runs again. Nothing was changed, or everything was restored because the
+    engine was in trouble after the start of the new one.
+    """
 
     PENDING = "pending"
     RUNNING = "running"

@@ -122,12 +122,13 @@ def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
     session.flush()
 
 
-def record_trouble(session: Session, update: BotUpdate, error: str, now: datetime) -> None:
+def record_trouble(session: Session, update: BotUpdate, action: str, error: str, now: datetime) -> None:
     """Record that the engine did not do its work, and that the step is attempted again.
 
     Args:
         session: a fenced transaction.
         update: the update.
+        action: name of what is attempted.
         error: what the engine answered.
         now: the moment.
     """
@@ -139,6 +140,7 @@ def record_trouble(session: Session, update: BotUpdate, error: str, now: datetim
             "since": known.get("since") or now.isoformat(),
             "attempts": known.get("attempts", 0) + 1,
             "step": update.step,
+            "action": action,
             "error": clean_line(error, _MAX_TROUBLE),
         },
     )
@@ -147,6 +149,12 @@ def record_trouble(session: Session, update: BotUpdate, error: str, now: datetim
 def end_trouble(session: Session, update: BotUpdate) -> None:
     """Record that the engine does its work again. The number of attempts and the last error stay in the journal."""
     add_to_journal(session, update, trouble=update.journal.get("trouble", {}) | {"since": None})
+
+
+def is_troubled(update: BotUpdate, action: str) -> bool:
+    """Return whether the engine failed last at this action, and has not done it since."""
+    trouble = update.journal.get("trouble", {})
+    return trouble.get("since") is not None and trouble.get("action") == action
 
 
 def trouble_since(update: BotUpdate) -> datetime | None:

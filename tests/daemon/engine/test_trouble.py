@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import docker
 import pytest
 import requests
 from docker.errors import APIError, NotFound
@@ -73,3 +76,18 @@ def test_other_errors_and_trouble_that_lasts_too_long_are_raised(error: Exceptio
     with pytest.raises(type(error)):
         repeat_in_trouble(call, seconds, noted.append)
     assert noted == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    "config",
+    [{"user": "nobody-has-this-name"}, {"user": "root:no-such-group"}, {"working_dir": "/etc/passwd/x"}],
+    ids=["user", "group", "folder"],
+)
+def test_image_that_cannot_start_is_no_trouble(
+    engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], config: dict[str, Any]
+) -> None:
+    """Engines answer with status 500. As trouble, it would stop every bot of the fleet, one canary after another."""
+    with pytest.raises(APIError) as caught:
+        engine.start(engine.create_container(snapshot_image, ["true"], labels=run_labels, **config))
+    assert (caught.value.status_code, is_engine_trouble(caught.value)) == (500, False)

@@ -408,7 +408,7 @@ def test_helper_that_is_lost_while_it_runs_may_be_repeated(  # noqa: PLR0917 - f
 def test_helper_that_an_engine_crash_ended_may_be_repeated(
     helper: SnapshotHelper, volume: str, folder: str, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr("daemon.snapshots.archive_scripts.ARCHIVE", script)
+    monkeypatch.setattr("daemon.snapshots.archives.SNAPSHOT", script)
     with pytest.raises(SnapshotFailed) as failure:
         archive(helper, volume, folder)
     assert is_engine_trouble(failure.value)

@@ -241,6 +241,14 @@ def test_doubt_about_the_base_leads_to_a_full_archive(
 
 
 @pytest.mark.usefixtures("old_files")
+def test_base_is_used_although_the_node_is_busy(taker: SnapshotTaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow_once = 'date() { [ -e /tmp/slow ] || { : > /tmp/slow; sleep 3.2; }; command date "$@"; }'
+    patch_script(monkeypatch, '  clock_offset > "$work/clock"', f'  {slow_once}; clock_offset > "$work/clock"')
+
+    assert is_in_two_passes(take(taker))
+
+
+@pytest.mark.usefixtures("old_files")
 def test_second_pass_that_fails_with_the_base_is_repeated_without_it(
     taker: SnapshotTaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

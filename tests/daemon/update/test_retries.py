@@ -12,7 +12,9 @@ import requests
 from docker.errors import APIError
 
 from daemon.engine import containers
+from daemon.engine.client import EngineUnreachable
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name, helper_name
+from daemon.snapshots.archives import SnapshotHelper
 from daemon.update import retries
 from daemon.update.sequence import update_bot
 from demo.versions import CORRUPTING_AND_CRASHING, FIRST, SECOND
@@ -95,6 +97,27 @@ def test_rollback_waits_for_the_engine_and_calls_an_operator_when_it_has_waited_
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
     assert "the engine is in trouble" in (site.bot().needs_attention or "")
+
+
+@pytest.mark.usefixtures("impatient")
+def test_long_outage_does_not_use_up_the_patience_with_the_rollback(
+    site: Site, refuse: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_connection(_helper: SnapshotHelper) -> None:
+        raise EngineUnreachable("no answer")
+
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    refuse("start", lambda container: container == site.container)
+    update_bot(site.database, site.settings, update_id)
+    with monkeypatch.context() as outage:
+        outage.setattr(SnapshotHelper, "remove_all_helpers", refuse_connection)
+        update_bot(site.database, site.settings, update_id)
+    with site.database.transaction() as session:
+        row = session.get_one(BotUpdate, update_id)
+        long_ago = utcnow() - timedelta(hours=1)
+        row.journal = row.journal | {"trouble": row.journal["trouble"] | {"since": long_ago.isoformat()}}
+    update_bot(site.database, site.settings, update_id)
+    assert (site.update(update_id).state, site.bot().needs_attention) == (UpdateState.RUNNING, None)
 
 
 @pytest.mark.usefixtures("impatient")

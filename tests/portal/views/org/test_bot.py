@@ -20,6 +20,7 @@ from portal.models import (
     Trigger,
     UpdateNotice,
     UpdateState,
+    Verdict,
 )
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
@@ -128,6 +129,20 @@ def test_rolled_back_update_is_explained(signed_in: SignedIn, scene: Scene, data
     assert "The new version did not start correctly." in page
     assert "answered 503" not in page
     assert "answered 503" in signed_in("root").get(bot_url(scene)).text
+
+
+def test_data_that_was_restored_because_of_the_engine_is_not_called_unchanged(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.FAILED])
+    assert "Nothing was changed" in signed_in("bob").get(bot_url(scene)).text
+    with database.transaction() as session:
+        for update in session.query(BotUpdate):
+            update.verdict, update.transient, update.stopped_at = Verdict.FAILED, True, update.started_at
+    page = signed_in("bob").get(bot_url(scene)).text
+    assert "Nothing was changed" not in page
+    assert "Still on version 1.4.0, your data is as it was at" in page
 
 
 @pytest.mark.parametrize("name", ["alice", "carol", "bob", "root"])
