@@ -10,7 +10,7 @@ from http import HTTPStatus
 from types import TracebackType
 
 from portal.gateway.bot_connection import BotConnection
-from portal.gateway.bot_errors import ConnectionClosed, RequestIncomplete
+from portal.gateway.bot_errors import BotTooSlow, ConnectionClosed, RequestIncomplete
 from portal.gateway.bot_pool import BotPool
 from portal.gateway.http_heads import build_request_head
 from portal.gateway.response_head import ResponseHead
@@ -28,7 +28,7 @@ class BotRequest:
         method: the method.
         target: path and query as they were received.
         headers: all headers except those of the framing.
-        idle_seconds: how long the bot may send nothing; None without a limit.
+        idle_seconds: how long the bot may send nothing, and receive nothing of the body; None without a limit.
         body: the parts of the body; None without a body.
         length: length of the body in bytes; None if it is sent in chunks.
     """
@@ -127,24 +127,36 @@ def _send(connection: BotConnection, request: BotRequest) -> asyncio.Task[None] 
     if request.body is None:
         connection.expect_response()
         return None
-    return asyncio.create_task(_send_body(connection, request.body, is_chunked=request.length is None))
+    return asyncio.create_task(_send_body(connection, request.body, request))
 
 
-async def _send_body(connection: BotConnection, body: AsyncIterator[bytes], *, is_chunked: bool) -> None:
+async def _send_body(connection: BotConnection, body: AsyncIterator[bytes], request: BotRequest) -> None:
+    is_chunked = request.length is None
     try:
         async for part in body:
             connection.write(b"%x\r\n%b\r\n" % (len(part), part) if is_chunked else part)
-            await connection.drain()
+            if connection.is_writing_paused:
+                await _drain_in_time(connection, request.idle_seconds)
         if is_chunked:
             connection.write(b"0\r\n\r\n")
     except ConnectionError:
         # The bot closed the connection, perhaps after a response that refuses the body, or the client closed its own.
         connection.give_up_request()
+    except BotTooSlow as error:
+        connection.give_up_request(error)
     except Exception as error:  # noqa: BLE001 - the task that waits for the response handles it
         incomplete = RequestIncomplete()
         incomplete.__cause__ = error
         connection.give_up_request(incomplete)
     connection.expect_response()  # also after half a request, because the response may have begun
+
+
+async def _drain_in_time(connection: BotConnection, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await connection.drain()
+    except TimeoutError as error:
+        raise BotTooSlow from error
 
 
 def _close(pool: BotPool, connection: BotConnection, sending: asyncio.Task[None] | None) -> None:

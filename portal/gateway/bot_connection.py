@@ -7,6 +7,7 @@ end, responses to no request, extensions of chunks.
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -39,6 +40,7 @@ class BotConnection(Connection):
         self.address = address
         self._on_lost = on_lost
         self._parser = _create_parser(self)
+        self._arrivals = select.poll()
         self._is_asked = False
         """Whether a response may come."""
         self._deadline = Deadline(self._give_up)
@@ -58,7 +60,19 @@ class BotConnection(Connection):
     def is_reusable(self) -> bool:
         """Whether the bot may get another request on this connection, after a response that was used up."""
         is_used_up = self._head is not None and self._head.body.is_used_up
-        return is_used_up and self._is_request_whole and self._is_kept_by_bot and self._error is None and self.is_open
+        is_kept = self._is_kept_by_bot and self._error is None and self.is_open
+        # Some bots send a body after a response to HEAD. The next person would receive it as a response.
+        return is_used_up and is_kept and self._is_request_whole and not self._is_without_body
+
+    @property
+    def has_arrivals(self) -> bool:
+        """Whether something has arrived that was not read yet: bytes, or the end of the connection."""
+        return bool(self._arrivals.poll(0))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Get ready to tell whether something has arrived."""
+        super().connection_made(transport)
+        self._arrivals.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def begin_request(self, *, is_without_body: bool, idle_seconds: float | None) -> None:
         """Get ready for the response to another request.
@@ -67,8 +81,6 @@ class BotConnection(Connection):
             is_without_body: whether the response has no body, also if its headers announce one.
             idle_seconds: how long the bot may send nothing after the request; None without a limit.
         """
-        if self._is_without_body:  # the parser expected a body
-            self._parser = _create_parser(self)
         self._is_asked = True
         self._is_without_body, self._idle_seconds = is_without_body, idle_seconds
         self._head, self._error = None, None
@@ -156,7 +168,8 @@ class BotConnection(Connection):
         if status < _FIRST_FINAL and status != _SWITCHING:
             return
         self._is_kept_by_bot = self._parser.should_keep_alive()
-        self._head = build_head(status, decode_headers(self._headers), Body(self._adjust_reading))
+        headers = decode_headers(self._headers, "surrogateescape")  # many servers send Latin-1
+        self._head = build_head(status, headers, Body(self._adjust_reading))
         if self._is_without_body:
             self._complete()
         self._wake()
@@ -225,7 +238,7 @@ class BotConnection(Connection):
         is_full = body is not None and body.is_full
         self.set_reading(not is_full)
         # The bot is not slow while the browser is.
-        is_waiting = not is_full and not (body is not None and body.is_complete)
+        is_waiting = self.is_open and not is_full and not (body is not None and body.is_complete)
         self._deadline.set(self._idle_seconds if is_waiting else None)
 
     def _wake(self) -> None:

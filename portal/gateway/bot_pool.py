@@ -84,12 +84,10 @@ class _Connections:
 
     def take_idle(self) -> BotConnection | None:
         """Return the connection that was used last, because bots close the others first; None if there is none."""
-        while self.idle and self._used < limits.CONNECTIONS_PER_BOT:
-            connection, _ = self.idle.popitem()
-            if connection.is_open:
-                self._used += 1
-                return connection
-        return None
+        connection = self._pop_idle() if self._used < limits.CONNECTIONS_PER_BOT else None
+        if connection is not None:
+            self._used += 1
+        return connection
 
     async def open(self) -> BotConnection:
         """Open a connection as soon as the number of connections permits it, or return one that became idle.
@@ -97,14 +95,12 @@ class _Connections:
         Raises:
             OSError, ValueError: the bot does not accept it.
         """
-        while self._used >= limits.CONNECTIONS_PER_BOT:
+        if self._used < limits.CONNECTIONS_PER_BOT:
+            self._used += 1
+        else:
             await self._wait()
-        connection = self.take_idle()
-        if connection is not None:
-            return connection
-        self._used += 1
         try:
-            return await self._connect()
+            return self._pop_idle() or await self._connect()
         except BaseException:
             self.free()
             raise
@@ -115,20 +111,33 @@ class _Connections:
         self.free()
 
     def free(self) -> None:
-        """Let another request have a connection."""
+        """Let another request have a connection, at first the one that waits longest."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)  # it counts in place of this one
+                return
         self._used -= 1
-        self._wake_next()
+
+    def _pop_idle(self) -> BotConnection | None:
+        while self.idle:
+            connection, _ = self.idle.popitem()
+            if connection.is_open and not connection.has_arrivals:
+                return connection
+            connection.abort()
+        return None
 
     async def _wait(self) -> None:
+        """Wait until another request passes its place on."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter in self._waiting:
+            if not waiter.cancelled():
+                self.free()
+            elif waiter in self._waiting:
                 self._waiting.remove(waiter)
-            else:
-                self._wake_next()
             raise
 
     async def _connect(self) -> BotConnection:
@@ -141,10 +150,3 @@ class _Connections:
 
     def _forget(self, connection: BotConnection) -> None:
         self.idle.pop(connection, None)
-
-    def _wake_next(self) -> None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return

@@ -233,7 +233,8 @@ class BrowserConnection(Connection):
         self._adjust_reading()
 
     async def _handle_one(self, request: BrowserRequest) -> None:
-        self.must_close = self.must_close or not request.keeps_connection or self._is_switching
+        is_last = not request.keeps_connection or self._is_switching or request.is_upgrade
+        self.must_close = self.must_close or is_last
         self.is_busy = True
         self._deadline.set(None)
         try:

@@ -101,6 +101,7 @@ class Handler:
         self._log = log
         self._renderer = PageRenderer(settings)
         self._sign_in = SignIn(settings, threads, self._renderer)
+        self._probe: asyncio.Task[bool] | None = None
 
     async def handle(self, browser: BrowserRequest) -> None:
         """Answer a request and log it.
@@ -168,9 +169,15 @@ class Handler:
         if browser.path != "/healthz" or browser.method not in {"GET", "HEAD"}:
             return text_response(HTTPStatus.NOT_FOUND, "There is no bot at this address.")
         record.route = "healthz"
-        if await self._threads.read(is_reachable):
+        if await self._ask_database():
             return OwnResponse(HTTPStatus.OK, b'{"status": "ok"}', "application/json; charset=utf-8")
         raise DatabaseUnavailable
+
+    async def _ask_database(self) -> bool:
+        """Return whether the database answers, with one query for all who ask at the same time: anyone may ask."""
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._threads.read(is_reachable))
+        return await asyncio.shield(self._probe)
 
     async def _answer_own_path(self, browser: BrowserRequest, subdomain: str, record: AccessRecord) -> OwnResponse:
         if browser.method not in {"GET", "HEAD"}:

@@ -30,17 +30,18 @@ def build_response_head(status: int, headers: Headers) -> bytes:
     return _build(f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n", headers)
 
 
-def decode_headers(parts: Sequence[bytes]) -> Headers:
-    """Return headers as text, without spaces around values. Bytes that are not UTF-8 are replaced.
+def decode_headers(parts: Sequence[bytes], errors: str = "replace") -> Headers:
+    """Return headers as text, without spaces around values.
 
     Args:
         parts: names and values in turn.
+        errors: what becomes of bytes that are not UTF-8. `surrogateescape` lets them pass through the gateway.
 
     Raises:
         ValueError: a part contains a line break.
     """
     # Joined, because to decode and split one text is much faster than to decode many.
-    text = b"\n".join(parts).decode("utf-8", "replace")
+    text = b"\n".join(parts).decode("utf-8", errors)
     fields = text.split("\n") if parts else []
     if len(fields) != len(parts):
         raise ValueError("a header contains a line break")
@@ -73,4 +74,4 @@ def _build(first_line: str, headers: Headers) -> bytes:
     # All names and values were checked where they came in. A line that one of them adds would be another header.
     if text.count("\n") != len(headers) + 2 or text.count("\r") != len(headers) + 2:
         raise ValueError("a header contains a line break")
-    return text.encode()
+    return text.encode("utf-8", "surrogateescape")

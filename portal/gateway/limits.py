@@ -27,7 +27,8 @@ CLIENT_IDLE_SECONDS = 60.0
 """How long a client may neither send nor receive a byte while a request runs, and how long it may take to receive a
 page or a file of the gateway."""
 BOT_IDLE_SECONDS = 600.0
-"""How long a bot may send nothing: before its response, between two parts of it, and on a socket."""
+"""How long a bot may send nothing: before its response, between two parts of it, and on a socket; and how long it may
+receive nothing of a request's body."""
 DROP_SECONDS = 10.0
 """How long the rest of a request may take that was answered before it had arrived."""
 KEEP_ALIVE_SECONDS = 75.0
@@ -35,6 +36,8 @@ KEEP_ALIVE_SECONDS = 75.0
 BOT_KEEP_ALIVE_SECONDS = 4.0
 """How long an idle connection to a bot is kept. Servers close theirs after 5 seconds or more."""
 
+OPEN_FILES = 16 * 1024
+"""Files and connections, unless the system permits more or fewer. Strangers can fill 64 KB with each of them."""
 MAX_LINE_BYTES = 8 * 1024
 MAX_HEADER_BYTES = 32 * 1024
 """Size of all names and values of the headers of a request."""

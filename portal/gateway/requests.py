@@ -121,8 +121,8 @@ class BrowserRequest:
 
     @property
     def is_waiting_to_send(self) -> bool:
-        """Whether the client waits for permission to send the body."""
-        return bool(self.values("expect")) and not self.is_permission_sent
+        """Whether the client waits for permission to send the body, which HTTP/1.0 does not know."""
+        return bool(self.values("expect")) and self.version != "1.0" and not self.is_permission_sent
 
     def permit_body(self) -> None:
         """Ask a client that waits for permission to send the body.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -115,10 +116,19 @@ async def _serve_until_stopped(settings: Settings, database: Database) -> None:
         logger.info("BOTS_DOMAIN is not set; no bot can be opened, and this process only waits")
         await stopped.wait()
         return
+    permit_many_connections()
     async with running_gateway(settings, database):
         _relax_garbage_collection()
         await stopped.wait()
         logger.info("the gateway ends; running requests have %d s", limits.SHUTDOWN_SECONDS)
+
+
+def permit_many_connections() -> None:
+    """Raise the limit of open files, as far as the system permits: strangers could use up the usual 1024."""
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(limits.OPEN_FILES, highest)
+    if limit < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, highest))
 
 
 def _relax_garbage_collection() -> None:

@@ -61,7 +61,7 @@ async def _connect(client: BotClient, browser: BrowserRequest, exchange: Exchang
         method=browser.method,
         target=browser.target,
         headers=[*headers, *_HANDSHAKE.items()],
-        idle_seconds=None,  # idle sockets have another limit, see `_wait_until_idle`
+        idle_seconds=limits.BOT_IDLE_SECONDS,  # of a response that opens no socket
     )
     try:
         async with asyncio.timeout(limits.HANDSHAKE_SECONDS):

@@ -57,6 +57,8 @@ def visit(page: Page, portal: str, settings: Settings, database: Database) -> Op
     """Return a function that opens a page as a user, or signed out as `signed-out`."""
 
     def open_page(user: str, path: str) -> None:
+        # Without its cookies, a page that refreshes itself would go to the sign-in and end the navigation below.
+        page.goto("about:blank")
         page.context.clear_cookies()
         if user != "signed-out":
             sign_in(page.context, portal, settings, database, user)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 
@@ -11,7 +14,7 @@ import pytest
 from portal.gateway import limits
 from portal.gateway.bodies import Body
 from portal.gateway.bot_client import BotClient, BotRequest
-from portal.gateway.bot_errors import BotTooSlow, BotUnreachable
+from portal.gateway.bot_errors import BotTooSlow, BotUnreachable, ConnectionClosed
 
 Build = Callable[..., BotRequest]
 
@@ -150,7 +153,7 @@ def test_a_connection_is_not_used_again_if_the_client_left_before_the_response()
         ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 1),
         ("GET", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: a\r\n\r\n", 1),
         ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 1),
-        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 1),
+        ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", 3),
         ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
         ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok", 3),
         ("GET", b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", 3),
@@ -168,5 +171,116 @@ def test_a_connection_is_used_again_after_a_whole_response_without_surplus(
                     assert await read_all(response.head.body) in {b"", b"ok"}
                 await asyncio.sleep(0)
             assert len(connections) == expected
+
+    asyncio.run(run())
+
+
+def test_what_arrives_after_a_response_never_becomes_the_next_one() -> None:
+    """Also if the event loop was too busy to read it before the next request."""
+    response = b"HTTP/1.1 200 OK\r\nX-Number: %d\r\nContent-Length: 0\r\n\r\n"
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            build, loop = build_for(listener), asyncio.get_running_loop()
+            async with asyncio.timeout(20), BotClient() as client:
+                with closing(await answer_next(client, build("GET"), listener, response % 1)) as first:
+                    first.setblocking(True)
+                    first.sendall(response % 2)
+                    asking = loop.create_task(client.ask(build("GET")))
+                    with closing((await loop.sock_accept(listener))[0]) as second:
+                        await loop.sock_sendall(second, response % 3)
+                        with await asking as answer:
+                            assert answer.head.fields["x-number"] == "3"
+
+    asyncio.run(run())
+
+
+async def answer_next(
+    client: BotClient, request: BotRequest, listener: socket.socket, response: bytes
+) -> socket.socket:
+    """Send a request, answer it, and return the bot's end of the connection."""
+    loop = asyncio.get_running_loop()
+    asking = loop.create_task(client.ask(request))
+    connection, _ = await loop.sock_accept(listener)
+    await loop.sock_recv(connection, 65536)
+    await loop.sock_sendall(connection, response)
+    with await asking:
+        return connection
+
+
+def build_for(listener: socket.socket) -> Build:
+    """Return a function that builds requests for a bot that listens."""
+
+    def build(method: str, body: AsyncIterator[bytes] | None = None, idle_seconds: float | None = None) -> BotRequest:
+        return BotRequest(
+            address=f"127.0.0.1:{listener.getsockname()[1]}",
+            method=method,
+            target="/",
+            headers=[],
+            idle_seconds=idle_seconds,
+            body=body,
+        )
+
+    return build
+
+
+def test_a_bot_that_does_not_receive_the_body_is_too_slow() -> None:
+    async def send() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(65536)
+
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with asyncio.timeout(20), BotClient() as client:
+                with pytest.raises(BotTooSlow):
+                    await client.ask(build_for(listener)("POST", send(), 0.2))
+
+    asyncio.run(run())
+
+
+def test_requests_that_wait_get_the_places_of_connections_that_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CONNECTIONS_PER_BOT", 2)
+
+    async def run() -> None:
+        async with (
+            raw_bot(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n") as (build, connections),
+            BotClient() as client,
+        ):
+
+            async def ask() -> None:
+                with await client.ask(build("GET")):
+                    pass
+
+            asking = [asyncio.create_task(ask()) for _ in range(8)]
+            await asyncio.sleep(0)
+            asking[3].cancel()
+            ended = await asyncio.gather(*asking, return_exceptions=True)
+            assert [type(error) for error in ended if error is not None] == [asyncio.CancelledError]
+            assert len(connections) == 7
+
+    asyncio.run(run())
+
+
+def test_nothing_remains_of_a_connection_whose_response_broke_off() -> None:
+    async def run() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(20), BotClient() as client:
+                asking = loop.create_task(client.ask(build_for(listener)("GET", None, 600)))
+                with closing((await loop.sock_accept(listener))[0]) as bot:
+                    await loop.sock_sendall(bot, b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n")
+                    with await asking as answer:
+                        answer.head.body.feed(bytes(limits.BUFFER_BYTES))
+                        answer.connection.abort()
+                        await asyncio.sleep(0)
+                        with pytest.raises(ConnectionClosed):
+                            await read_all(answer.head.body)
+                connection = weakref.ref(answer.connection)
+                del answer, asking
+                await asyncio.sleep(0.05)
+                gc.collect()
+                assert connection() is None
 
     asyncio.run(run())

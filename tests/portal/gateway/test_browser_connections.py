@@ -76,11 +76,13 @@ def test_what_precedes_malformed_bytes_is_answered(bob: Browser, bot: FakeBot, g
     assert [seen.target for seen in bot.seen] == ["/good"]
 
 
-@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+@pytest.mark.parametrize(
+    ("protocol", "nominated"), [("h2c", "Upgrade"), ("websocket", "Upgrade"), ("websocket", "Upgrade\xa0")]
+)
 def test_nothing_after_a_request_for_another_protocol_is_a_request(
-    bob: Browser, bot: FakeBot, gateway: RunningGateway, protocol: str
+    bob: Browser, bot: FakeBot, gateway: RunningGateway, protocol: str, nominated: str
 ) -> None:
-    upgrade = build(bob, "GET /first", f"Upgrade: {protocol}", "Connection: Upgrade")
+    upgrade = build(bob, "GET /first", f"Upgrade: {protocol}", f"Connection: {nominated}")
     received = gateway.send(upgrade + build(bob, "GET /hidden") + last(bob))
     assert received.count(b"HTTP/1.1 ") == 1
     assert b"\r\nConnection: close\r\n" in received
@@ -91,6 +93,15 @@ def test_a_request_for_another_protocol_has_no_body(bob: Browser, bot: FakeBot, 
     upgrade = build(bob, "POST /", "Upgrade: h2c", "Connection: Upgrade", "Content-Length: 4", body=b"body")
     assert gateway.send(upgrade).startswith(b"HTTP/1.1 400 ")
     assert bot.seen == []
+
+
+def test_a_client_of_an_old_version_gets_no_interim_response(
+    bob: Browser, bot: FakeBot, gateway: RunningGateway
+) -> None:
+    request = build(bob, "POST /", "Content-Length: 4", "Expect: 100-continue", body=b"body")
+    received = gateway.send(request.replace(b" HTTP/1.1\r\n", b" HTTP/1.0\r\n"))
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert received.endswith(b"POST / 4")
 
 
 def test_an_error_in_the_middle_of_a_response_adds_nothing_to_it(

@@ -187,6 +187,18 @@ def test_invalid_headers_of_responses_never_reach_the_browser(hostile: Browser) 
         assert {"X-Bad", "Bad Name"} & set(answer.headers) == set()
 
 
+@pytest.mark.parametrize(
+    "hostile",
+    [send(OK + b"Content-Length: 2\r\nX-Latin: caf\xe9\r\nX-Utf: caf\xc3\xa9\r\nLocation: /\xe9\r\n\r\nok")],
+    indirect=True,
+)
+def test_values_of_headers_keep_their_encoding(hostile: Browser) -> None:
+    with hostile.open() as answer:  # the client decodes Latin-1
+        assert answer.headers["X-Latin"] == "caf\xe9"
+        assert answer.headers["X-Utf"] == "caf\xc3\xa9"
+        assert answer.headers["Location"] == "/\xe9"
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the gateway wait for half a second only."""
@@ -197,6 +209,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_silent_bot_times_out(impatient: None, hostile: Browser) -> None:
     assert hostile.read()[0] == 504
     assert hostile.read("/", "POST", b"x")[0] == 504
+
+
+@pytest.mark.parametrize("hostile", [start_and_wait], indirect=True)
+def test_a_bot_that_opens_no_socket_and_stops_in_its_response_times_out(impatient: None, hostile: Browser) -> None:
+    with open_socket(hostile) as socket_:
+        assert socket_.status == 200
+        socket_.connection.settimeout(5)
+        assert socket_.connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("hostile", [close_after_receiving], indirect=True)

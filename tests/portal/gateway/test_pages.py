@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from portal.database import Database
+from portal.gateway import handler
 from portal.models import (
     Bot,
     BotPhase,
@@ -138,6 +143,32 @@ def test_other_hosts_have_a_health_check_only(bob: Browser, gateway: RunningGate
         assert bob.read("/healthz", headers={"Host": host, "Cookie": None}) == (200, b'{"status": "ok"}')
         assert bob.read("/", headers={"Host": host})[0] == 404
     assert bob.read("/healthz", headers={"Host": "127.0.0.1"}, method="POST")[0] == 404
+
+
+def test_any_number_of_health_checks_leaves_the_other_threads_to_decisions(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise strangers could delay decisions until the streams of all people end."""
+    running: list[int] = []
+    most: list[int] = []
+    can_end = threading.Event()
+
+    def probe(_session: Session) -> bool:
+        running.append(1)
+        most.append(len(running))
+        can_end.wait(10)
+        running.pop()
+        return True
+
+    monkeypatch.setattr(handler, "is_reachable", probe)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(gateway.connect()) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway.internal\r\n\r\n")
+        time.sleep(0.2)
+        can_end.set()
+        assert {connection.recv(12) for connection in connections} == {b"HTTP/1.1 200"}
+    assert set(most) == {1}
 
 
 def test_the_bots_own_health_check_belongs_to_the_bot(bob: Browser, bot: FakeBot) -> None:

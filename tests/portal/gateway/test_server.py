@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.gateway.server import end_tasks
+from portal.gateway import limits
+from portal.gateway.server import end_tasks, permit_many_connections
 from portal.models import GatewayProcess
 from portal.settings import Settings
 from tests.support.gateway import LoopThread, RunningGateway
@@ -26,6 +28,17 @@ def test_a_gateway_that_cannot_listen_delays_no_updates(
     own.dispose()
     with database.reading() as session:
         assert session.scalars(sa.select(GatewayProcess.id)).all() == []
+
+
+def test_as_many_connections_are_permitted_as_the_system_permits() -> None:
+    limit, highest = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        wanted = min(limits.OPEN_FILES, highest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted - 1, highest))
+        permit_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, highest)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, highest))
 
 
 def test_tasks_that_drop_a_cancellation_end_too() -> None:

@@ -18,7 +18,7 @@ from portal.web.extensions import db
 from tests.portal.views.people import OTHER_PASSWORD, give_password, new_client
 from tests.support.cast import Cast
 
-TOKEN = r'(csrf_token" value="|X-CSRFToken": ")[^"]+'
+VARYING = r'(csrf_token" value="|X-CSRFToken": "|data-now=")[^"]+'
 KNOWN, UNKNOWN = "alice@example.com", "alina@example.com"
 
 
@@ -75,8 +75,8 @@ def collect_answer(app: Flask, work: Work, path: str, email: str, **data: str) -
     headers = sorted((name, text) for name, text in answer.headers.items() if name != "Set-Cookie")
     cookies = sorted(text.partition("=")[0] for text in answer.headers.getlist("Set-Cookie"))
     next_page = client.get(answer.location).text if answer.location else ""
-    # The email and the CSRF tokens differ between any two answers.
-    texts = tuple(re.sub(TOKEN, r"\1", text.replace(email, "ADDRESS")) for text in (answer.text, next_page))
+    # The email, the CSRF tokens and the time differ between any two answers.
+    texts = tuple(re.sub(VARYING, r"\1", text.replace(email, "ADDRESS")) for text in (answer.text, next_page))
     return answer.status_code, headers, cookies, texts, tuple(work.statements), tuple(work.hashes)
 
 
