@@ -98,17 +98,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mix files of tests that wait for containers with files that compute, and end with the shortest files.
 
     The test processes receive the files in this order, so that some compute while others wait, and all of them finish
-    at about the same time.
+    at about the same time. No browser runs beside containers, because Chromium gives requests up when the network of
+    the machine changes.
     """
     files = [list(tests) for _, tests in groupby(items, key=lambda item: item.path)]
-    waiting = [tests for tests in files if _has_mark(tests, "docker")]
-    computing = [tests for tests in files if not _has_mark(tests, "docker")]
+    browsers = [tests for tests in files if _has_mark(tests, "browser")]
+    waiting = [tests for tests in files if _has_mark(tests, "docker") and tests not in browsers]
+    computing = [tests for tests in files if tests not in browsers and tests not in waiting]
     computing.sort(key=lambda tests: not _has_mark(tests, *LONG_MARKS))
+    beside = COMPUTING_PER_WAITING * len(waiting)
+    computing, short = computing[:beside], computing[beside:]
     items[:] = []
     while waiting or computing:
         mixed = [*waiting[:1], *computing[:COMPUTING_PER_WAITING]]
         waiting, computing = waiting[1:], computing[COMPUTING_PER_WAITING:]
         items.extend(item for tests in mixed for item in tests)
+    half = len(short) // 2
+    items.extend(item for tests in (*short[:half], *browsers, *short[half:]) for item in tests)
 
 
 def _has_mark(tests: list[pytest.Item], *names: str) -> bool:

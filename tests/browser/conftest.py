@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
 from demo.processes import free_port
 from portal.database import Database
@@ -50,6 +51,23 @@ def scene(database: Database) -> Scene:
 
 
 Open = Callable[[str, str], None]
+
+
+@pytest.fixture(autouse=True)
+def _bear_changes_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repeat a navigation that Chromium gave up because containers of other tests changed the machine's network."""
+    goto = Page.goto
+
+    def repeat(page: Page, url: str, **options: Any) -> Any:
+        for _ in range(10):
+            try:
+                return goto(page, url, **options)
+            except Error as error:
+                if "ERR_NETWORK_CHANGED" not in error.message:
+                    raise
+        return goto(page, url, **options)
+
+    monkeypatch.setattr(Page, "goto", repeat)
 
 
 @pytest.fixture
