@@ -81,13 +81,13 @@ def test_other_errors_and_trouble_that_lasts_too_long_are_raised(error: Exceptio
 @pytest.mark.docker
 @pytest.mark.parametrize(
     "config",
-    [{"user": "nobody-has-this-name"}, {"user": "root:no-such-group"}, {"working_dir": "/etc/passwd/x"}],
+    [{"user": "no-such-user"}, {"user": "root:no-such-group"}, {"working_dir": "/etc/passwd/x"}],
     ids=["user", "group", "folder"],
 )
 def test_image_that_cannot_start_is_no_trouble(
     engine: docker.APIClient, snapshot_image: str, run_labels: dict[str, str], config: dict[str, Any]
 ) -> None:
-    """Engines answer with status 500. As trouble, it would stop every bot of the fleet, one canary after another."""
+    """Engines answer with status 500. If this counted as trouble, such a release would stop one bot after another."""
     with pytest.raises(APIError) as caught:
         engine.start(engine.create_container(snapshot_image, ["true"], labels=run_labels, **config))
     assert (caught.value.status_code, is_engine_trouble(caught.value)) == (500, False)
