@@ -21,6 +21,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "portal/forms": ("sqlalchemy", "portal.services", "portal.views"),
     "portal/web": ("portal.forms",),
     "portal/gateway": ("portal.views", "portal.forms", "portal.web", "portal.app", "flask"),
+    "portal/gateway/http": ("portal.database", "portal.models", "portal.services", "sqlalchemy", "redis"),
     "daemon": ("portal.views", "portal.forms", "portal.web", "demo", "tests"),
 }
 """For each folder, the modules that no file in it may import."""

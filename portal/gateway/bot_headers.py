@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from portal.gateway import assertions
 from portal.gateway.assertions import Assertions
 from portal.gateway.client_address import find_client_address
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.requests import BrowserRequest
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 from portal.services.gateway.visits import Visit

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from portal.gateway.connections import UNKNOWN
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.connections import UNKNOWN
+from portal.gateway.http.requests import BrowserRequest
 
 
 def find_client_address(browser: BrowserRequest, trusted_proxies: int) -> str:

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 from portal.gateway import limits
-from portal.gateway.bot_client import BotClient, BotRequest, BotResponse
-from portal.gateway.bot_errors import BadResponse, BotTooSlow, BotUnreachable, ConnectionClosed
 from portal.gateway.exchanges import GOING_AWAY, Exchange
-from portal.gateway.http_heads import read_date
-from portal.gateway.own_responses import Sent
-from portal.gateway.requests import BrowserRequest
-from portal.gateway.response_stream import ResponseStream
+from portal.gateway.http.bot_client import BotClient, BotRequest, BotResponse
+from portal.gateway.http.bot_errors import BadResponse, BotTooSlow, BotUnreachable, ConnectionClosed
+from portal.gateway.http.heads import read_date
+from portal.gateway.http.own_responses import Sent
+from portal.gateway.http.requests import BrowserRequest
+from portal.gateway.http.response_stream import ResponseStream
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 

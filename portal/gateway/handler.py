@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from portal.database import is_reachable
 from portal.gateway import forwarding, limits, pages, tunnel
 from portal.gateway.access_log import AccessLog, AccessRecord
-from portal.gateway.bot_client import BotClient
-from portal.gateway.bot_errors import BadResponse, BotTooSlow, BotUnreachable, RequestIncomplete
 from portal.gateway.bot_headers import BotHeaders
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import Exchange, Exchanges
 from portal.gateway.holding import Holding, TooManyHeld
-from portal.gateway.own_responses import OwnResponse, Sent, refuse, send, text_response
+from portal.gateway.http.bot_client import BotClient
+from portal.gateway.http.bot_errors import BadResponse, BotTooSlow, BotUnreachable, RequestIncomplete
+from portal.gateway.http.own_responses import OwnResponse, Sent, refuse, send, text_response
+from portal.gateway.http.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.pages import ASSETS_PREFIX, Page, PageRenderer
-from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.sign_in import SignIn
 from portal.gateway.visit_cache import CachedVisit, VisitCache
 from portal.rules.bot_access import Access, decide

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from portal.gateway.own_responses import NOT_STORED, OwnResponse, text_response
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.own_responses import NOT_STORED, OwnResponse, text_response
+from portal.gateway.http.requests import BrowserRequest
 from portal.paths import ROOT
 from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
 from portal.settings import Settings

@@ -18,14 +18,14 @@ from portal.database import Database
 from portal.gateway import limits
 from portal.gateway.access_log import AccessLog
 from portal.gateway.assertions import Assertions, SigningKey
-from portal.gateway.bot_client import BotClient
 from portal.gateway.bot_headers import BotHeaders
-from portal.gateway.browser_server import listening
 from portal.gateway.change_listener import listen
 from portal.gateway.database_threads import DatabaseThreads, DatabaseUnavailable
 from portal.gateway.exchanges import GOING_AWAY, Exchanges
 from portal.gateway.handler import Handler
 from portal.gateway.holding import Holding
+from portal.gateway.http.bot_client import BotClient
+from portal.gateway.http.browser_server import listening
 from portal.gateway.revocation import Revocation
 from portal.gateway.visit_cache import VisitCache
 from portal.models import utcnow

@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, urlencode
 
 from portal.gateway import pages
 from portal.gateway.database_threads import DatabaseThreads
-from portal.gateway.own_responses import OwnResponse, text_response
+from portal.gateway.http.own_responses import OwnResponse, text_response
+from portal.gateway.http.requests import BrowserRequest
 from portal.gateway.pages import PageRenderer
-from portal.gateway.requests import BrowserRequest
 from portal.models import utcnow
 from portal.rules.bot_paths import is_local_path
 from portal.services.accounts import sessions

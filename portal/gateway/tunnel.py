@@ -14,13 +14,13 @@ from hashlib import sha1
 from http import HTTPStatus
 
 from portal.gateway import forwarding, limits
-from portal.gateway.bot_client import BotClient, BotRequest, BotResponse
-from portal.gateway.bot_errors import BadResponse, BotUnreachable, ConnectionClosed
-from portal.gateway.connections import Connection
 from portal.gateway.exchanges import GOING_AWAY, Exchange
-from portal.gateway.http_heads import build_response_head
-from portal.gateway.own_responses import Sent
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.bot_client import BotClient, BotRequest, BotResponse
+from portal.gateway.http.bot_errors import BadResponse, BotUnreachable, ConnectionClosed
+from portal.gateway.http.connections import Connection
+from portal.gateway.http.heads import build_response_head
+from portal.gateway.http.own_responses import Sent
+from portal.gateway.http.requests import BrowserRequest
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 

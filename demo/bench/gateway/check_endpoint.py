@@ -16,11 +16,11 @@ from aiohttp import web
 from demo.bench.gateway.visitors import SESSION_COOKIE, SUBDOMAIN
 from portal.database import Database
 from portal.gateway.assertions import HEADER, Assertions
-from portal.gateway.bodies import Body
-from portal.gateway.connections import Connection
 from portal.gateway.database_threads import DatabaseThreads
-from portal.gateway.request_headers import read_headers
-from portal.gateway.requests import BrowserRequest, Refused, check_form, check_origin
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.connections import Connection
+from portal.gateway.http.request_headers import read_headers
+from portal.gateway.http.requests import BrowserRequest, Refused, check_form, check_origin
 from portal.gateway.server import use_current_key
 from portal.gateway.visit_cache import VisitCache
 from portal.models.encrypted import use_keys

@@ -6,11 +6,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from portal.gateway.bodies import Body
 from portal.gateway.client_address import find_client_address
-from portal.gateway.connections import UNKNOWN, Connection
-from portal.gateway.request_headers import RequestHeaders
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.connections import UNKNOWN, Connection
+from portal.gateway.http.request_headers import RequestHeaders
+from portal.gateway.http.requests import BrowserRequest
 
 PEER = "192.0.2.1"
 

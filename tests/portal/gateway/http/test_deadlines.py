@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from portal.gateway.deadlines import Deadline
+from portal.gateway.http.deadlines import Deadline
 
 
 def test_a_deadline_passes_once_at_its_last_time() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from portal.gateway.bodies import Body
+from portal.gateway.http.bodies import Body
 from portal.rules.proxy_headers import Headers
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from portal.gateway import limits
-from portal.gateway.connections import Connection
-from portal.gateway.http_heads import build_response_head, read_date
-from portal.gateway.requests import Refused
+from portal.gateway.http.connections import Connection
+from portal.gateway.http.heads import build_response_head, read_date
+from portal.gateway.http.requests import Refused
 from portal.rules.proxy_headers import Headers
 
 _POLICY = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.gateway.http_heads import build_request_head, build_response_head, decode_headers
+from portal.gateway.http.heads import build_request_head, build_response_head, decode_headers
 
 
 def test_heads_have_one_line_for_each_header() -> None:

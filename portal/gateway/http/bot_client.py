@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from types import TracebackType
 
-from portal.gateway.bot_connection import BotConnection
-from portal.gateway.bot_errors import BotTooSlow, ConnectionClosed, RequestIncomplete
-from portal.gateway.bot_pool import BotPool
-from portal.gateway.http_heads import build_request_head
-from portal.gateway.response_head import ResponseHead
+from portal.gateway.http.bot_connection import BotConnection
+from portal.gateway.http.bot_errors import BotTooSlow, ConnectionClosed, RequestIncomplete
+from portal.gateway.http.bot_pool import BotPool
+from portal.gateway.http.heads import build_request_head
+from portal.gateway.http.response_head import ResponseHead
 from portal.rules.proxy_headers import Headers
 
 _WITHOUT_RESPONSE_BODY = "HEAD"

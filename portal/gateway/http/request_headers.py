@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 
-from portal.gateway.http_heads import decode_headers
+from portal.gateway.http.heads import decode_headers
 from portal.rules import proxy_headers
 from portal.rules.proxy_headers import Headers
 

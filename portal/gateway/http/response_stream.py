@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from portal.gateway.http_heads import build_response_head
-from portal.gateway.own_responses import Sent, drain_in_time
-from portal.gateway.requests import BrowserRequest
+from portal.gateway.http.heads import build_response_head
+from portal.gateway.http.own_responses import Sent, drain_in_time
+from portal.gateway.http.requests import BrowserRequest
 from portal.rules.proxy_headers import Headers
 
 _WITHOUT_BODY = frozenset({HTTPStatus.NO_CONTENT.value, HTTPStatus.NOT_MODIFIED.value})

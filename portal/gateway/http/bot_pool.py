@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 
 from portal.gateway import limits
-from portal.gateway.bot_connection import BotConnection
-from portal.gateway.bot_errors import BotUnreachable
+from portal.gateway.http.bot_connection import BotConnection
+from portal.gateway.http.bot_errors import BotUnreachable
 
 _LINGER_SECONDS = 1.0
 

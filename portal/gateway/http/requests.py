@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from portal.gateway.bodies import Body
-from portal.gateway.connections import Connection
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.connections import Connection
+from portal.gateway.http.request_headers import RequestHeaders
 from portal.gateway.limits import MAX_HEADER_BYTES, MAX_HEADERS, MAX_LINE_BYTES
-from portal.gateway.request_headers import RequestHeaders
 from portal.rules import proxy_headers
 from portal.rules.bot_hosts import comes_from_own_page, is_valid_host
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from portal.gateway.bodies import Body
+from portal.gateway.http.bodies import Body
 from portal.gateway.limits import BUFFER_BYTES
 
 

@@ -14,12 +14,12 @@ from http import HTTPStatus
 import httptools
 
 from portal.gateway import limits
-from portal.gateway.bodies import Body
-from portal.gateway.bot_errors import BadResponse, BotTooSlow, ConnectionClosed
-from portal.gateway.connections import Connection, Tunnel, exceeds_framing
-from portal.gateway.deadlines import Deadline
-from portal.gateway.http_heads import decode_headers
-from portal.gateway.response_head import ResponseHead, build_head
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.bot_errors import BadResponse, BotTooSlow, ConnectionClosed
+from portal.gateway.http.connections import Connection, Tunnel, exceeds_framing
+from portal.gateway.http.deadlines import Deadline
+from portal.gateway.http.heads import decode_headers
+from portal.gateway.http.response_head import ResponseHead, build_head
 
 _FIRST_FINAL, _SWITCHING = HTTPStatus.OK.value, HTTPStatus.SWITCHING_PROTOCOLS.value
 _HEAD_STEP = 4 * 1024

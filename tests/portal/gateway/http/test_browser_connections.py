@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from portal.gateway import limits
-from portal.gateway.bodies import Body
+from portal.gateway.http.bodies import Body
 from tests.support.gateway import COOKIE, Browser, FakeBot, RunningGateway, read_all
 
 pytestmark = pytest.mark.requests

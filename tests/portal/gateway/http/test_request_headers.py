@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from portal.gateway.request_headers import read_headers
+from portal.gateway.http.request_headers import read_headers
 from portal.rules.proxy_headers import MalformedRequest
 
 PARTS = [

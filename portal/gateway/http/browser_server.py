@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from portal.gateway.browser_connection import BrowserConnection, Handle
+from portal.gateway.http.browser_connection import BrowserConnection, Handle
 from portal.gateway.limits import SHUTDOWN_SECONDS
 
 _BACKLOG = 1024

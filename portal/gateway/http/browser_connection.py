@@ -15,12 +15,12 @@ from http import HTTPStatus
 import httptools
 
 from portal.gateway import limits
-from portal.gateway.bodies import Body
-from portal.gateway.connections import Connection, exceeds_framing
-from portal.gateway.deadlines import Deadline
-from portal.gateway.own_responses import refuse, send
-from portal.gateway.request_headers import read_headers
-from portal.gateway.requests import TOO_LARGE, BrowserRequest, Refused
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.connections import Connection, exceeds_framing
+from portal.gateway.http.deadlines import Deadline
+from portal.gateway.http.own_responses import refuse, send
+from portal.gateway.http.request_headers import read_headers
+from portal.gateway.http.requests import TOO_LARGE, BrowserRequest, Refused
 
 logger = logging.getLogger(__name__)
 

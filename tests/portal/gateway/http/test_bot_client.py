@@ -12,9 +12,9 @@ from contextlib import asynccontextmanager, closing, suppress
 import pytest
 
 from portal.gateway import limits
-from portal.gateway.bodies import Body
-from portal.gateway.bot_client import BotClient, BotRequest
-from portal.gateway.bot_errors import BotTooSlow, BotUnreachable, ConnectionClosed
+from portal.gateway.http.bodies import Body
+from portal.gateway.http.bot_client import BotClient, BotRequest
+from portal.gateway.http.bot_errors import BotTooSlow, BotUnreachable, ConnectionClosed
 
 Build = Callable[..., BotRequest]
 
