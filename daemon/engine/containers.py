@@ -84,7 +84,7 @@ def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[
     Args:
         engine: the node's engine.
         container_id: the container.
-        renew_or_raise: called before each effect and while waiting; raises when the bot's lease was lost.
+        renew_or_raise: called before each effect; raises when the bot's lease was lost.
 
     Raises:
         OperationFailed: the container still runs after it was killed.
@@ -100,7 +100,7 @@ def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[
     ):
         renew_or_raise()
         _send_signal(engine, container_id, sent)
-        if _wait_until_stopped(engine, container_id, seconds, renew_or_raise):
+        if _wait_until_stopped(engine, container_id, seconds):
             return
     raise OperationFailed(
         f"Container {container_id[:12]} still runs after it was killed; check the Docker engine of its node"
@@ -182,19 +182,13 @@ def _send_signal(engine: docker.APIClient, container_id: str, signal: str) -> No
             raise
 
 
-def _wait_until_stopped(
-    engine: docker.APIClient, container_id: str, seconds: float, renew_or_raise: Callable[[], object]
-) -> bool:
+def _wait_until_stopped(engine: docker.APIClient, container_id: str, seconds: float) -> bool:
     """Wait until a container has stopped. Return False when it still runs after `seconds`."""
     deadline = time.monotonic() + seconds
-    renewed = time.monotonic()
     while True:
         found = inspect(engine, container_id)
         if found is None or not found["State"]["Running"]:
             return True
         if time.monotonic() >= deadline:
             return False
-        if time.monotonic() - renewed > 1:
-            renew_or_raise()
-            renewed = time.monotonic()
         time.sleep(_POLL_SECONDS)
