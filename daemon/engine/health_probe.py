@@ -20,10 +20,10 @@ from portal.rules.outside_text import clean_line
 _PROBE_SECONDS = 5.0
 _MAX_BYTES = 64 * 1024
 _MAX_QUOTED = 200
-_FIRST_PAUSE_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.05
 _PAUSE_SHARE = 0.1
 """Pauses grow with the time that has passed, so that they hardly delay the moment at which a bot is found healthy."""
-_PAUSE_AFTER_SUCCESS_SECONDS = 0.25
+_PAUSE_AFTER_SUCCESS_SECONDS = 0.1
 _RETRY_PAUSE_SECONDS = 1.0
 _REQUIRED_SUCCESSES = 2
 """Consecutive successful probes after which a container counts as healthy."""

@@ -91,7 +91,8 @@ def delete_archives(context: UpdateContext) -> None:
         paths = [snapshot.archive for snapshot in snapshots.list_for_update(session, context.update.id)]
     if not paths:
         return
-    helper = context.require_helper()
+    # The image exists if this worker took the snapshots. If it was pruned since, a later job cleans up.
+    helper = context.helper if context.snapshot_taker else context.require_helper()
     context.lease.renew_or_raise()
     helper.remove_all_helpers()
     helper.delete(paths)

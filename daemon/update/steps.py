@@ -31,7 +31,7 @@ class Unhealthy(OperationFailed):
 
 def pull(context: UpdateContext) -> None:
     """Pull the image of the release by digest, while the old container still runs."""
-    pull_image(context.engine, context.settings, context.image)
+    context.new_image = pull_image(context.engine, context.settings, context.image)
 
 
 def capture(context: UpdateContext) -> None:
@@ -50,7 +50,6 @@ def capture(context: UpdateContext) -> None:
 
 def precreate(context: UpdateContext) -> None:
     """Create the new container beside the old one and refuse any unexplained difference between both."""
-    new_image = context.engine.inspect_image(context.image)  # type: ignore[no-untyped-call]
     variables = bot_environment(context.bot)
     plan = creation.plan_replacement(context.saved, context.image, context.labels, variables)
     # In an earlier attempt the call may have timed out although the engine created the container.
@@ -59,7 +58,7 @@ def precreate(context: UpdateContext) -> None:
     container_id = context.create_container(plan, context.temporary_name)
     context.record(new_container_id=container_id)
     created = context.engine.inspect_container(container_id)
-    if differences := compare.unexplained_differences(context.saved, created, new_image, variables):
+    if differences := compare.unexplained_differences(context.saved, created, context.new_image, variables):
         raise OperationFailed(
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)
@@ -92,7 +91,8 @@ def drain(context: UpdateContext) -> None:
 def stop(context: UpdateContext) -> None:
     """Stop the old container with its own signal and grace period. The capture has saved its restart policy."""
     containers.set_restart_policy(context.guarded_engine(), context.old_container, containers.NO_RESTART)
-    containers.stop(context.engine, context.old_container, context.lease.renew_or_raise)
+    described = context.saved["container"]
+    containers.stop(context.engine, context.old_container, context.lease.renew_or_raise, described=described)
 
 
 def take_snapshots(context: UpdateContext) -> None:

@@ -62,6 +62,8 @@ class UpdateContext:
         self._connections = ExitStack()
         self.snapshot_taker: SnapshotTaker | None = None
         """The helper that takes the snapshots of this update. It belongs to the worker that started it."""
+        self.new_image: dict[str, Any] = {}
+        """The engine's description of the release's image, which the worker has pulled."""
         self.address: str | None = None
         """Where the new container answered when it was found healthy."""
         self.labels = {INSTALL_LABEL: install_id, BOT_LABEL: self.bot.id, UPDATE_LABEL: update.id}

@@ -170,7 +170,7 @@ def wait(engine: docker.APIClient, container: str, timeout: float = 60) -> Healt
 
 @pytest.mark.parametrize(
     ("elapsed", "after_success", "pause"),
-    [(0, False, 0.1), (9, False, 0.9), (60, False, 5), (9, True, 0.25), (60, True, 0.25)],
+    [(0, False, 0.05), (9, False, 0.9), (60, False, 5), (9, True, 0.1), (60, True, 0.1)],
 )
 def test_pauses_delay_a_healthy_bot_by_a_tenth_of_its_start(
     elapsed: float, pause: float, *, after_success: bool

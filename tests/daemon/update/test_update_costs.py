@@ -17,7 +17,7 @@ from tests.support.statements import counted_statements
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry, pytest.mark.slow]
 
-MAX_CALLS = 46
+MAX_CALLS = 39
 MAX_STATEMENTS = 76
 
 
