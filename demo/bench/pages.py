@@ -1,93 +1,109 @@
-"""Benchmark of the operators' pages with a large fleet. Used by `demo.bench.__main__`."""
+"""Benchmark of the pages of a large fleet, compared with a small one. Used by `demo.bench.__main__` and its test."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
-from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
-from daemon.rollout import orchestrator
 from demo.bench import fleet
+from demo.bench.databases import BenchDatabases
 from demo.bench.environment import BenchEnvironment
-from demo.bench.tables import Table, measure_cost
+from demo.bench.page_rows import FRAGMENT_HEADERS, PAGE_HEAD, PageCost, describe_row, measure_page
+from demo.bench.page_scene import create_scene
+from demo.bench.tables import Table
+from demo.bench.ticks import SMALL
 from portal.app import create_app
 from portal.database import Database
-from portal.models import utcnow
-from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
 
-_REPETITIONS = 5
-_FRAGMENT_HEADERS = {"HX-Request": "true"}
+_REPETITIONS = 20
 _VERSION = re.compile(r"version=(\w+)")
+_FLEET_PAGES = {
+    "overview": "/admin/",
+    "fleet": "/admin/fleet",
+    "fleet, last page": "/admin/fleet?page=100000",
+    "fleet, outdated bots": "/admin/fleet?show=outdated",
+    "fleet, search": "/admin/fleet?q=bot+9",
+    "organizations": "/admin/orgs",
+    "home of an organization": "/o/org-7/",
+    "releases": "/admin/releases",
+    "sync": "/admin/sync",
+    "mails": "/admin/mail/",
+    "nodes": "/admin/nodes",
+    "users": "/admin/users",
+}
+_EVENT_PAGES = {
+    "events": "/admin/events",
+    "events of a rare kind": "/admin/events?about=config.changed",
+    "events of a frequent kind": "/admin/events?about=user.signed_in",
+    "events of a subject": "/admin/events?about=member",
+    "events of a person": "/admin/events?person=root",
+    "events of nobody": "/admin/events?person=nobody",
+    "events of an organization": "/admin/events?org=org-77",
+    "events of a day without any": "/admin/events?since=2020-01-01&until=2020-01-02",
+    "audit log of an organization": "/o/org-7/audit?about=bot",
+}
+_ROLLOUT_PAGES = {
+    "rollouts": "/admin/rollouts",
+    "rollout": "/admin/rollouts/{rollout_id}",
+    "new rollout with its forecast": "/admin/rollouts/new",
+}
 
 
 def measure(environment: BenchEnvironment) -> Table:
-    """Measure the largest pages halfway through a rollout to all bots."""
-    table = Table(f"Pages, {fleet.BOTS} bots", ("", "ms", "queries", "KB"))
-    with environment.every_database() as databases:
-        for kind, database in databases.items():
-            settings = replace(environment.settings_for(database), base_url="http://localhost")
-            rollout_id, token = _create_half_done_rollout(database)
-            app = create_app(settings)
-            client = _create_client(app, settings, token)
-            with app.app_context():
-                table.rows.extend((f"{kind}: {row[0]}", *row[1:]) for row in _measure_pages(client, rollout_id))
-                db.engine.dispose()
+    """Measure the pages of a fleet of usual size."""
+    return measure_size(environment.databases, fleet.BOTS)
+
+
+def measure_size(databases: BenchDatabases, bots: int) -> Table:
+    """Measure the pages of a fleet of this size, and the ratio to a fleet of 100 bots."""
+    note = f"small: the same pages with {SMALL} bots. KB is the size of the body before compression."
+    table = Table(f"Pages, {bots} bots", PAGE_HEAD, note=note)
+    for kind in databases.kinds:
+        with databases.new(kind) as small:
+            base = dict(measure_pages(small, SMALL, databases.folder))
+        with databases.new(kind) as large:
+            for name, cost in measure_pages(large, bots, databases.folder):
+                table.rows.append(describe_row(f"{kind}: {name}", cost, base[name]))
     return table
 
 
-def _create_half_done_rollout(database: Database) -> tuple[str, str]:
-    """Create a rollout with half of its bots updated; return its id and an operator's session token."""
-    with database.transaction() as session:
-        operator, release = fleet.create_fleet(session)
-        rollout_id = fleet.start_rollout(session, release, operator).id
-        token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
-    done = 0
-    while done < fleet.BOTS // 2:
-        due = [update.update_id for update in orchestrator.tick(database, utcnow(), None)]
-        fleet.complete_updates(database, due)
-        done += len(due)
-    return rollout_id, token
+def measure_pages(
+    database: Database, bots: int, data_dir: Path, repetitions: int = _REPETITIONS
+) -> Iterator[tuple[str, PageCost]]:
+    """Measure pages of operators and of an organization, and yield the name and the cost of each.
 
-
-def _create_client(app: Flask, settings: Settings, token: str) -> FlaskClient:
+    Args:
+        database: an empty, migrated database.
+        bots: number of bots of the fleet.
+        data_dir: the data folder of the installation.
+        repetitions: number of requests for each page.
+    """
+    token, rollout_id = create_scene(database, bots)
+    settings = replace(
+        Settings.from_environment(),
+        base_url="http://localhost",
+        data_dir=data_dir,
+        database_url=database.engine.url.render_as_string(hide_password=False),
+    )
+    app = create_app(settings)
     client = app.test_client()
     client.set_cookie(session_cookie_name(settings), token)
-    return client
+    with app.app_context():
+        for name, address in {**_FLEET_PAGES, **_EVENT_PAGES, **_ROLLOUT_PAGES}.items():
+            yield name, measure_page(client, address.format(rollout_id=rollout_id), repetitions)
+        yield from _measure_progress(client, f"/admin/rollouts/{rollout_id}?part=progress", repetitions)
+        db.engine.dispose()
 
 
-def _measure_pages(client: FlaskClient, rollout_id: str) -> Iterator[tuple[str, ...]]:
-    rollout = f"/admin/rollouts/{rollout_id}"
-    progress = f"{rollout}?part=progress"
-    version = _VERSION.search(client.get(progress, headers=_FRAGMENT_HEADERS).text)
-    unchanged = f"{progress}&version={version[1]}" if version else progress
-    yield _measure_page(client, "rollout", rollout)
-    yield _measure_page(client, "rollout, progress (polled every 3 s)", progress, fragment=True)
-    yield _measure_page(client, "rollout, progress unchanged", unchanged, fragment=True)
-    yield _measure_page(client, "rollout, its bots", f"{rollout}?part=updates", fragment=True)
-    yield _measure_page(client, "rollouts", "/admin/rollouts")
-    yield _measure_page(client, "new rollout with its forecast", "/admin/rollouts/new")
-    yield _measure_page(client, "overview", "/admin/")
-    yield _measure_page(client, "fleet", "/admin/fleet")
-    yield _measure_page(client, "fleet, last page", "/admin/fleet?page=10")
-    yield _measure_page(client, "organizations", "/admin/orgs")
-
-
-def _measure_page(client: FlaskClient, name: str, address: str, *, fragment: bool = False) -> tuple[str, ...]:
-    answers: list[TestResponse] = []
-
-    def send_request() -> None:
-        answers.append(client.get(address, headers=_FRAGMENT_HEADERS if fragment else {}))
-
-    send_request()  # the first request compiles the templates
-    cost = measure_cost(send_request, db.engine, _REPETITIONS)
-    last = answers[-1]
-    if last.status_code not in {200, 204}:
-        raise RuntimeError(f"{address} answered {last.status}")
-    return name, *cost.cells, f"{len(last.data) / 1000:.0f}"
+def _measure_progress(client: FlaskClient, address: str, repetitions: int) -> Iterator[tuple[str, PageCost]]:
+    version = _VERSION.search(client.get(address, headers=FRAGMENT_HEADERS).text)
+    unchanged = f"{address}&version={version[1]}" if version else address
+    yield "rollout, progress (polled)", measure_page(client, address, repetitions, fragment=True)
+    yield "rollout, progress unchanged", measure_page(client, unchanged, repetitions, fragment=True)

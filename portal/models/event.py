@@ -120,18 +120,27 @@ class Event(Base):
     """
 
     __tablename__ = "events"
+    __table_args__ = (
+        # Each filter of the log follows an index that ends with the id, and reads the newest events only.
+        sa.Index(None, "tag", "id"),
+        sa.Index(None, "actor_id", "id"),
+        sa.Index(None, "user_id", "id"),
+        sa.Index(None, "bot_id", "id"),
+        sa.Index(None, "org_id", "tag", "id"),
+        sa.Index(None, "org_id", "id"),
+    )
 
     id: Mapped[int] = mapped_column(
         sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True
     )
     at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
-    tag: Mapped[str] = mapped_column(sa.String(64), index=True)
-    actor_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
-    org_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
-    bot_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
+    tag: Mapped[str] = mapped_column(sa.String(64))
+    actor_id: Mapped[str | None] = mapped_column(sa.String(16))
+    org_id: Mapped[str | None] = mapped_column(sa.String(16))
+    bot_id: Mapped[str | None] = mapped_column(sa.String(16))
     rollout_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    user_id: Mapped[str | None] = mapped_column(sa.String(16), sa.Computed("data ->> 'user_id'"), index=True)
+    user_id: Mapped[str | None] = mapped_column(sa.String(16), sa.Computed("data ->> 'user_id'"))
     """The user whom the event concerns, from `data`. The database computes it."""
     request_id: Mapped[str | None] = mapped_column(OutsideLine(64))
     address: Mapped[str | None] = mapped_column(OutsideLine(45))
@@ -153,6 +162,7 @@ class EventPersonalData(Base):
     """
 
     __tablename__ = "event_personal_data"
+    __table_args__ = (sa.Index(None, "email_normalized", "event_id"),)
 
     event_id: Mapped[int] = mapped_column(
         sa.ForeignKey("events.id"),
@@ -162,5 +172,5 @@ class EventPersonalData(Base):
     )
     user_id: Mapped[str | None] = mapped_column(sa.String(16), index=True)
     """The user whom the event concerns; None for a person without an account."""
-    email_normalized: Mapped[str | None] = mapped_column(sa.String(254), index=True)
+    email_normalized: Mapped[str | None] = mapped_column(sa.String(254))
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
