@@ -1,7 +1,8 @@
-"""Add indexes by which the event log and lists of bots read the newest rows only."""
+"""Add indexes and computed columns by which the event log and lists read the newest rows and no changelogs."""
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0020"
@@ -9,6 +10,7 @@ down_revision = "0018"
 branch_labels = None
 depends_on = None
 
+_KEYS_OF_CHANGELOGS = ("version", "date")
 _NEW = {
     "ix_bot_updates_bot_id_created_at_id": ("bot_updates", ["bot_id", "created_at", "id"]),
     "ix_event_personal_data_email_normalized_event_id": ("event_personal_data", ["email_normalized", "event_id"]),
@@ -30,12 +32,20 @@ _OLD = {
 
 
 def upgrade() -> None:
-    """Create the indexes, and drop those that they replace."""
+    """Create the indexes, drop those that they replace, and add the computed columns."""
     _replace(_OLD, _NEW)
+    # PostgreSQL before 18 only has stored computed columns, and SQLite can only add others.
+    persisted = op.get_bind().dialect.name == "postgresql" or None
+    for key in _KEYS_OF_CHANGELOGS:
+        computed = sa.Computed(f"changelog ->> '{key}'", persisted=persisted)
+        # Not in batch mode, which would copy the table.
+        op.add_column("releases", sa.Column(f"changelog_{key}", sa.Text(), computed))
 
 
 def downgrade() -> None:
-    """Drop the indexes, and create the old ones again."""
+    """Drop the columns and the indexes, and create the old indexes again."""
+    for key in _KEYS_OF_CHANGELOGS:
+        op.drop_column("releases", f"changelog_{key}")
     _replace(_NEW, _OLD)
 
 

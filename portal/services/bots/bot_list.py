@@ -28,6 +28,10 @@ from portal.services.releases import releases
 
 BOTS_PER_PAGE = 100
 _WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
+_WITHOUT_DETAILS = (
+    *(defer(BotUpdate.saved_container), defer(BotUpdate.journal)),
+    *(defer(BotUpdate.timings), defer(BotUpdate.log_tail)),
+)
 
 
 class BotFilter(StrEnum):
@@ -141,7 +145,7 @@ def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUp
         .join(BotUpdate.rollout)
         .join(Rollout.release)
         .where(BotUpdate.id.in_(sa.select(latest).where(Bot.id.in_(bot_ids))))
-        .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), defer(BotUpdate.saved_container))
+        .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), *_WITHOUT_DETAILS)
     )
     return {update.bot_id: update for update in session.scalars(query)}
 
