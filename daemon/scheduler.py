@@ -51,7 +51,6 @@ from portal.services.syncs import selection
 
 logger = logging.getLogger(__name__)
 
-LEASE = "scheduler"
 LEASE_DURATION = timedelta(seconds=10)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -146,7 +145,7 @@ class Scheduler:
                 logger.warning("lost the lease")
                 self._lease = None
             if self._lease is None:
-                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_DURATION)
+                self._lease = leases.acquire(session, leases.SCHEDULER, self._owner, LEASE_DURATION)
                 if self._lease is not None:
                     logger.info("became the leader")
         return self._lease is not None

@@ -17,7 +17,6 @@ from portal.models import (
     Event,
     EventTag,
     Org,
-    Release,
     Rollout,
     RolloutState,
     Step,
@@ -43,7 +42,7 @@ def create_scene(database: Database, bots: int) -> tuple[str, str]:
     """Fill an empty database: a rollout of all bots in the middle, and the history of earlier ones.
 
     Returns:
-        The session token of an operator, who also owns all organizations, and the id of the open rollout.
+        The session token of an operator, and the id of the open rollout.
     """
     Scenes(database, bots).rollouts_in_the_middle(1)
     with database.transaction() as session:
@@ -52,6 +51,7 @@ def create_scene(database: Database, bots: int) -> tuple[str, str]:
         for number in range(_PAST_ROLLOUTS):
             _add_past_rollout(session, operator, number)
         _add_events(session, operator)
+        _give_orgs_to_others(session)
         token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
     database.refresh_statistics()
     return token, rollout_id
@@ -98,7 +98,7 @@ def _add_past_rollout(session: Session, operator: User, number: int) -> None:
 
 
 def _add_events(session: Session, operator: User) -> None:
-    """Add events of every bot. One in a thousand is by the operator, and no two kinds are equally frequent."""
+    """Add events of every bot, and a few rare ones by the operator."""
     # The database multiplies the rows itself, because sending a million takes minutes.
     numbers = sa.select(sa.literal(1).label("number")).cte(recursive=True)
     numbers = numbers.union_all(sa.select(numbers.c.number + 1).where(numbers.c.number < _EVENTS_PER_TAG))
@@ -114,6 +114,9 @@ def _add_events(session: Session, operator: User) -> None:
         session.flush()
 
 
-def find_release_id(session: Session) -> str:
-    """Return the id of the newest release."""
-    return session.scalars(sa.select(Release.id).order_by(Release.first_seen_at.desc()).limit(1)).one()
+def _give_orgs_to_others(session: Session) -> None:
+    """Give all organizations to another user, because the pages of an owner list all own organizations."""
+    owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
+    session.add(owner)
+    session.flush()
+    session.execute(sa.update(Org).values(owner_id=owner.id))
