@@ -42,7 +42,7 @@ from portal.queue import (
     updates_queue_name,
 )
 from portal.services import fork_syncs, leases
-from portal.services.bots import creation_progress, desired_state, nodes, purging
+from portal.services.bots import creation_progress, desired_state, holds, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
@@ -160,6 +160,7 @@ class Scheduler:
             due_creations = _find_due_creations(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
+            holds.end_expired(session, now)
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)

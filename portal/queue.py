@@ -166,9 +166,10 @@ def count_waiting(redis: Redis) -> int | None:
         with redis.pipeline(transaction=False) as pipeline:
             for queue in redis.smembers(Queue.redis_queues_keys):
                 pipeline.llen(queue)
-            return sum(pipeline.execute())
+            lengths: list[int] = pipeline.execute()
     except RedisError:
         return None
+    return sum(lengths)
 
 
 def _message_key(job: JobName, argument: str) -> str:

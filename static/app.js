@@ -104,6 +104,18 @@
   });
   prepare(document);
 
+  // A box above a list selects all rows of the page.
+  const offerAll = () => {
+    for (const all of document.querySelectorAll("[data-check-all][hidden]")) all.hidden = false;
+  };
+  document.addEventListener("htmx:load", offerAll);
+  offerAll();
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    for (const box of all.form.querySelectorAll(`input[name=${all.dataset.checkAll}]`)) box.checked = all.checked;
+  });
+
   // Show only the parameters that the chosen strategy of a rollout uses.
   const showUsedParameters = () => {
     const chosen = document.querySelector("input[name=strategy]:checked")?.value;

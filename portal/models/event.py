@@ -21,10 +21,13 @@ class EventTag(StrEnum):
     BOT_ATTACHED = "bot.attached"
     BOT_ATTENTION_CLEARED = "bot.attention_cleared"
     BOT_BUDGET_CHANGED = "bot.budget_changed"
+    BOT_CHANNEL_CHANGED = "bot.channel_changed"
     BOT_CONNECTED = "bot.connected"
     BOT_CREATED = "bot.created"
     BOT_CREATION_FAILED = "bot.creation_failed"
     BOT_CREATION_RETRIED = "bot.creation_retried"
+    BOT_HOLD_ENDED = "bot.hold_ended"
+    BOT_LABELS_CHANGED = "bot.labels_changed"
     BOT_OPENED = "bot.opened"
     """A user began a session at the host of the bot."""
     BOT_PROVISIONED = "bot.provisioned"
@@ -45,6 +48,7 @@ class EventTag(StrEnum):
     BOT_STOPPED = "bot.stopped"
     BOT_STOP_REQUESTED = "bot.stop_requested"
     BOT_UPDATE_FAILED = "bot.update_failed"
+    BOT_UPDATES_HELD = "bot.updates_held"
     BOT_UPDATED = "bot.updated"
     CONFIG_CHANGED = "config.changed"
     FORK_CONFLICT = "fork.conflict"
@@ -111,6 +115,8 @@ class EventTag(StrEnum):
     USER_SIGNED_IN = "user.signed_in"
     USER_SIGNED_OUT = "user.signed_out"
     USER_SIGNED_UP = "user.signed_up"
+    VIEW_DELETED = "view.deleted"
+    VIEW_SAVED = "view.saved"
 
 
 class Event(Base):

@@ -152,7 +152,7 @@ def _matches(text: str, *columns: Any) -> sa.ColumnElement[bool]:
     return sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
 
 
-def _require_few(session: Session, query: sa.Select[str]) -> Sequence[str]:
+def _require_few(session: Session, query: sa.Select[Any]) -> Sequence[str]:
     found = session.scalars(query.limit(MATCHES + 1)).all()
     if len(found) > MATCHES:
         raise TooManyMatches

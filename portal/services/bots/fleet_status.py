@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -70,6 +70,19 @@ class FleetStatus:
     images: Sequence[ImageStatus] = field(default_factory=list)
 
 
+class ExceptionCount(NamedTuple):
+    """Number of bots that are not simply running and are equal in everything that is counted."""
+
+    image: str
+    digest: str | None
+    phase: BotPhase
+    state: BotState
+    keeps_version: bool
+    """Whether updates leave these bots out: they are pinned, or an operator holds their updates."""
+    is_healthy: bool
+    number: int
+
+
 def load_status(session: Session, now: datetime) -> FleetStatus:
     """Load the numbers as of `now`."""
     phases = dict(session.execute(sa.select(Bot.phase, sa.func.count()).group_by(Bot.phase)).all())
@@ -99,29 +112,28 @@ def is_healthy() -> sa.ColumnElement[bool]:
     return sa.and_(Bot.is_active(), Bot.state == BotState.RUNNING, Bot.needs_attention.is_(None))
 
 
-def _load_exceptions(session: Session) -> Sequence[sa.Row[Any]]:
-    """Count the bots that are not simply running, by everything that tells them apart."""
+def _load_exceptions(session: Session) -> list[ExceptionCount]:
     columns = (
         Bot.image,
         Bot.current_digest,
         Bot.phase,
         Bot.state,
-        (Bot.release_channel == Channel.PINNED).label("is_pinned"),
-        ((Bot.state == BotState.RUNNING) & Bot.needs_attention.is_(None)).label("is_healthy"),
+        (Bot.release_channel == Channel.PINNED) | Bot.held_until.is_not(None),
+        (Bot.state == BotState.RUNNING) & Bot.needs_attention.is_(None),
     )
-    query = sa.select(*columns, sa.func.count().label("number")).where(Bot.id.in_(Bot.select_exceptional()))
-    return session.execute(query.group_by(*columns)).all()
+    query = sa.select(*columns, sa.func.count()).where(Bot.id.in_(Bot.select_exceptional()))
+    return [ExceptionCount(*row) for row in session.execute(query.group_by(*columns))]
 
 
-def _list_images(session: Session, exceptions: Sequence[sa.Row[Any]]) -> list[ImageStatus]:
+def _list_images(session: Session, exceptions: Sequence[ExceptionCount]) -> list[ImageStatus]:
     digests = sa.select(Bot.image, Bot.current_digest, sa.func.count()).group_by(Bot.image, Bot.current_digest)
     running = Counter({(image, digest): number for image, digest, number in session.execute(digests)})
     updatable = running.copy()
     for row in exceptions:
-        key = (row.image, row.current_digest)
+        key = (row.image, row.digest)
         if row.phase is not BotPhase.ACTIVE:
             running[key] -= row.number
-        if row.phase is not BotPhase.ACTIVE or row.is_pinned:
+        if row.phase is not BotPhase.ACTIVE or row.keeps_version:
             updatable[key] -= row.number
     images = sorted({image for (image, _), number in running.items() if number > 0})
     targets, known = releases.map_targets(session), _map_releases(session, images)
