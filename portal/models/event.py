@@ -85,6 +85,7 @@ class EventTag(StrEnum):
     RELEASE_QUARANTINE_LIFTED = "release.released"
     ROLLOUT_ABORTED = "rollout.aborted"
     ROLLOUT_COMPLETED = "rollout.completed"
+    ROLLOUT_HASTENED = "rollout.hastened"
     ROLLOUT_PAUSED = "rollout.paused"
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_STARTED = "rollout.started"

@@ -106,6 +106,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.RELEASE_QUARANTINE_LIFTED: "The quarantine of release {version} was lifted: {reason}",
     EventTag.ROLLOUT_ABORTED: "The rollout of {version} was aborted: {reason}",
     EventTag.ROLLOUT_COMPLETED: "The rollout of {version} was completed",
+    EventTag.ROLLOUT_HASTENED: "The rollout of {version} continued without waiting for {skipped}",
     EventTag.ROLLOUT_PAUSED: "The rollout of {version} was paused: {reason}",
     EventTag.ROLLOUT_RESUMED: "The rollout of {version} was resumed",
     EventTag.ROLLOUT_STARTED: "A rollout of {version} was started",

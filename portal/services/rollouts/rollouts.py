@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from portal.models import (
     Audience,
@@ -51,16 +51,6 @@ def get_rollout(session: Session, rollout_id: str) -> Rollout:
     if rollout is None:
         raise NotFoundError("This rollout does not exist.")
     return rollout
-
-
-def list_recent_rollouts(session: Session, limit: int = 50) -> Sequence[Rollout]:
-    """List rollouts with their releases and starters, open ones first, then the latest."""
-    query = (
-        sa.select(Rollout)
-        .options(joinedload(Rollout.release), joinedload(Rollout.starter))
-        .order_by(Rollout.state.in_(Rollout.OPEN).desc(), Rollout.created_at.desc(), Rollout.id)
-    )
-    return session.scalars(query.limit(limit)).all()
 
 
 def start_rollout(

@@ -93,7 +93,7 @@ def _find_rollout_form(bot_ids: list[str]) -> str:
     if release is None:
         raise InvalidError("There is no release to roll out: none is known, or the newest is quarantined.", "bots")
     return url_for(
-        "admin_rollouts.new",
+        "admin_new_rollout.form",
         release=release.id,
         audience=Audience.NAMED,
         strategy=StrategyName.ROLLING_WAVE,

@@ -14,7 +14,7 @@ from portal.services import fleet_settings
 from portal.services.bots.overview import load_overview
 from portal.services.errors import InvalidError
 from portal.services.rollouts import outcome_history
-from portal.services.rollouts.progress import summarize
+from portal.services.rollouts.progress import summarize_all
 from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.charts import ColumnChart, Series
@@ -34,7 +34,7 @@ def index() -> Response:
         "admin/overview.html",
         live={"state": "admin/_overview_state.html"},
         overview=overview,
-        summaries={rollout.id: summarize(session(), rollout, now, timeout) for rollout in overview.rollouts},
+        summaries=summarize_all(session(), overview.rollouts, now, timeout),
         mode=fleet_settings.get_settings(session()).mode,
         modes=FLEET_MODES,
         sends_mail=bool(configuration.current_settings().mail.server),

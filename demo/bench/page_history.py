@@ -1,4 +1,4 @@
-"""An installation with a history, in which pages are measured: rollouts, updates and events. Used by `pages`."""
+"""The history of an installation, with which pages are measured: rollouts, updates and events. Used by `pages`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from demo.bench import fleet
-from demo.bench.tick_scenes import Scenes
 from portal.database import Database
 from portal.models import (
     Audience,
@@ -27,7 +26,6 @@ from portal.models import (
 )
 from portal.models.base import new_id
 from portal.rules.strategies import StrategyName, parse_parameters
-from portal.services.accounts import sessions
 
 EVENTS_PER_BOT = 100
 """10,000 bots have a million events."""
@@ -38,23 +36,15 @@ _TAGS = (EventTag.BOT_UPDATED, EventTag.BOT_STATE_CHANGED, EventTag.USER_SIGNED_
 _EVENTS_PER_TAG = EVENTS_PER_BOT // len(_TAGS)
 
 
-def create_scene(database: Database, bots: int) -> tuple[str, str]:
-    """Fill an empty database: a rollout of all bots in the middle, and the history of earlier ones.
-
-    Returns:
-        The session token of an operator, and the id of the open rollout.
-    """
-    Scenes(database, bots).rollouts_in_the_middle(1)
+def add_history(database: Database) -> None:
+    """Add completed rollouts of all bots and the event log, and give the organizations to another user."""
     with database.transaction() as session:
         operator = session.scalars(sa.select(User).where(User.is_platform_admin)).one()
-        rollout_id = session.scalars(sa.select(Rollout.id)).one()
         for number in range(_PAST_ROLLOUTS):
             _add_past_rollout(session, operator, number)
         _add_events(session, operator)
         _give_orgs_to_others(session)
-        token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
     database.refresh_statistics()
-    return token, rollout_id
 
 
 def _add_past_rollout(session: Session, operator: User, number: int) -> None:
