@@ -1,4 +1,4 @@
-"""`flotilla bots`: list, adopt, attach and update bots. `bot_lifecycle` and `bot_recovery` add other commands."""
+"""`flotilla bots`: list, adopt, attach and update bots. Other modules add commands."""
 
 from __future__ import annotations
 
