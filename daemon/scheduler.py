@@ -42,7 +42,7 @@ from portal.queue import (
     updates_queue_name,
 )
 from portal.services import fork_syncs, leases
-from portal.services.bots import creation_progress, desired_state, nodes, purging
+from portal.services.bots import creation_progress, desired_state, holds, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
@@ -51,7 +51,6 @@ from portal.services.syncs import selection
 
 logger = logging.getLogger(__name__)
 
-LEASE = "scheduler"
 LEASE_DURATION = timedelta(seconds=10)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -146,7 +145,7 @@ class Scheduler:
                 logger.warning("lost the lease")
                 self._lease = None
             if self._lease is None:
-                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_DURATION)
+                self._lease = leases.acquire(session, leases.SCHEDULER, self._owner, LEASE_DURATION)
                 if self._lease is not None:
                     logger.info("became the leader")
         return self._lease is not None
@@ -161,6 +160,7 @@ class Scheduler:
             due_creations = _find_due_creations(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
+            holds.end_expired(session, now)
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)

@@ -160,6 +160,18 @@ def enqueue_again(
         redis.set(marker, "", ex=repeat_seconds)
 
 
+def count_waiting(redis: Redis) -> int | None:
+    """Count the messages that wait in all queues; None if Redis could not be reached."""
+    try:
+        with redis.pipeline(transaction=False) as pipeline:
+            for queue in redis.smembers(Queue.redis_queues_keys):
+                pipeline.llen(queue)
+            lengths: list[int] = pipeline.execute()
+    except RedisError:
+        return None
+    return sum(lengths)
+
+
 def _message_key(job: JobName, argument: str) -> str:
     """Return the common part of the ids of all messages for this job and argument."""
     # RQ allows only letters, digits, `_` and `-` in an id.

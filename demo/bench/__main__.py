@@ -30,7 +30,10 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "updates-under-load": updates_under_load.measure,
 }
 
-SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {"ticks": ticks.measure_size}
+SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
+    "ticks": ticks.measure_size,
+    "pages": pages.measure_size,
+}
 """Benchmarks of fleets of any size."""
 
 
