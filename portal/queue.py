@@ -45,6 +45,7 @@ SLOW_POLLS_QUEUE = "slow-polls"
 """Polls of registries that were too slow for a quick poll. Slow registries delay only each other."""
 DOWNLOADS_QUEUE = "downloads"
 """Changelogs need a pull and the sync of the fork needs a fetch. Both take minutes and must not delay polls."""
+_UPDATES_PREFIX = "updates-"
 MAX_QUEUE_LENGTH = 500
 """No worker serves a queue of this length. More messages would only delay later ones."""
 
@@ -82,7 +83,12 @@ def connect(url: str) -> Redis:
 
 def updates_queue_name(node_id: str) -> str:
     """Return the name of a node's queue for updates, which take long and must not delay email."""
-    return f"updates-{node_id}"
+    return f"{_UPDATES_PREFIX}{node_id}"
+
+
+def is_updates_queue(name: str) -> bool:
+    """Return whether this is the queue of a node for updates."""
+    return name.startswith(_UPDATES_PREFIX)
 
 
 def open_queue(redis: Redis, name: str = DEFAULT_QUEUE) -> Queue:

@@ -47,7 +47,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
-    ("errors", "context", "embedded_redis", "bot_lease", "isolated_tasks", "messages"),
+    ("errors", "context", "embedded_redis", "bot_lease", "isolated_tasks", "messages", "rehearsal"),
     ("provision",),
     ("engine", "upstream"),
     ("registry",),
@@ -56,6 +56,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("bots",),
     ("rollout", "mail"),
     ("jobs",),
+    ("rq_worker",),
     ("scheduler", "worker"),
     ("node_check",),
     ("doctor",),
