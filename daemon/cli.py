@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError, SQLAlchemyError
 
 from daemon.commands import (
     admin,
+    alerts,
     bot_lifecycle,
     bot_recovery,
     bot_syncs,
@@ -150,6 +151,7 @@ for command in (
     bot_syncs.sync_group,
     conformance.conformance,
     doctor.doctor,
+    alerts.alerts,
     nodes.nodes,
     orgs.orgs,
     releases.releases,

@@ -12,6 +12,7 @@ from functools import wraps
 
 from rq import get_current_job
 
+from daemon.alerts import sender as alert_sender
 from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
@@ -130,6 +131,12 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def send_alerts(context: Context, channel_id: str) -> None:
+    """Send the alerts that wait for a channel."""
+    alert_sender.send_alerts(context.database, context.settings, channel_id, utcnow())
 
 
 @_job

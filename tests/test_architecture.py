@@ -27,12 +27,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 """For each folder, the modules that no file in it may import."""
 
 SERVICES: tuple[tuple[str, ...], ...] = (
-    ("changes",),
+    ("alert_outbox", "changes"),
     ("errors", "events", "leases", "paging"),
     ("fleet_settings",),
     ("mail",),
     ("fork_syncs",),
     ("audit",),
+    ("alerts",),
     ("accounts",),
     ("orgs",),
     ("account_changes",),
@@ -54,7 +55,7 @@ DAEMON: tuple[tuple[str, ...], ...] = (
     ("conformance", "snapshots"),
     ("update",),
     ("bots",),
-    ("rollout", "mail"),
+    ("alerts", "mail", "rollout"),
     ("jobs",),
     ("scheduler", "worker"),
     ("node_check",),
