@@ -57,7 +57,11 @@ def list_events() -> None:
 @alerts.command()
 @click.argument("name")
 @click.option(
-    "--format", "kind", type=click.Choice([*AlertFormat]), required=True, help="What the receiver understands."
+    "--format",
+    "kind",
+    type=click.Choice([kind.value for kind in AlertFormat]),
+    required=True,
+    help="What the receiver understands.",
 )
 @click.option(
     "--url-file",

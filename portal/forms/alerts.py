@@ -24,18 +24,15 @@ FORMAT_LABELS = {
 _FITS = Length(max=2000)
 
 
-class EventsField(SelectMultipleField):  # type: ignore[misc]  # the library has no types
-    """Checkboxes for the events of `alert_events.LABELS`."""
-
-    def __init__(self, label: str) -> None:
-        super().__init__(
-            label,
-            choices=[
-                SelectChoice(tag, label) for group in alert_events.LABELS.values() for tag, label in group.items()
-            ],
-            widget=ListWidget(prefix_label=False),
-            option_widget=CheckboxInput(),
-        )
+def _events_field() -> SelectMultipleField:
+    """Return checkboxes for the events of `alert_events.LABELS`."""
+    labels = [choice for group in alert_events.LABELS.values() for choice in group.items()]
+    return SelectMultipleField(
+        "Events",
+        choices=[SelectChoice(tag, label) for tag, label in labels],
+        widget=ListWidget(prefix_label=False),
+        option_widget=CheckboxInput(),
+    )
 
 
 def _name_field() -> StringField:
@@ -51,7 +48,7 @@ class NewChannelForm(Form):
     format = SelectField("Format", choices=[SelectChoice(str(kind), label) for kind, label in FORMAT_LABELS.items()])
     url = StringField("URL", validators=[InputRequired("Enter a URL."), _FITS], filters=[strip_whitespace])
     secret = PasswordField("Access token (only ntfy)", validators=[Length(max=500)], filters=[strip_whitespace])
-    tags = EventsField("Events")
+    tags = _events_field()
 
 
 class ChannelForm(VersionedForm):
@@ -61,7 +58,7 @@ class ChannelForm(VersionedForm):
     # Typed like a password, because everyone who knows the URL of a chat can write to it.
     url = PasswordField("New URL", validators=[_FITS], filters=[strip_whitespace])
     secret = PasswordField("New access token", validators=[Length(max=500)], filters=[strip_whitespace])
-    tags = EventsField("Events")
+    tags = _events_field()
 
 
 class PauseForm(VersionedForm):
