@@ -192,6 +192,7 @@ class Scheduler:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield from self._find_due_sync(now)
         yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
+        yield DueJob(JobName.QUEUE_SUMMARIES, "weekly", 3600)
 
     def _find_due_sync(self, now: datetime) -> Iterator[DueJob]:
         """Yield the sync of the bot's fork if it is configured and due."""

@@ -68,6 +68,7 @@ class JobName(StrEnum):
     COLLECT_NODE = "daemon.jobs.collect_node"
     SEND_MAIL = "daemon.jobs.send_mail"
     SEND_ALERTS = "daemon.jobs.send_alerts"
+    QUEUE_SUMMARIES = "daemon.jobs.queue_summaries"
     SYNC_NODE = "daemon.jobs.sync_node"
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"
     SYNC_UPSTREAM = "daemon.jobs.sync_upstream"

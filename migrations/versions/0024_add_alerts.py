@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables."""
+    """Create the tables, and the subscription to the weekly summary."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "alert_channels",
@@ -50,9 +50,15 @@ def upgrade() -> None:
     op.create_index("ix_alert_deliveries_state_channel_id_id", "alert_deliveries", ["state", "channel_id", "id"])
     op.create_index("ix_alert_deliveries_channel_id_id", "alert_deliveries", ["channel_id", "id"])
     op.create_index("ix_alert_deliveries_created_at", "alert_deliveries", ["created_at"])
+    with op.batch_alter_table("users") as users:
+        users.add_column(sa.Column("weekly_summary", sa.Boolean(), server_default=sa.false(), nullable=False))
+    with op.batch_alter_table("users") as users:
+        users.alter_column("weekly_summary", server_default=None)
 
 
 def downgrade() -> None:
-    """Drop the tables."""
+    """Drop the tables and the subscription."""
+    with op.batch_alter_table("users") as users:
+        users.drop_column("weekly_summary")
     op.drop_table("alert_deliveries")
     op.drop_table("alert_channels")

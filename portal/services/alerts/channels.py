@@ -267,15 +267,18 @@ def send_test(session: Session, channel: AlertChannel, *, actor: Actor) -> Alert
     return delivery
 
 
-def resend(session: Session, channel: AlertChannel, delivery_id: int) -> None:
+def resend(session: Session, channel: AlertChannel, message_id: str) -> None:
     """Send a refused message again.
 
     Raises:
         NotFoundError: the channel has no such message.
         ConflictError: the message was not refused.
     """
-    delivery = session.get(AlertDelivery, delivery_id)
-    if delivery is None or delivery.channel_id != channel.id:
+    mine = sa.select(AlertDelivery).where(
+        AlertDelivery.channel_id == channel.id, AlertDelivery.message_id == message_id
+    )
+    delivery = session.scalars(mine).one_or_none()
+    if delivery is None:
         raise NotFoundError("This message does not exist.")
     if delivery.state is not AlertState.FAILED or not move(
         session, delivery, AlertState.FAILED, AlertState.PENDING, attempts=0, finished_at=None

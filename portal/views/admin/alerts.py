@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response
 from portal.forms.alerts import FORMAT_LABELS, ChannelForm, NewChannelForm, PauseForm
 from portal.models import AlertChannel, AlertFormat, utcnow
 from portal.rules import alert_events
+from portal.services import weekly_summary
 from portal.services.alerts import channels
 from portal.services.alerts.channels import ChannelSpec
 from portal.services.errors import ConflictError, InvalidError, StaleError
@@ -22,14 +23,25 @@ Answer = Response | tuple[Response, int]
 
 @pages.get("")
 def index() -> Answer:
-    """Show all channels."""
-    authorization.require_operator()
+    """Show all channels, and whether the operator gets the weekly summary."""
+    operator = authorization.require_operator()
     return htmx.page(
         "admin/alerts.html",
         live={"channels": "admin/_alert_channels.html"},
         channels=channels.list_channels(session()),
         format_labels=FORMAT_LABELS,
+        wants_summary=operator.weekly_summary,
     )
+
+
+@pages.post("/weekly-summary")
+def set_weekly_summary() -> Answer:
+    """Subscribe the operator to the weekly summary, or end the subscription."""
+    operator = authorization.require_operator()
+    wanted = request.form.get("wanted") == "yes"
+    weekly_summary.set_wanted(operator, wanted=wanted)
+    flash("You get the summary on Mondays." if wanted else "You no longer get the weekly summary.", "info")
+    return htmx.see_other(url_for("admin_alerts.index"))
 
 
 @pages.get("/new")
@@ -132,11 +144,11 @@ def delete(channel_id: str) -> Answer:
     return htmx.go_to(url_for("admin_alerts.index"))
 
 
-@pages.post("/<channel_id>/deliveries/<int:delivery_id>/resend")
-def resend(channel_id: str, delivery_id: int) -> Answer:
+@pages.post("/<channel_id>/messages/<message_id>/resend")
+def resend(channel_id: str, message_id: str) -> Answer:
     """Send a refused message again."""
     authorization.require_operator()
-    channels.resend(session(), channels.get(session(), channel_id), delivery_id)
+    channels.resend(session(), channels.get(session(), channel_id), message_id)
     flash("Message queued. Its result appears below within seconds.", "info")
     return _go_to(channel_id)
 

@@ -36,6 +36,7 @@ TYPE_LABELS = {
     "rollout_stopped": "Rollout stopped",
     "fork_sync": "Fork sync",
     "alerts_paused": "Alerts paused",
+    "weekly_summary": "Weekly summary",
 }
 """What an email is about, by its template, as operators read it."""
 

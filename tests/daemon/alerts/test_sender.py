@@ -121,7 +121,7 @@ def test_refused_message_does_not_hold_up_the_next_one(
     assert [row.state for row in refused] == [AlertState.FAILED] * 2
     receiver.status = 200
     with database.transaction() as session:
-        channels.resend(session, channels.get(session, channel_id), refused[0].id)
+        channels.resend(session, channels.get(session, channel_id), refused[0].message_id)
     send(channel_id)
     assert [row.state for row in load_deliveries(database)] == [AlertState.DELIVERED, AlertState.FAILED]
 
@@ -200,7 +200,7 @@ def test_worker_that_dies_after_the_request_sends_it_again_with_the_same_id(
     assert [row.attempts for row in load_deliveries(database)] == [2]
 
 
-def test_second_worker_sends_nothing_meanwhile(
+def test_second_worker_sends_nothing_at_the_same_time(
     database: Database, add_channel: AddChannel, receiver: Receiver, send: Send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel_id = add_channel()
@@ -217,7 +217,7 @@ def test_second_worker_sends_nothing_meanwhile(
     assert len(receiver.requests) == 1
 
 
-def test_channel_that_is_deleted_meanwhile_loses_its_messages_quietly(
+def test_channel_that_is_deleted_at_the_same_time_loses_its_messages_quietly(
     database: Database, add_channel: AddChannel, receiver: Receiver, send: Send
 ) -> None:
     channel_id = add_channel()
@@ -249,7 +249,9 @@ def test_url_that_cannot_be_decrypted_delays_the_message(
     assert len(receiver.requests) == 1
 
 
-def test_failed_mail_is_told_without_the_address(database: Database, receiver: Receiver, send: Send) -> None:
+def test_alert_about_a_failed_mail_comes_without_the_address(
+    database: Database, receiver: Receiver, send: Send
+) -> None:
     spec = channels.ChannelSpec("Operations", AlertFormat.SLACK, ["mail.failed"], f"{receiver.url}/hook")
     with database.transaction() as session:
         channel_id = channels.add(session, spec, actor=None).id

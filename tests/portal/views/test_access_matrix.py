@@ -61,6 +61,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_alerts.resend": (Need.OPERATOR, 404),
     "admin_alerts.resume": (Need.OPERATOR, 404),
     "admin_alerts.save": (Need.OPERATOR, 404),
+    "admin_alerts.set_weekly_summary": (Need.OPERATOR, 303),
     "admin_alerts.show": (Need.OPERATOR, 404),
     "admin_alerts.test": (Need.OPERATOR, 404),
     "admin_bot_template.index": (Need.OPERATOR, 200),

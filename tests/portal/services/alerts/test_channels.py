@@ -149,6 +149,6 @@ def test_only_refused_messages_of_the_channel_are_sent_again(database: Database)
         channel, other = add(session), add(session, name="Other")
         delivery = channels.send_test(session, other, actor=None)
         with pytest.raises(NotFoundError):
-            channels.resend(session, channel, delivery.id)
+            channels.resend(session, channel, delivery.message_id)
         with pytest.raises(ConflictError):
-            channels.resend(session, other, delivery.id)
+            channels.resend(session, other, delivery.message_id)

@@ -83,6 +83,6 @@ def test_messages_are_listed_and_sent_again(root: FlaskClient, database: Databas
         delivery.state, delivery.last_error = AlertState.FAILED, "The receiver answered with status 404."
 
     assert "status 404" in root.get(path).text
-    root.post(f"{path}/deliveries/{delivery.id}/resend")
+    root.post(f"{path}/messages/{delivery.message_id}/resend")
     with database.reading() as session:
         assert session.scalars(sa.select(AlertDelivery.state)).all() == [AlertState.PENDING]
