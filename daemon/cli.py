@@ -22,6 +22,7 @@ from portal.services.events import acting_via
 _PROCESSES = ("worker", "scheduler", "gateway", "redis")
 _COMMANDS = {
     "admin": ("admin:admin",),
+    "alerts": ("alerts:alerts",),
     "bots": ("bots:bots", "bot_lifecycle:bots", "bot_recovery:bots", "bot_settings:bots", "bot_syncs:bots"),
     "conformance": ("conformance:conformance",),
     "doctor": ("doctor:doctor",),

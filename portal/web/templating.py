@@ -11,7 +11,6 @@ from jinja2 import StrictUndefined
 
 from portal import policy
 from portal.models import Bot, BotUpdate, Org, utcnow
-from portal.paths import ROOT
 from portal.rules import email_addresses, faults, roles, update_phases
 from portal.rules.strategies import STRATEGIES
 from portal.services.bots import bot_status
