@@ -31,7 +31,7 @@ UNNEEDED_FILES = re.compile(
     r"|.*\.opt-[12]\.pyc"
     r"|.*\.a"
 )
-HELPER_PACKAGES = ("coreutils", "findutils", "tar")
+HELPER_PACKAGES = ("coreutils", "e2fsprogs", "findutils", "tar")
 
 
 class RootFileSystem:
@@ -134,10 +134,13 @@ def _list_needed_files(library: Path) -> Iterator[Path]:
 
 
 def write_helper(archive: IO[bytes]) -> None:
-    """Write the programs that take and restore snapshots: a shell, GNU tar, findutils, coreutils and some others."""
+    """Write the programs that take and restore snapshots.
+
+    These are a shell, GNU tar, findutils, coreutils and lsattr, and the optional programs flock and ionice.
+    """
     root = RootFileSystem(archive)
-    root.copy_programs([Path(require_program("sh", "dash")), *_list_programs(HELPER_PACKAGES)])
-    root.copy_programs([Path(require_program(name, "util-linux")) for name in ("flock", "ionice")])
+    programs = (("sh", "dash"), ("flock", "util-linux"), ("ionice", "util-linux"))
+    root.copy_programs([*(Path(require_program(*one)) for one in programs), *_list_programs(HELPER_PACKAGES)])
     root.close()
 
 
