@@ -156,7 +156,7 @@ class Containers:
             archives = [
                 {"sum": "ab" * 32, "size": 1_000_000, "entries": 100} for _ in container.description["Mounts"]
             ]
-            self._print_later(container, archives[: len(archives) // 2], ends=True)
+            self._print_later(container, archives, ends=True)
         else:
             _later(STOP_SECONDS, lambda: self._stop(container))
 
