@@ -22,7 +22,8 @@ from portal.services.events import acting_via
 _PROCESSES = ("worker", "scheduler", "gateway", "redis")
 _COMMANDS = {
     "admin": ("admin:admin",),
-    "bots": ("bots:bots", "bot_lifecycle:bots", "bot_recovery:bots", "bot_syncs:bots"),
+    "alerts": ("alerts:alerts",),
+    "bots": ("bots:bots", "bot_lifecycle:bots", "bot_recovery:bots", "bot_settings:bots", "bot_syncs:bots"),
     "conformance": ("conformance:conformance",),
     "doctor": ("doctor:doctor",),
     "gateway": ("gateway:gateway",),
