@@ -33,7 +33,7 @@ def measure(environment: BenchEnvironment) -> Table:
     with environment.every_database() as databases:
         for kind, database in databases.items():
             settings = replace(environment.settings_for(database), base_url="http://localhost")
-            rollout_id, token = _create_half_done_rollout(database)
+            rollout_id, token = create_half_done_rollout(database, fleet.BOTS)
             app = create_app(settings)
             client = _create_client(app, settings, token)
             with app.app_context():
@@ -42,14 +42,19 @@ def measure(environment: BenchEnvironment) -> Table:
     return table
 
 
-def _create_half_done_rollout(database: Database) -> tuple[str, str]:
-    """Create a rollout with half of its bots updated; return its id and an operator's session token."""
+def create_half_done_rollout(database: Database, bots: int) -> tuple[str, str]:
+    """Create a fleet and a rollout with half of its bots updated; return its id and an operator's session token.
+
+    Args:
+        database: an empty, migrated database.
+        bots: number of bots of the fleet.
+    """
     with database.transaction() as session:
-        operator, release = fleet.create_fleet(session)
+        operator, release = fleet.create_fleet(session, bots)
         rollout_id = fleet.start_rollout(session, release, operator).id
         token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
     done = 0
-    while done < fleet.BOTS // 2:
+    while done < bots // 2:
         due = [update.update_id for update in orchestrator.tick(database, utcnow(), None)]
         fleet.complete_updates(database, due)
         done += len(due)
