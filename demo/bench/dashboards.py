@@ -54,7 +54,7 @@ class PollReport:
         waits: how long each poll took, from the moment when it was due, in seconds.
         statuses: number of polls by status, or by the name of an error.
         connections: number of connections that were opened.
-        cpu_seconds: what the caller measured meanwhile.
+        cpu_seconds: CPU time of the web process in the measured time, in seconds.
     """
 
     waits: list[float] = field(default_factory=list)
