@@ -72,18 +72,23 @@
   const WORDS = {
     ago: (seconds) => (seconds < 0 ? upcoming(-seconds) : seconds < 60 ? "just now" : `${describe(seconds)} ago`),
     elapsed: (seconds) => (seconds < 60 ? "less than 1 min" : describe(seconds)),
+    // Counts down to a moment in the future, where `seconds` is negative.
+    countdown: (seconds) => {
+      const left = Math.max(0, Math.ceil(-seconds));
+      return `in ${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+    },
   };
   // The clock of the browser may be wrong.
   const ahead = Date.now() - new Date(document.body.dataset.now);
   const countOn = () => {
     for (const time of document.querySelectorAll("time[data-counts]")) {
       const seconds = (Date.now() - ahead - new Date(time.dateTime)) / 1000;
-      if (seconds < 0 && time.dataset.counts !== "ago") continue;
+      if (seconds < 0 && time.dataset.counts === "elapsed") continue;
       const text = WORDS[time.dataset.counts](seconds);
       if (time.textContent !== text) time.textContent = text;
     }
   };
-  setInterval(countOn, 10000);
+  setInterval(countOn, 1000);
 
   const prepare = (root) => {
     // Copy buttons need the clipboard API, which browsers offer only in secure contexts.
@@ -104,6 +109,18 @@
     showMessage("info", "Copied.");
   });
   prepare(document);
+
+  // A box above a list selects all rows of the page.
+  const offerAll = () => {
+    for (const all of document.querySelectorAll("[data-check-all][hidden]")) all.hidden = false;
+  };
+  document.addEventListener("htmx:load", offerAll);
+  offerAll();
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    for (const box of all.form.querySelectorAll(`input[name=${all.dataset.checkAll}]`)) box.checked = all.checked;
+  });
 
   // Close the menu of organizations on Esc and on a click outside of it.
   const menu = document.querySelector("details.switcher");

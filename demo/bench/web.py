@@ -10,15 +10,16 @@ from pathlib import Path
 import requests
 import sqlalchemy as sa
 
-from demo.bench import fleet, pages
+from demo.bench import fleet
 from demo.bench.dashboards import POLL_SECONDS, Dashboard, PollReport, open_dashboards
 from demo.bench.databases import BenchDatabases
 from demo.bench.environment import BenchEnvironment
 from demo.bench.tables import Table
+from demo.bench.tick_scenes import Scenes
 from demo.platform import read_procfile
 from demo.processes import free_port, running
 from portal.database import Database
-from portal.models import Org, User, utcnow
+from portal.models import Org, Rollout, User, utcnow
 from portal.services.accounts import sessions
 from portal.settings import Settings
 from portal.web.cookie_names import session_cookie_name
@@ -49,8 +50,11 @@ def measure_size(databases: BenchDatabases, bots: int) -> Table:
 
 
 def _open_pages(database: Database, bots: int) -> dict[str, list[Dashboard]]:
-    rollout_id, operator = pages.create_half_done_rollout(database, bots)
+    Scenes(database, bots).rollouts_in_the_middle(1)
     with database.transaction() as session:
+        operator = session.scalars(sa.select(User.id).where(User.is_platform_admin)).one()
+        operator_token = sessions.start(session, operator, now=utcnow(), user_agent="bench", ip="127.0.0.1")
+        rollout_id = session.scalars(sa.select(Rollout.id).order_by(Rollout.created_at.desc())).first()
         owner = User(email="owner@bench.example", email_normalized="owner@bench.example", name="Owner")
         session.add(owner)
         session.flush()
@@ -58,7 +62,7 @@ def _open_pages(database: Database, bots: int) -> dict[str, list[Dashboard]]:
         token = sessions.start(session, owner.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
         orgs = session.execute(sa.select(Org.id, Org.slug).limit(_ORGANIZATION_PAGES)).all()
     cookie = session_cookie_name(Settings.from_environment())
-    rollout = Dashboard(f"/admin/rollouts/{rollout_id}?part=progress", f"{cookie}={operator}")
+    rollout = Dashboard(f"/admin/rollouts/{rollout_id}?part=progress", f"{cookie}={operator_token}")
     owned = [Dashboard(f"/o/{slug}/?part=bots", f"{cookie}={token}", org_id) for org_id, slug in orgs]
     wanted = (owned * (_ORGANIZATION_PAGES // len(owned) + 1))[:_ORGANIZATION_PAGES]
     return {"organizations": wanted, f"a rollout of {bots} bots": [rollout] * _ROLLOUT_PAGES}

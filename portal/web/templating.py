@@ -11,8 +11,11 @@ from jinja2 import StrictUndefined
 
 from portal import policy
 from portal.models import Bot, BotUpdate, Org, utcnow
-from portal.rules import email_addresses, faults, roles
+from portal.rules import email_addresses, faults, roles, update_phases
 from portal.rules.strategies import STRATEGIES
+from portal.services.bots import bot_status
+from portal.services.bots.bot_list import BotRow
+from portal.services.bots.bot_status import BotStatus
 from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
 from portal.settings import Settings
@@ -31,6 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         ago=ago,
+        bot_status=describe_bot,
         downtime=timings.measure_downtime,
         duration=duration,
         elapsed=elapsed,
@@ -43,6 +47,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         short=short_digest,
         state_reason=state_reason,
         steps=timings.list_step_durations,
+        steps_done=update_phases.count_done,
         strategy_label=strategy_label,
         sync_label=sync_sentences.label,
         sync_reason=sync_sentences.explain,
@@ -58,6 +63,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         bot_url=settings.bot_url,
         can=policy.can,
         my_orgs=my_orgs,
+        update_steps=update_phases.STEPS,
         utcnow=utcnow,
         Action=policy.Action,
         ROLES=roles.ROLES,
@@ -130,6 +136,11 @@ def _quantity(number: int, unit: str) -> str:
 def exact(moment: datetime) -> str:
     """Format a moment to the second, in UTC."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def describe_bot(row: BotRow) -> BotStatus:
+    """Return the status of a bot at this moment."""
+    return bot_status.describe(row, utcnow())
 
 
 def short_digest(digest: str) -> str:
