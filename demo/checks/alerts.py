@@ -1,4 +1,4 @@
-"""The demo's check of alerts: a webhook receiver gets signed messages about the release that failed. Used by `--once`."""
+"""The demo's check of alerts: a webhook receives signed messages about the release that failed. Used by `--once`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def receiving_alerts(settings: Mapping[str, str]) -> Iterator[AlertReceiver]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            receiver.receive(self.headers, self.rfile.read(int(self.headers["Content-Length"])))
+            receiver.receive(dict(self.headers.items()), self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(204)
             self.end_headers()
 
