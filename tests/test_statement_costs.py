@@ -333,7 +333,7 @@ def update_bot(session: Session, _settings: Settings) -> None:
     updates.enter_step(session, update, Step.HEALTH, utcnow())
     outcomes.commit_healthy(session, update, "new container", "127.0.0.1:20000", utcnow())
     assert updates.list_abandoned(session, utcnow()) == [("open", history.NODE_ID)]
-    updates.mark_cleaned(session, update, utcnow())
+    updates.record(session, update, cleaned_at=utcnow())
 
 
 def apply_desired_state(session: Session, _settings: Settings) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -260,6 +262,20 @@ def test_base_is_used_although_the_node_is_busy(taker: SnapshotTaker, monkeypatc
 
 
 @pytest.mark.usefixtures("old_files")
+def test_bases_of_one_disk_are_written_one_at_a_time(taker: SnapshotTaker, folder: str) -> None:
+    taker.inspect()
+    other_base = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other_base, fcntl.LOCK_EX)
+    writing = threading.Thread(target=taker.take_bases)
+    writing.start()
+    writing.join(1)
+    assert writing.is_alive()
+    assert list(Path(folder).iterdir()) == []
+    os.close(other_base)
+    writing.join()
+    assert is_in_two_passes(taker.take_snapshots()[0])
+
+
 def test_second_pass_that_fails_with_the_base_is_repeated_without_it(
     taker: SnapshotTaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
