@@ -145,7 +145,7 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
         return SkipReason.ALREADY_THERE
     if bot.phase is not BotPhase.ACTIVE or bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
         return SkipReason.NOT_ELIGIBLE
-    if audience is not Audience.NAMED and bot.release_channel is Channel.PINNED:
+    if audience is not Audience.NAMED and (bot.release_channel is Channel.PINNED or bot.held_until):
         return SkipReason.NOT_ELIGIBLE
     if audience is Audience.AUTOMATIC and not candidate.automatic:
         return SkipReason.NOT_ELIGIBLE
@@ -213,6 +213,7 @@ def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[
         Bot.is_active(),
         Bot.needs_attention.is_(None),
         Bot.release_channel != Channel.PINNED,
+        Bot.held_until.is_(None),
         Bot.desired_state == DesiredState.RUNNING,
         Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
         Bot.node_id.not_in(fleet.inactive_nodes),

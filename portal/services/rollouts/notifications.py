@@ -78,6 +78,7 @@ def list_waiting_bots(session: Session, release: Release, org_id: str | None = N
         Bot.image.in_(images),
         Bot.phase == BotPhase.ACTIVE,
         Bot.release_channel != Channel.PINNED,
+        Bot.held_until.is_(None),
         Org.state == OrgState.ACTIVE,
     ]
     if org_id is not None:

@@ -1,7 +1,7 @@
 """The updates of open rollouts as the planner needs them: counts, and the few bots that matter one by one.
 
-Used by the orchestrator. The cost of these queries follows the number of bots that are in flight, failed or down. All
-waiting and updated bots are only counted, from an index.
+Used by the orchestrator and by pages. The cost of these queries follows the number of bots that are in flight, failed
+or down. All waiting and updated bots are only counted, from an index.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class UpdateFacts:
             waiting=waiting,
             paused=fleet.is_paused or rollout.state is not RolloutState.RUNNING,
             resumed_at=rollout.resumed_at,
+            pause_skipped_at=rollout.pause_skipped_at,
             max_parallel=fleet.settings.max_parallel,
             running=running,
         )
@@ -115,7 +116,7 @@ def load_facts(session: Session, rollouts: Sequence[Rollout]) -> Mapping[str, Up
         else:
             facts.suspects.append(Suspect(target, detail.created_at, None))
     updated = [rollout for rollout in rollouts if found[rollout.id].count(Stage.UPDATED)]
-    for rollout_id, suspect in _list_outages(session, updated):
+    for rollout_id, suspect in list_outages(session, updated):
         found[rollout_id].suspects.append(suspect)
     return found
 
@@ -200,7 +201,7 @@ def _describe(row: sa.Row[Any], detail: sa.Row[Any]) -> Target:
     )
 
 
-def _list_outages(session: Session, rollouts: Sequence[Rollout]) -> Iterator[tuple[str, Suspect]]:
+def list_outages(session: Session, rollouts: Sequence[Rollout]) -> Iterator[tuple[str, Suspect]]:
     """List the updated bots that are down, each with the id of its rollout."""
     if not rollouts:
         return

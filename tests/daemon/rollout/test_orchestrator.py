@@ -147,10 +147,10 @@ def test_bots_wait_for_the_window_of_their_organization(world: World) -> None:
     [rollout] = world.rollouts()
     assert (rollout.state, world.count_running(new)) == (RolloutState.RUNNING, 2)
     with world.database.reading() as session:
-        summary = progress.summarize(session, session.get_one(Rollout, rollout.id), world.now, None)
-    assert summary.next_window is not None
-    assert summary.next_window.hour == 5
-    assert summary.waits == ("3 bots waiting for the update hour of their organization",)
+        waiting = progress.explain_waiting(session, session.get_one(Rollout, rollout.id), world.now, None)
+    assert waiting.next_window is not None
+    assert waiting.next_window.hour == 5
+    assert waiting.reasons == ("3 bots waiting for the update hour of their organization",)
 
     world.now = world.now.replace(hour=5, minute=0)
     world.run()
@@ -576,8 +576,8 @@ def set_tenant_mode(world: World, bot_id: str, mode: TenantMode) -> None:
 
 def count_wave_sizes(world: World, rollout_id: str) -> list[int]:
     with world.database.reading() as session:
-        summary = progress.summarize(session, session.get_one(Rollout, rollout_id), world.now, None)
-        return [len(wave.updates) for wave in summary.waves]
+        waves = progress.list_waves(session, session.get_one(Rollout, rollout_id), 100)
+        return [sum(counts.values()) for counts in waves.values()]
 
 
 def list_states(world: World) -> set[UpdateState]:
