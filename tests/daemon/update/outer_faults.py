@@ -122,7 +122,7 @@ def test_locked_database_loses_no_bot_and_no_data(
 
 
 @pytest.fixture
-def small_disk(site: Site, tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path) -> Iterator[Path]:
     """The disk of the archives: small, and on this machine."""
     folder = tmp_path / "snapshots"
     folder.mkdir(exist_ok=True)
@@ -130,7 +130,6 @@ def small_disk(site: Site, tmp_path: Path) -> Iterator[Path]:
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a disk")
     yield folder
-    site.remove()
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
