@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from portal.models import (
     BotState,
     BotUpdate,
     DesiredState,
+    Event,
     Node,
     NodeState,
     PolledImage,
@@ -32,6 +34,7 @@ from portal.services.bots.platform_health import PlatformHealth
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
 _MAX_ROWS = 20
+_REFRESH = timedelta(seconds=30)
 Row = TypeVar("Row")
 _FAILED = (UpdateState.FAILED, UpdateState.ROLLED_BACK)
 
@@ -112,6 +115,22 @@ def load_overview(session: Session, now: datetime) -> Overview:
         fleet=fleet_status.load_status(session, now),
         health=platform_health.load_health(session),
     )
+
+
+def find_version(session: Session, now: datetime) -> str:
+    """Return the version of the overview, with which a poll is answered before anything is loaded.
+
+    Changes of state are events, and updates that begin or end change the running ones. What has neither, such as the
+    moment of a node's last answer, is shown after `_REFRESH` at the latest.
+
+    Args:
+        session: the transaction.
+        now: the moment.
+    """
+    running = session.scalars(sa.select(BotUpdate.id).where(BotUpdate.is_running()).order_by(BotUpdate.id)).all()
+    newest = session.scalar(sa.select(sa.func.max(Event.id)))
+    facts = (newest, running, int(now.timestamp() // _REFRESH.total_seconds()))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def list_down(session: Session) -> Sequence[Bot]:
