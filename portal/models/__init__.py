@@ -1,5 +1,6 @@
 """The database tables, one aggregate per module. Importing the package loads all tables, as migrations need."""
 
+from portal.models.alert import AlertChannel, AlertDelivery, AlertFormat, AlertState
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotLabel, BotPhase, BotState, Channel, DesiredState, HealthExpectation
 from portal.models.bot_request import BotRequest
@@ -26,6 +27,10 @@ from portal.models.user import User, UserSession
 from portal.rules.roles import MembershipRole, SyncRole
 
 __all__ = [
+    "AlertChannel",
+    "AlertDelivery",
+    "AlertFormat",
+    "AlertState",
     "AssertionKey",
     "Audience",
     "Base",

@@ -17,6 +17,11 @@ class EventTag(StrEnum):
     """What an event is about, as `subject.what_happened`. The values are stored, so they never change."""
 
     ACCESS_REFUSED = "access.refused"
+    ALERT_CHANNEL_ADDED = "alert.channel_added"
+    ALERT_CHANNEL_CHANGED = "alert.channel_changed"
+    ALERT_CHANNEL_DELETED = "alert.channel_deleted"
+    ALERT_CHANNEL_PAUSED = "alert.channel_paused"
+    ALERT_CHANNEL_RESUMED = "alert.channel_resumed"
     BACKUP_RESTORED = "backup.restored"
     BOT_ATTACHED = "bot.attached"
     BOT_ATTENTION_CLEARED = "bot.attention_cleared"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -18,6 +18,8 @@ class Release(Base):
 
     __tablename__ = "releases"
     __table_args__ = (sa.UniqueConstraint("repository", "digest"),)
+    # The computed version is read again with each change, because commands print it after the transaction.
+    __mapper_args__: ClassVar = {"eager_defaults": True}
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     repository: Mapped[str] = mapped_column(sa.String(300))

@@ -1,6 +1,6 @@
 """Queries of the event log for audit pages: who did what, when and from where, with old and new values.
 
-Used by the pages of organizations, bots, users and operators.
+Used by the pages of organizations, bots, users and operators, and by alerts.
 """
 
 from __future__ import annotations
@@ -121,6 +121,13 @@ def list_about_user(session: Session, user: User, limit: int = 20) -> list[Event
     found = _load_events(session, event_search.find_about_user(session, user, limit))
     names = _load_names(session, found)
     return [_build_row(event, names) for event in found]
+
+
+def describe_by_id(session: Session, event_ids: Sequence[int]) -> dict[int, EventRow]:
+    """Return the events with these ids as rows for operators, by id."""
+    found = session.scalars(sa.select(Event).where(Event.id.in_(event_ids))).all()
+    names = _load_names(session, found)
+    return {event.id: _build_row(event, names) for event in found}
 
 
 def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:

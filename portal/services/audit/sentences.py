@@ -39,6 +39,11 @@ _ATTEMPTS: dict[str, str] = {
 """What a refused user tried to do, by the right that it requires."""
 _SENTENCES: dict[str, str] = {
     EventTag.ACCESS_REFUSED: "Refused: {actor} tried to {attempt}",
+    EventTag.ALERT_CHANNEL_ADDED: "The alert channel {name} was added",
+    EventTag.ALERT_CHANNEL_CHANGED: "The alert channel {name} was changed",
+    EventTag.ALERT_CHANNEL_DELETED: "The alert channel {name} was deleted",
+    EventTag.ALERT_CHANNEL_PAUSED: "The alert channel {name} was paused: {reason}",
+    EventTag.ALERT_CHANNEL_RESUMED: "The alert channel {name} was resumed",
     EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",

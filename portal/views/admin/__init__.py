@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from portal.views.admin import (
+    alerts,
     bot_template,
     events,
     fleet,
@@ -21,6 +22,7 @@ from portal.views.admin import (
 )
 
 BLUEPRINTS = (
+    alerts.pages,
     bot_template.pages,
     events.pages,
     fleet.pages,

@@ -14,6 +14,8 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene, rollout, small_fleet
 from tests.support.statements import counted_statements
 
+pytestmark = pytest.mark.requests
+
 FRAGMENT = {"HX-Request": "true"}
 
 
