@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -19,7 +19,7 @@ class Release(Base):
     __tablename__ = "releases"
     __table_args__ = (sa.UniqueConstraint("repository", "digest"),)
     # The computed version is read again with each change, because commands print it after the transaction.
-    __mapper_args__: ClassVar = {"eager_defaults": True}
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - read by SQLAlchemy, which declares it so
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     repository: Mapped[str] = mapped_column(sa.String(300))
