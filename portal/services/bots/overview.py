@@ -151,7 +151,8 @@ def _bots() -> sa.Select[Bot]:
 
 
 def _is_creation_failing() -> sa.ColumnElement[bool]:
-    return (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
+    exceptional = Bot.id.in_(Bot.select_exceptional())
+    return exceptional & (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
 
 
 def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
