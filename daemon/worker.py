@@ -23,6 +23,7 @@ from daemon.context import Context
 from daemon.rehearsal import rehearse
 from daemon.rq_worker import STOP_SIGNALS, run_worker
 from portal.queue import (
+    ALERTS_QUEUE,
     CREATION_RETRIES_QUEUE,
     CREATIONS_QUEUE,
     DEFAULT_QUEUE,
@@ -57,11 +58,12 @@ class Supervisor:
     Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
     delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Nine more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
+    Ten more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
     probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
     reach the mail server: one only makes first attempts, and the other prefers later ones. Two carry members into
     bots: one only into bots that answered last time, and the other prefers the rest. Two create bots, which takes
     minutes for an image that never becomes healthy: one only makes first attempts, and the other prefers later ones.
+    One sends alerts.
 
     Args:
         context: settings, database and Redis.
@@ -81,7 +83,7 @@ class Supervisor:
         sync_slots = [_Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
         creation_slots = [_Slot([CREATIONS_QUEUE]), _Slot([CREATION_RETRIES_QUEUE, CREATIONS_QUEUE])]
         other_slots = [*probe_slots, *registry_slots, *mail_slots, *sync_slots, *creation_slots]
-        self._slots = [*other_slots, *self._update_slots]
+        self._slots = [*other_slots, _Slot([ALERTS_QUEUE]), *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
         self._has_rehearsed = False

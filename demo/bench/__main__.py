@@ -35,6 +35,7 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
 
 SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
     "ticks": ticks.measure_size,
+    "pages": pages.measure_size,
     "rollout": simulation.measure_size,
     "idle": idle.measure_size,
 }
