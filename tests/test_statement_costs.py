@@ -379,9 +379,9 @@ def send_mail(session: Session, settings: Settings) -> None:
 
 def sync_node(session: Session, _settings: Settings) -> None:
     now = utcnow()
-    assert selection.list_due_nodes(session, now) == []
+    assert selection.find_due(session, now).node_ids == []
     session.execute(sa.update(Bot).values(epoch=2))
-    assert len(selection.list_due_nodes(session, now)) == history.NODES
+    assert len(selection.find_due(session, now).node_ids) == history.NODES
     assert len(selection.list_due_bots(session, now, history.NODE_ID, 500)) == history.BOTS // history.NODES
     session.execute(sa.update(BotSync).values(provisioned_epoch=2))
     claim = claims.claim_bot(session, history.BOT_ID, timedelta(minutes=1))

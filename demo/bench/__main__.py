@@ -15,7 +15,7 @@ from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks,
 from demo.bench.databases import BenchDatabases, open_databases
 from demo.bench.environment import BenchEnvironment, open_environment
 from demo.bench.gateway import speed, updates_under_load
-from demo.bench.rollout import simulation
+from demo.bench.rollout import idle, simulation
 from demo.bench.tables import Table
 from demo.processes import MissingRequirement
 
@@ -31,6 +31,7 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "gateway": speed.measure,
     "updates-under-load": updates_under_load.measure,
     "rollout": simulation.measure,
+    "idle": idle.measure,
 }
 
 SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
@@ -38,6 +39,7 @@ SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
     "pages": pages.measure_size,
     "web": web.measure_size,
     "rollout": simulation.measure_size,
+    "idle": idle.measure_size,
 }
 """Benchmarks of fleets of any size."""
 
