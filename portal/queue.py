@@ -45,6 +45,8 @@ SLOW_POLLS_QUEUE = "slow-polls"
 """Polls of registries that were too slow for a quick poll. Slow registries delay only each other."""
 DOWNLOADS_QUEUE = "downloads"
 """Changelogs need a pull and the sync of the fork needs a fetch. Both take minutes and must not delay polls."""
+READINGS_QUEUE = "readings"
+"""Readings for people who wait for them at a page, such as logs."""
 MAX_QUEUE_LENGTH = 500
 """No worker serves a queue of this length. More messages would only delay later ones."""
 
@@ -67,6 +69,8 @@ class JobName(StrEnum):
     SEND_MAIL = "daemon.jobs.send_mail"
     SYNC_NODE = "daemon.jobs.sync_node"
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"
+    READ_LOG = "daemon.jobs.read_log"
+    READ_LONG_LOG = "daemon.jobs.read_long_log"
     SYNC_UPSTREAM = "daemon.jobs.sync_upstream"
     DELETE_EXPIRED = "daemon.jobs.delete_expired"
 

@@ -3,6 +3,7 @@
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotPhase, BotState, Channel, DesiredState, HealthExpectation
 from portal.models.bot_request import BotRequest
+from portal.models.bot_state_change import BotStateChange
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
@@ -32,6 +33,7 @@ __all__ = [
     "BotPhase",
     "BotRequest",
     "BotState",
+    "BotStateChange",
     "BotSync",
     "BotTemplate",
     "BotUpdate",

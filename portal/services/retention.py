@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions, tickets and mails. Used by an hourly job."""
+"""Deletion of expired rows: links, sessions, tickets, health histories and mails. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased
 
 from portal.models import (
     Base,
+    BotStateChange,
     ForkSync,
     GatewayProcess,
     GatewayTicket,
@@ -18,6 +19,7 @@ from portal.models import (
     UserSession,
 )
 from portal.services import fork_syncs
+from portal.services.bots import state_changes
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
@@ -44,6 +46,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(session, GatewayTicket, GatewayTicket.expires_at < now - KEEP_TICKETS)
     # A process that ends removes its row. Rows of killed processes stay.
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
+    _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,

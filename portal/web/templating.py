@@ -52,6 +52,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         least_advanced=sync_status.find_least_advanced,
         masked=email_addresses.mask,
         pending_bots=sync_sentences.count_pending,
+        percent=percent,
         plural=plural,
         short=short_digest,
         state_reason=state_reason,
@@ -140,6 +141,11 @@ def elapsed(since: datetime) -> str:
 def plural(count: int, noun: str, nouns: str = "") -> str:
     """Format a number with its noun: `1 bot`, `3 bots`. `nouns` is the plural if it does not end in `s`."""
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+
+
+def percent(share: float) -> str:
+    """Format a percentage. Only what is complete reads `100 %`."""
+    return "100 %" if share >= 100 else f"{min(share, 99.99):.{2 if share >= 99 else 1}f} %"
 
 
 def _largest_unit(span: timedelta, *, rounded: bool = False) -> str:

@@ -23,7 +23,7 @@ from portal.models import (
 )
 from portal.rules.hidden_secrets import hide_secrets
 from portal.services import events
-from portal.services.bots import bot_template
+from portal.services.bots import bot_template, state_changes
 from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
 from portal.services.syncs import reconciliation
@@ -79,7 +79,7 @@ def commit_healthy(
     previous = bot.current_digest
     bot.container_id = container_id
     bot.current_digest = release.digest
-    _mark_running(bot, address, now)
+    _mark_running(session, bot, address, now)
     # The bot has just started, and its new release may list members.
     reconciliation.request(session, bot.id)
     update.verdict = Verdict.HEALTHY
@@ -123,7 +123,7 @@ def mark_rolled_back(
     bot.container_id = container_id
     was_recovered, bot.needs_attention = bot.needs_attention is not None, None
     if answers:
-        _mark_running(bot, address, now)
+        _mark_running(session, bot, address, now)
         reconciliation.request(session, bot.id)
         update.answering_at = now
     elif address:
@@ -176,10 +176,9 @@ def mark_needs_attention(
     notifications.notify_rollback_failed(session, update)
 
 
-def _mark_running(bot: Bot, address: str | None, now: datetime) -> None:
-    if bot.state is not BotState.RUNNING:
-        bot.state_since = now
-    bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, now, address
+def _mark_running(session: Session, bot: Bot, address: str | None, now: datetime) -> None:
+    state_changes.set_state(session, bot, BotState.RUNNING, None, now)
+    bot.checked_at, bot.address = now, address
 
 
 def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -14,7 +16,7 @@ from portal.queue import CREATIONS_QUEUE, JobName, updates_queue_name
 from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
-from portal.services.bots import attention, bot_list, creation, removal, start_stop
+from portal.services.bots import attention, bot_list, creation, removal, start_stop, state_changes
 from portal.services.bots.start_stop import Operation
 from portal.services.errors import ConflictError
 from portal.services.releases import offers, releases
@@ -204,7 +206,12 @@ def _bot_page(
             "attention": "org/bot/_attention.html",
             "manage": "org/bot/_manage.html",
         },
-        parts={"history": "org/bot/_history.html"},
+        # Only a part that is rendered loads what it shows.
+        parts={
+            "health": "org/bot/_health.html",
+            "history": "org/bot/_history.html",
+            "about": "org/bot/_about.html",
+        },
         access=access,
         org=access.org,
         bot=bot,
@@ -218,8 +225,10 @@ def _bot_page(
         rollback_refusal=failed_rollbacks.find_refusal(session(), bot),
         restorable=removal.is_restorable(bot, utcnow()),
         operations=start_stop.list_possible(session(), bot),
-        updates=history.list_updates(session(), bot),
-        events=log.list_for_bot(session(), bot),
+        health=partial(state_changes.load_history, session(), bot, utcnow()),
+        updates=partial(history.list_updates, session(), bot),
+        events=partial(log.list_for_bot, session(), bot),
+        origin=partial(log.list_origin, session(), bot),
     )
 
 
