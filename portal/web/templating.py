@@ -22,6 +22,7 @@ from portal.services.bots.bot_list import BotRow
 from portal.services.bots.bot_status import BotStatus
 from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
+from portal.services.rollouts.timings import PhaseDuration
 from portal.settings import Settings
 from portal.web import htmx
 from portal.web.session_cookie import current_visitor, is_visitor_operator
@@ -53,6 +54,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         masked=email_addresses.mask,
         pending_bots=sync_sentences.count_pending,
         percent=percent,
+        phases=list_phases,
         plural=plural,
         short=short_digest,
         state_reason=state_reason,
@@ -166,6 +168,11 @@ def exact(moment: datetime) -> str:
 def describe_bot(row: BotRow) -> BotStatus:
     """Return the status of a bot at this moment."""
     return bot_status.describe(row, utcnow())
+
+
+def list_phases(update: BotUpdate) -> list[PhaseDuration]:
+    """Return the durations of the phases of an update until this moment."""
+    return timings.list_phase_durations(update, utcnow())
 
 
 def short_digest(digest: str) -> str:
