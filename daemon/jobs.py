@@ -12,7 +12,7 @@ from functools import wraps
 
 from rq import get_current_job
 
-from daemon.bots import bot_logs, create, desired_state, leftover_collector, node_probe, purge
+from daemon.bots import bot_logs, create, desired_state, leftover_collector, node_probe, purge, resource_use
 from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.provision import sync_jobs
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 NAMES: set[str] = set()
 """Dotted names of all jobs that a worker accepts."""
 
-_ROUTINE = {JobName.PROBE_NODE, JobName.READ_LOG, JobName.READ_LONG_LOG}
+_ROUTINE = {JobName.PROBE_NODE, JobName.READ_LOG, JobName.READ_LONG_LOG, JobName.READ_RESOURCE_USE}
 """Jobs that run all the time, or as long as a person watches. The log says nothing about them unless they fail."""
 
 
@@ -156,6 +156,12 @@ def read_log(context: Context, bot_id: str) -> None:
 def read_long_log(context: Context, bot_id: str) -> None:
     """Read many lines of the log of a bot for a search or a download."""
     bot_logs.read_for_page(context.database, context.redis, bot_id, Reading.LONG_LOG)
+
+
+@_job
+def read_resource_use(context: Context, bot_id: str) -> None:
+    """Read how much CPU and memory a bot uses for its page."""
+    resource_use.read_for_page(context.database, context.redis, bot_id)
 
 
 @_job

@@ -31,10 +31,16 @@ class Reading(StrEnum):
     """The latest lines of its log."""
     LONG_LOG = "long-log"
     """Many lines of its log, for a search or a download."""
+    RESOURCE_USE = "resource-use"
+    """CPU and memory that it uses."""
 
 
-_JOBS = {Reading.LOG: JobName.READ_LOG, Reading.LONG_LOG: JobName.READ_LONG_LOG}
-_REPEAT_SECONDS = {Reading.LOG: 2, Reading.LONG_LOG: 10}
+_JOBS = {
+    Reading.LOG: JobName.READ_LOG,
+    Reading.LONG_LOG: JobName.READ_LONG_LOG,
+    Reading.RESOURCE_USE: JobName.READ_RESOURCE_USE,
+}
+_REPEAT_SECONDS = {Reading.LOG: 2, Reading.LONG_LOG: 10, Reading.RESOURCE_USE: 4}
 """Time between two readings of one bot, however many people watch it."""
 
 

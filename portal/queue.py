@@ -71,6 +71,7 @@ class JobName(StrEnum):
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"
     READ_LOG = "daemon.jobs.read_log"
     READ_LONG_LOG = "daemon.jobs.read_long_log"
+    READ_RESOURCE_USE = "daemon.jobs.read_resource_use"
     SYNC_UPSTREAM = "daemon.jobs.sync_upstream"
     DELETE_EXPIRED = "daemon.jobs.delete_expired"
 

@@ -432,6 +432,7 @@ JOBS: dict[str, Action] = {
     JobName.SEND_MAIL: send_mail,
     JobName.READ_LOG: read_log,
     JobName.READ_LONG_LOG: read_log,
+    JobName.READ_RESOURCE_USE: read_log,
     JobName.SYNC_NODE: sync_node,
     JobName.SYNC_UNANSWERING: sync_unanswering,
     JobName.SYNC_UPSTREAM: sync_upstream,
