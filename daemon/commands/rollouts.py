@@ -16,7 +16,7 @@ from portal.models import Audience, Rollout, RolloutState, UpdateState, utcnow
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import PARAMETERS, STRATEGIES, StrategyName
 from portal.services import lookup
-from portal.services.rollouts import progress, selection, transitions
+from portal.services.rollouts import progress, rollout_list, selection, transitions, update_list
 from portal.services.rollouts import rollouts as service
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -149,7 +149,7 @@ def status(rollout_id: str | None, following: bool, json_: bool) -> None:
         return
     with database.reading() as session:
         if rollout_id is None:
-            found = [_describe(session, rollout) for rollout in service.list_recent_rollouts(session)]
+            found = [_describe(session, rollout) for rollout in rollout_list.list_recent_rollouts(session)]
             print_json(found) if json_ else _print_list(found)
         elif json_:
             print_json(_describe(session, service.get_rollout(session, rollout_id)))
@@ -168,7 +168,8 @@ def follow(database: Database, rollout_id: str) -> None:
         with database.reading() as session:
             rollout = service.get_rollout(session, rollout_id)
             summary = progress.summarize(session, rollout, utcnow(), current_context().settings.health_check_timeout)
-            line = f"{rollout.state}: {'; '.join((summary.words, *summary.waits))}"
+            waiting = _explain_waiting(session, rollout)
+            line = f"{rollout.state}: {'; '.join((summary.words, *waiting.reasons))}"
             reason = rollout.reason
         if line != last:
             click.echo(line)
@@ -196,9 +197,13 @@ def _describe(session: Session, rollout: Rollout) -> dict[str, Any]:
         "total": summary.total,
         "counts": summary.counts,
         "words": summary.words,
-        "waits": summary.waits,
+        "waits": _explain_waiting(session, rollout).reasons,
         "created_at": rollout.created_at,
     }
+
+
+def _explain_waiting(session: Session, rollout: Rollout) -> progress.Waiting:
+    return progress.explain_waiting(session, rollout, utcnow(), current_context().settings.health_check_timeout)
 
 
 def _print_list(found: list[dict[str, Any]]) -> None:
@@ -212,7 +217,7 @@ def _print_one(session: Session, rollout: Rollout) -> None:
     summary = progress.summarize(session, rollout, utcnow(), current_context().settings.health_check_timeout)
     click.echo(f"{rollout.release.image} to {rollout.release.version} ({shorten_digest(rollout.release.digest)})")
     click.echo(f"{rollout.state}: {summary.words}")
-    for words in (*summary.waits, rollout.reason):
+    for words in (*_explain_waiting(session, rollout).reasons, rollout.reason):
         if words:
             click.echo(words)
     click.echo()
@@ -220,7 +225,7 @@ def _print_one(session: Session, rollout: Rollout) -> None:
         ("WAVE", "BOT", "STATE", "STEP", "STARTED", "ENDED", "ERROR"),
         [
             (
-                wave.number,
+                update.wave,
                 update.bot.name,
                 update.skip_reason or update.state,
                 update.step if update.state is UpdateState.RUNNING else None,
@@ -228,7 +233,6 @@ def _print_one(session: Session, rollout: Rollout) -> None:
                 update.ended_at,
                 update.error,
             )
-            for wave in summary.waves
-            for update in wave.updates
+            for update in update_list.list_all_updates(session, rollout)
         ],
     )

@@ -84,6 +84,10 @@ class Rollout(Base):
     started_at: Mapped[datetime | None]
     resumed_at: Mapped[datetime | None]
     """When the rollout was last resumed. The planner does not count a stall before this moment again."""
+    pause_skipped_at: Mapped[datetime | None]
+    """When an operator let the next wave start without the rest of the pause."""
+    selection: Mapped[dict[str, Any] | None]
+    """How the operator narrowed down the bots, as `portal.services.rollouts.narrowing.Narrowing` stores it."""
     ended_at: Mapped[datetime | None]
 
     release: Mapped[Release] = relationship()

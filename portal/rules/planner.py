@@ -19,8 +19,10 @@ from portal.rules.waves import select_wave
 STALL_AFTER = timedelta(minutes=10)
 """A rollout with bots in flight is paused when no step has finished for this long."""
 
-RETRY_AFTER = timedelta(minutes=1)
-"""Wait before the first retry. The wait before the second is twice as long, and so on."""
+RETRY_AFTER = timedelta(minutes=4)
+"""Wait before the first retry. The wait before the second is twice as long, and so on.
+
+A worker repeats a step for a minute, so with two retries an update gives up before the stop after 15 minutes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,8 @@ class RolloutSnapshot:
     paused: bool = False
     """The rollout or the whole fleet is paused."""
     resumed_at: datetime | None = None
+    pause_skipped_at: datetime | None = None
+    """When an operator let the next wave start at once. No pause follows a wave that ended before."""
     max_parallel: int = 2
     """Updates that may run in parallel on one node."""
     running: Mapping[str, int] = field(default_factory=dict)
@@ -181,6 +185,9 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
     last = last_wave(snapshot)
     before = last + 1 if wave is None else wave
     ended = [part.ended_at for part in _list_parts(snapshot) if part.wave == last and part.ended_at is not None]
+    wave_ended_at = max(ended, default=None)
+    if wave_ended_at and snapshot.pause_skipped_at and wave_ended_at <= snapshot.pause_skipped_at:
+        wave_ended_at = None
     waiting, updated = snapshot.count(Stage.WAITING), snapshot.count(Stage.UPDATED)
     return Facts(
         total=waiting + updated + len(snapshot.in_flight) + len(snapshot.failed),
@@ -190,7 +197,7 @@ def collect_facts(snapshot: RolloutSnapshot, now: datetime, wave: int | None = N
         updated=updated,
         failed=sum(1 for target in snapshot.failures if target.counts_against_release),
         proven=_is_proven(snapshot, before),
-        wave_ended_at=max(ended, default=None),
+        wave_ended_at=wave_ended_at,
         now=now,
     )
 

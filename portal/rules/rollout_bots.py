@@ -8,7 +8,7 @@ therefore contains counts of the waiting and updated bots, and asks `WaitingBots
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -107,6 +107,9 @@ class WaitingBots(Protocol):
     def list_blocked(self) -> Sequence[Target]:
         """List the blocked bots that are in a wave."""
 
+    def count_by_reason(self) -> Mapping[BlockReason | None, int]:
+        """Count the waiting bots by the reason why they cannot start now; None for those that can."""
+
     def list_startable(self, full_nodes: Collection[str], per_node: int) -> Sequence[Target]:
         """List the bots in a wave that are not blocked.
 
@@ -158,6 +161,10 @@ class ListedBots:
     def list_blocked(self) -> Sequence[Target]:
         """List the blocked bots that are in a wave, see `WaitingBots`."""
         return [target for target in self._waiting if target.wave is not None and target.block_reason is not None]
+
+    def count_by_reason(self) -> Mapping[BlockReason | None, int]:
+        """Count the waiting bots by reason, see `WaitingBots`."""
+        return Counter(target.block_reason for target in self._waiting)
 
     def list_startable(self, full_nodes: Collection[str], per_node: int) -> Sequence[Target]:
         """List the bots in a wave that are not blocked, see `WaitingBots`."""

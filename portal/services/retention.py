@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions, tickets, health histories and mails. Used by an hourly job."""
+"""Deletion of expired rows: links, sessions, tickets, health histories, alerts, mails. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from portal.models import (
+    AlertDelivery,
+    AlertState,
     Base,
     BotStateChange,
     ForkSync,
@@ -19,6 +21,7 @@ from portal.models import (
     UserSession,
 )
 from portal.services import fork_syncs
+from portal.services.alerts import delivery as alert_delivery
 from portal.services.bots import state_changes
 from portal.services.mail import outbox
 
@@ -48,6 +51,12 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
     _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
+    _delete(
+        session,
+        AlertDelivery,
+        AlertDelivery.state != AlertState.PENDING,
+        AlertDelivery.created_at < now - alert_delivery.KEEP_DELIVERIES,
+    )
     _delete(
         session,
         OutgoingMail,

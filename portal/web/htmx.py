@@ -39,6 +39,8 @@ CONFIGURATION = json.dumps(
 """The content of the meta tag `htmx-config`."""
 
 _VERSION_PLACEHOLDER = "version-of-this-part"
+_SEPARATOR = "_"
+"""Between the version of the data and the hash of the content."""
 
 
 def is_fragment() -> bool:
@@ -51,8 +53,24 @@ def is_automatic_refresh() -> bool:
     return is_fragment() and "part" in request.args
 
 
+def is_unchanged(data_version: str) -> bool:
+    """Return whether htmx polls a live part that shows this version of the data. The response is `unchanged()`."""
+    known, separator, _content = request.args.get("version", "").rpartition(_SEPARATOR)
+    return is_fragment() and bool(separator) and known == data_version
+
+
+def unchanged() -> Response:
+    """Return the response to a poll of a part that has not changed."""
+    return Response(status=204)
+
+
 def page(
-    template: str, *, live: Mapping[str, str] | None = None, parts: Mapping[str, str] | None = None, **context: Any
+    template: str,
+    *,
+    live: Mapping[str, str] | None = None,
+    parts: Mapping[str, str] | None = None,
+    data_version: str = "",
+    **context: Any,
 ) -> Response:
     """Render a page, or the part of it that htmx requests by `?part=`.
 
@@ -64,6 +82,7 @@ def page(
         template: the template of the whole page, which gets the rendered live parts as `live`.
         live: templates of the live parts, by name.
         parts: templates of the other parts, by name.
+        data_version: version of the data of the live parts, for views that call `is_unchanged` first.
         context: values for all templates.
     """
     live, parts = live or {}, parts or {}
@@ -71,11 +90,14 @@ def page(
     if requested in parts:
         return make_response(render_template(parts[requested], **context))
     if requested in live:
-        html, version = _render_versioned(live[requested], context)
-        if request.args.get("version") == version:
+        html, version = _render_versioned(live[requested], data_version, context)
+        known = request.args.get("version", "")
+        if known == version:
             return Response(status=204)
+        if _content_of(known) == _content_of(version):
+            return Response(html)  # only the version of the data is new
         return Response(html, headers={"HX-Trigger": _encode_events({f"{requested}:changed": True})})
-    rendered = {name: _render_versioned(part, context)[0] for name, part in live.items()}
+    rendered = {name: _render_versioned(part, data_version, context)[0] for name, part in live.items()}
     return make_response(render_template(template, live=rendered, **context))
 
 
@@ -123,8 +145,13 @@ def _encode_events(events: dict[str, Any]) -> str:
     return json.dumps(events)
 
 
-def _render_versioned(template: str, context: dict[str, Any]) -> tuple[Markup, str]:
+def _content_of(version: str) -> str:
+    return version.rpartition(_SEPARATOR)[2]
+
+
+def _render_versioned(template: str, data_version: str, context: dict[str, Any]) -> tuple[Markup, str]:
     html = render_template(template, version=_VERSION_PLACEHOLDER, **context)
     # The CSRF token differs in every request and must not change the version.
-    version = hashlib.sha256(html.replace(generate_csrf(), "").encode()).hexdigest()[:16]
+    content = hashlib.sha256(html.replace(generate_csrf(), "").encode()).hexdigest()[:16]
+    version = f"{data_version}{_SEPARATOR}{content}" if data_version else content
     return Markup(html.replace(_VERSION_PLACEHOLDER, version)), version  # noqa: S704 - the template has escaped the content

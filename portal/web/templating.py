@@ -1,20 +1,16 @@
-"""Jinja filters and globals: times, digests, plurals, URLs of static files. Used by all templates of the portal."""
+"""Jinja filters and globals: times, digests, plurals. Used by all templates of the portal."""
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from flask import Flask, url_for
+from flask import Flask
 from jinja2 import StrictUndefined
 
 from portal import policy
 from portal.models import Bot, BotUpdate, Org, utcnow
-from portal.paths import ROOT
 from portal.rules import email_addresses, faults, roles, update_phases
 from portal.rules.strategies import STRATEGIES
 from portal.services.bots import bot_status
@@ -26,13 +22,8 @@ from portal.services.rollouts.timings import PhaseDuration
 from portal.settings import Settings
 from portal.web import htmx
 from portal.web.session_cookie import current_visitor, is_visitor_operator
+from portal.web.static_files import asset, vendor
 from portal.web.unit_of_work import session
-
-VENDOR = {
-    "htmx.min.js": ROOT / "node_modules/htmx.org/dist/htmx.min.js",
-    "tabler.min.css": ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css",
-}
-"""Files of third-party packages that pages load, by name, in the folder where npm installs them."""
 
 _UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 _MINUTE = timedelta(minutes=1)
@@ -84,16 +75,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.context_processor
     def _add_visitor() -> dict[str, Any]:
         return {"visitor": current_visitor()}
-
-
-def asset(name: str) -> str:
-    """Return the URL of a file in `static/`. The URL contains a content hash, so browsers can cache the file."""
-    return url_for("static", filename=name, v=_content_hash(ROOT / "static" / name))
-
-
-def vendor(name: str) -> str:
-    """Return the URL of a file in `VENDOR`. The URL contains a content hash, so browsers can cache the file."""
-    return url_for("assets.vendor", name=name, v=_content_hash(VENDOR[name]))
 
 
 def my_orgs() -> list[Org]:
@@ -204,9 +185,3 @@ def state_reason(bot: Bot) -> str:
     if not bot.state_detail:
         return ""
     return bot.state_detail if is_visitor_operator() else faults.explain_bot_state(bot.state)
-
-
-@cache
-def _content_hash(path: Path) -> str:
-    # Without `npm ci` the files are missing; pages then work without styles.
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.exists() else "missing"

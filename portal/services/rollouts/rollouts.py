@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session
 
 from portal.models import (
     Audience,
@@ -51,16 +51,6 @@ def get_rollout(session: Session, rollout_id: str) -> Rollout:
     if rollout is None:
         raise NotFoundError("This rollout does not exist.")
     return rollout
-
-
-def list_recent_rollouts(session: Session, limit: int = 50) -> Sequence[Rollout]:
-    """List rollouts with their releases and starters, open ones first, then the latest."""
-    query = (
-        sa.select(Rollout)
-        .options(joinedload(Rollout.release), joinedload(Rollout.starter))
-        .order_by(Rollout.state.in_(Rollout.OPEN).desc(), Rollout.created_at.desc(), Rollout.id)
-    )
-    return session.scalars(query.limit(limit)).all()
 
 
 def start_rollout(
@@ -165,7 +155,7 @@ def update_now(
     Raises:
         NewerReleaseError: a newer release exists.
         NothingToDoError: the bot runs the release already, or no release is known.
-        ConflictError: the fleet is paused, or the release is quarantined.
+        ConflictError: the fleet is paused, the release is quarantined, or an operator holds the updates of the bot.
         InvalidError: the bot cannot be updated now; the message says why.
     """
     session.execute(sa.select(Bot.id).where(Bot.id == bot.id).with_for_update())  # serializes two clicks
@@ -173,6 +163,8 @@ def update_now(
     if existing is not None:
         return existing
     selection.require_fleet_not_paused(session)
+    if bot.held_until and trigger is Trigger.TENANT:
+        raise ConflictError(f"Your provider holds the updates of {bot.name} until {bot.held_until:%Y-%m-%d}.")
     release = releases.find_target(session, bot.image)
     if release is None:
         raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")

@@ -19,6 +19,7 @@ from portal.models import (
     UpdateState,
     User,
     move,
+    update_where,
 )
 from portal.services import events, fleet_settings
 from portal.services.errors import ConflictError
@@ -60,6 +61,24 @@ def resume_rollout(session: Session, rollout: Rollout, now: datetime, *, actor: 
     if not move(session, rollout, RolloutState.PAUSED, RolloutState.RUNNING, reason=None, resumed_at=now):
         raise ConflictError(f"This rollout is {rollout.state}. Only a paused rollout can be resumed.")
     record_event(session, EventTag.ROLLOUT_RESUMED, rollout, actor=actor)
+
+
+def skip_pause(session: Session, rollout: Rollout, now: datetime, *, actor: User | None) -> None:
+    """Let the next wave start without the rest of the pause. Later pauses stay.
+
+    Raises:
+        ConflictError: the rollout does not run.
+    """
+    _hasten(session, rollout, {"pause_skipped_at": now}, "the pause between waves", actor=actor)
+
+
+def ignore_windows(session: Session, rollout: Rollout, *, actor: User | None) -> None:
+    """Let the rest of a rollout start at once, outside the update hours of organizations.
+
+    Raises:
+        ConflictError: the rollout does not run.
+    """
+    _hasten(session, rollout, {"ignore_windows": True}, "update hours", actor=actor)
 
 
 def abort_rollout(
@@ -131,6 +150,14 @@ def record_event(session: Session, tag: EventTag, rollout: Rollout, *, actor: Us
     """Record an event about a rollout, with its release."""
     release = {"digest": rollout.release.digest, "version": rollout.release.version, "image": rollout.release.image}
     events.record(session, tag, actor=actor, rollout_id=rollout.id, data={**release, **data})
+
+
+def _hasten(session: Session, rollout: Rollout, values: dict[str, Any], skipped: str, *, actor: User | None) -> None:
+    running = Rollout.state == RolloutState.RUNNING
+    if not update_where(session, Rollout, Rollout.id == rollout.id, running, **values):
+        raise ConflictError(f"This rollout is {rollout.state}. Only a running rollout can be started early.")
+    session.refresh(rollout)
+    record_event(session, EventTag.ROLLOUT_HASTENED, rollout, actor=actor, skipped=skipped)
 
 
 def _end_early(

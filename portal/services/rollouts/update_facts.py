@@ -1,7 +1,7 @@
 """The updates of open rollouts as the planner needs them: counts, and the few bots that matter one by one.
 
-Used by the orchestrator. The cost of these queries follows the number of bots that are in flight, failed or down. All
-waiting and updated bots are only counted, from an index.
+Used by the orchestrator and by pages. The cost of these queries follows the number of bots that are in flight, failed
+or down. All waiting and updated bots are only counted, from an index.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ STAGES = {
 _COUNTED = (UpdateState.PENDING, UpdateState.UPDATED)
 _LISTED = (UpdateState.RUNNING, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.NEEDS_ATTENTION)
 _IDS_PER_QUERY = 5000
+_STEPS_BY_SIZE = (Step.PREFLIGHT, Step.BASE)
+"""The steps before the stop whose duration depends on the size of the volumes."""
 
 
 class Suspect(NamedTuple):
@@ -87,6 +89,7 @@ class UpdateFacts:
             waiting=waiting,
             paused=fleet.is_paused or rollout.state is not RolloutState.RUNNING,
             resumed_at=rollout.resumed_at,
+            pause_skipped_at=rollout.pause_skipped_at,
             max_parallel=fleet.settings.max_parallel,
             running=running,
         )
@@ -113,19 +116,27 @@ def load_facts(session: Session, rollouts: Sequence[Rollout]) -> Mapping[str, Up
         else:
             facts.suspects.append(Suspect(target, detail.created_at, None))
     updated = [rollout for rollout in rollouts if found[rollout.id].count(Stage.UPDATED)]
-    for rollout_id, suspect in _list_outages(session, updated):
+    for rollout_id, suspect in list_outages(session, updated):
         found[rollout_id].suspects.append(suspect)
     return found
 
 
-def find_progress(timings: Mapping[str, Sequence[str | None]], started_at: datetime | None) -> datetime | None:
-    """Return when an update last started or finished a step; None while it archives the base of its volumes.
+def find_progress(
+    timings: Mapping[str, Sequence[str | None]], started_at: datetime | None, lease_until: datetime | None
+) -> datetime | None:
+    """Return when an update last started or finished a step.
 
-    The base takes as long as the data needs, while the bot runs, and has its own time limit.
+    Measuring and archiving the volumes take as long as the data needs, while the bot runs, and have their own time
+    limits. In these steps it counts that a worker lives, which renews the lease of the bot.
+
+    Args:
+        timings: begin and end of the steps of the update.
+        started_at: when the update began.
+        lease_until: until when a worker has the bot; None if none has.
     """
-    if len(timings.get(Step.BASE, ())) == 1:
-        return None
     moments = [datetime.fromisoformat(moment) for times in timings.values() for moment in times if moment]
+    if lease_until is not None and any(len(timings.get(step, ())) == 1 for step in _STEPS_BY_SIZE):
+        moments.append(lease_until)
     return max(moments, default=started_at)
 
 
@@ -167,6 +178,7 @@ def _load_details(session: Session, update_ids: Sequence[str]) -> Iterator[sa.Ro
         BotUpdate.started_at,
         Bot.node_id,
         Bot.created_at,
+        Bot.lease_until,
     ).join(BotUpdate.bot)
     for start in range(0, len(update_ids), _IDS_PER_QUERY):
         yield from session.execute(query.where(BotUpdate.id.in_(update_ids[start : start + _IDS_PER_QUERY])))
@@ -184,12 +196,12 @@ def _describe(row: sa.Row[Any], detail: sa.Row[Any]) -> Target:
         transient=detail.transient,
         never_ran=row.state is UpdateState.FAILED,
         needs_attention=row.state is UpdateState.NEEDS_ATTENTION,
-        progress_at=find_progress(detail.timings, detail.started_at),
+        progress_at=find_progress(detail.timings, detail.started_at, detail.lease_until),
         ended_at=row.ended_at,
     )
 
 
-def _list_outages(session: Session, rollouts: Sequence[Rollout]) -> Iterator[tuple[str, Suspect]]:
+def list_outages(session: Session, rollouts: Sequence[Rollout]) -> Iterator[tuple[str, Suspect]]:
     """List the updated bots that are down, each with the id of its rollout."""
     if not rollouts:
         return

@@ -1,12 +1,13 @@
-"""The waiting bots of a rollout, asked of the database only when the planner needs them. Used by the orchestrator.
+"""The waiting bots of a rollout, asked of the database only when they are needed. Used by the orchestrator and pages.
 
-The conditions in SQL say the same as `planner_input`, which describes every bot of a rollout for its page. A test
-compares both.
+A test compares the conditions in SQL with a description of every bot of a rollout in Python.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Bot, BotState, BotUpdate, Channel, Rollout, TenantUpdateConfig, UpdateState
 from portal.rules import windows
-from portal.rules.rollout_bots import Stage, Target
+from portal.rules.rollout_bots import BlockReason, Stage, Target
 from portal.rules.strategies import Batch
 from portal.services.rollouts.fleet_facts import FleetFacts
 from portal.services.rollouts.update_facts import UpdateFacts
@@ -67,6 +68,32 @@ class StoredWaitingBots:
         query = sa.select(in_wave).where(in_wave.c.position <= per_node)
         return self._load(query.order_by(in_wave.c.created_at, in_wave.c.bot_id))
 
+    def count_by_reason(self) -> Mapping[BlockReason | None, int]:
+        """Count the waiting bots by the reason why they cannot start now."""
+        counts: Counter[BlockReason | None] = Counter()
+        for (reason, _hour), number in self._by_reason_and_hour.items():
+            counts[reason] += number
+        return counts
+
+    def find_next_window(self) -> datetime | None:
+        """Return when the next bot that waits for its window may start."""
+        hours = [hour for reason, hour in self._by_reason_and_hour if reason is BlockReason.WINDOW]
+        return min((windows.next_window(hour, self._fleet.now).opens for hour in hours), default=None)
+
+    @cached_property
+    def _by_reason_and_hour(self) -> dict[tuple[BlockReason | None, int], int]:
+        if not self._may_be_blocked:
+            return {(None, 0): self._facts.count(Stage.WAITING)}
+        default = self._fleet.settings.tenant_hour_utc
+        hour = sa.func.coalesce(TenantUpdateConfig.preferred_hour_utc, default).label("hour")
+        reason = sa.case(
+            *((condition, name) for name, condition in self._block_conditions.items()), else_=None
+        ).label("reason")
+        query = _join_bots(sa.select(reason, hour, sa.func.count()).select_from(BotUpdate))
+        query = query.outerjoin(TenantUpdateConfig, TenantUpdateConfig.org_id == Bot.org_id).where(*self._is_waiting)
+        found = self._session.execute(query.group_by("reason", "hour"))
+        return {(name and BlockReason(name), hour): number for name, hour, number in found}
+
     @cached_property
     def _number_of_due(self) -> int:
         query = sa.select(sa.func.count()).select_from(BotUpdate).where(*self._is_waiting, BotUpdate.wave.is_(None))
@@ -82,17 +109,15 @@ class StoredWaitingBots:
 
     @property
     def _may_be_blocked(self) -> bool:
-        return bool(self._has_window or self._fleet.inactive_nodes or self._has_retries or self._busy)
+        return bool(self._block_conditions)
 
     @property
     def _has_retries(self) -> bool:
         return self._facts.next_retry is not None and self._facts.next_retry > self._fleet.now
 
     @property
-    def _busy(self) -> list[str]:
-        """The bots whose update in another rollout is running, and those that are being started."""
-        updating = [update.bot_id for update in self._fleet.running if update.rollout_id != self._rollout.id]
-        return [*updating, *self._fleet.being_started]
+    def _updating_elsewhere(self) -> list[str]:
+        return [update.bot_id for update in self._fleet.running if update.rollout_id != self._rollout.id]
 
     @property
     def _is_waiting(self) -> tuple[sa.ColumnElement[bool], ...]:
@@ -100,17 +125,24 @@ class StoredWaitingBots:
 
     @cached_property
     def _is_blocked(self) -> sa.ColumnElement[bool]:
-        """The condition for blocked bots, without the reasons that cannot apply now."""
-        reasons: list[sa.ColumnElement[bool]] = []
+        """The condition for blocked bots."""
+        return sa.or_(sa.false(), *self._block_conditions.values())
+
+    @cached_property
+    def _block_conditions(self) -> dict[BlockReason, sa.ColumnElement[bool]]:
+        """The condition of each reason that can apply now. For a bot with several reasons, the first counts."""
+        conditions: dict[BlockReason, sa.ColumnElement[bool]] = {}
         if self._fleet.inactive_nodes:
-            reasons.append(Bot.node_id.in_(self._fleet.inactive_nodes))
+            conditions[BlockReason.NODE] = Bot.node_id.in_(self._fleet.inactive_nodes)
         if self._has_window:
-            reasons.append(~self._is_in_window)
+            conditions[BlockReason.WINDOW] = ~self._is_in_window
+        if self._fleet.being_started:
+            conditions[BlockReason.DOWN] = BotUpdate.bot_id.in_(self._fleet.being_started)
         if self._has_retries:
-            reasons.append(sa.func.coalesce(BotUpdate.not_before > self._fleet.now, sa.false()))
-        if self._busy:
-            reasons.append(BotUpdate.bot_id.in_(self._busy))
-        return sa.or_(sa.false(), *reasons)
+            conditions[BlockReason.RETRY] = sa.func.coalesce(BotUpdate.not_before > self._fleet.now, sa.false())
+        if updating := self._updating_elsewhere:
+            conditions[BlockReason.BUSY] = BotUpdate.bot_id.in_(updating)
+        return conditions
 
     def _exists_window(self) -> bool:
         """Return whether any organization has the current hour as its update hour. Most hours of a day, none has."""

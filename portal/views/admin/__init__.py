@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from portal.views.admin import (
+    alerts,
     bot_template,
     events,
     fleet,
+    fleet_actions,
     mail,
+    new_rollout,
     nodes,
     orgs,
     overview,
@@ -19,10 +22,13 @@ from portal.views.admin import (
 )
 
 BLUEPRINTS = (
+    alerts.pages,
     bot_template.pages,
     events.pages,
     fleet.pages,
+    fleet_actions.pages,
     mail.pages,
+    new_rollout.pages,
     nodes.pages,
     orgs.pages,
     overview.pages,

@@ -1,21 +1,14 @@
-"""Pages with rollouts: preview, start, live progress, pause, resume, abort and retry. Used by operators."""
+"""Pages of rollouts: the list, live progress, and what operators do about a rollout. Used by operators."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
-from wtforms import SelectChoice
 
-from portal.forms.rollouts import AbortForm, RolloutForm
-from portal.models import Audience, Bot, Rollout, utcnow
-from portal.rules.strategies import StrategyName
-from portal.services.bots import bot_list
-from portal.services.errors import ConflictError, InvalidError, ServiceError
-from portal.services.releases import release_list, releases
-from portal.services.rollouts import forecast, progress, rollouts, selection, transitions
+from portal.forms.rollouts import AbortForm
+from portal.models import Rollout, utcnow
+from portal.services.rollouts import page_versions, progress, rollout_list, rollouts, transitions, update_list
+from portal.views.admin.rollout_page import RolloutPage
 from portal.views.support import authorization, configuration
 from portal.web import htmx
 from portal.web.unit_of_work import session
@@ -24,59 +17,50 @@ pages = Blueprint("admin_rollouts", __name__, url_prefix="/admin/rollouts")
 
 Answer = BaseResponse | tuple[BaseResponse, int]
 
-_CHECK_FIELDS = "Check the highlighted fields."
-
 
 @pages.get("")
 def index() -> Answer:
-    """Show the latest rollouts, open ones first."""
+    """Show the open rollouts, and a page of those that have ended."""
     authorization.require_operator()
-    found = rollouts.list_recent_rollouts(session())
+    now = utcnow()
+    still_open = rollout_list.list_open_rollouts(session())
+    ended = rollout_list.load_ended_rollouts(session(), request.args.get("page", 1, type=int))
+    shown = [*still_open, *ended.lines]
+    version = page_versions.find_list_version(session(), shown, now)
+    if htmx.is_unchanged(version):
+        return htmx.unchanged()
     timeout = configuration.current_settings().health_check_timeout
-    progress_texts = progress.describe_all(session(), found, utcnow(), timeout)
     return htmx.page(
         "admin/rollouts.html",
         live={"list": "admin/_rollout_list.html"},
-        rollouts=found,
-        progress_texts=progress_texts,
+        data_version=version,
+        still_open=still_open,
+        ended=ended,
+        summaries=progress.summarize_all(session(), shown, now, timeout),
     )
-
-
-@pages.get("/new")
-def new() -> Answer:
-    """Show the form of a new rollout beside a preview of it."""
-    authorization.require_operator()
-    values = request.args if "strategy" in request.args else None
-    form = _form(values)
-    return _new_page(form, "" if values is None or form.validate() else _CHECK_FIELDS)
-
-
-@pages.post("/new")
-def start() -> Answer:
-    """Start the rollout that the page previewed."""
-    operator = authorization.require_operator()
-    form = _form(request.form)
-    if not form.validate():
-        return _new_page(form, _CHECK_FIELDS), 422
-    try:
-        rollout = rollouts.start_rollout(
-            session(), configuration.current_allowlist(), _build_request(form), utcnow(), actor=operator
-        )
-    except InvalidError as error:
-        session().rollback()
-        return _new_page(form, _show_error(form, error)), 422
-    except ConflictError as error:  # The fleet changed since the page was opened. The form keeps its values.
-        session().rollback()
-        return _new_page(form, error.for_operators), 409
-    flash(f"Rollout of {rollout.release.version} started.", "info")
-    return htmx.go_to(url_for("admin_rollouts.show", rollout_id=rollout.id))
 
 
 @pages.get("/<rollout_id>")
 def show(rollout_id: str) -> Answer:
     """Show one rollout, live until it has ended."""
     authorization.require_operator()
-    return _page(rollouts.get_rollout(session(), rollout_id), AbortForm())
+    rollout = rollouts.get_rollout(session(), rollout_id)
+    version = page_versions.find_version(session(), rollout, utcnow())
+    if htmx.is_unchanged(version):
+        return htmx.unchanged()
+    return _page(rollout, AbortForm(), version)
+
+
+@pages.get("/<rollout_id>/bots/<update_id>/log")
+def log(rollout_id: str, update_id: str) -> Answer:
+    """Show the last log lines of a new container that did not become healthy."""
+    authorization.require_operator()
+    rollout = rollouts.get_rollout(session(), rollout_id)
+    return htmx.page(
+        "admin/rollout_log.html",
+        parts={"log": "admin/_rollout_log.html"},
+        update=update_list.get_update(session(), rollout, update_id),
+    )
 
 
 @pages.post("/<rollout_id>/pause")
@@ -99,6 +83,22 @@ def resume(rollout_id: str) -> Answer:
     operator = authorization.require_operator()
     transitions.resume_rollout(session(), rollouts.get_rollout(session(), rollout_id), utcnow(), actor=operator)
     return _redirect_to(rollout_id, "Rollout resumed.")
+
+
+@pages.post("/<rollout_id>/skip-pause")
+def skip_pause(rollout_id: str) -> Answer:
+    """Start the next wave without the rest of the pause."""
+    operator = authorization.require_operator()
+    transitions.skip_pause(session(), rollouts.get_rollout(session(), rollout_id), utcnow(), actor=operator)
+    return _redirect_to(rollout_id, "The next wave starts now.")
+
+
+@pages.post("/<rollout_id>/ignore-windows")
+def ignore_windows(rollout_id: str) -> Answer:
+    """Start the rest of a rollout outside the update hours."""
+    operator = authorization.require_operator()
+    transitions.ignore_windows(session(), rollouts.get_rollout(session(), rollout_id), actor=operator)
+    return _redirect_to(rollout_id, "The rollout ignores update hours from now on.")
 
 
 @pages.post("/<rollout_id>/abort")
@@ -134,77 +134,16 @@ def _redirect_to(rollout_id: str, message: str) -> BaseResponse:
     return htmx.see_other(url_for("admin_rollouts.show", rollout_id=rollout_id))
 
 
-def _page(rollout: Rollout, form: AbortForm) -> Response:
+def _page(rollout: Rollout, form: AbortForm, version: str = "") -> Response:
     return htmx.page(
         "admin/rollout.html",
         live={"progress": "admin/_rollout_progress.html"},
-        parts={"updates": "admin/_rollout_updates.html", "controls": "admin/_rollout_controls.html"},
-        rollout=rollout,
-        summary=progress.summarize(
-            session(), rollout, utcnow(), configuration.current_settings().health_check_timeout
-        ),
-        is_open=rollout.state in Rollout.OPEN,
-        retry_refusal=rollouts.find_retry_refusal(session(), rollout),
+        parts={
+            "updates": "admin/_rollout_updates.html",
+            "controls": "admin/_rollout_controls.html",
+            "chart": "admin/_rollout_chart.html",
+        },
+        data_version=version,
+        view=RolloutPage(rollout),
         form=form,
-    )
-
-
-def _form(values: Any) -> RolloutForm:
-    # The preview sends the form by GET, without a token. The token of a POST is checked before the view starts.
-    form = RolloutForm(values, meta={"csrf": False})
-    form.release.choices = [
-        SelectChoice(
-            line.release.id, f"{line.release.version} · {line.release.image} · {line.release.first_seen_at:%Y-%m-%d}"
-        )
-        for line in release_list.list_releases(session())
-        if line.release.quarantined_at is None
-    ]
-    if values is None:
-        preselected = request.args.get("release")
-        form.release.data = preselected or next((choice.value for choice in form.release.choices), None)
-    form.bots.choices = [SelectChoice(bot.id, f"{bot.name} · {bot.org.name}") for bot in _bots_of_release(form)]
-    return form
-
-
-def _bots_of_release(form: RolloutForm) -> Sequence[Bot]:
-    if form.release.data not in {choice.value for choice in form.release.choices}:
-        return ()
-    release = releases.get_release(session(), form.release.data)
-    return bot_list.list_for_repository(session(), release.repository)
-
-
-def _new_page(form: RolloutForm, refusal: str = "") -> Response:
-    """Render the form beside its preview. A refusal replaces the preview."""
-    preview = None
-    if not refusal and form.release.data:
-        try:
-            preview = forecast.forecast_rollout(
-                session(), configuration.current_allowlist(), _build_request(form), utcnow()
-            )
-        except ServiceError as error:
-            refusal = _show_error(form, error)
-    return htmx.page(
-        "admin/rollout_new.html",
-        parts={"outlook": "admin/_forecast.html"},
-        form=form,
-        forecast=preview,
-        refusal=refusal,
-    )
-
-
-def _show_error(form: RolloutForm, error: ServiceError) -> str:
-    """Add an error to the field it names, if any, and return its message."""
-    if isinstance(error, InvalidError) and error.field in form:
-        form[error.field].errors = [error.for_operators]
-    return error.for_operators
-
-
-def _build_request(form: RolloutForm) -> selection.RolloutRequest:
-    return selection.RolloutRequest(
-        release=releases.get_release(session(), form.release.data),
-        strategy=StrategyName(form.strategy.data),
-        parameters=form.parameters(),
-        audience=Audience(form.audience.data),
-        bots=bot_list.load_by_ids(session(), form.bots.data or []),
-        ignore_windows=form.ignore_windows.data,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import docker
 import pytest
+from docker.types import LogConfig
 from redis import Redis
 
 from daemon.bots import bot_logs
@@ -102,7 +103,7 @@ def test_log_of_a_terminal_is_read_without_times(run: Run, database: Database, r
 def test_log_that_cannot_be_read_has_a_reason(
     run: Run, database: Database, redis_url: str, engine: docker.APIClient, flotilla: Flotilla
 ) -> None:
-    unreadable = run("echo 1", host_config=engine.create_host_config(log_config={"Type": "none"}))
+    unreadable = run("echo 1", host_config=engine.create_host_config(log_config=LogConfig(type="none")))
     assert "does not support reading" in read(database, redis_url, unreadable)["error"]
     with database.transaction() as session:
         bot = session.get_one(Bot, unreadable)

@@ -13,6 +13,8 @@ from portal.services.bots import creation_progress
 from tests import factories
 from tests.daemon.conftest import Flotilla
 
+pytestmark = pytest.mark.requests
+
 REFUSED = 1
 BAD_INPUT = 2
 IMAGE = "registry.test/acme/bot:stable"

@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 from daemon.rollout import review
 from portal.models import Audience, Bot, BotUpdate, Node, Release, Rollout, SkipReason, Trigger, UpdateState
 from portal.rules.planner import plan
-from portal.services.rollouts import eligibility, planner_input
+from portal.services.rollouts import eligibility
 from portal.services.rollouts.eligibility_changes import EligibilityChanges, find_changes
 from portal.services.rollouts.fleet_facts import FleetFacts, load_fleet
 from tests import factories
+from tests.support import listed_planner_input
 from tests.support.random_rollouts import RandomRollout
 from tests.support.statements import counted_statements
 from tests.support.world import IMAGE, World
@@ -86,9 +87,11 @@ def test_the_planner_decides_the_same_as_from_a_list_of_all_bots(world: World) -
 
 
 def plan_from_list(scene: Scene, world: World) -> object:
-    planned = planner_input.load_updates(scene.session, scene.rollout)
-    targets = planner_input.build_targets(scene.session, scene.rollout, planned, world.now, health_check_timeout=None)
-    return plan(planner_input.build_snapshot(scene.session, scene.rollout, targets), world.now)
+    planned = listed_planner_input.load_updates(scene.session, scene.rollout)
+    targets = listed_planner_input.build_targets(
+        scene.session, scene.rollout, planned, world.now, health_check_timeout=None
+    )
+    return plan(listed_planner_input.build_snapshot(scene.session, scene.rollout, targets), world.now)
 
 
 @pytest.mark.slow
@@ -122,7 +125,7 @@ def test_changes_are_the_same_as_from_a_list_of_all_bots(world: World) -> None:
 def list_changes(scene: Scene, fleet: FleetFacts) -> EligibilityChanges:
     """Apply the rules to every bot of the rollout."""
     changes, rollout = EligibilityChanges(), scene.rollout
-    for entry in planner_input.load_updates(scene.session, rollout):
+    for entry in listed_planner_input.load_updates(scene.session, rollout):
         reason = eligibility.exclusion_reason(entry.candidate, rollout.release, rollout.audience)
         update, bot = entry.update, entry.candidate.bot
         is_starting = reason is SkipReason.STOPPED and bot.is_being_started
@@ -160,9 +163,17 @@ def list_joining(scene: Scene, fleet: FleetFacts) -> list[str]:
             continue
         if update is None:
             joining.append(bot.id)
-        elif update.state is UpdateState.SKIPPED and update.skip_reason is not SkipReason.STOPPED:
+        elif _may_rejoin(update, fleet):
             joining.append(update.id)
     return sorted(joining)
+
+
+def _may_rejoin(update: BotUpdate, fleet: FleetFacts) -> bool:
+    if update.state is UpdateState.SKIPPED:
+        return update.skip_reason is not SkipReason.STOPPED
+    ended_at = update.ended_at or fleet.now
+    is_cleaned = update.state is UpdateState.FAILED and update.cleaned_at is not None
+    return is_cleaned and ended_at <= fleet.now - eligibility.TRY_AGAIN_AFTER
 
 
 def test_a_tick_that_changes_nothing_waits_for_no_lock(world: World) -> None:

@@ -13,7 +13,7 @@ from werkzeug.routing import Rule
 from werkzeug.wrappers import Response
 
 from portal.database import Database
-from portal.models import Bot, Membership, MembershipRole, Org, UpdateState, User, utcnow
+from portal.models import Bot, BotUpdate, Membership, MembershipRole, Org, UpdateState, User, utcnow
 from portal.policy import Action, can
 from portal.rules.roles import Role
 from portal.services.orgs import invites
@@ -52,13 +52,31 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "account_address.follow": (Need.NOTHING, 303),
     "account_deletion.confirm": (Need.SIGNED_IN, 200),
     "account_deletion.delete": (Need.SIGNED_IN, 422),
+    "admin_alerts.add": (Need.OPERATOR, 422),
+    "admin_alerts.delete": (Need.OPERATOR, 404),
+    "admin_alerts.index": (Need.OPERATOR, 200),
+    "admin_alerts.new": (Need.OPERATOR, 200),
+    "admin_alerts.pause": (Need.OPERATOR, 404),
+    "admin_alerts.renew_secret": (Need.OPERATOR, 404),
+    "admin_alerts.resend": (Need.OPERATOR, 404),
+    "admin_alerts.resume": (Need.OPERATOR, 404),
+    "admin_alerts.save": (Need.OPERATOR, 404),
+    "admin_alerts.set_weekly_summary": (Need.OPERATOR, 303),
+    "admin_alerts.show": (Need.OPERATOR, 404),
+    "admin_alerts.test": (Need.OPERATOR, 404),
     "admin_bot_template.index": (Need.OPERATOR, 200),
     "admin_bot_template.save": (Need.OPERATOR, 422),
     "admin_events.index": (Need.OPERATOR, 200),
+    "admin_fleet.delete_view": (Need.OPERATOR, 404),
+    "admin_fleet.export": (Need.OPERATOR, 200),
     "admin_fleet.index": (Need.OPERATOR, 200),
+    "admin_fleet.save_view": (Need.OPERATOR, 303),
+    "admin_fleet_actions.act": (Need.OPERATOR, 422),
     "admin_mail.dismiss": (Need.OPERATOR, 409),
     "admin_mail.index": (Need.OPERATOR, 200),
     "admin_mail.resend": (Need.OPERATOR, 404),
+    "admin_new_rollout.form": (Need.OPERATOR, 200),
+    "admin_new_rollout.start": (Need.OPERATOR, 422),
     "admin_nodes.activate": (Need.OPERATOR, 303),
     "admin_nodes.drain": (Need.OPERATOR, 303),
     "admin_nodes.index": (Need.OPERATOR, 200),
@@ -79,12 +97,13 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_releases.roll_back": (Need.OPERATOR, 422),
     "admin_rollouts.abort": (Need.OPERATOR, 422),
     "admin_rollouts.index": (Need.OPERATOR, 200),
-    "admin_rollouts.new": (Need.OPERATOR, 200),
+    "admin_rollouts.ignore_windows": (Need.OPERATOR, 303),
+    "admin_rollouts.log": (Need.OPERATOR, 200),
     "admin_rollouts.pause": (Need.OPERATOR, 303),
     "admin_rollouts.resume": (Need.OPERATOR, 409),
     "admin_rollouts.retry": (Need.OPERATOR, 409),
     "admin_rollouts.show": (Need.OPERATOR, 200),
-    "admin_rollouts.start": (Need.OPERATOR, 422),
+    "admin_rollouts.skip_pause": (Need.OPERATOR, 303),
     "admin_settings.index": (Need.OPERATOR, 200),
     "admin_settings.save": (Need.OPERATOR, 422),
     "admin_sync.allow_removals": (Need.OPERATOR, 409),
@@ -225,6 +244,7 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
     """Every route, with ids of existing rows."""
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED]).id
+        updated = session.query(BotUpdate.id).scalar()
         bob = session.query(Membership.id).filter_by(user_id=cast.people["bob"]).scalar()
         acme, alice = session.get_one(Org, cast.org_id), session.get_one(User, cast.people["alice"])
         invited = invites.send_invite(
@@ -238,6 +258,7 @@ def routes(app: Flask, database: Database, cast: Cast, scene: Scene) -> list[tup
         subdomain="paperclip-1",
         release_id=scene.new,
         rollout_id=made,
+        update_id=updated,
         membership_id=bob,
         invite_id=invited,
         user_id=cast.people["bob"],

@@ -14,6 +14,8 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene, rollout, small_fleet
 from tests.support.statements import counted_statements
 
+pytestmark = pytest.mark.requests
+
 FRAGMENT = {"HX-Request": "true"}
 
 
@@ -167,7 +169,7 @@ def test_rollout_is_paused_resumed_and_aborted(signed_in: SignedIn, scene: Scene
     page = root.get(url).text
     assert "logins fail" in page
     assert "wave 2 of 2 · 1 of 2 updated · 1 skipped" in root.get("/admin/rollouts").text
-    assert "hx-trigger" not in page
+    assert "every 3s" not in page
     with database.reading() as session:
         assert session.get_one(Release, scene.new).quarantine_reason == "logins fail"
 

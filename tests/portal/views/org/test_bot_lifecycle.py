@@ -19,6 +19,8 @@ from tests import factories
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, rollout
 
+pytestmark = pytest.mark.requests
+
 
 def change(database: Database, scene: Scene, **values: Any) -> str:
     """Change the first bot, and return the address of its page."""

@@ -1,6 +1,7 @@
-"""The input of the planner with every bot of a rollout. Used by the progress of a rollout.
+"""The input of the planner with every bot of a rollout, in Python. Used by tests as a model of the queries.
 
-A tick asks only for the bots that matter: see `update_facts` and `waiting_bots`, which follow the same rules.
+Ticks and pages ask only for the bots that matter: see `update_facts` and `waiting_bots` in
+`portal.services.rollouts`, which follow the same rules.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ def build_snapshot(session: Session, rollout: Rollout, targets: list[Target]) ->
         strategy=strategy_for(rollout.strategy, rollout.parameters),
         paused=settings.mode is FleetMode.PAUSED or rollout.state is not RolloutState.RUNNING,
         resumed_at=rollout.resumed_at,
+        pause_skipped_at=rollout.pause_skipped_at,
         max_parallel=settings.max_parallel,
         running=count_running_per_node(session),
     )
@@ -127,7 +129,7 @@ def _build_target(
         needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
         turned_unhealthy=outage is not None and outage.is_long(health_check_timeout),
         in_doubt=outage is not None and outage.is_in_doubt(health_check_timeout, now),
-        progress_at=find_progress(update.timings, update.started_at),
+        progress_at=find_progress(update.timings, update.started_at, bot.lease_until),
         ended_at=update.ended_at,
     )
 
