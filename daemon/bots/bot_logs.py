@@ -18,7 +18,7 @@ from portal import live_readings
 from portal.database import Database
 from portal.live_readings import Reading
 from portal.models import Bot, Node, NodeState, utcnow
-from portal.rules.hidden_secrets import hide_secrets, list_secret_values
+from portal.rules.hidden_secrets import hide_secrets, list_secret_values, parse_environment
 from portal.rules.outside_text import clean_line, clean_text
 from portal.services import fleet_settings
 from portal.services.bots import bot_template
@@ -79,8 +79,7 @@ def read(database: Database, bot_id: str, lines: int, max_bytes: int) -> list[Lo
         found, log = _read_from_engine(node, bot, lines, max_bytes)
     except (DockerException, OperationFailed) as error:
         raise LogUnavailable(describe_error(error)) from error
-    environment = dict(variable.partition("=")[::2] for variable in found["Config"].get("Env") or [])
-    return _clean(log, [*known, *list_secret_values(environment, patterns)])
+    return _clean(log, [*known, *list_secret_values(parse_environment(found), patterns)])
 
 
 def _read_from_engine(node: Node, bot: Bot, lines: int, max_bytes: int) -> tuple[dict[str, Any], list[LogLine]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 SECRET_VARIABLES = [
@@ -29,6 +30,12 @@ def hide_secrets(text: str, values: Iterable[str | None]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+def parse_environment(container: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables of a container, given the engine's description of it."""
+    variables = (container.get("Config") or {}).get("Env") or []
+    return dict(variable.partition("=")[::2] for variable in variables)
 
 
 def list_secret_values(environment: Mapping[str, str], patterns: Iterable[str]) -> list[str]:

@@ -21,8 +21,8 @@ from portal.models import (
     Verdict,
     move,
 )
-from portal.rules.hidden_secrets import hide_secrets
-from portal.services import events
+from portal.rules.hidden_secrets import hide_secrets, list_secret_values, parse_environment
+from portal.services import events, fleet_settings
 from portal.services.bots import bot_template, state_changes
 from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
@@ -61,7 +61,7 @@ def mark_failed(
     """Record the verdict that the new container failed. From here on the update can only roll back.
 
     The data epoch of the bot grows, because the rollback restores the data from before the update. The log, which
-    members can read, is kept without the secrets that Flotilla has told the bot.
+    members can read, is kept without the secrets that Flotilla knows.
 
     Args:
         session: a fenced transaction.
@@ -72,16 +72,20 @@ def mark_failed(
     """
     update.verdict = Verdict.FAILED
     record_reason(session, update, reason, transient=transient)
-    update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update.bot))
+    update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update))
     update.bot.epoch += 1
     session.flush()
 
 
-def _list_secrets(session: Session, bot: Bot) -> list[str | None]:
-    if not bot.provision_secret:
+def _list_secrets(session: Session, update: BotUpdate) -> list[str | None]:
+    container = (update.saved_container or {}).get("container") or {}
+    patterns = fleet_settings.get_settings(session).secret_variables
+    variables = list_secret_values(parse_environment(container), patterns)
+    secrets = update.bot.provision_secret
+    if not secrets:
         # The verdict must not depend on the template, whose API key may be unreadable.
-        return []
-    return [*(bot.provision_secret or {}).values(), bot_template.get_template(session).api_key]
+        return [*variables]
+    return [*variables, *secrets.values(), bot_template.get_template(session).api_key]
 
 
 def commit_healthy(
