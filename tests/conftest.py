@@ -34,6 +34,7 @@ from portal.models import MembershipRole, Org, utcnow
 from portal.models.encrypted import use_keys
 from portal.services.accounts import sessions
 from portal.settings import Settings
+from portal.views.org import bot_logs
 from portal.web.cookie_names import session_cookie_name
 from portal.web.extensions import db
 from tests import factories
@@ -282,8 +283,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture
-def app(settings: Settings, redis_url: str) -> Iterator[Flask]:
+def app(settings: Settings, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The portal with this test's database."""
+    # No worker runs that could read a log.
+    monkeypatch.setattr(bot_logs, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(bot_logs, "_WAIT_FOR_DOWNLOAD_SECONDS", 0)
     app = create_app(
         replace(
             settings,

@@ -24,6 +24,8 @@ FORM = {
     "max_parallel": "2",
     "tenant_mode": "manual",
     "tenant_hour_utc": "3",
+    "members_read_logs": "y",
+    "secret_variables": "*SECRET*, *TOKEN*",
     "version": "1",
 }
 
@@ -59,6 +61,19 @@ def test_fleet_settings_are_shown_and_saved(root: FlaskClient, database: Databas
     assert "<del>2</del>" in log
     assert "<ins>5</ins>" in log
     assert 'value="40"' in root.get("/admin/settings").text
+
+
+def test_settings_of_logs_are_saved_and_checked(root: FlaskClient, database: Database) -> None:
+    page = root.get("/admin/settings").text
+    assert "*SECRET*, *TOKEN*" in page
+    changed = {"members_read_logs": "", "secret_variables": " my_key , *token*,MY_KEY,"}
+    assert root.post("/admin/settings", data=FORM | changed).status_code == 303
+    row = load_settings(database)
+    assert (row.members_read_logs, row.secret_variables) == (False, ["MY_KEY", "*TOKEN*"])
+    for wrong in ("a b", "x" * 101, ",".join(f"A{number}" for number in range(51))):
+        refused = root.post("/admin/settings", data=FORM | {"secret_variables": wrong, "version": str(row.version)})
+        assert refused.status_code == 422
+    assert load_settings(database).secret_variables == ["MY_KEY", "*TOKEN*"]
 
 
 def test_saving_unchanged_settings_records_no_event(root: FlaskClient, database: Database) -> None:

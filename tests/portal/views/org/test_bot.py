@@ -8,7 +8,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal import live_readings
 from portal.database import Database
+from portal.live_readings import Reading
 from portal.models import (
     Bot,
     BotState,
@@ -21,7 +23,9 @@ from portal.models import (
     UpdateNotice,
     UpdateState,
     Verdict,
+    utcnow,
 )
+from portal.queue import READINGS_QUEUE, open_queue
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
@@ -229,3 +233,35 @@ def test_stopped_bot_is_not_offered_an_update_that_would_be_refused(
     text = signed_in("alice").get(bot_url(scene, "/changelog")).text
     assert "is stopped. Start it first, then update it." in text
     assert '<button class="btn btn-primary" disabled>Update now' in text
+
+
+def test_resource_use_is_shown_and_requested_once(
+    app: Flask, signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    page = bot_url(scene)
+    assert "Measuring…" in signed_in("bob").get(page).text
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.UPDATED])
+        session.query(BotUpdate).one().journal = {"volume_sizes": [5_000_000, 9_000_000]}
+    redis = app.extensions["redis"]
+    values = {"cpus": 0.256, "memory": 50_000_000, "memory_limit": 512_000_000, "error": None}
+    live_readings.store(redis, Reading.RESOURCE_USE, scene.bots[0], values, utcnow())
+    text = signed_in("bob").get(page).text
+    for shown in ("26 %", "50.0 MB", "of 512.0 MB", "5.0 MB"):
+        assert shown in text
+    assert [job.func_name for job in open_queue(redis, READINGS_QUEUE).get_jobs()] == [
+        "daemon.jobs.read_resource_use"
+    ]
+    failed = {"cpus": None, "error": "unix:///docker.sock refused"}
+    live_readings.store(redis, Reading.RESOURCE_USE, scene.bots[0], failed, utcnow())
+    assert "docker.sock" not in signed_in("bob").get(page).text
+    assert "docker.sock" in signed_in("root").get(page).text
+
+
+def test_page_says_how_and_by_whom_a_bot_was_added(signed_in: SignedIn, scene: Scene) -> None:
+    about = signed_in("bob").get(bot_url(scene)).text.partition('id="about"')[2].partition("</section>")[0]
+    assert "<dt>Adopted</dt>" in about
+    assert "by Flotilla" in about
+    assert "paperclip-1.bots.example" in about
+    assert "127.0.0.1:20001" not in about
+    assert "127.0.0.1:20001" in signed_in("root").get(bot_url(scene)).text
