@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Event, EventPersonalData, EventTag, Membership, Org, User
+from portal.models import Bot, Event, EventPersonalData, EventTag, Membership, Org, Rollout, User
 from portal.rules import email_addresses
 from portal.services import events
 from portal.services.audit import sentences
@@ -139,6 +139,15 @@ def list_all(session: Session, event_filter: EventFilter, before: int | None = N
     found, older = _load_page(session, conditions, before)
     names = _load_names(session, found)
     return EventPage([_build_row(event, names) for event in found], older)
+
+
+def list_for_rollout(session: Session, rollout: Rollout, limit: int = 50) -> list[EventRow]:
+    """List the latest events of a rollout itself, without those of its bots, for operators."""
+    own = Event.tag.in_([tag for tag in EventTag if tag.startswith("rollout.")])
+    query = sa.select(Event).where(Event.rollout_id == rollout.id, own).order_by(Event.id.desc())
+    found = session.scalars(query.limit(limit)).all()
+    names = _load_names(session, found)
+    return [_build_row(event, names) for event in found]
 
 
 def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:

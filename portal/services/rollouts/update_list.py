@@ -60,6 +60,12 @@ def list_all_updates(session: Session, rollout: Rollout) -> Sequence[BotUpdate]:
     return session.scalars(query.order_by(BotUpdate.wave.is_(None), BotUpdate.wave, _RANK, BotUpdate.id)).all()
 
 
+def list_bot_ids(session: Session, rollout: Rollout, limit: int) -> Sequence[str]:
+    """Return the ids of the first bots of a rollout."""
+    query = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id).order_by(BotUpdate.bot_id)
+    return session.scalars(query.limit(limit)).all()
+
+
 def get_update(session: Session, rollout: Rollout, update_id: str) -> BotUpdate:
     """Return an update of a rollout with its log.
 
@@ -83,7 +89,7 @@ def _select_ids(rollout: Rollout, state: UpdateState | None, text: str) -> sa.Se
         query = query.where(BotUpdate.state == state)
     if text:
         found = sa.or_(*(column.icontains(text, autoescape=True) for column in (Bot.name, Org.name)))
-        query = query.join(Bot, Bot.id == BotUpdate.bot_id).join(Org, Org.id == Bot.org_id).where(found)
+        query = query.where(BotUpdate.bot_id.in_(sa.select(Bot.id).join(Bot.org).where(found)))
     return query.order_by(_RANK, BotUpdate.wave.is_(None), BotUpdate.wave, BotUpdate.id)
 
 
