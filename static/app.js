@@ -90,6 +90,7 @@
   setInterval(countOn, 1000);
 
   const prepare = (root) => {
+    countOn();
     // Copy buttons need the clipboard API, which browsers offer only in secure contexts.
     const buttons = navigator.clipboard ? root.querySelectorAll("button.copy[hidden]") : [];
     buttons.forEach((button) => (button.hidden = false));

@@ -95,8 +95,14 @@ def _select_ids(rollout: Rollout, state: UpdateState | None, text: str) -> sa.Se
 
 def _load_rows(session: Session, update_ids: Sequence[str]) -> list[UpdateRow]:
     query = _select_updates().add_columns(BotUpdate.log_tail.is_not(None)).where(BotUpdate.id.in_(update_ids))
-    rows = {update.id: UpdateRow(update, has_log) for update, has_log in session.execute(query)}
-    return [rows[update_id] for update_id in update_ids if update_id in rows]
+    rows = [UpdateRow(update, has_log) for update, has_log in session.execute(query)]
+    # The index has no names, so bots of the same state and wave are in alphabetical order on each page only.
+    return sorted(rows, key=_place)
+
+
+def _place(row: UpdateRow) -> tuple[int, bool, int, str]:
+    update = row.update
+    return ORDER.index(update.state), update.wave is None, update.wave or 0, update.bot.name
 
 
 def _select_updates() -> sa.Select[BotUpdate]:
