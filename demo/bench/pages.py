@@ -1,6 +1,6 @@
 """Benchmark of the operators' pages with a large fleet, compared with a small one. Used by `demo.bench.__main__`.
 
-A page that is to be measured is a line of `_list_pages`.
+Each measured page is a line of `_list_pages`.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ def measure_size(databases: BenchDatabases, bots: int) -> Table:
     table = Table(f"Pages, {bots} bots", head, note=note)
     for kind in databases.kinds:
         with databases.new(kind) as small:
-            base = {page.name: cost for page, cost, _size in _measure_pages(small, SMALL)}
+            base = {page.name: cost for page, cost, _size in measure_pages(small, SMALL)}
         with databases.new(kind) as large:
-            for page, cost, size in _measure_pages(large, bots):
+            for page, cost, size in measure_pages(large, bots):
                 table.rows.append((f"{kind}: {page.name}", *_describe(cost, size, base[page.name])))
     return table
 
@@ -88,8 +88,16 @@ def _list_pages(rollout_id: str, release_id: str) -> Iterator[MeasuredPage]:
     yield MeasuredPage("organizations", "/admin/orgs")
 
 
-def _measure_pages(database: Database, bots: int) -> Iterator[tuple[MeasuredPage, Cost, int]]:
-    """Yield each page with its cost and its size in bytes, while rollouts are in the middle."""
+def measure_pages(
+    database: Database, bots: int, repetitions: int = _REPETITIONS
+) -> Iterator[tuple[MeasuredPage, Cost, int]]:
+    """Yield each page with its cost and its size in bytes, while rollouts are in the middle.
+
+    Args:
+        database: an empty, migrated database.
+        bots: number of bots of the fleet.
+        repetitions: number of requests of each page.
+    """
     Scenes(database, bots).rollouts_in_the_middle(ROLLOUTS)
     with database.transaction() as session:
         operator = session.scalars(sa.select(User)).one()
@@ -98,7 +106,7 @@ def _measure_pages(database: Database, bots: int) -> Iterator[tuple[MeasuredPage
         rollout_id, release_id = session.execute(newest).first() or ("", "")
     with _signed_in(database, token) as client:
         for page in _list_pages(rollout_id, release_id):
-            yield page, *_measure_page(client, page)
+            yield page, *_measure_page(client, page, repetitions)
 
 
 @contextmanager
@@ -120,7 +128,7 @@ def _signed_in(database: Database, token: str) -> Iterator[FlaskClient]:
             db.engine.dispose()
 
 
-def _measure_page(client: FlaskClient, page: MeasuredPage) -> tuple[Cost, int]:
+def _measure_page(client: FlaskClient, page: MeasuredPage, repetitions: int) -> tuple[Cost, int]:
     answers: list[TestResponse] = []
     headers = _FRAGMENT_HEADERS if page.is_fragment else {}
     address = page.address
@@ -131,7 +139,7 @@ def _measure_page(client: FlaskClient, page: MeasuredPage) -> tuple[Cost, int]:
     send_request()  # the first request compiles the templates
     if page.is_unchanged and (version := _VERSION.search(answers[-1].text)):
         address = f"{address}&version={version[1]}"
-    cost = measure_cost(send_request, db.engine, _REPETITIONS)
+    cost = measure_cost(send_request, db.engine, repetitions)
     last = answers[-1]
     if last.status_code not in {200, 204}:
         raise RuntimeError(f"{address} answered {last.status}")

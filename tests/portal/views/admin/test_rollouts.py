@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import Bot, BotUpdate, Release, Rollout, RolloutState, UpdateState, move, utcnow
 from portal.services import fleet_settings
+from portal.services.rollouts import page_versions
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, rollout
 
@@ -115,9 +116,10 @@ def test_quarantined_release_is_not_offered(signed_in: SignedIn, scene: Scene, d
 
 
 def test_live_progress_sends_only_changes_and_stops_at_the_end(
-    signed_in: SignedIn, scene: Scene, database: Database
+    signed_in: SignedIn, scene: Scene, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = signed_in("root")
+    monkeypatch.setattr(page_versions, "_slot", lambda _now: 0)
     with database.transaction() as session:
         made = rollout(session, scene, [UpdateState.UPDATED, UpdateState.RUNNING])
     url = polling_url(root.get(f"/admin/rollouts/{made.id}").text)
