@@ -96,6 +96,11 @@ serve: install ## Serve portal, worker and scheduler on sample data without Dock
 shell: install ## Open a Python shell with the application context, a database session and the models
 	@.venv/bin/python -m demo shell
 
+.PHONY: styles
+styles: install ## Copy the rules of Tabler that templates use into static/tabler.css, after a change of either
+	@node_modules/.bin/purgecss --config purgecss.config.cjs
+	@wc --bytes static/tabler.css
+
 .PHONY: revision
 revision: install ## Create a migration from the changes of the models: make revision M="add teams"
 	@test -n "$(M)" || { echo 'Describe the migration: make revision M="add teams"' >&2; exit 1; }

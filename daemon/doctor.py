@@ -29,7 +29,6 @@ from daemon.provision import provision_health
 from daemon.registry.client import RegistryClient
 from daemon.registry.credentials import Credentials
 from daemon.registry.errors import RegistryError
-from daemon.scheduler import LEASE
 from portal import data_dir
 from portal.models import Node, PolledImage
 from portal.paths import ROOT
@@ -214,7 +213,7 @@ def _alembic_config() -> Config:
 
 def _check_scheduler(context: Context) -> str:
     with context.database.reading() as session:
-        if not leases.is_held(session, LEASE):
+        if not leases.is_held(session, leases.SCHEDULER):
             raise CheckFailed("not running: start `flotilla scheduler`")
     return "running"
 

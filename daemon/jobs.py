@@ -12,6 +12,7 @@ from functools import wraps
 
 from rq import get_current_job
 
+from daemon.alerts import sender as alert_sender
 from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
 from daemon.context import Context, current_context
 from daemon.mail import sender
@@ -26,7 +27,7 @@ from portal.database import is_unavailable
 from portal.models import utcnow
 from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
-from portal.services import retention
+from portal.services import retention, weekly_summary
 from portal.services.events import current_request_id
 from portal.services.releases import polling
 
@@ -130,6 +131,19 @@ def collect_node(context: Context, node_id: str) -> None:
 def send_mail(context: Context, mail_id: str) -> None:
     """Send an email of the outbox."""
     sender.send_mail(context.database, context.settings, mail_id, utcnow())
+
+
+@_job
+def send_alerts(context: Context, channel_id: str) -> None:
+    """Send the alerts that wait for a channel."""
+    alert_sender.send_alerts(context.database, context.settings, channel_id, utcnow())
+
+
+@_job
+def queue_summaries(context: Context, _what: str) -> None:
+    """Queue the weekly summary if it is due."""
+    with context.database.transaction() as session:
+        weekly_summary.queue_due(session, utcnow())
 
 
 @_job

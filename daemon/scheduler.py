@@ -25,6 +25,7 @@ from daemon.context import Context
 from daemon.rollout import orchestrator
 from portal.models import NodeState, new_id, utcnow
 from portal.queue import (
+    ALERTS_QUEUE,
     CREATION_RETRIES_QUEUE,
     CREATIONS_QUEUE,
     DEFAULT_QUEUE,
@@ -42,7 +43,8 @@ from portal.queue import (
     updates_queue_name,
 )
 from portal.services import fork_syncs, leases
-from portal.services.bots import creation_progress, desired_state, nodes, purging
+from portal.services.alerts import delivery as alert_delivery
+from portal.services.bots import creation_progress, desired_state, holds, nodes, purging
 from portal.services.leases import HeldLease
 from portal.services.mail import delivery
 from portal.services.orgs import transfers
@@ -51,7 +53,6 @@ from portal.services.syncs import selection
 
 logger = logging.getLogger(__name__)
 
-LEASE = "scheduler"
 LEASE_DURATION = timedelta(seconds=10)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -146,7 +147,7 @@ class Scheduler:
                 logger.warning("lost the lease")
                 self._lease = None
             if self._lease is None:
-                self._lease = leases.acquire(session, LEASE, self._owner, LEASE_DURATION)
+                self._lease = leases.acquire(session, leases.SCHEDULER, self._owner, LEASE_DURATION)
                 if self._lease is not None:
                     logger.info("became the leader")
         return self._lease is not None
@@ -158,15 +159,19 @@ class Scheduler:
             due_polls = _find_due_polls(session, now, self._context.settings.poll_every)
             due_changelogs = changelogs.list_due(session, now)
             due_mails = _find_due_mails(session, now)
+            due_alerts = alert_delivery.list_due(session, now)
             due_creations = _find_due_creations(session, now)
             pending_states = desired_state.list_pending(session)
             transfers.expire_offers(session, now)
+            holds.end_expired(session, now)
             due_purges = purging.list_due(session, now)
             purging.close_deleted_orgs(session, now)
             all_nodes = nodes.list_nodes(session)
             due_syncs = _find_due_syncs(session, now)
         yield from due_polls
         yield from due_mails
+        for channel_id in due_alerts:
+            yield DueJob(JobName.SEND_ALERTS, channel_id, 5, ALERTS_QUEUE)
         yield from due_syncs
         if any(node.state is NodeState.ACTIVE for node in all_nodes):
             for release_id in due_changelogs:
@@ -187,6 +192,7 @@ class Scheduler:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield from self._find_due_sync(now)
         yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
+        yield DueJob(JobName.QUEUE_SUMMARIES, "weekly", 3600)
 
     def _find_due_sync(self, now: datetime) -> Iterator[DueJob]:
         """Yield the sync of the bot's fork if it is configured and due."""

@@ -7,29 +7,23 @@ state is in the database, and leases expire.
 
 from __future__ import annotations
 
-import ctypes
+import gc
 import logging
 import os
 import signal
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.context import ForkProcess
 
-from redis.exceptions import RedisError
-from rq import Queue, Worker, worker_registration
-from rq.executions import Execution
-from rq.job import Job
-from rq.serializers import JSONSerializer
-from rq.utils import now as rq_now
 from sqlalchemy.exc import SQLAlchemyError
 
-from daemon import jobs
 from daemon.context import Context
-from daemon.messages import Message, drop_records
+from daemon.rehearsal import rehearse
+from daemon.rq_worker import STOP_SIGNALS, run_worker
 from portal.queue import (
+    ALERTS_QUEUE,
     CREATION_RETRIES_QUEUE,
     CREATIONS_QUEUE,
     DEFAULT_QUEUE,
@@ -41,63 +35,11 @@ from portal.queue import (
     SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
-    connect,
     updates_queue_name,
 )
 from portal.services.bots import nodes
 
 logger = logging.getLogger(__name__)
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-HEARTBEAT_SECONDS = 20
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
-
-
-class BotWorker(Worker):
-    """RQ's worker with two changes: it survives outages of Redis, and it only runs Flotilla's jobs."""
-
-    job_class = Message
-    max_connection_wait_time = 4.0
-
-    def subscribe(self) -> None:
-        """Ignore RQ's commands: Redis must not stop jobs, and the listening thread would not survive forks."""
-
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run the job in a child if it is known, so that write access to Redis does not allow running other code."""
-        if not isinstance(job, Message) or not job.is_for(jobs.NAMES):
-            logger.error("queue %s contained an unknown job, which was dropped", queue.name)
-            job.delete()
-            return
-        super().execute_job(job, queue)
-
-    def run_maintenance_tasks(self) -> None:
-        """Delete old records instead of what RQ does with them; see `drop_records`."""
-        for queue in self.queues:
-            drop_records(queue)
-            worker_registration.clean_worker_registry(queue)
-        self.last_cleaned_at = rq_now()  # type: ignore[assignment] # RQ declares None
-
-    def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Run the job in the child, which is killed when its worker dies."""
-        die_with_parent(self.pid or 0)
-        super().main_work_horse(job, queue)
-
-    def setup_work_horse_signals(self) -> None:
-        """Ignore stop signals, which service managers send to the whole group; the supervisor limits the grace."""
-        for number in STOP_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Send the heartbeat; an outage of Redis does not stop the job."""
-        try:
-            super().maintain_heartbeats(job, execution)
-        except RedisError as error:
-            logger.warning("a heartbeat could not be sent (%s); the job continues", type(error).__name__)
-
-    def set_shutdown_requested_date(self) -> None:
-        """Record the shutdown request; an outage of Redis does not stop the job."""
-        with suppress(RedisError):
-            super().set_shutdown_requested_date()  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -116,11 +58,12 @@ class Supervisor:
     Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
     delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Nine more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
+    Ten more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
     probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
     reach the mail server: one only makes first attempts, and the other prefers later ones. Two carry members into
     bots: one only into bots that answered last time, and the other prefers the rest. Two create bots, which takes
     minutes for an image that never becomes healthy: one only makes first attempts, and the other prefers later ones.
+    One sends alerts.
 
     Args:
         context: settings, database and Redis.
@@ -140,9 +83,10 @@ class Supervisor:
         sync_slots = [_Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
         creation_slots = [_Slot([CREATIONS_QUEUE]), _Slot([CREATION_RETRIES_QUEUE, CREATIONS_QUEUE])]
         other_slots = [*probe_slots, *registry_slots, *mail_slots, *sync_slots, *creation_slots]
-        self._slots = [*other_slots, *self._update_slots]
+        self._slots = [*other_slots, _Slot([ALERTS_QUEUE]), *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True
+        self._has_rehearsed = False
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then let running jobs finish within the grace period."""
@@ -164,14 +108,30 @@ class Supervisor:
         try:
             with self._context.database.reading() as session:
                 queues = [updates_queue_name(node.id) for node in nodes.list_nodes(session)]
+            self._rehearse_once()
         except SQLAlchemyError as error:
             if self._database_answers:
                 logger.warning("the nodes cannot be read from the database: %s", type(error).__name__)
             self._database_answers = False
             return
         self._database_answers = True
-        for slot in self._update_slots:
-            slot.queues = [*queues, DEFAULT_QUEUE]
+        for number, slot in enumerate(self._update_slots):
+            # Each begins with another node, so that not all of them look for work at the first one.
+            first = number % max(1, len(queues))
+            slot.queues = [*queues[first:], *queues[:first], DEFAULT_QUEUE]
+
+    def _rehearse_once(self) -> None:
+        """Prepare the statements of frequent jobs for all processes that are forked from now on."""
+        if self._has_rehearsed:
+            return
+        self._has_rehearsed = True
+        try:
+            rehearse(self._context.database)
+        except Exception as error:  # noqa: BLE001 - without it, jobs only take longer
+            logger.warning("the statements of jobs could not be rehearsed: %s", type(error).__name__)
+        # Without this, the collector of each job would write to the memory that it shares with this process.
+        gc.collect()
+        gc.freeze()
 
     def _ensure_running(self, slot: _Slot) -> None:
         if slot.process is not None and slot.process.is_alive():
@@ -187,7 +147,7 @@ class Supervisor:
             slot.process.close()
         slot.serving, slot.started = slot.queues, time.monotonic()
         arguments = (self._context.settings.redis_url, slot.queues, os.getpid())
-        slot.process = get_context("fork").Process(target=_run_worker, args=arguments)
+        slot.process = get_context("fork").Process(target=run_worker, args=arguments)
         slot.process.start()
 
     def _shut_down(self) -> None:
@@ -204,38 +164,6 @@ class Supervisor:
                 logger.warning("worker process %s is killed; another worker will take over its job", process.pid)
                 process.kill()
             process.join()
-
-
-def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies.
-
-    Args:
-        parent: the id of the parent process. If it is already dead, this process exits at once.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _run_worker(redis_url: str, queues: list[str], supervisor: int) -> None:
-    """Run one RQ worker in this process."""
-    die_with_parent(supervisor)
-    for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-    try:
-        worker = BotWorker(
-            queues,
-            connection=connect(redis_url),
-            serializer=JSONSerializer,
-            worker_ttl=60,
-            job_monitoring_interval=HEARTBEAT_SECONDS,
-        )
-        worker.work(logging_level="WARNING")
-    except RedisError as error:
-        logger.warning("Redis cannot be reached (%s); retrying", type(error).__name__)
-        sys.exit(1)
 
 
 def _send_signal(process: ForkProcess, number: signal.Signals) -> None:

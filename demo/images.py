@@ -46,7 +46,7 @@ def build_base_image(engine: docker.APIClient, labels: Mapping[str, str]) -> str
 
 
 def build_helper_image(engine: docker.APIClient, registry: str, labels: Mapping[str, str]) -> str:
-    """Build and push the image that takes and restores snapshots: a shell, GNU tar, findutils, coreutils.
+    """Build and push the image that takes and restores snapshots: a shell, GNU tar, findutils, coreutils and lsattr.
 
     Args:
         engine: the engine that builds.

@@ -31,7 +31,7 @@ UNNEEDED_FILES = re.compile(
     r"|.*\.opt-[12]\.pyc"
     r"|.*\.a"
 )
-HELPER_PACKAGES = ("coreutils", "findutils", "tar")
+HELPER_PACKAGES = ("coreutils", "e2fsprogs", "findutils", "tar")
 
 
 class RootFileSystem:
@@ -135,7 +135,7 @@ def _list_needed_files(library: Path) -> Iterator[Path]:
 
 
 def write_helper(archive: IO[bytes]) -> None:
-    """Write the programs that take and restore snapshots: a shell, GNU tar, findutils and coreutils."""
+    """Write the programs that take and restore snapshots: a shell, GNU tar, findutils, coreutils and lsattr."""
     root = RootFileSystem(archive)
     root.copy_programs([Path(require_program("sh", "dash")), *_list_programs(HELPER_PACKAGES)])
     root.close()

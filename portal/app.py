@@ -14,12 +14,14 @@ from portal.settings import Settings
 from portal.web import (
     access_log,
     client_address,
+    compression,
     errors,
     htmx,
     refusals,
     request_context,
     security,
     session_cookie,
+    static_files,
     templating,
     unit_of_work,
 )
@@ -42,9 +44,9 @@ def create_app(settings: Settings) -> Flask:
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SECRET_KEY_FALLBACKS=list(settings.secret_key_fallbacks),
-        SEND_FILE_MAX_AGE_DEFAULT=31536000,
     )
     # The order matters: `before_request` functions run in this order, `after_request` functions in reverse order.
+    compression.init_app(app)
     _init_database(app, settings)
     _init_redis(app, settings)
     client_address.init_app(app, settings)
@@ -54,6 +56,7 @@ def create_app(settings: Settings) -> Flask:
     unit_of_work.init_app(app)
     session_cookie.init_app(app)
     security.init_app(app, settings)
+    static_files.init_app(app)
     app.after_request(htmx.carry_flashes)
     errors.init_app(app)
     templating.init_app(app, settings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import time
 from socket import socket
 from types import FrameType
@@ -23,8 +24,8 @@ from waitress.parser import HTTPRequestParser
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher, WSGITask
 
-MAX_CONNECTIONS = 400
-"""Open connections per process. A connection takes up to two file descriptors, and 1024 is a usual limit for them."""
+MAX_CONNECTIONS = 1500
+"""Open connections per process: 1000 open pages, which keep theirs between two polls, and others."""
 MAX_HEADER_BYTES = 32 * 1024
 """Size of the request line and all headers together."""
 REQUEST_SECONDS = 30
@@ -39,6 +40,25 @@ _MEMORY_BYTES = 64 * 1024
 """Larger requests and responses are kept in temporary files."""
 _SPARE_CONNECTIONS = 50
 """Connections above the maximum that are accepted before the ones that wait longest are closed."""
+_FILES_PER_CONNECTION = 2
+_OTHER_FILES = 200
+"""File descriptors of the process for other uses than connections."""
+
+
+def allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files as far as it may, and return how many connections fit into it.
+
+    Args:
+        wanted: number of connections.
+    """
+    needed = wanted * _FILES_PER_CONNECTION + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    if soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return min(wanted, (soft - _OTHER_FILES) // _FILES_PER_CONNECTION)
 
 
 class BufferingWorker(Worker):
@@ -53,7 +73,8 @@ class BufferingWorker(Worker):
         application: Any = self.wsgi  # a Flask application
         listener: Any = self.sockets[0]  # gunicorn's wrapper of a socket
         body_limit = application.config["MAX_CONTENT_LENGTH"]
-        server = self._server = Server(application, listener.sock, self.cfg.threads, body_limit)
+        connections = allow_connections(MAX_CONNECTIONS)
+        server = self._server = Server(application, listener.sock, self.cfg.threads, body_limit, connections)
         while self.alive and os.getppid() == self.ppid:
             self.notify()
             server.run_once()
@@ -82,11 +103,24 @@ class _Response(WSGITask):
     """A run of the application that records when the response is ready."""
 
     channel: _Connection
+    request: _Request  # type: ignore[assignment] # waitress runs another task for errors
 
     def build_response_header(self) -> bytes:
         if self.channel.server.stopping:
             self.set_close_on_finish()
         return super().build_response_header()
+
+    def set_close_on_finish(self) -> None:
+        """Close the connection after this response, unless that is only because it has no body (204 or 304).
+
+        Waitress takes the missing length of such a response for an unknown one. Most polls are answered by 204.
+        """
+        if self.has_body or self._must_close():
+            super().set_close_on_finish()
+
+    def _must_close(self) -> bool:
+        is_requested = self.request.headers.get("CONNECTION", "").lower() == "close"
+        return is_requested or self.version == "1.0" or self.channel.server.stopping
 
     def finish(self) -> None:
         self.channel.waiting_since = time.time()
@@ -135,13 +169,17 @@ class Server(TcpWSGIServer):
         listener: the bound socket.
         threads: the number of threads that run the application.
         max_body_bytes: the largest accepted body of a request.
+        max_connections: how many connections may be open; above, those whose clients have waited longest are closed.
     """
 
     channel_class = _Connection
     active_channels: dict[int, _Connection]  # type: ignore[assignment] # the stubs say that it is one channel
 
-    def __init__(self, application: Any, listener: socket, threads: int, max_body_bytes: int) -> None:
+    def __init__(
+        self, application: Any, listener: socket, threads: int, max_body_bytes: int, max_connections: int
+    ) -> None:
         self.stopping = False
+        self.max_connections = max_connections
         self._next_check = 0.0
         self._watched: dict[int, Any] = {}
         dispatcher = ThreadedTaskDispatcher()
@@ -149,7 +187,7 @@ class Server(TcpWSGIServer):
         limits = Adjustments(
             ident=None,  # no `Server` header
             clear_untrusted_proxy_headers=False,  # the application removes them
-            connection_limit=MAX_CONNECTIONS + _SPARE_CONNECTIONS,
+            connection_limit=max_connections + _SPARE_CONNECTIONS,
             inbuf_overflow=_MEMORY_BYTES,
             log_socket_errors=False,
             max_request_body_size=max_body_bytes + 1,
@@ -175,7 +213,7 @@ class Server(TcpWSGIServer):
         """
         wasyncore.loop(seconds, use_poll=True, map=self._watched, count=1)
         now = time.time()
-        if now >= self._next_check or len(self.active_channels) > MAX_CONNECTIONS:
+        if now >= self._next_check or len(self.active_channels) > self.max_connections:
             self._next_check = now + 1
             self.close_slow_connections(now)
 
@@ -190,7 +228,7 @@ class Server(TcpWSGIServer):
         """
         waiting = [connection for connection in self.active_channels.values() if connection.waits_for_client()]
         waiting.sort(key=lambda connection: connection.waiting_since)
-        surplus = max(0, len(self.active_channels) - MAX_CONNECTIONS)
+        surplus = max(0, len(self.active_channels) - self.max_connections)
         for position, connection in enumerate(waiting):
             if position < surplus or now >= connection.find_deadline():
                 connection.handle_close()

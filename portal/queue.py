@@ -43,8 +43,11 @@ POLLS_QUEUE = "polls"
 """Polls have a queue and workers of their own, so that slow registries cannot delay email, probes and updates."""
 SLOW_POLLS_QUEUE = "slow-polls"
 """Polls of registries that were too slow for a quick poll. Slow registries delay only each other."""
+ALERTS_QUEUE = "alerts"
+"""Alerts. Receivers that do not answer delay only other alerts."""
 DOWNLOADS_QUEUE = "downloads"
 """Changelogs need a pull and the sync of the fork needs a fetch. Both take minutes and must not delay polls."""
+_UPDATES_PREFIX = "updates-"
 MAX_QUEUE_LENGTH = 500
 """No worker serves a queue of this length. More messages would only delay later ones."""
 
@@ -65,6 +68,8 @@ class JobName(StrEnum):
     PROBE_NODE = "daemon.jobs.probe_node"
     COLLECT_NODE = "daemon.jobs.collect_node"
     SEND_MAIL = "daemon.jobs.send_mail"
+    SEND_ALERTS = "daemon.jobs.send_alerts"
+    QUEUE_SUMMARIES = "daemon.jobs.queue_summaries"
     SYNC_NODE = "daemon.jobs.sync_node"
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"
     SYNC_UPSTREAM = "daemon.jobs.sync_upstream"
@@ -82,7 +87,12 @@ def connect(url: str) -> Redis:
 
 def updates_queue_name(node_id: str) -> str:
     """Return the name of a node's queue for updates, which take long and must not delay email."""
-    return f"updates-{node_id}"
+    return f"{_UPDATES_PREFIX}{node_id}"
+
+
+def is_updates_queue(name: str) -> bool:
+    """Return whether this is the queue of a node for updates."""
+    return name.startswith(_UPDATES_PREFIX)
 
 
 def open_queue(redis: Redis, name: str = DEFAULT_QUEUE) -> Queue:
@@ -158,6 +168,18 @@ def enqueue_again(
     marker = _marker(job, argument)
     if waiting.contains(job, argument, queue) or (not redis.exists(marker) and waiting.add(job, argument, queue)):
         redis.set(marker, "", ex=repeat_seconds)
+
+
+def count_waiting(redis: Redis) -> int | None:
+    """Count the messages that wait in all queues; None if Redis could not be reached."""
+    try:
+        with redis.pipeline(transaction=False) as pipeline:
+            for queue in redis.smembers(Queue.redis_queues_keys):
+                pipeline.llen(queue)
+            lengths: list[int] = pipeline.execute()
+    except RedisError:
+        return None
+    return sum(lengths)
 
 
 def _message_key(job: JobName, argument: str) -> str:

@@ -63,13 +63,14 @@
 
   // Count relative times on, in the words of the server: `5 min ago`, and `5 min` for an elapsed time.
   const UNITS = { 86400: "day", 3600: "h", 60: "min" };
-  const describe = (seconds) => {
+  const describe = (seconds, round = Math.floor) => {
     const size = Object.keys(UNITS).map(Number).sort((a, b) => b - a).find((unit) => seconds >= unit);
-    const number = Math.floor(seconds / size);
+    const number = round(seconds / size);
     return `${number} ${UNITS[size]}${size === 86400 && number !== 1 ? "s" : ""}`;
   };
+  const upcoming = (seconds) => (seconds < 60 ? "now" : `in ${describe(60 * Math.round(seconds / 60), Math.round)}`);
   const WORDS = {
-    ago: (seconds) => (seconds < 60 ? "just now" : `${describe(seconds)} ago`),
+    ago: (seconds) => (seconds < 0 ? upcoming(-seconds) : seconds < 60 ? "just now" : `${describe(seconds)} ago`),
     elapsed: (seconds) => (seconds < 60 ? "less than 1 min" : describe(seconds)),
     // Counts down to a moment in the future, where `seconds` is negative.
     countdown: (seconds) => {
@@ -82,7 +83,7 @@
   const countOn = () => {
     for (const time of document.querySelectorAll("time[data-counts]")) {
       const seconds = (Date.now() - ahead - new Date(time.dateTime)) / 1000;
-      if (seconds < 0 && time.dataset.counts !== "countdown") continue;
+      if (seconds < 0 && time.dataset.counts === "elapsed") continue;
       const text = WORDS[time.dataset.counts](seconds);
       if (time.textContent !== text) time.textContent = text;
     }
@@ -109,6 +110,42 @@
     showMessage("info", "Copied.");
   });
   prepare(document);
+
+  // A box above a list selects all rows of the page.
+  const offerAll = () => {
+    for (const all of document.querySelectorAll("[data-check-all][hidden]")) all.hidden = false;
+  };
+  document.addEventListener("htmx:load", offerAll);
+  offerAll();
+  document.addEventListener("change", (event) => {
+    const all = event.target.closest("[data-check-all]");
+    if (!all) return;
+    for (const box of all.form.querySelectorAll(`input[name=${all.dataset.checkAll}]`)) box.checked = all.checked;
+  });
+
+  // Close the menu of organizations on Esc and on a click outside of it.
+  const menu = document.querySelector("details.switcher");
+  document.addEventListener("click", (event) => {
+    if (menu?.open && !menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu?.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+
+  // Show in the title and the icon of the tab whether something on the page runs or has failed.
+  const GLYPHS = { failed: "✕ ", running: "◐ " };
+  const icon = document.querySelector("link[rel=icon]");
+  const { title } = document;
+  const plain = icon.href;
+  const showActivity = () => {
+    const activity = ["failed", "running"].find((name) => document.querySelector(`main [data-activity=${name}]`));
+    document.title = (GLYPHS[activity] ?? "") + title;
+    icon.href = icon.dataset[activity] ?? plain;
+  };
+  document.addEventListener("htmx:afterSettle", showActivity);
+  showActivity();
 
   // Show only the parameters that the chosen strategy of a rollout uses.
   const showUsedParameters = () => {

@@ -27,12 +27,13 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 """For each folder, the modules that no file in it may import."""
 
 SERVICES: tuple[tuple[str, ...], ...] = (
-    ("changes",),
+    ("alert_outbox", "changes"),
     ("errors", "events", "leases", "paging"),
     ("fleet_settings",),
     ("mail",),
     ("fork_syncs",),
     ("audit",),
+    ("alerts",),
     ("accounts",),
     ("orgs",),
     ("account_changes",),
@@ -41,21 +42,22 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("bots",),
     ("rollouts",),
     ("gateway",),
-    ("backups", "lookup", "retention"),
+    ("backups", "lookup", "retention", "weekly_summary"),
 )
 """Modules and packages of `portal/services` by layer, lowest first."""
 
 DAEMON: tuple[tuple[str, ...], ...] = (
     ("network",),
-    ("errors", "context", "embedded_redis", "bot_lease", "isolated_tasks", "messages"),
+    ("errors", "context", "embedded_redis", "bot_lease", "isolated_tasks", "messages", "rehearsal"),
     ("provision",),
     ("engine", "upstream"),
     ("registry",),
     ("conformance", "snapshots"),
     ("update",),
     ("bots",),
-    ("rollout", "mail"),
+    ("alerts", "mail", "rollout"),
     ("jobs",),
+    ("rq_worker",),
     ("scheduler", "worker"),
     ("node_check",),
     ("doctor",),

@@ -10,6 +10,7 @@ import docker
 from docker.errors import APIError
 
 from daemon.bot_lease import CALL_SECONDS, BotLease
+from daemon.bots.first_health_check import check_started_bot
 from daemon.engine import containers
 from daemon.engine.addresses import read_address
 from daemon.engine.client import describe_error, open_engine
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 _STATE_AFTER: dict[DesiredState, tuple[BotState, str | None]] = {
     # The next probe of the node checks the health of the bot.
-    DesiredState.RUNNING: (BotState.UNKNOWN, "Just started"),
+    DesiredState.RUNNING: (BotState.UNKNOWN, desired_state.JUST_STARTED),
     DesiredState.STOPPED: (BotState.STOPPED, None),
 }
 
@@ -45,6 +46,8 @@ def apply_desired_state(database: Database, bot_id: str) -> None:
             _apply(database, lease, bot_id)
     except BotBusy:
         logger.info("bot %s is busy; its desired state is applied later", bot_id)
+        return
+    check_started_bot(database, bot_id)
 
 
 def _apply(database: Database, lease: BotLease, bot_id: str) -> None:
@@ -81,6 +84,9 @@ def _stop(engine: docker.APIClient, lease: BotLease, change: PendingChange, foun
     # With its own policy the container would start again when the engine restarts.
     containers.set_restart_policy(engine, found["Id"], NO_RESTART)
     containers.stop(engine, found["Id"], lease.renew_or_raise)
+    if change.is_restart:
+        with lease.transaction() as session:
+            desired_state.record_stop(session, change.bot.id, utcnow())
 
 
 def _stop_others(engine: docker.APIClient, lease: BotLease, change: PendingChange, install: str) -> None:

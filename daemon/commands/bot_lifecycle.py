@@ -18,6 +18,8 @@ from portal.services.bots.start_stop import Operation
 
 __all__ = ["bots"]
 
+_reason_option = click.option("--reason", default="", help="Why, for the events that people of the bot read.")
+
 
 @bots.command()
 @click.option("--org", required=True, help="URL name of the organization that owns the bot.")
@@ -49,23 +51,26 @@ def retry(bot: str) -> None:
 
 @bots.command()
 @click.argument("bot")
-def start(bot: str) -> None:
+@_reason_option
+def start(bot: str, reason: str) -> None:
     """Start BOT (id, subdomain or name), which was stopped. A worker does it in the background."""
-    print_text(f"Starting {_request(bot, Operation.START).name}.")
+    print_text(f"Starting {_request(bot, Operation.START, reason).name}.")
 
 
 @bots.command()
 @click.argument("bot")
-def stop(bot: str) -> None:
+@_reason_option
+def stop(bot: str, reason: str) -> None:
     """Stop BOT (id, subdomain or name) until it is started again. A worker does it in the background."""
-    print_text(f"Stopping {_request(bot, Operation.STOP).name}.")
+    print_text(f"Stopping {_request(bot, Operation.STOP, reason).name}.")
 
 
 @bots.command()
 @click.argument("bot")
-def restart(bot: str) -> None:
+@_reason_option
+def restart(bot: str, reason: str) -> None:
     """Stop BOT (id, subdomain or name) and start it again. A worker does it in the background."""
-    print_text(f"Restarting {_request(bot, Operation.RESTART).name}.")
+    print_text(f"Restarting {_request(bot, Operation.RESTART, reason).name}.")
 
 
 @bots.command()
@@ -100,10 +105,10 @@ def restore(bot: str) -> None:
     print_text(f"Restored {row.name}.")
 
 
-def _request(bot: str, operation: Operation) -> Bot:
+def _request(bot: str, operation: Operation, reason: str) -> Bot:
     with current_context().database.transaction() as session:
         row = lookup.find_bot(session, bot)
-        start_stop.request(session, row, operation, now=utcnow(), actor=None)
+        start_stop.request(session, row, operation, now=utcnow(), actor=None, reason=reason)
     _enqueue_desired_state(row)
     return row
 

@@ -1,4 +1,4 @@
-"""`flotilla bots`: list, adopt, attach and update bots. `bot_lifecycle` and `bot_recovery` add other commands."""
+"""`flotilla bots`: list, adopt, attach and update bots. Other modules add commands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from daemon.context import current_context
 from portal.models import BotPhase, Channel, Trigger, utcnow
 from portal.rules.allowlist import Allowlist
 from portal.services import lookup
-from portal.services.bots import bot_list
+from portal.services.bots import fleet_search
 from portal.services.bots.bot_list import BotRow
+from portal.services.bots.fleet_search import FleetFilter
 from portal.services.releases import releases
 from portal.services.rollouts import rollouts
 from portal.services.rollouts.selection import NothingToDoError
@@ -27,13 +28,13 @@ def bots() -> None:
 
 @bots.command("list")
 @click.option("--search", default="", help="Only bots whose name, organization, node or image contains this text.")
-def list_(search: str) -> None:
+@click.option("--label", default="", help="Only bots with this label.")
+def list_(search: str, label: str) -> None:
     """List bots with their versions and available updates."""
     headers = ("ID", "BOT", "SUBDOMAIN", "ORG", "NODE", "STATE", "VERSION", "UPDATE", "IMAGE")
     with current_context().database.reading() as session:
-        first = bot_list.search_bots(session, search)
-        pages = [first, *(bot_list.search_bots(session, search, page=page) for page in range(2, first.pages + 1))]
-        print_table(headers, [_row(line) for page in pages for line in page.lines])
+        found = fleet_search.list_all(session, FleetFilter(text=search, label=label), utcnow())
+        print_table(headers, [_row(line) for line in found])
 
 
 @bots.command()

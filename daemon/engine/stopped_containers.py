@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -12,10 +12,26 @@ import docker
 from daemon.engine.client import limit_stream, open_engine
 from daemon.engine.port_conflicts import explain_port_conflict
 from portal.models import Node
-from portal.rules.stop_causes import StopCause, find_stop_cause
+from portal.rules.stop_causes import STATUS_AFTER_CRASH, ContainerEnd, StopCause, find_stop_cause
 
 _READ_SECONDS = 10.0
-_STATUS_AFTER_CRASH = 255
+_REMEMBERED_EVENTS = 256
+"""So many events an engine keeps in memory, of all its containers, images and networks together."""
+_START_SECONDS = 600.0
+"""An engine that starts again has started its containers after this time."""
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What an engine remembers.
+
+    Attributes:
+        actions: what happened to the container since its last start.
+        is_full: older events were forgotten. Otherwise the engine remembers everything since it was started itself.
+    """
+
+    actions: frozenset[str]
+    is_full: bool
 
 
 def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
@@ -30,10 +46,18 @@ def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
     """
     # A new connection: an engine that shuts down stops containers, too, and answers on old connections only.
     with open_engine(node) as engine:
-        by_person = any(_list_events(engine, found, ["stop", "kill"]))
+        memory = _read_memory(engine, found)
+        engine_restarted = memory.is_full and _has_restarted(engine, found)
     state = found["State"]
-    policy = found["HostConfig"].get("RestartPolicy") or {}
-    return find_stop_cause(policy, state["ExitCode"], found.get("RestartCount", 0), by_person=by_person)
+    end = ContainerEnd(
+        exit_code=state["ExitCode"],
+        restarts=found.get("RestartCount", 0),
+        start_failed=bool(state.get("Error")),
+        is_remembered="die" in memory.actions,
+        by_person=bool(memory.actions & {"stop", "kill"}),
+        engine_restarted=engine_restarted,
+    )
+    return find_stop_cause(found["HostConfig"].get("RestartPolicy") or {}, end)
 
 
 def has_ended_with_engine(engine: docker.APIClient, found: dict[str, Any]) -> bool:
@@ -46,9 +70,10 @@ def has_ended_with_engine(engine: docker.APIClient, found: dict[str, Any]) -> bo
         found: the engine's description of the container.
     """
     state = found["State"]
-    if state["Running"] or state["ExitCode"] != _STATUS_AFTER_CRASH:
+    if state["Running"] or state["ExitCode"] != STATUS_AFTER_CRASH:
         return False
-    return not any(_list_events(engine, found, ["die"]))
+    memory = _read_memory(engine, found)
+    return "die" not in memory.actions and (not memory.is_full or _has_restarted(engine, found))
 
 
 def describe_stop(found: dict[str, Any]) -> str:
@@ -58,21 +83,32 @@ def describe_stop(found: dict[str, Any]) -> str:
     return f"{text}: {explain_port_conflict(state['Error'])}" if state.get("Error") else text
 
 
-def _list_events(engine: docker.APIClient, found: dict[str, Any], kinds: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the events of a container since its last start that the engine remembers.
-
-    The engine keeps its latest events in memory. After a restart of the engine there are none.
-    """
-    started = max(_parse(found["State"]["StartedAt"]), 0.0)
-    now = _parse(engine.info()["SystemTime"])  # events have the time of the engine's clock
-    # Text, because the library rounds moments to seconds.
-    since, until = cast("Any", f"{started:.6f}"), cast("Any", f"{now:.6f}")
-    filters = {"type": "container", "container": found["Id"], "event": kinds}
+def _read_memory(engine: docker.APIClient, found: dict[str, Any]) -> _Memory:
+    """Read the events in the memory of an engine."""
+    started = _parse(found["State"]["StartedAt"])
+    # Text, because the library rounds moments to seconds. Events have the time of the engine's clock.
+    since, until = cast("Any", "1"), cast("Any", f"{_parse(engine.info()['SystemTime']):.6f}")
+    actions, number = set(), 0
     with (
         limit_stream(_READ_SECONDS, "the reading of events"),
-        closing(engine.events(since=since, until=until, filters=filters, decode=True)) as stream,
+        closing(engine.events(since=since, until=until, decode=True)) as stream,
     ):
-        yield from stream
+        for event in stream:
+            number += 1
+            if event["Actor"]["ID"] == found["Id"] and event["timeNano"] / 1e9 >= started:
+                actions.add(event["Action"])
+    return _Memory(frozenset(actions), is_full=number >= _REMEMBERED_EVENTS)
+
+
+def _has_restarted(engine: docker.APIClient, found: dict[str, Any]) -> bool:
+    """Return whether an engine was probably started again around the end of a container or later.
+
+    Then no other container has run since long before that. Without other containers, nothing suggests it.
+    """
+    ended = _parse(found["State"]["FinishedAt"])
+    running = [engine.inspect_container(other["Id"]) for other in engine.containers()]
+    started = [_parse(other["State"]["StartedAt"]) for other in running]
+    return bool(started) and min(started) > ended - _START_SECONDS
 
 
 def _parse(moment: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daemon.mail import account_emails, fork_emails, team_emails, update_emails
+from daemon.mail import account_emails, alert_emails, fork_emails, team_emails, update_emails
 from daemon.mail.emails import Composer
 
 COMPOSERS: dict[str, Composer] = {
@@ -10,4 +10,5 @@ COMPOSERS: dict[str, Composer] = {
     **team_emails.COMPOSERS,
     **update_emails.COMPOSERS,
     **fork_emails.COMPOSERS,
+    **alert_emails.COMPOSERS,
 }

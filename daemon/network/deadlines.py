@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
-from threading import Event, Lock, Thread
+from threading import Condition, Lock, Thread
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -31,6 +31,9 @@ class Deadline:
     When the time is over, the connections of the block are shut down, which ends every read and write that waits.
     Deadlines may be nested: a connection obeys all of them.
 
+    Attributes:
+        ends_at: the moment at which the time is over, by the monotonic clock.
+
     Args:
         seconds: the time limit in seconds.
         accept_late_success: whether a block that succeeded after the time was over is a success. This suits exchanges
@@ -44,8 +47,7 @@ class Deadline:
     def __init__(self, seconds: float, *, accept_late_success: bool = False) -> None:
         self._seconds = seconds
         self._accept_late_success = accept_late_success
-        self._ends_at = float("inf")
-        self._left = Event()
+        self.ends_at = float("inf")
         self._lock = Lock()
         self._expired = False
         self._connections: list[socket.socket] = []
@@ -56,7 +58,7 @@ class Deadline:
         self.restart()
         self._outer = _current.get()
         self._token = _current.set(self)
-        Thread(target=self._wait_and_shut_down, name=f"deadline of {self._seconds:g} s", daemon=True).start()
+        _timer.add(self)
         return self
 
     def __exit__(
@@ -64,7 +66,7 @@ class Deadline:
     ) -> None:
         if self._token is not None:
             _current.reset(self._token)
-        self._left.set()
+        _timer.remove(self)
         with self._lock:
             for connection in self._connections:
                 connection.close()
@@ -75,11 +77,11 @@ class Deadline:
 
     def restart(self) -> None:
         """Start the time again. A stream does so after each complete message."""
-        self._ends_at = time.monotonic() + self._seconds
+        self.ends_at = time.monotonic() + self._seconds
 
     def remaining(self) -> float:
         """Return the seconds that remain until the first of this deadline and those around it; at least zero."""
-        own = max(0.0, self._ends_at - time.monotonic())
+        own = max(0.0, self.ends_at - time.monotonic())
         return own if self._outer is None else min(own, self._outer.remaining())
 
     def watch(self, connection: _Connection) -> None:
@@ -93,15 +95,57 @@ class Deadline:
         if self._outer is not None:
             self._outer.watch(connection)
 
-    def _wait_and_shut_down(self) -> None:
-        while (remaining := self._ends_at - time.monotonic()) > 0:
-            if self._left.wait(remaining):
-                return
+    def expire(self) -> None:
+        """Shut the connections down, because the time is over."""
         with self._lock:
             self._expired = True
             for connection in self._connections:
                 _shut_down(connection)
 
+
+class _Timer:
+    """One thread for all deadlines of a process. A thread for each exchange would cost more than most exchanges."""
+
+    def __init__(self) -> None:
+        self._condition = Condition()
+        self._deadlines: set[Deadline] = set()
+        self._wakes_at = float("inf")
+        self._thread: Thread | None = None
+
+    def add(self, deadline: Deadline) -> None:
+        """Let a deadline expire when its time is over."""
+        with self._condition:
+            self._deadlines.add(deadline)
+            if self._thread is None:
+                self._thread = Thread(target=self._run, name="deadlines", daemon=True)
+                self._thread.start()
+            if deadline.ends_at < self._wakes_at:
+                self._condition.notify()
+
+    def remove(self, deadline: Deadline) -> None:
+        """Forget a deadline. It does not expire after that."""
+        with self._condition:
+            self._deadlines.discard(deadline)
+
+    def _run(self) -> None:
+        with self._condition:
+            while True:
+                now = time.monotonic()
+                for deadline in [each for each in self._deadlines if each.ends_at <= now]:
+                    self._deadlines.remove(deadline)
+                    deadline.expire()
+                self._wakes_at = min((each.ends_at for each in self._deadlines), default=float("inf"))
+                self._condition.wait(None if self._wakes_at == float("inf") else self._wakes_at - now)
+
+
+def _replace_timer() -> None:
+    """Use a new timer in a forked process, because only the thread that forks continues there."""
+    global _timer  # noqa: PLW0603 - one per process
+    _timer = _Timer()
+
+
+_timer = _Timer()
+os.register_at_fork(after_in_child=_replace_timer)
 
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 

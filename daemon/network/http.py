@@ -1,17 +1,24 @@
-"""HTTP connections that obey deadlines, for the library requests. Used by the clients of registries and engines."""
+"""HTTP connections that obey deadlines, for the library requests. Used by everything that sends requests with it."""
 
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import partial
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from daemon.network.addresses import AddressGuard
 from daemon.network.deadlines import connect, watch
+
+_DEFAULT_RETRY_AFTER = 60.0
+_MAX_RETRY_AFTER = 6 * 3600.0
 
 
 class _PlainConnection(HTTPConnection):
@@ -66,3 +73,44 @@ class DeadlineAdapter(HTTPAdapter):
         kind = _TLSConnection if pool.scheme == "https" else _PlainConnection
         pool.ConnectionCls = partial(kind, guard=None if pool.proxy else self._guard)
         return pool
+
+
+class BareSession(requests.Session):
+    """A session that sends only what the caller passes, over connections that obey deadlines.
+
+    The default session reads credentials from `~/.netrc`, stores cookies, and reads the whole body of a redirect even
+    if it does not follow it.
+
+    Args:
+        guard: checks the addresses of the hosts.
+    """
+
+    def __init__(self, guard: AddressGuard) -> None:
+        super().__init__()
+        self.mount("https://", DeadlineAdapter(guard))
+        self.mount("http://", DeadlineAdapter(guard))
+        self.auth = _keep_unchanged  # requests reads ~/.netrc only if `auth` is not set
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: redirects are not followed."""
+        return None
+
+
+def parse_retry_after(header: str | None, now: datetime) -> float:
+    """Return the seconds of a `Retry-After` header within bounds, so that a server cannot demand to wait forever."""
+    return min(max(_parse_seconds(header or "", now), 1.0), _MAX_RETRY_AFTER)
+
+
+def _parse_seconds(header: str, now: datetime) -> float:
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        moment = parsedate_to_datetime(header)
+    except (ValueError, OverflowError):
+        return _DEFAULT_RETRY_AFTER
+    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()
+
+
+def _keep_unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request

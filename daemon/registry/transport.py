@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
-from http.cookiejar import DefaultCookiePolicy
+from datetime import datetime, timedelta
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -12,14 +10,12 @@ from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
 from daemon.network.addresses import AddressGuard, AddressRefused, Network
-from daemon.network.http import DeadlineAdapter
+from daemon.network.http import BareSession, parse_retry_after
 from daemon.registry.errors import InvalidResponse, RateLimited, TooSlow, Unreachable
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 64 * 1024
-_DEFAULT_RETRY_AFTER = 60.0
-_MAX_RETRY_AFTER = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +30,6 @@ class Response:
     url: str
     network: Network
     """The network of the server that answered."""
-
-
-class _BareSession(requests.Session):
-    """A session that sends only what the caller passes.
-
-    The default session reads credentials from `~/.netrc`, stores cookies, and reads the whole body of a redirect even
-    if it does not follow it.
-    """
-
-    def __init__(self, guard: AddressGuard) -> None:
-        super().__init__()
-        self.mount("https://", DeadlineAdapter(guard))
-        self.mount("http://", DeadlineAdapter(guard))
-        self.auth = _keep_unchanged  # requests reads ~/.netrc only if `auth` is not set
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
 
 
 class Transport:
@@ -127,7 +105,7 @@ class Transport:
         try:
             guard.permit_host()
             with (
-                _BareSession(guard) as session,
+                BareSession(guard) as session,
                 session.request(
                     method,
                     url,
@@ -166,7 +144,7 @@ class Transport:
     def _check_status(self, host: str, response: Response) -> None:
         if response.status == 429:
             now = self._clock()
-            seconds = _parse_retry_after(response.headers.get("Retry-After"), now)
+            seconds = parse_retry_after(response.headers.get("Retry-After"), now)
             self._blocked_until[host] = now + timedelta(seconds=seconds)
             raise RateLimited(host, seconds)
         if response.status >= 500 and response.status != 501:
@@ -185,10 +163,6 @@ def _origin(url: str) -> tuple[str, str | None, int]:
 
 def _host(url: str) -> str:
     return urlsplit(url).netloc
-
-
-def _keep_unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _find_redirect_target(response: Response) -> str:
@@ -221,18 +195,3 @@ def _describe_error(error: Exception) -> str:
     if isinstance(error, requests.exceptions.ConnectionError):
         return "cannot be reached"
     return f"broke off its response ({type(error).__name__})"
-
-
-def _parse_retry_after(header: str | None, now: datetime) -> float:
-    """Return the seconds of a `Retry-After` header within bounds, so that a registry cannot stop polling forever."""
-    return min(max(_parse_seconds(header or "", now), 1.0), _MAX_RETRY_AFTER)
-
-
-def _parse_seconds(header: str, now: datetime) -> float:
-    if header.strip().isdecimal():
-        return float(header)
-    try:
-        moment = parsedate_to_datetime(header)
-    except (ValueError, OverflowError):
-        return _DEFAULT_RETRY_AFTER
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now).total_seconds()

@@ -46,12 +46,12 @@ def join_bots(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool:
     """Add the bots that have become eligible, and return whether more have to join at the next tick.
 
     A bot whose update was skipped joins again when the reason no longer applies, such as the mode of its
-    organization.
+    organization, and a bot whose update was interrupted joins again some hours later.
     """
     joining = eligibility.list_joinable(session, fleet, rollout.release, _JOINING_AT_ONCE, rollout)
     rejoining = eligibility.list_rejoinable(session, fleet, rollout, _JOINING_AT_ONCE)
     rollouts.add_bots(session, rollout, joining)
-    decisions.requeue_skipped(session, rejoining)
+    decisions.requeue_ended(session, rejoining)
     return max(len(joining), len(rejoining)) == _JOINING_AT_ONCE
 
 

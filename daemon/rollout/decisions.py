@@ -45,9 +45,10 @@ def skip_updates(session: Session, update_ids: Sequence[str], reason: SkipReason
     _move_all(session, update_ids, UpdateState.PENDING, UpdateState.SKIPPED, wave=None, **values)
 
 
-def requeue_skipped(session: Session, update_ids: Sequence[str]) -> None:
-    """Make those of these updates pending again that are skipped."""
-    _move_all(session, update_ids, UpdateState.SKIPPED, UpdateState.PENDING, **_CLEARED)
+def requeue_ended(session: Session, update_ids: Sequence[str]) -> None:
+    """Make those of these updates pending again that are skipped or have failed."""
+    for state in (UpdateState.SKIPPED, UpdateState.FAILED):
+        _move_all(session, update_ids, state, UpdateState.PENDING, **_CLEARED)
 
 
 def _retry(session: Session, update: BotUpdate, not_before: datetime) -> None:

@@ -116,5 +116,5 @@ def _refresh_bots(session: Session, rollout: Rollout, fleet: FleetFacts) -> bool
     changes = review_again(session, rollout, fleet).changes
     for reason, update_ids in changes.ineligible.items():
         decisions.skip_updates(session, update_ids, reason, fleet.now)
-    decisions.requeue_skipped(session, changes.restarted)
+    decisions.requeue_ended(session, changes.restarted)
     return rollout.trigger is Trigger.AUTO and automatic_rollouts.join_bots(session, rollout, fleet)

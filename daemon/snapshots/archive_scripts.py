@@ -30,8 +30,12 @@ refuse() { printf '%s\n' "$*" >&2; exit 1; }
 require() {
   case "$("$1" --version 2>&1)" in
     *"GNU $2"*) ;;
-    *) refuse "the image lacks $1 of GNU $2; SNAPSHOT_IMAGE needs sh, GNU tar, findutils and coreutils" ;;
+    *) refuse "the image lacks $1 of GNU $2; SNAPSHOT_IMAGE needs sh, GNU tar, findutils, coreutils and lsattr" ;;
   esac
+}
+require_lsattr() {
+  command -v lsattr > /dev/null ||
+    refuse "the image lacks lsattr of e2fsprogs; SNAPSHOT_IMAGE needs sh, GNU tar, findutils, coreutils and lsattr"
 }
 require_programs() {
   require tar tar
@@ -67,7 +71,7 @@ restored_fields() { cut -z -d ' ' -f 3-8,10- "$1" | sort -z; }
 count() { tr -cd '\0' < "$1" | wc -c; }
 """
 
-CHECK = PRELUDE + "require_programs\necho '{}'\n"
+CHECK = PRELUDE + "require_programs\nrequire_lsattr\necho '{}'\n"
 
 FREE_SPACE = (
     PRELUDE

@@ -38,16 +38,30 @@ used_bytes() {
   done
   echo "${used%%[!0-9]*}"
 }
-# tar loses these links, and no helper can remove entries that are immutable.
+# Prints the attributes and the path of each regular file and folder; those of names with newlines one at a time.
+list_attributes() {
+  find /volumes -mindepth 1 \( -type f -o -type d \) \
+    \( -path "*$newline*" -exec sh -c 'lsattr -d "$1" | head -n 1' sh {} \; -o -exec lsattr -d {} + \) 2> /dev/null
+}
+find_protected_entry() {
+  list_attributes | while IFS= read -r line; do
+    case "${line%% *}" in
+      *a*) echo "append-only (chattr +a), so a rollback could not restore it: ${line#* }" ;;
+      *i*) echo "immutable (chattr +i), so a rollback could not restore it: ${line#* }" ;;
+      *) continue ;;
+    esac
+    break
+  done
+}
+# tar loses these links, and no helper can replace entries that are immutable or append-only.
 refuse_unrestorable_entries() {
   linked=$(find /volumes -mindepth 1 \( -type p -o -type b -o -type c \) -links +1 -print -quit 2> /dev/null) || true
   [ -z "$linked" ] || refuse "this pipe or device has several hard links, which no archive keeps: $linked"
-  immutable=$(find /writable -mindepth 1 \( -type f -o -type d \) ! -writable -exec sh -c '
-    for path do if [ -e "$path" ] && [ ! -w "$path" ]; then printf "%s\n" "$path"; fi; done' sh {} + |
-    head -n 1) || true
-  [ -z "$immutable" ] || refuse "this entry is immutable (chattr +i), so a rollback could not restore it: $immutable"
+  protected=$(find_protected_entry)
+  [ -z "$protected" ] || refuse "this entry is $protected"
 }
 inspect_volumes() {
+  require_lsattr
   refuse_unrestorable_entries
   used=$(used_bytes)
   apparent=$(used_bytes --apparent-size)

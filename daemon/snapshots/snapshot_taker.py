@@ -77,14 +77,7 @@ class SnapshotTaker:
             SNAPSHOT,
             _INSPECTION_SECONDS,
             ["two", self._helper.update_id, str(len(self._volumes))],
-            [
-                *self._helper.volume_mounts(self._volumes, "/volumes", read_only=True),
-                # Only to find immutable entries, which no helper can remove.
-                *(
-                    helper_containers.build_mount(volume, f"/writable/{number}", read_only=False)
-                    for number, volume in enumerate(self._volumes, start=1)
-                ),
-            ],
+            self._helper.volume_mounts(self._volumes, "/volumes", read_only=True),
             self._folder,
             cpu_shares=_CPU_SHARES_WHILE_SERVING,
             capabilities=self._helper.capabilities,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
 
 from daemon.engine import containers
+from daemon.errors import EngineTrouble
 from daemon.update import original_settings
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.models import UpdateState, Verdict, utcnow
@@ -25,6 +26,15 @@ def clean_or_defer(context: UpdateContext) -> None:
         raise
     except Exception as error:  # noqa: BLE001 - the outcome of the update is recorded already
         context.log_failure("cleanup of update %s failed: %s", error)
+
+
+def try_to_discard_preflight(context: UpdateContext) -> None:
+    """Remove what earlier attempts of a preflight left. The collector removes what the engine refuses."""
+    try:
+        context.helper.remove_all_helpers()
+        remove_keep_tag(context)
+    except (DockerException, EngineTrouble) as error:
+        context.log_failure("cleanup after the preflight of update %s failed: %s", error)
 
 
 def remove_new_container(context: UpdateContext) -> None:

@@ -17,7 +17,7 @@ from daemon.engine.trouble import is_engine_trouble, repeat_in_trouble
 from daemon.errors import EngineTrouble
 from daemon.update.update_context import UpdateContext
 from portal.models import utcnow
-from portal.services.rollouts import updates
+from portal.services.rollouts import engine_trouble
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
         Exception: any other error of the action.
     """
     attempts = 0
-    name = getattr(action, "__name__", "")
+    name = _name_of(action)
 
     def note(error: Exception) -> None:
         nonlocal attempts
@@ -47,7 +47,7 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
         text = describe_error(error)
         logger.warning("update %s: %s; attempt %d follows", context.update.id, text, attempts + 1)
         with context.transaction() as (session, update):
-            updates.record_trouble(session, update, name, text, utcnow())
+            engine_trouble.record(session, update, name, text, utcnow())
 
     try:
         result = repeat_in_trouble(lambda: action(context), WORKER_SECONDS, note)
@@ -56,15 +56,15 @@ def repeat(context: UpdateContext, action: Callable[[UpdateContext], Result]) ->
             raise EngineTrouble(describe_error(error)) from error
         raise
     # The action may have failed in an earlier worker. Trouble with another action, such as a restore, is not over.
-    if updates.is_troubled(context.update, name):
+    if engine_trouble.find_beginning(context.update, name) is not None:
         with context.transaction() as (session, update):
-            updates.end_trouble(session, update)
+            engine_trouble.end(session, update, name, utcnow())
     return result
 
 
-def has_expired(context: UpdateContext) -> bool:
-    """Return whether the trouble that is in the journal has lasted too long."""
-    began = updates.trouble_since(context.update)
+def has_expired(context: UpdateContext, action: Callable[[UpdateContext], object]) -> bool:
+    """Return whether the trouble with an action that was repeated has lasted too long."""
+    began = engine_trouble.find_beginning(context.update, _name_of(action))
     return began is not None and utcnow() > began + choose_patience(context.volume_sizes.used)
 
 
@@ -75,3 +75,7 @@ def choose_patience(size: int) -> timedelta:
         size: size of the volumes in bytes.
     """
     return _PATIENCE + timedelta(seconds=size / _BYTES_PER_SECOND)
+
+
+def _name_of(action: Callable[[UpdateContext], object]) -> str:
+    return getattr(action, "__name__", "")

@@ -69,8 +69,9 @@ def discard_preparations(context: UpdateContext) -> None:
 
 def undo_before_start(context: UpdateContext, error: Exception) -> None:
     """Start the old container again. The new one never ran, so the volumes are untouched."""
+    _record_reason(context, error)
 
-    def start_again() -> None:
+    def start_again(_context: UpdateContext) -> None:
         context.helper.remove_all_helpers()
         remove_new_container(context)
         restored = _start_old_container(context)
@@ -101,7 +102,7 @@ def run_rollback(context: UpdateContext) -> None:
     """Run or continue a rollback after the verdict failed."""
     transient = context.update.transient
 
-    def restore() -> None:
+    def restore(_context: UpdateContext) -> None:
         remove_new_container(context)
         _restore_volumes(context)
         restored = _start_old_container(context)
@@ -114,19 +115,30 @@ def run_rollback(context: UpdateContext) -> None:
         clean_or_defer(context)
 
 
-def _run_or_flag_bot(context: UpdateContext, undo: Callable[[], None], reason: str, *, transient: bool) -> bool:
+def _record_reason(context: UpdateContext, error: Exception) -> None:
+    """Record why an update failed, for a worker that has to complete what this worker begins."""
+
+    def record(session: Session, update: BotUpdate, text: str) -> None:
+        outcomes.record_reason(session, update, text, transient=_is_transient(error))
+
+    context.record_outcome(record, describe_error(error))
+
+
+def _run_or_flag_bot(
+    context: UpdateContext, undo: Callable[[UpdateContext], None], reason: str, *, transient: bool
+) -> bool:
     """Undo an update. If that fails, mark the bot as needing attention and return False.
 
     Raises:
         EngineTrouble: the engine is in trouble; a later job continues.
     """
     try:
-        repeat(context, lambda _context: undo())
+        repeat(context, undo)
     except INFRASTRUCTURE_ERRORS:
         raise
     except Exception as error:
         context.require_engine()
-        if is_engine_trouble(error) and not has_expired(context):
+        if is_engine_trouble(error) and not has_expired(context, undo):
             raise
         context.log_failure("rollback of update %s failed: %s", error)
         with suppress(DockerException, EngineTrouble):  # the operator's commands may need the volumes

@@ -36,7 +36,7 @@ from daemon.bot_lease import BotLease
 from daemon.engine.trouble import is_engine_trouble
 from daemon.errors import OperationFailed
 from daemon.update import steps
-from daemon.update.cleanup import clean_or_defer
+from daemon.update.cleanup import clean_or_defer, try_to_discard_preflight
 from daemon.update.preflight import NoUpdateNeeded, preflight
 from daemon.update.recovery import recover
 from daemon.update.retries import repeat
@@ -144,6 +144,7 @@ def _run_phase(context: UpdateContext, phase: _Phase) -> bool:
             context.enter_step(step)
             repeat(context, run_step)
     except NoUpdateNeeded as skipped:
+        try_to_discard_preflight(context)
         with context.transaction() as (session, update):
             updates.skip_update(session, update, skipped.reason, utcnow())
     except INFRASTRUCTURE_ERRORS:

@@ -15,6 +15,7 @@ from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks
 from demo.bench.databases import BenchDatabases, open_databases
 from demo.bench.environment import BenchEnvironment, open_environment
 from demo.bench.gateway import speed, updates_under_load
+from demo.bench.rollout import simulation
 from demo.bench.tables import Table
 from demo.processes import MissingRequirement
 
@@ -28,11 +29,13 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "scanner": scanner.measure,
     "gateway": speed.measure,
     "updates-under-load": updates_under_load.measure,
+    "rollout": simulation.measure,
 }
 
 SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
     "ticks": ticks.measure_size,
     "pages": pages.measure_size,
+    "rollout": simulation.measure_size,
 }
 """Benchmarks of fleets of any size."""
 

@@ -37,7 +37,7 @@ from portal.services.rollouts import rollouts, selection
 BOTS = 1000
 """Number of bots of the benchmarks that measure one size; each belongs to a different organization."""
 
-_NODES = 20
+NODES = 20
 _REPOSITORY = "registry.example/acme/bot"
 _IMAGE = f"{_REPOSITORY}:stable"
 _STEP_SECONDS = 2
@@ -57,7 +57,7 @@ def create_fleet(session: Session, bots: int | None = None) -> tuple[User, Relea
     )
     old, new = (describe_release(version) for version in ("1.0.0", "1.1.0"))
     nodes = [
-        Node(name=f"node-{number}", docker_url="unix:///nowhere", snapshot_dir="/nowhere") for number in range(_NODES)
+        Node(name=f"node-{number}", docker_url="unix:///nowhere", snapshot_dir="/nowhere") for number in range(NODES)
     ]
     session.add_all([operator, old, new, *nodes])
     session.flush()
@@ -133,7 +133,7 @@ def _add_bots(session: Session, owner: User, release: Release, nodes: list[Node]
     ]
     session.execute(sa.insert(Org), orgs)
     rows = [
-        _describe_bot(org["id"], nodes[number % _NODES], release, number)
+        _describe_bot(org["id"], nodes[number % NODES], release, number)
         for number, org in zip(numbers, orgs, strict=True)
     ]
     session.execute(sa.insert(Bot), rows)

@@ -1,6 +1,6 @@
 """Benchmark of the operators' pages with a large fleet, compared with a small one. Used by `demo.bench.__main__`.
 
-Each measured page is a line of `_list_pages`.
+A page that is to be measured is a line of `_list_pages`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from werkzeug.test import TestResponse
 from demo.bench import fleet
 from demo.bench.databases import BenchDatabases
 from demo.bench.environment import BenchEnvironment
+from demo.bench.page_history import EVENTS_PER_BOT, add_history
 from demo.bench.tables import Cost, Table, measure_cost
 from demo.bench.tick_scenes import ROLLOUTS, Scenes
 from demo.bench.ticks import SMALL
@@ -57,8 +58,12 @@ def measure(environment: BenchEnvironment) -> Table:
 
 def measure_size(databases: BenchDatabases, bots: int) -> Table:
     """Measure all pages with a fleet of this size, and the ratio to a fleet of 100 bots."""
-    head = ("", "p50 ms", "p99 ms", "statements", "KB", f"with {SMALL} bots: p50 ms", "ratio p50")
-    note = f"{ROLLOUTS} rollouts of all bots are in the middle. Bytes are those before compression."
+    small_head = (f"with {SMALL} bots: p50 ms", "CPU ms", "ratio p50", "CPU")
+    head = ("", "p50 ms", "p99 ms", "CPU ms", "statements", "KB", *small_head)
+    note = (
+        f"{ROLLOUTS} rollouts of all bots are in the middle, and {EVENTS_PER_BOT} events of each bot are in the log."
+        " Bytes are those before compression. CPU is that of the web process alone."
+    )
     table = Table(f"Pages, {bots} bots", head, note=note)
     for kind in databases.kinds:
         with databases.new(kind) as small:
@@ -83,24 +88,52 @@ def _list_pages(rollout_id: str, release_id: str) -> Iterator[MeasuredPage]:
     yield MeasuredPage("rollout, search in its bots", f"{rollout}?part=updates&q=bot+99", True)
     yield MeasuredPage("new rollout", f"/admin/rollouts/new?release={release_id}")
     yield MeasuredPage("overview", "/admin/")
+    yield MeasuredPage("overview, unchanged (polled every 5 s)", "/admin/?part=state", True, True)
+    yield from _list_fleet_pages(release_id)
+    yield from _list_event_pages()
+    yield MeasuredPage("releases", "/admin/releases")
+    yield MeasuredPage("organizations", "/admin/orgs")
+    yield MeasuredPage("home of an organization", "/o/org-7/")
+
+
+def _list_fleet_pages(release_id: str) -> Iterator[MeasuredPage]:
     yield MeasuredPage("fleet", "/admin/fleet")
     yield MeasuredPage("fleet, last page", "/admin/fleet?page=999")
-    yield MeasuredPage("organizations", "/admin/orgs")
+    yield MeasuredPage("fleet, outdated bots", "/admin/fleet?show=outdated")
+    yield MeasuredPage("fleet, failed bots", "/admin/fleet?show=failed")
+    yield MeasuredPage("fleet, bots of a release", f"/admin/fleet?release={release_id}")
+    yield MeasuredPage("fleet, by version", "/admin/fleet?sort=-version")
+    yield MeasuredPage("fleet, by last update", "/admin/fleet?sort=-update")
+    yield MeasuredPage("fleet, search", "/admin/fleet?part=bots&q=bot+99", True)
+
+
+def _list_event_pages() -> Iterator[MeasuredPage]:
+    events = "/admin/events"
+    yield MeasuredPage("events", events)
+    yield MeasuredPage("events of a rare kind", f"{events}?about=config.changed")
+    yield MeasuredPage("events of a frequent kind", f"{events}?about=user.signed_in")
+    yield MeasuredPage("events of a subject", f"{events}?about=member")
+    yield MeasuredPage("events of a person", f"{events}?person=root")
+    yield MeasuredPage("events of nobody", f"{events}?person=nobody")
+    yield MeasuredPage("events of an organization", f"{events}?org=org-77")
+    yield MeasuredPage("events of days without any", f"{events}?since=2020-01-01&until=2020-01-02")
+    yield MeasuredPage("audit log of an organization", "/o/org-7/audit?about=bot")
 
 
 def measure_pages(
     database: Database, bots: int, repetitions: int = _REPETITIONS
 ) -> Iterator[tuple[MeasuredPage, Cost, int]]:
-    """Yield each page with its cost and its size in bytes, while rollouts are in the middle.
+    """Measure each page, and yield its cost and its size in bytes, while rollouts are in the middle.
 
     Args:
         database: an empty, migrated database.
         bots: number of bots of the fleet.
-        repetitions: number of requests of each page.
+        repetitions: number of requests for each page.
     """
     Scenes(database, bots).rollouts_in_the_middle(ROLLOUTS)
+    add_history(database)
     with database.transaction() as session:
-        operator = session.scalars(sa.select(User)).one()
+        operator = session.scalars(sa.select(User).where(User.is_platform_admin)).one()
         token = sessions.start(session, operator.id, now=utcnow(), user_agent="bench", ip="127.0.0.1")
         newest = sa.select(Rollout.id, Release.id).join(Rollout.release).order_by(Release.first_seen_at.desc())
         rollout_id, release_id = session.execute(newest).first() or ("", "")
@@ -150,8 +183,11 @@ def _describe(cost: Cost, size: int, base: Cost) -> tuple[str, ...]:
     return (
         f"{cost.seconds * 1000:.1f}",
         f"{cost.slowest * 1000:.1f}",
+        f"{cost.cpu_seconds * 1000:.1f}",
         str(cost.queries),
         f"{size / 1000:.1f}",
         f"{base.seconds * 1000:.1f}",
+        f"{base.cpu_seconds * 1000:.1f}",
         f"{cost.seconds / base.seconds:.1f}",
+        f"{cost.cpu_seconds / base.cpu_seconds:.1f}",
     )

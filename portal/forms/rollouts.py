@@ -83,6 +83,7 @@ class RolloutForm(StrategyForm):
     audience = RadioField("Bots to update", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
     orgs = StringField("Only these organizations", filters=[strip_whitespace], validators=[Length(max=2000)])
     except_orgs = StringField("Not these organizations", filters=[strip_whitespace], validators=[Length(max=2000)])
+    labels = StringField("Only bots with a label", filters=[strip_whitespace], validators=[Length(max=2000)])
     nodes = SelectMultipleField("Nodes")
     channels = SelectMultipleField(
         "Channels", choices=[SelectChoice(channel, channel) for channel in Channel if channel is not Channel.PINNED]

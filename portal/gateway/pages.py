@@ -19,13 +19,13 @@ from portal.rules.bot_paths import GATEWAY_PREFIX, is_local_path
 from portal.settings import Settings
 
 _ASSETS = {
-    "tabler.min.css": (ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css", "text/css"),
+    "tabler.css": (ROOT / "static/tabler.css", "text/css"),
     "app.css": (ROOT / "static/app.css", "text/css"),
     "theme.js": (ROOT / "static/theme.js", "text/javascript"),
     "reload.js": (ROOT / "static/reload.js", "text/javascript"),
 }
 ASSETS_PREFIX = f"{GATEWAY_PREFIX}assets/"
-_STORED = ("Cache-Control", "public, max-age=31536000")
+_STORED = ("Cache-Control", "public, max-age=31536000, immutable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +175,7 @@ class PageRenderer:
             retry_url=_find_retry_url(browser),
             product_name=self._product_name,
             portal_url=self._portal_url,
-            styles=[self._urls["tabler.min.css"], self._urls["app.css"]],
+            styles=[self._urls["tabler.css"], self._urls["app.css"]],
             scripts=[self._urls["theme.js"], self._urls["reload.js"]],
         )
         return OwnResponse(page.status, html.encode(), "text/html; charset=utf-8", [NOT_STORED, *headers])

@@ -1,7 +1,8 @@
 """The database tables, one aggregate per module. Importing the package loads all tables, as migrations need."""
 
+from portal.models.alert import AlertChannel, AlertDelivery, AlertFormat, AlertState
 from portal.models.base import Base, new_id, utcnow
-from portal.models.bot import Bot, BotPhase, BotState, Channel, DesiredState, HealthExpectation
+from portal.models.bot import Bot, BotLabel, BotPhase, BotState, Channel, DesiredState, HealthExpectation
 from portal.models.bot_request import BotRequest
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
@@ -15,6 +16,7 @@ from portal.models.node import Node, NodeState
 from portal.models.org import Membership, MembershipState, Org, OrgState
 from portal.models.release import PolledImage, ReadingPull, Release
 from portal.models.rollout import Audience, Rollout, RolloutState, Trigger
+from portal.models.saved_view import SavedView
 from portal.models.snapshot import Snapshot, SnapshotState
 from portal.models.sync import BotSync, MemberSync, Provisioning, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
@@ -25,10 +27,15 @@ from portal.models.user import User, UserSession
 from portal.rules.roles import MembershipRole, SyncRole
 
 __all__ = [
+    "AlertChannel",
+    "AlertDelivery",
+    "AlertFormat",
+    "AlertState",
     "AssertionKey",
     "Audience",
     "Base",
     "Bot",
+    "BotLabel",
     "BotPhase",
     "BotRequest",
     "BotState",
@@ -69,6 +76,7 @@ __all__ = [
     "Release",
     "Rollout",
     "RolloutState",
+    "SavedView",
     "SkipReason",
     "Snapshot",
     "SnapshotState",

@@ -62,7 +62,7 @@ class HealthExpectation(StrEnum):
 
 _EXCEPTIONAL = (
     "phase <> 'active' OR state <> 'running' OR desired_state <> 'running' OR release_channel = 'pinned'"
-    " OR needs_attention IS NOT NULL"
+    " OR needs_attention IS NOT NULL OR held_until IS NOT NULL"
 )
 # JSON columns store None as the text `null`.
 _CHANGING = (
@@ -148,6 +148,9 @@ class Bot(Base):
     """`{"current": …, "next": …}`. During a rotation both may be valid in the bot; otherwise `next` is null."""
     needs_attention: Mapped[str | None] = mapped_column(OutsideText(50_000))
     """Instructions after a failed rollback. No automatic update starts until an operator clears them."""
+    held_until: Mapped[datetime | None]
+    """Until when rollouts leave the bot out, unless they name it. The scheduler removes it when the moment comes."""
+    hold_reason: Mapped[str | None] = mapped_column(OutsideText(500))
     lease_owner: Mapped[str | None] = mapped_column(sa.String(64))
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(default=0)
@@ -186,3 +189,13 @@ class Bot(Base):
     def select_changing(cls) -> sa.Select[str]:
         """Select the ids of the bots that a worker may have to start, stop or restart, from a partial index."""
         return sa.select(cls.id).where(sa.text(f"({_CHANGING})"))
+
+
+class BotLabel(Base):
+    """A word by which operators find and choose bots."""
+
+    __tablename__ = "bot_labels"
+    __table_args__ = (sa.Index(None, "label", "bot_id"),)
+
+    bot_id: Mapped[str] = mapped_column(sa.ForeignKey("bots.id", ondelete="CASCADE"), primary_key=True)
+    label: Mapped[str] = mapped_column(sa.String(40), primary_key=True)

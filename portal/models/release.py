@@ -18,6 +18,8 @@ class Release(Base):
 
     __tablename__ = "releases"
     __table_args__ = (sa.UniqueConstraint("repository", "digest"),)
+    # The computed version is read again with each change, because commands print it after the transaction.
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - read by SQLAlchemy, which declares it so
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
     repository: Mapped[str] = mapped_column(sa.String(300))
@@ -30,8 +32,15 @@ class Release(Base):
     """`{"linux/amd64": "sha256:…"}`; empty for an image without an index."""
     alias_digests: Mapped[list[str]] = mapped_column(default=list)
     """Digests of later indexes with the same platform manifests, which are the same release."""
-    changelog: Mapped[dict[str, Any] | None]
-    """`{"version", "date", "sections"}` as read from the image; None before reading or without a changelog."""
+    changelog: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    """`{"version", "date", "sections"}` as read from the image; None before reading or without a changelog.
+
+    Loaded when it is used, because lists need the version only.
+    """
+    changelog_version: Mapped[str | None] = mapped_column(sa.Text, sa.Computed("changelog ->> 'version'"))
+    """The version in `changelog`. The database computes it."""
+    changelog_date: Mapped[str | None] = mapped_column(sa.Text, sa.Computed("changelog ->> 'date'"))
+    """The date in `changelog`. The database computes it."""
     changelog_read_at: Mapped[datetime | None]
     changelog_error: Mapped[str | None] = mapped_column(OutsideText(2000))
     changelog_attempts: Mapped[int] = mapped_column(default=0)
@@ -51,9 +60,7 @@ class Release(Base):
     @property
     def version(self) -> str:
         """The version of the changelog, or the shortened digest."""
-        if self.changelog:
-            return str(self.changelog["version"])
-        return self.digest.removeprefix("sha256:")[:12]
+        return self.changelog_version or self.digest.removeprefix("sha256:")[:12]
 
 
 class PolledImage(Base):

@@ -86,6 +86,8 @@ class BotUpdate(Base):
         # The partial indexes contain only the few rows with work left. They serve with and without statistics.
         sa.Index(None, "bot_id", "state", "ended_at"),
         sa.Index(None, "state", "ended_at"),
+        # Ends a search for the latest update of a bot at its first row.
+        sa.Index(None, "bot_id", "created_at", "id"),
         partial_index("ix_bot_updates_open", "state", "ended_at IS NULL"),
         partial_index("ix_bot_updates_unfinished", "bot_id", _UNFINISHED),
         partial_index("ix_bot_updates_stopped", "rollout_id", _STOPPED),

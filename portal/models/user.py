@@ -22,6 +22,8 @@ class User(Base):
     password_hash: Mapped[str | None] = mapped_column(sa.String(255))
     name: Mapped[str] = mapped_column(sa.String(100))
     is_platform_admin: Mapped[bool] = mapped_column(default=False)
+    weekly_summary: Mapped[bool] = mapped_column(default=False)
+    """Whether the user gets the weekly summary while being an operator."""
     disabled_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
     """The row of a deleted account stays, without personal data, because events and memberships refer to it."""

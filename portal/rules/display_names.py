@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-
-from confusable_homoglyphs import categories
-from confusable_homoglyphs.confusables import confusables_data
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 MAX_LENGTH = 100
 
@@ -82,11 +82,18 @@ def _to_latin(char: str) -> str:
     """Return the ASCII letters that a character looks like, or the character where there are none."""
     if char.isascii():
         return char
-    look_alikes = [found["c"] for variant in (char, char.lower()) for found in confusables_data.get(variant, ())]
+    tables = _import_tables("confusables").confusables_data
+    look_alikes = [found["c"] for variant in (char, char.lower()) for found in tables.get(variant, ())]
     # Other Latin letters are named after their base letter, such as LATIN LETTER SMALL CAPITAL P.
     if named := re.fullmatch(r"LATIN .*\b([A-Z])(?: WITH .*)?", unicodedata.name(char, "")):
         look_alikes.append(named[1])
     return next((text for text in look_alikes if text.isascii() and text.isalpha()), char)
+
+
+@cache
+def _import_tables(name: str) -> ModuleType:
+    # The tables are large files, which most processes never need.
+    return import_module(f"confusable_homoglyphs.{name}")
 
 
 def _mixes_scripts(name: str) -> bool:
@@ -96,6 +103,6 @@ def _mixes_scripts(name: str) -> bool:
     script without look-alikes of Latin letters. Chinese, Japanese and Korean names may mix their scripts.
     """
     letters = (char for char in unicodedata.normalize("NFKC", name) if char.isalpha())
-    scripts = {categories.alias(char) for char in letters} - {"COMMON", "INHERITED"}
+    scripts = {_import_tables("categories").alias(char) for char in letters} - {"COMMON", "INHERITED"}
     others = {"EAST ASIAN" if script in _EAST_ASIAN else script for script in scripts} - {"LATIN"}
     return len(others) > 1 or ("LATIN" in scripts and bool(others & _LOOK_ALIKE))

@@ -19,8 +19,10 @@ from portal.rules.waves import select_wave
 STALL_AFTER = timedelta(minutes=10)
 """A rollout with bots in flight is paused when no step has finished for this long."""
 
-RETRY_AFTER = timedelta(minutes=1)
-"""Wait before the first retry. The wait before the second is twice as long, and so on."""
+RETRY_AFTER = timedelta(minutes=4)
+"""Wait before the first retry. The wait before the second is twice as long, and so on.
+
+A worker repeats a step for a minute, so with two retries an update gives up before the stop after 15 minutes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

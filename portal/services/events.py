@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from portal.models import Event, EventPersonalData, EventTag, User
 from portal.rules import email_addresses
-from portal.services import changes
+from portal.services import alert_outbox, changes
 
 current_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Id of the current web request or job, for logs and events."""
@@ -69,6 +69,7 @@ def record(
         )
     session.add(event)
     session.flush()
+    alert_outbox.queue_alerts(session, event)
     changes.note_change(session, org_id, bot_id, event.actor_id, facts.get("user_id"))
     return event
 

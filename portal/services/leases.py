@@ -14,6 +14,9 @@ from sqlalchemy.orm import Session
 from portal.database import database_now
 from portal.models import Lease, update_where
 
+SCHEDULER = "scheduler"
+"""The lease of the leading scheduler, which renews it every second."""
+
 
 @dataclass(frozen=True)
 class HeldLease:

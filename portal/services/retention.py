@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions, tickets and mails. Used by an hourly job."""
+"""Deletion of expired rows: links, sessions, tickets, alerts and mails. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased
 
 from portal.models import (
+    AlertDelivery,
+    AlertState,
     Base,
     ForkSync,
     GatewayProcess,
@@ -18,6 +20,7 @@ from portal.models import (
     UserSession,
 )
 from portal.services import fork_syncs
+from portal.services.alerts import delivery as alert_delivery
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
@@ -45,6 +48,12 @@ def delete_expired(session: Session, now: datetime) -> None:
     # A process that ends removes its row. Rows of killed processes stay.
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
+    _delete(
+        session,
+        AlertDelivery,
+        AlertDelivery.state != AlertState.PENDING,
+        AlertDelivery.created_at < now - alert_delivery.KEEP_DELIVERIES,
+    )
     _delete(
         session,
         OutgoingMail,

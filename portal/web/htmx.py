@@ -82,7 +82,7 @@ def page(
         template: the template of the whole page, which gets the rendered live parts as `live`.
         live: templates of the live parts, by name.
         parts: templates of the other parts, by name.
-        data_version: version of the data of the live parts, for views that call `is_unchanged` before they load it.
+        data_version: version of the data of the live parts, for views that call `is_unchanged` first.
         context: values for all templates.
     """
     live, parts = live or {}, parts or {}

@@ -1,34 +1,28 @@
-"""Jinja filters and globals: times, digests, plurals, URLs of static files. Used by all templates of the portal."""
+"""Jinja filters and globals: times, digests, plurals. Used by all templates of the portal."""
 
 from __future__ import annotations
 
-import hashlib
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from flask import Flask, url_for
+from flask import Flask
 from jinja2 import StrictUndefined
 
 from portal import policy
 from portal.models import Bot, BotUpdate, Org, utcnow
-from portal.paths import ROOT
-from portal.rules import email_addresses, faults, roles
+from portal.rules import email_addresses, faults, roles, update_phases
 from portal.rules.strategies import STRATEGIES
+from portal.services.bots import bot_status
+from portal.services.bots.bot_list import BotRow
+from portal.services.bots.bot_status import BotStatus
 from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
 from portal.settings import Settings
 from portal.web import htmx
 from portal.web.session_cookie import current_visitor, is_visitor_operator
+from portal.web.static_files import asset, vendor
 from portal.web.unit_of_work import session
-
-VENDOR = {
-    "htmx.min.js": ROOT / "node_modules/htmx.org/dist/htmx.min.js",
-    "tabler.min.css": ROOT / "node_modules/@tabler/core/dist/css/tabler.min.css",
-}
-"""Files of third-party packages that pages load, by name, in the folder where npm installs them."""
 
 _UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 _MINUTE = timedelta(minutes=1)
@@ -40,6 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters.update(
         ago=ago,
+        bot_status=describe_bot,
         downtime=timings.measure_downtime,
         duration=duration,
         elapsed=elapsed,
@@ -52,6 +47,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         short=short_digest,
         state_reason=state_reason,
         steps=timings.list_step_durations,
+        steps_done=update_phases.count_done,
         strategy_label=strategy_label,
         sync_label=sync_sentences.label,
         sync_reason=sync_sentences.explain,
@@ -67,6 +63,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         bot_url=settings.bot_url,
         can=policy.can,
         my_orgs=my_orgs,
+        update_steps=update_phases.STEPS,
         utcnow=utcnow,
         Action=policy.Action,
         ROLES=roles.ROLES,
@@ -75,16 +72,6 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.context_processor
     def _add_visitor() -> dict[str, Any]:
         return {"visitor": current_visitor()}
-
-
-def asset(name: str) -> str:
-    """Return the URL of a file in `static/`. The URL contains a content hash, so browsers can cache the file."""
-    return url_for("static", filename=name, v=_content_hash(ROOT / "static" / name))
-
-
-def vendor(name: str) -> str:
-    """Return the URL of a file in `VENDOR`. The URL contains a content hash, so browsers can cache the file."""
-    return url_for("assets.vendor", name=name, v=_content_hash(VENDOR[name]))
 
 
 def my_orgs() -> list[Org]:
@@ -151,6 +138,11 @@ def exact(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def describe_bot(row: BotRow) -> BotStatus:
+    """Return the status of a bot at this moment."""
+    return bot_status.describe(row, utcnow())
+
+
 def short_digest(digest: str) -> str:
     """Shorten a digest to its first twelve digits."""
     return digest.removeprefix("sha256:")[:12]
@@ -180,9 +172,3 @@ def state_reason(bot: Bot) -> str:
     if not bot.state_detail:
         return ""
     return bot.state_detail if is_visitor_operator() else faults.explain_bot_state(bot.state)
-
-
-@cache
-def _content_hash(path: Path) -> str:
-    # Without `npm ci` the files are missing; pages then work without styles.
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:10] if path.exists() else "missing"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rq.job import Job
 
-from daemon import jobs, worker
+from daemon import jobs, rq_worker, worker
 from daemon.context import current_context
 from daemon.registry.client import RegistryClient
 from portal import logs
@@ -45,7 +45,7 @@ def main(grace: float) -> None:
     """Run the supervisor with short intervals, and polls with a deadline longer than any test."""
     vars(jobs)["RegistryClient"] = partial(RegistryClient, deadline=600.0)
     jobs.NAMES.update({f"{PREFIX}.note", f"{PREFIX}.long_work"})
-    worker.HEARTBEAT_SECONDS = 1
+    rq_worker.HEARTBEAT_SECONDS = 1
     worker.Supervisor.NODE_REFRESH_SECONDS = 0.2
     context = current_context()
     logs.configure(context.settings)

@@ -6,6 +6,7 @@ The first tests run the `web` process of the Procfile, the others one server wit
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -22,8 +23,14 @@ from waitress import wasyncore
 
 from demo.platform import read_procfile
 from demo.processes import free_port, running
-from portal import gunicorn_worker
-from portal.gunicorn_worker import IDLE_SECONDS, MAX_HEADER_BYTES, REQUEST_SECONDS, RESPONSE_SECONDS, Server
+from portal.gunicorn_worker import (
+    IDLE_SECONDS,
+    MAX_HEADER_BYTES,
+    REQUEST_SECONDS,
+    RESPONSE_SECONDS,
+    Server,
+    allow_connections,
+)
 from tests.daemon.processes import wait_until
 from tests.support.databases import SqliteDatabase
 
@@ -155,7 +162,7 @@ def test_stop_ends_all_processes_despite_open_connections(environment: dict[str,
 
 
 class Application:
-    """An application that answers `/slow` when it is released, and `/large` with ten megabytes."""
+    """An application that answers `/slow` when released, `/large` with ten megabytes, and `/unchanged` with 204."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
@@ -163,6 +170,9 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request."""
+        if environ["PATH_INFO"] == "/unchanged":
+            start_response("204 No Content", [])
+            return []
         size = 2
         if environ["PATH_INFO"] == "/large":
             size = 10_000_000
@@ -185,7 +195,7 @@ def application() -> Iterator[Application]:
 def server(application: Application) -> Iterator[Server]:
     """A server with one thread for the application. Tests run its loop."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(application, listener, 1, 1000)
+        server = Server(application, listener, 1, 1000, 100)
         yield server
         application.released.set()
         server.task_dispatcher.shutdown()
@@ -246,6 +256,22 @@ def test_connection_stays_open_between_polls_of_a_page(server: Server) -> None:
         assert is_closed(client)
 
 
+def test_connection_stays_open_after_a_response_without_body(server: Server) -> None:
+    request = REQUEST.replace(b"/ ", b"/unchanged ")
+    with connected(port_of(server), request) as [client]:
+        client.setblocking(False)
+        for _ in range(2):
+            serve(server, lambda: receives(client, b"\r\n\r\n"))
+            client.send(request)
+        assert not is_closed(client)
+
+
+@pytest.mark.parametrize("last", [LAST_REQUEST, REQUEST.replace(b"1.1", b"1.0")])
+def test_connection_is_closed_after_a_response_without_body_on_request(server: Server, last: bytes) -> None:
+    with connected(port_of(server), last.replace(b"/ ", b"/unchanged ", 1)) as [client]:
+        serve(server, lambda: is_closed(client))
+
+
 def receives(client: socket.socket, expected: bytes) -> bool:
     """Return whether the next data of a connection ends with `expected`."""
     try:
@@ -269,10 +295,28 @@ def test_client_that_does_not_receive_its_response_occupies_no_thread(server: Se
         assert is_closed(slow)
 
 
-def test_connections_above_the_maximum_replace_those_that_wait_longest(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("limits", "raised", "connections"),
+    [
+        ((1024, 100_000), (3200, 100_000), 1500),
+        ((1024, resource.RLIM_INFINITY), (3200, resource.RLIM_INFINITY), 1500),
+        ((1024, 1024), (1024, 1024), 412),
+        ((9000, 9000), (9000, 9000), 1500),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), (resource.RLIM_INFINITY, resource.RLIM_INFINITY), 1500),
+    ],
+)
+def test_connections_fit_into_the_limit_of_open_files(
+    limits: tuple[int, int], raised: tuple[int, int], connections: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gunicorn_worker, "MAX_CONNECTIONS", 3)
+    limit = [limits]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit[0])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limit.append(new))
+    assert allow_connections(1500) == connections
+    assert limit[-1] == raised
+
+
+def test_connections_above_the_maximum_replace_those_that_wait_longest(server: Server) -> None:
+    server.max_connections = 3
     with (
         connected(port_of(server), *[HALF_HEADERS] * 5) as unfinished,
         connected(port_of(server), REQUEST) as [client],

@@ -129,7 +129,7 @@ def _build_target(
         needs_attention=update.state is UpdateState.NEEDS_ATTENTION,
         turned_unhealthy=outage is not None and outage.is_long(health_check_timeout),
         in_doubt=outage is not None and outage.is_in_doubt(health_check_timeout, now),
-        progress_at=find_progress(update.timings, update.started_at),
+        progress_at=find_progress(update.timings, update.started_at, bot.lease_until),
         ended_at=update.ended_at,
     )
 

@@ -30,7 +30,7 @@ class Mailbox:
         self.messages.append(parsed)
         return "250 kept"
 
-    def wait_for(self, count: int, seconds: float = 20) -> list[EmailMessage]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[EmailMessage]:
         """Wait for `count` messages and return all messages.
 
         Raises:

@@ -156,6 +156,8 @@ class RandomRollout:
             values |= {"wave": None, "skip_reason": self._chance.choice((SkipReason.STOPPED, *SkipReason))}
         if state in _FAILED:
             values |= {"error": f"error {self._chance.random()}", "transient": self._chance.random() < 0.5}
+            values["ended_at"] -= timedelta(hours=self._chance.choice((0, 13)))
+            values["cleaned_at"] = self._mostly(values["ended_at"], None)
         return BotUpdate(
             rollout_id=rollout.id, bot_id=bot.id, state=state, attempt=self._chance.choice((1, 2)), **values
         )

@@ -15,7 +15,8 @@ import docker
 import pytest
 
 _UNDEFINED = 0xFFFFFFFF
-_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+IMMUTABLE, APPEND_ONLY = 0x10, 0x20
 _LONG_AGO = 1_600_000_000_123_456_789
 
 
@@ -77,15 +78,15 @@ def damage(root: Path) -> None:
 
 
 @contextmanager
-def immutable(path: Path) -> Iterator[None]:
-    """Make an entry immutable for the duration of a `with` block."""
+def protected(path: Path, flag: int = IMMUTABLE) -> Iterator[None]:
+    """Make an entry immutable or append-only for the duration of a `with` block."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         flags = struct.unpack("l", fcntl.ioctl(descriptor, _GET_FLAGS, struct.pack("l", 0)))[0]
         try:
-            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags | _IMMUTABLE))
+            fcntl.ioctl(descriptor, _SET_FLAGS, struct.pack("l", flags | flag))
         except OSError:
-            pytest.skip("this file system has no immutable entries, or this user may not make them")
+            pytest.skip("this file system has no such entries, or this user may not make them")
         try:
             yield
         finally:

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from portal.models import EventTag, UserSession, update_where
 from portal.services import events
@@ -22,6 +22,9 @@ MAX_AGE = timedelta(days=7)
 """A session ends this long after sign-in, even when it is in use."""
 LAST_SEEN_INTERVAL = timedelta(minutes=5)
 """`last_seen_at` is written at most once per interval, so that most page views write nothing."""
+
+_WITH_USER = (joinedload(UserSession.user),)
+"""Every request loads its session and user, so both come with one statement."""
 
 
 def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip: str) -> str:
@@ -60,7 +63,7 @@ def find(session: Session, token: str, now: datetime) -> UserSession | None:
 
 def find_by_hash(session: Session, id_hash: str, now: datetime) -> UserSession | None:
     """Return the active session with this hash of its token; see `find`."""
-    row = session.get(UserSession, id_hash)
+    row = session.get(UserSession, id_hash, options=_WITH_USER)
     if row is None or row.revoked_at or row.user.disabled_at:
         return None
     if now >= row.expires_at or now >= row.last_seen_at + IDLE_TIMEOUT:

@@ -1,21 +1,21 @@
 """Queries of the event log for audit pages: who did what, when and from where, with old and new values.
 
-Used by the pages of organizations, bots, users and operators.
+Used by the pages of organizations, bots, users and operators, and by alerts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Event, EventPersonalData, EventTag, Membership, Org, Rollout, User
-from portal.rules import email_addresses
+from portal.models import Bot, Event, EventTag, Membership, Org, Rollout, User
 from portal.services import events
-from portal.services.audit import sentences
+from portal.services.audit import event_search, sentences
+from portal.services.audit.event_search import EventFilter, TooManyMatches
 from portal.services.audit.sentences import Change, Names
 
 EVENTS_PER_PAGE = 50
@@ -28,30 +28,6 @@ ORG_SUBJECTS = {
     subject: SUBJECTS[subject] for subject in ("access", "bot", "config", "invite", "member", "org", "transfer")
 }
 """The tags of events of an organization, which its owner and admins can filter by."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventFilter:
-    """Filters of the event log. An empty field does not filter.
-
-    Attributes:
-        about: a subject such as `member`, or a whole tag such as `member.removed`.
-        person: a part of the name or email address of the actor, or of the user whom the event concerns.
-        org: a part of an organization's name or slug; for operators.
-        since: the first day, in UTC.
-        until: the last day, in UTC.
-    """
-
-    about: str = ""
-    person: str = ""
-    org: str = ""
-    since: date | None = None
-    until: date | None = None
-
-    @property
-    def is_active(self) -> bool:
-        """Whether any field filters."""
-        return self != EventFilter()
 
 
 @dataclass(frozen=True)
@@ -85,10 +61,12 @@ class EventPage:
     Attributes:
         lines: the events.
         older: the id of the event before which the next page starts; None on the last page.
+        too_many_matches: whether a text of the filter matches too many people or organizations.
     """
 
     lines: list[EventRow]
     older: int | None
+    too_many_matches: bool
 
 
 @dataclass(frozen=True)
@@ -119,8 +97,8 @@ def list_for_org(session: Session, org: Org, event_filter: EventFilter, before: 
     """
     # Searching by person finds members only, so that a search letter by letter cannot reveal who the operators are.
     searchable = User.id.in_(_select_member_ids(org))
-    found, older = _load_page(session, [Event.org_id == org.id, *_build_conditions(event_filter, searchable)], before)
-    return EventPage(_build_rows_for_members(session, org, found), older)
+    found, older, too_many = _load_page(session, replace(event_filter, org=""), before, org, searchable)
+    return EventPage(_build_rows_for_members(session, org, found), older, too_many)
 
 
 def list_for_bot(session: Session, bot: Bot, limit: int = 30) -> list[EventRow]:
@@ -133,12 +111,9 @@ def list_for_bot(session: Session, bot: Bot, limit: int = 30) -> list[EventRow]:
 
 def list_all(session: Session, event_filter: EventFilter, before: int | None = None) -> EventPage:
     """List all events for operators. For the arguments see `list_for_org`."""
-    conditions = _build_conditions(event_filter, sa.true())
-    if event_filter.org.strip():
-        conditions.append(Event.org_id.in_(_select_org_ids(event_filter.org.strip())))
-    found, older = _load_page(session, conditions, before)
+    found, older, too_many = _load_page(session, event_filter, before)
     names = _load_names(session, found)
-    return EventPage([_build_row(event, names) for event in found], older)
+    return EventPage([_build_row(event, names) for event in found], older, too_many)
 
 
 def list_for_rollout(session: Session, rollout: Rollout, limit: int = 50) -> list[EventRow]:
@@ -152,10 +127,16 @@ def list_for_rollout(session: Session, rollout: Rollout, limit: int = 50) -> lis
 
 def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:
     """List the latest events that a user caused or that concern the user, for operators."""
-    condition = (Event.actor_id == user.id) | (Event.user_id == user.id)
-    found = session.scalars(sa.select(Event).where(condition).order_by(Event.id.desc()).limit(limit)).all()
+    found = _load_events(session, event_search.find_about_user(session, user, limit))
     names = _load_names(session, found)
     return [_build_row(event, names) for event in found]
+
+
+def describe_by_id(session: Session, event_ids: Sequence[int]) -> dict[int, EventRow]:
+    """Return the events with these ids as rows for operators, by id."""
+    found = session.scalars(sa.select(Event).where(Event.id.in_(event_ids))).all()
+    names = _load_names(session, found)
+    return {event.id: _build_row(event, names) for event in found}
 
 
 def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
@@ -182,52 +163,26 @@ def record_refusal(session: Session, refusal: Refusal, now: datetime) -> None:
 
 
 def _load_page(
-    session: Session, conditions: Iterable[sa.ColumnElement[bool]], before: int | None
-) -> tuple[Sequence[Event], int | None]:
+    session: Session,
+    event_filter: EventFilter,
+    before: int | None,
+    org: Org | None = None,
+    searchable: sa.ColumnElement[bool] | None = None,
+) -> tuple[Sequence[Event], int | None, bool]:
+    """Return the events of a page, the id before which the next page starts, and whether a text matches too much."""
     # Pages start at an event id instead of an offset, because new events would shift the offsets.
-    query = sa.select(Event).where(*conditions).order_by(Event.id.desc()).limit(EVENTS_PER_PAGE + 1)
-    if before is not None:
-        query = query.where(Event.id < before)
-    found = session.scalars(query).all()
-    has_more = len(found) > EVENTS_PER_PAGE
-    found = found[:EVENTS_PER_PAGE]
-    return found, found[-1].id if has_more else None
+    try:
+        found = event_search.find_event_ids(
+            session, event_filter, limit=EVENTS_PER_PAGE + 1, before=before, org=org, searchable=searchable
+        )
+    except TooManyMatches:
+        return [], None, True
+    ids, has_more = found[:EVENTS_PER_PAGE], len(found) > EVENTS_PER_PAGE
+    return _load_events(session, ids), ids[-1] if has_more else None, False
 
 
-def _build_conditions(event_filter: EventFilter, searchable: sa.ColumnElement[bool]) -> list[sa.ColumnElement[bool]]:
-    """Build the conditions of a filter. `searchable` limits the users that the person filter finds."""
-    conditions: list[sa.ColumnElement[bool]] = []
-    if "." in event_filter.about:
-        conditions.append(Event.tag == event_filter.about)
-    elif event_filter.about:
-        conditions.append(Event.tag.startswith(f"{event_filter.about}.", autoescape=True))
-    if event_filter.person.strip():
-        conditions.append(_concerns_person(event_filter.person.strip(), searchable))
-    if event_filter.since:
-        conditions.append(Event.at >= datetime.combine(event_filter.since, time(), UTC))
-    if event_filter.until:
-        conditions.append(Event.at <= datetime.combine(event_filter.until, time.max, UTC))
-    return conditions
-
-
-def _concerns_person(text: str, searchable: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    columns = (User.name, User.email)
-    matches = sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
-    user_ids = sa.select(User.id).where(searchable, matches)
-    return sa.or_(
-        Event.actor_id.in_(user_ids),
-        Event.user_id.in_(user_ids),
-        Event.id.in_(
-            sa.select(EventPersonalData.event_id).where(
-                EventPersonalData.email_normalized.contains(email_addresses.normalize(text), autoescape=True)
-            )
-        ),
-    )
-
-
-def _select_org_ids(text: str) -> sa.Select[str]:
-    columns = (Org.name, Org.slug)
-    return sa.select(Org.id).where(sa.or_(*(column.icontains(text, autoescape=True) for column in columns)))
+def _load_events(session: Session, ids: Sequence[int]) -> Sequence[Event]:
+    return session.scalars(sa.select(Event).where(Event.id.in_(ids)).order_by(Event.id.desc())).all()
 
 
 def _load_names(session: Session, found: Sequence[Event]) -> Names:

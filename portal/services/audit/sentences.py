@@ -39,14 +39,22 @@ _ATTEMPTS: dict[str, str] = {
 """What a refused user tried to do, by the right that it requires."""
 _SENTENCES: dict[str, str] = {
     EventTag.ACCESS_REFUSED: "Refused: {actor} tried to {attempt}",
+    EventTag.ALERT_CHANNEL_ADDED: "The alert channel {name} was added",
+    EventTag.ALERT_CHANNEL_CHANGED: "The alert channel {name} was changed",
+    EventTag.ALERT_CHANNEL_DELETED: "The alert channel {name} was deleted",
+    EventTag.ALERT_CHANNEL_PAUSED: "The alert channel {name} was paused: {reason}",
+    EventTag.ALERT_CHANNEL_RESUMED: "The alert channel {name} was resumed",
     EventTag.BACKUP_RESTORED: "A backup was restored; all sessions, links, invites and offers of ownership ended",
     EventTag.BOT_ATTACHED: "{bot} now runs in another container",
     EventTag.BOT_ATTENTION_CLEARED: "{bot} was marked as fixed: {reason}",
     EventTag.BOT_BUDGET_CHANGED: "The budget of {bot} was changed",
+    EventTag.BOT_CHANNEL_CHANGED: "The release channel of {bot} was changed",
     EventTag.BOT_CONNECTED: "{bot} was connected, and gets its members from Flotilla",
     EventTag.BOT_CREATED: "{bot} was added",
     EventTag.BOT_CREATION_FAILED: "The setup of {bot} takes longer than usual",
     EventTag.BOT_CREATION_RETRIED: "The setup of {bot} was started again",
+    EventTag.BOT_HOLD_ENDED: "Updates of {bot} are no longer on hold",
+    EventTag.BOT_LABELS_CHANGED: "The labels of {bot} were changed",
     EventTag.BOT_OPENED: "{bot} was opened",
     EventTag.BOT_PROVISIONED: "The organization was set up in {bot}",
     EventTag.BOT_READY: "{bot} is ready",
@@ -66,6 +74,7 @@ _SENTENCES: dict[str, str] = {
     EventTag.BOT_STOPPED: "{bot} was stopped",
     EventTag.BOT_STOP_REQUESTED: "A stop of {bot} was requested",
     EventTag.BOT_UPDATE_FAILED: "The update of {bot} to {version} failed: {error}",
+    EventTag.BOT_UPDATES_HELD: "Updates of {bot} are on hold until {until}: {reason}",
     EventTag.BOT_UPDATED: "{bot} was updated to {version}",
     EventTag.CONFIG_CHANGED: "{settings} were changed",
     EventTag.FORK_CONFLICT: "The fork's commit {commit} conflicts with upstream in {files}",
@@ -133,10 +142,12 @@ _SENTENCES: dict[str, str] = {
     EventTag.USER_SIGNED_IN: "{person} signed in",
     EventTag.USER_SIGNED_OUT: "{person} signed out",
     EventTag.USER_SIGNED_UP: "{person} signed up",
+    EventTag.VIEW_DELETED: "The saved view {name} was deleted",
+    EventTag.VIEW_SAVED: "The view {name} of the fleet was saved",
 }
 """A sentence for each tag. It ends before the first placeholder that the reader gets no value for, and its colon."""
 
-_FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "version"})
+_FACTS_FOR_MEMBERS = frozenset({"role", "unknown", "until", "version"})
 """Facts that the sentences for an organization may contain. Errors and reasons are for operators."""
 
 _SETTING_NAMES = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, aliased, contains_eager, defer
@@ -12,35 +11,21 @@ from sqlalchemy.orm import Session, aliased, contains_eager, defer
 from portal.models import (
     Bot,
     BotPhase,
-    BotState,
     BotUpdate,
     Channel,
-    Node,
     Org,
-    OrgState,
     Release,
     Rollout,
     UpdateState,
 )
 from portal.rules.references import parse_reference
-from portal.services.paging import Page, load_page
 from portal.services.releases import releases
 
-BOTS_PER_PAGE = 100
-_WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
-
-
-class BotFilter(StrEnum):
-    """Filter of the bot list."""
-
-    ALL = "all"
-    OUTDATED = "outdated"
-    UPDATING = "updating"
-    UNHEALTHY = "unwell"
-    STOPPED = "stopped"
-    ATTENTION = "attention"
-    CREATING = "creating"
-    REMOVING = "removing"
+WITHOUT_SECRETS = (defer(Bot.spec), defer(Bot.provision_secret))
+_WITHOUT_DETAILS = (
+    *(defer(BotUpdate.saved_container), defer(BotUpdate.journal)),
+    *(defer(BotUpdate.timings), defer(BotUpdate.log_tail)),
+)
 
 
 @dataclass(frozen=True)
@@ -56,36 +41,9 @@ class BotRow:
     """Latest update, finished or running."""
 
 
-def search_bots(
-    session: Session, text: str = "", bot_filter: BotFilter = BotFilter.ALL, page: int = 1
-) -> Page[BotRow]:
-    """Return one page of the bots that match a text and a filter, by organization and name.
-
-    Args:
-        session: the transaction.
-        text: part of the name of the bot, its organization, its node, its image or its digest; empty for all bots.
-        bot_filter: which bots to include.
-        page: page number from 1, with `BOTS_PER_PAGE` bots each; a number beyond the last page means the last page.
-    """
-    query = (
-        sa.select(Bot)
-        .join(Bot.org)
-        .join(Bot.node)
-        .where(
-            Org.state != OrgState.DELETED,
-            Bot.phase != BotPhase.REMOVED,
-            _matches_text(text.strip()),
-            _matches_filter(session, bot_filter),
-        )
-        .options(contains_eager(Bot.org), contains_eager(Bot.node), *_WITHOUT_SECRETS)
-        .order_by(Org.name, Bot.name, Bot.id)
-    )
-    return load_page(session, query, page, BOTS_PER_PAGE, lambda found: build_rows(session, found))
-
-
 def list_for_org(session: Session, org: Org) -> list[BotRow]:
     """Return the bots of one organization, by name."""
-    query = sa.select(Bot).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED).options(*_WITHOUT_SECRETS)
+    query = sa.select(Bot).where(Bot.org_id == org.id, Bot.phase != BotPhase.REMOVED).options(*WITHOUT_SECRETS)
     return build_rows(session, session.scalars(query.order_by(Bot.name, Bot.id)).all())
 
 
@@ -120,6 +78,7 @@ def _target_if_outdated(bot: Bot, target: Release | None) -> Release | None:
         target is None
         or bot.phase is not BotPhase.ACTIVE
         or bot.release_channel is Channel.PINNED
+        or bot.held_until is not None
         or releases.is_running(bot, target)
     ):
         return None
@@ -141,57 +100,14 @@ def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUp
         .join(BotUpdate.rollout)
         .join(Rollout.release)
         .where(BotUpdate.id.in_(sa.select(latest).where(Bot.id.in_(bot_ids))))
-        .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), defer(BotUpdate.saved_container))
+        .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), *_WITHOUT_DETAILS)
     )
     return {update.bot_id: update for update in session.scalars(query)}
 
 
-def _matches_text(text: str) -> sa.ColumnElement[bool]:
-    if not text:
-        return sa.true()
-    columns = (Bot.name, Org.name, Org.slug, Node.name, Bot.image, Bot.current_digest)
-    return sa.or_(*(column.icontains(text, autoescape=True) for column in columns))
-
-
-def _matches_filter(session: Session, bot_filter: BotFilter) -> sa.ColumnElement[bool]:
-    match bot_filter:
-        case BotFilter.ALL:
-            return sa.true()
-        case BotFilter.OUTDATED:
-            return _is_outdated(releases.map_targets(session))
-        case BotFilter.UPDATING:
-            return Bot.id.in_(sa.select(BotUpdate.bot_id).where(BotUpdate.is_running()))
-        case BotFilter.UNHEALTHY:
-            return _is_active_in(BotState.UNHEALTHY, BotState.MISSING, BotState.UNKNOWN)
-        case BotFilter.STOPPED:
-            return _is_active_in(BotState.STOPPED)
-        case BotFilter.ATTENTION | BotFilter.CREATING | BotFilter.REMOVING:
-            return _COLUMN_FILTERS[bot_filter]
-
-
-_COLUMN_FILTERS = {
-    BotFilter.ATTENTION: Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE),
-    BotFilter.CREATING: Bot.phase == BotPhase.CREATING,
-    BotFilter.REMOVING: Bot.phase == BotPhase.REMOVING,
-}
-
-
-def _is_active_in(*states: BotState) -> sa.ColumnElement[bool]:
-    return sa.and_(Bot.phase == BotPhase.ACTIVE, Bot.state.in_(states))
-
-
-def _is_outdated(targets: dict[str, Release]) -> sa.ColumnElement[bool]:
-    differs = (
-        (Bot.image == image) & (Bot.current_digest.is_(None) | Bot.current_digest.not_in(release.digests))
-        for image, release in targets.items()
-    )
-    updatable = (Bot.phase == BotPhase.ACTIVE) & (Bot.release_channel != Channel.PINNED)
-    return sa.and_(updatable, sa.or_(sa.false(), *differs))
-
-
 def load_by_ids(session: Session, bot_ids: Iterable[str]) -> Sequence[Bot]:
     """Return the bots with these ids. Unknown ids are ignored."""
-    return session.scalars(sa.select(Bot).where(Bot.id.in_(list(bot_ids))).options(*_WITHOUT_SECRETS)).all()
+    return session.scalars(sa.select(Bot).where(Bot.id.in_(list(bot_ids))).options(*WITHOUT_SECRETS)).all()
 
 
 def list_for_repository(session: Session, repository: str) -> Sequence[Bot]:
@@ -200,6 +116,6 @@ def list_for_repository(session: Session, repository: str) -> Sequence[Bot]:
         sa.select(Bot)
         .join(Bot.org)
         .where(Bot.phase == BotPhase.ACTIVE, Bot.image.startswith(f"{repository}:", autoescape=True))
-        .options(contains_eager(Bot.org), *_WITHOUT_SECRETS)
+        .options(contains_eager(Bot.org), *WITHOUT_SECRETS)
     )
     return session.scalars(query.order_by(Org.name, Bot.name)).all()

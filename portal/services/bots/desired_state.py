@@ -15,6 +15,9 @@ from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, Even
 from portal.services import events
 from portal.services.bots import leases
 
+JUST_STARTED = "Just started"
+"""Reason for the unknown state of a bot between its start and its first health check."""
+
 _ROUNDING = timedelta(seconds=1)
 
 
@@ -62,6 +65,15 @@ def save_restart_policy(session: Session, bot_id: str, policy: dict[str, Any]) -
     if bot.restart_policy is None:
         bot.restart_policy = policy
     return bot.restart_policy
+
+
+def record_stop(session: Session, bot_id: str, now: datetime) -> None:
+    """Record that the container was stopped in the middle of a restart.
+
+    If the worker dies now, the next one knows that it only has to start the container.
+    """
+    bot = session.get_one(Bot, bot_id)
+    bot.state, bot.state_detail, bot.state_since = BotState.STOPPED, None, now
 
 
 def record_applied(

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy.orm import Session, aliased, defer, joinedload
 
 from portal.models import (
     Bot,
@@ -25,9 +25,9 @@ from portal.models import (
     RolloutState,
     UpdateState,
 )
-from portal.services.bots import bot_requests
-from portal.services.mail import outbox
-from portal.services.syncs import bot_states
+from portal.services.bots import bot_requests, fleet_status, platform_health
+from portal.services.bots.fleet_status import FleetStatus, ImageStatus
+from portal.services.bots.platform_health import PlatformHealth
 
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
@@ -60,12 +60,8 @@ class Overview:
     """New organizations whose first bot could not be created yet."""
     images: Sequence[PolledImage]
     """Images that bots follow and whose last poll failed."""
-    blocked_syncs: int
-    """Number of bots whose member sync needs an operator."""
-    failed_mails: int
-    """Number of emails that could not be delivered. An operator sends them again or dismisses them."""
-    bots: int
-    updating: int
+    fleet: FleetStatus
+    health: PlatformHealth
 
     @property
     def paused(self) -> list[Rollout]:
@@ -76,14 +72,24 @@ class Overview:
     def all_clear(self) -> bool:
         """Whether nothing needs an operator."""
         lists = (self.paused, self.needing_attention, self.down, self.nodes, self.images)
-        return not any((*lists, self.creations, self.requests)) and self.failed_mails == self.blocked_syncs == 0
+        counts = (self.health.failed_mails, self.health.blocked_syncs)
+        return not any((*lists, self.creations, self.requests, *counts))
+
+    @property
+    def outdated_images(self) -> list[ImageStatus]:
+        """Images with bots that do not run the release at which the tag points."""
+        return [image for image in self.fleet.images if image.behind]
+
+    def find_open_rollout(self, release: Release) -> Rollout | None:
+        """Return a rollout of this release that has not ended."""
+        return next((rollout for rollout in self.rollouts if rollout.release_id == release.id), None)
 
 
 def load_overview(session: Session, now: datetime) -> Overview:
     """Load the overview as of `now`."""
-    running = sa.select(sa.func.count()).select_from(BotUpdate).where(BotUpdate.is_running())
     # A bot that is being removed is not repaired.
-    needs_repair = Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE)
+    exceptional = Bot.id.in_(Bot.select_exceptional())
+    needs_repair = exceptional & Bot.needs_attention.is_not(None) & (Bot.phase == BotPhase.ACTIVE)
     # The page of releases shows a pasted digest that was not found; no bot depends on it.
     failing_images = sa.select(PolledImage).where(PolledImage.errors > 0, ~PolledImage.asked_once)
     return Overview(
@@ -103,16 +109,15 @@ def load_overview(session: Session, now: datetime) -> Overview:
         images=_list(session, failing_images.order_by(PolledImage.image)),
         creations=_list(session, _bots().where(_is_creation_failing())),
         requests=bot_requests.list_waiting(session, _MAX_ROWS),
-        blocked_syncs=bot_states.count_blocked(session),
-        failed_mails=outbox.count_failed(session),
-        bots=session.scalar(sa.select(sa.func.count()).where(Bot.phase != BotPhase.REMOVED)) or 0,
-        updating=session.scalar(running) or 0,
+        fleet=fleet_status.load_status(session, now),
+        health=platform_health.load_health(session),
     )
 
 
 def list_down(session: Session) -> Sequence[Bot]:
     """List bots that should run but do not, except those that need attention, at most 20."""
     is_down = sa.and_(
+        Bot.id.in_(Bot.select_exceptional()),
         Bot.phase == BotPhase.ACTIVE,
         Bot.state.in_({BotState.UNHEALTHY, BotState.STOPPED, BotState.MISSING}),
         Bot.desired_state == DesiredState.RUNNING,
@@ -122,7 +127,8 @@ def list_down(session: Session) -> Sequence[Bot]:
 
 
 def _bots() -> sa.Select[Bot]:
-    return sa.select(Bot).options(joinedload(Bot.org), joinedload(Bot.node)).order_by(Bot.name)
+    secrets = (defer(Bot.spec), defer(Bot.provision_secret))
+    return sa.select(Bot).options(joinedload(Bot.org), joinedload(Bot.node), *secrets).order_by(Bot.name)
 
 
 def _is_creation_failing() -> sa.ColumnElement[bool]:
@@ -145,8 +151,10 @@ def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:
         sa.select(BotUpdate)
         .where(BotUpdate.state.in_(_FAILED), BotUpdate.ended_at > now - FAILED_WITHIN, ~has_later_update)
         .options(
-            joinedload(BotUpdate.bot).joinedload(Bot.org),
+            joinedload(BotUpdate.bot).options(joinedload(Bot.org), defer(Bot.spec), defer(Bot.provision_secret)),
             joinedload(BotUpdate.rollout).joinedload(Rollout.release),
+            *(defer(BotUpdate.saved_container), defer(BotUpdate.journal)),
+            *(defer(BotUpdate.timings), defer(BotUpdate.log_tail)),
         )
         .order_by(BotUpdate.ended_at.desc()),
     )

@@ -13,10 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import Bot, BotPhase, BotUpdate, DesiredState, EventTag
+from portal.rules.outside_text import clean_line
 from portal.services import events
 from portal.services.errors import ConflictError
 from portal.services.events import Actor
 from portal.services.orgs import orgs
+
+MAX_REASON = 200
+"""Maximum length of a reason in characters."""
 
 
 class Operation(StrEnum):
@@ -67,7 +71,9 @@ def find_refusal(session: Session, bot: Bot) -> ConflictError | None:
     return None
 
 
-def request(session: Session, bot: Bot, operation: Operation, *, now: datetime, actor: Actor) -> None:
+def request(
+    session: Session, bot: Bot, operation: Operation, *, now: datetime, actor: Actor, reason: str = ""
+) -> None:
     """Record that a bot has to be started, stopped or restarted. A worker does it.
 
     Args:
@@ -76,6 +82,7 @@ def request(session: Session, bot: Bot, operation: Operation, *, now: datetime, 
         operation: what to do.
         now: the moment.
         actor: the user; None for the command line.
+        reason: why, for everybody who can see the bot; empty for no reason.
 
     Raises:
         ConflictError: `find_refusal` has a reason, the bot is in the requested state already, or its organization is
@@ -91,7 +98,9 @@ def request(session: Session, bot: Bot, operation: Operation, *, now: datetime, 
         raise ConflictError(f"{bot.name} {_ALREADY[operation]}")
     for name, value in _values(operation, now).items():
         setattr(bot, name, value)
-    events.record(session, _EVENTS[operation], actor=actor, org_id=bot.org_id, bot_id=bot.id)
+    note = clean_line(reason, MAX_REASON)
+    data = {"note": note} if note else {}
+    events.record(session, _EVENTS[operation], actor=actor, org_id=bot.org_id, bot_id=bot.id, data=data)
 
 
 def _list_by_state(bot: Bot) -> list[Operation]:

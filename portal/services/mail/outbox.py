@@ -200,11 +200,6 @@ def dismiss(session: Session, mail_ids: Collection[str], *, actor: User) -> int:
     return dismissed
 
 
-def count_failed(session: Session) -> int:
-    """Count the emails that wait for an operator."""
-    return session.scalar(sa.select(sa.func.count()).where(OutgoingMail.state == MailState.FAILED)) or 0
-
-
 def _reset_to_pending(session: Session, mail: OutgoingMail, now: datetime) -> bool:
     match mail.state:
         case MailState.SENDING:

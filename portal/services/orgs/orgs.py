@@ -11,10 +11,22 @@ from portal.rules.roles import Role
 from portal.services.accounts import accounts
 from portal.services.errors import ConflictError, ForbiddenError, InvalidError
 
+# Each request to a page of an organization executes these, so they are built once.
+_ORG_BY_SLUG = sa.select(Org).where(Org.slug == sa.bindparam("slug"), Org.state != OrgState.DELETED)
+_ACTIVE_MEMBERSHIP = (
+    sa.select(Membership)
+    .where(
+        Membership.org_id == sa.bindparam("org_id"),
+        Membership.user_id == sa.bindparam("user_id"),
+        Membership.state == MembershipState.ACTIVE,
+    )
+    .execution_options(populate_existing=True)
+)
+
 
 def find_by_slug(session: Session, slug: str) -> Org | None:
     """Return the organization with that slug, or None where it does not exist or is deleted."""
-    return session.scalar(sa.select(Org).where(Org.slug == slug, Org.state != OrgState.DELETED))
+    return session.scalar(_ORG_BY_SLUG, {"slug": slug})
 
 
 def lock_org(session: Session, org: Org) -> Org:
@@ -67,15 +79,7 @@ def list_roles(session: Session, org: Org, user: User) -> frozenset[Role]:
     roles: set[Role] = set()
     if user.is_platform_admin:
         roles.add(Role.OPERATOR)
-    membership = session.scalar(
-        sa.select(Membership)
-        .where(
-            Membership.org_id == org.id,
-            Membership.user_id == user.id,
-            Membership.state == MembershipState.ACTIVE,
-        )
-        .execution_options(populate_existing=True)
-    )
+    membership = session.scalar(_ACTIVE_MEMBERSHIP, {"org_id": org.id, "user_id": user.id})
     if org.owner_id == user.id:
         roles.add(Role.OWNER)
     elif membership:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from portal.models import Bot, Release, UpdateNotice, User
 from portal.rules.references import parse_reference
@@ -52,7 +52,7 @@ def _list_news(session: Session, bot: Bot, target: Release) -> Sequence[Release]
     current = next((known for known in session.scalars(of_repository) if releases.is_running(bot, known)), None)
     if current is None:
         return [target]
-    between = of_repository.where(
+    between = of_repository.options(undefer(Release.changelog)).where(
         Release.first_seen_at > current.first_seen_at,
         Release.first_seen_at <= target.first_seen_at,
         Release.quarantined_at.is_(None),

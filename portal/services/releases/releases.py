@@ -28,6 +28,12 @@ def get_release(session: Session, release_id: str) -> Release:
     return release
 
 
+def find_version(session: Session, release_id: str) -> str:
+    """Return the version of a release; empty if the release does not exist."""
+    release = session.get(Release, release_id)
+    return release.version if release else ""
+
+
 def list_recent_releases(session: Session, limit: int = 50) -> Sequence[Release]:
     """List the latest releases, newest first."""
     return session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(limit)).all()
@@ -55,8 +61,8 @@ def is_running(bot: Bot, release: Release) -> bool:
 
 
 def find_update(session: Session, bot: Bot) -> Release | None:
-    """Return the release to which this bot can be updated; None when it is up to date, pinned or not active."""
-    if bot.phase is not BotPhase.ACTIVE or bot.release_channel is Channel.PINNED:
+    """Return the release to which this bot can be updated; None when it is up to date, pinned, held or not active."""
+    if bot.phase is not BotPhase.ACTIVE or bot.release_channel is Channel.PINNED or bot.held_until:
         return None
     release = find_target(session, bot.image)
     return None if release is None or is_running(bot, release) else release

@@ -40,6 +40,7 @@ class LeftOut(StrEnum):
     ORGANIZATION = "of organizations that are being deleted"
     ATTENTION = "in need of attention"
     PINNED = "pinned to their version"
+    HELD = "held at their version for now"
     STOPPED = "stopped"
     """The bot is part of the rollout, but is updated only if it runs again."""
 
@@ -119,6 +120,7 @@ def _describe_left_out(
     ]
     if audience is not Audience.NAMED:
         reasons.append((LeftOut.PINNED, Bot.release_channel == Channel.PINNED))
+        reasons.append((LeftOut.HELD, Bot.held_until.is_not(None)))
     is_down = Bot.state.in_((BotState.STOPPED, BotState.MISSING))
     reasons.append((LeftOut.STOPPED, sa.or_(Bot.desired_state == DesiredState.STOPPED, is_down)))
     return sa.case(*((condition, sa.literal(str(reason))) for reason, condition in reasons), else_=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, contains_eager, defer
@@ -34,6 +35,9 @@ from portal.services.releases import releases
 from portal.services.rollouts.fleet_facts import FleetFacts
 
 FAILED_STATES = frozenset({UpdateState.FAILED, UpdateState.ROLLED_BACK, UpdateState.NEEDS_ATTENTION})
+TRY_AGAIN_AFTER = timedelta(hours=12)
+"""When automatic updates try a bot again whose update and retries failed without fault of the release. The time is
+longer than an update hour, so that the bot is due in the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ def list_joinable(
 ) -> Sequence[str]:
     """List ids of the bots that automatic updates have to update to a release, those of the canary channel first.
 
-    These are running bots of organizations in automatic mode, on active nodes, that are outdated, have not failed on
-    the release before and have no open update.
+    These are running bots of organizations in automatic mode, on active nodes, that are outdated and have no open
+    update. A bot on which the release has failed is left out, one whose update was interrupted for `TRY_AGAIN_AFTER`.
 
     Args:
         session: any session.
@@ -111,18 +115,26 @@ def list_joinable(
 
 
 def list_rejoinable(session: Session, fleet: FleetFacts, rollout: Rollout, limit: int) -> Sequence[str]:
-    """List ids of the updates of an automatic rollout that were skipped for a reason that no longer applies.
+    """List ids of the updates of an automatic rollout that are to be tried again.
 
-    The update of a bot that was stopped is pending again as soon as the bot is seen running, so it is not listed.
+    They were skipped for a reason that no longer applies, or failed `TRY_AGAIN_AFTER` ago without fault of the
+    release and are cleaned up. The update of a bot that was stopped is pending again as soon as the bot is seen
+    running, so it is not listed.
     """
-    skipped = sa.and_(BotUpdate.rollout_id == rollout.id, BotUpdate.state == UpdateState.SKIPPED)
-    if session.scalar(sa.select(BotUpdate.bot_id).where(skipped).limit(1)) is None:
+    ended = sa.and_(
+        BotUpdate.rollout_id == rollout.id,
+        sa.or_(
+            BotUpdate.state == UpdateState.SKIPPED,
+            sa.and_(BotUpdate.state == UpdateState.FAILED, BotUpdate.transient, BotUpdate.cleaned_at.is_not(None)),
+        ),
+    )
+    if session.scalar(sa.select(BotUpdate.bot_id).where(ended).limit(1)) is None:
         return []
     query = (
         sa.select(BotUpdate.id)
         .join(Bot, Bot.id == BotUpdate.bot_id)
         .where(
-            skipped,
+            ended,
             BotUpdate.skip_reason.is_distinct_from(SkipReason.STOPPED),
             *_is_joinable(fleet, rollout.release),
             Bot.id.not_in(_select_waiting_elsewhere(rollout)),
@@ -138,7 +150,7 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
         return SkipReason.ALREADY_THERE
     if bot.phase is not BotPhase.ACTIVE or bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
         return SkipReason.NOT_ELIGIBLE
-    if audience is not Audience.NAMED and bot.release_channel is Channel.PINNED:
+    if audience is not Audience.NAMED and (bot.release_channel is Channel.PINNED or bot.held_until):
         return SkipReason.NOT_ELIGIBLE
     if audience is Audience.AUTOMATIC and not candidate.automatic:
         return SkipReason.NOT_ELIGIBLE
@@ -152,13 +164,19 @@ def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
     return load_candidates(session, Bot.id.in_(list(bot_ids)))
 
 
-def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
-    """Return ids of the bots that failed on this release. Automatic updates do not retry them."""
-    return set(session.scalars(select_failed(release)))
-
-
 def select_failed(release: Release) -> sa.Select[str]:
-    """Select the bots that failed on this release."""
+    """Select the bots on which this release failed. Automatic updates do not retry them."""
+    return _select_unsuccessful(release).where(~BotUpdate.transient)
+
+
+def _select_failed_or_interrupted(release: Release, now: datetime) -> sa.Select[str]:
+    """Select the bots on which this release failed, or whose update to it was interrupted a short time ago."""
+    return _select_unsuccessful(release).where(
+        sa.or_(~BotUpdate.transient, BotUpdate.ended_at > now - TRY_AGAIN_AFTER)
+    )
+
+
+def _select_unsuccessful(release: Release) -> sa.Select[str]:
     return (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
@@ -177,10 +195,11 @@ def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[
         is_automatic(fleet.settings),
         Bot.org_id.not_in(sa.select(Org.id).where(Org.is_inactive())),
         Bot.id.not_in([update.bot_id for update in fleet.running]),
-        Bot.id.not_in(select_failed(release)),
+        Bot.id.not_in(_select_failed_or_interrupted(release, fleet.now)),
         Bot.is_active(),
         Bot.needs_attention.is_(None),
         Bot.release_channel != Channel.PINNED,
+        Bot.held_until.is_(None),
         Bot.desired_state == DesiredState.RUNNING,
         Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
         Bot.node_id.not_in(fleet.inactive_nodes),

@@ -103,11 +103,11 @@ def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Selec
     """Select the waiting updates whose bots may no longer be eligible."""
     ids = [rollout.id for rollout in rollouts]
     named = [rollout.id for rollout in rollouts if rollout.audience is Audience.NAMED]
-    is_pinned = Bot.release_channel == Channel.PINNED
+    keeps_version = (Bot.release_channel == Channel.PINNED) | Bot.held_until.is_not(None)
     inactive = Bot.org_id.in_(sa.select(Org.id).where(Org.is_inactive()))
     suspects = [
         _select_waiting(ids, Bot.select_exceptional().where(_is_exceptional())),
-        _select_waiting(sorted({*ids} - {*named}), Bot.select_exceptional().where(is_pinned)),
+        _select_waiting(sorted({*ids} - {*named}), Bot.select_exceptional().where(keeps_version)),
         _select_waiting(ids, sa.select(Bot.id).where(inactive)),
         *(_select_waiting([rollout.id], _select_updated(rollout)) for rollout in rollouts),
         *(

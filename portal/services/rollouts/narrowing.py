@@ -1,4 +1,4 @@
-"""Narrowing down the bots of a rollout by organization, node and channel. Used by selection and its form."""
+"""Narrowing down the bots of a rollout by organization, label, node and channel. Used by selection and its form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import sqlalchemy as sa
 
-from portal.models import Bot, Channel, Org
+from portal.models import Bot, BotLabel, Channel, Org
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class Narrowing:
     Attributes:
         orgs: only bots of these organizations, by URL name.
         except_orgs: no bots of these organizations, by URL name.
+        labels: only bots with at least one of these labels.
         nodes: only bots on these nodes, by id.
         channels: only bots that follow these channels.
         except_bots: not these bots, by id.
@@ -25,6 +26,7 @@ class Narrowing:
 
     orgs: tuple[str, ...] = ()
     except_orgs: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     except_bots: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class Narrowing:
             conditions.append(Bot.org_id.in_(_select_orgs(self.orgs)))
         if self.except_orgs:
             conditions.append(Bot.org_id.not_in(_select_orgs(self.except_orgs)))
+        if self.labels:
+            conditions.append(Bot.id.in_(sa.select(BotLabel.bot_id).where(BotLabel.label.in_(self.labels))))
         if self.nodes:
             conditions.append(Bot.node_id.in_(self.nodes))
         if self.channels:

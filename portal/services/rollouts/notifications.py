@@ -78,6 +78,7 @@ def list_waiting_bots(session: Session, release: Release, org_id: str | None = N
         Bot.image.in_(images),
         Bot.phase == BotPhase.ACTIVE,
         Bot.release_channel != Channel.PINNED,
+        Bot.held_until.is_(None),
         Org.state == OrgState.ACTIVE,
     ]
     if org_id is not None:
@@ -123,8 +124,9 @@ def notify_outcome(session: Session, rollout: Rollout, org_id: str | None = None
 
 
 def notify_rollback_failed(session: Session, update: BotUpdate) -> None:
-    """Mail the instructions for a bot whose rollback failed to every operator."""
-    outbox.queue_for_operators(session, "rollback_failed", f"{update.id}:{update.attempt}", {"update_id": update.id})
+    """Mail the instructions for a bot whose rollback failed to every operator, each time it has failed."""
+    occasion = f"{update.id}:{update.ended_at}"  # a rollback that is continued may fail again
+    outbox.queue_for_operators(session, "rollback_failed", occasion, {"update_id": update.id})
 
 
 def notify_rollout_stopped(session: Session, rollout: Rollout) -> None:

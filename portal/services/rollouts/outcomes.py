@@ -41,6 +41,20 @@ class Outcome:
     transient: bool = False
 
 
+def record_reason(session: Session, update: BotUpdate, reason: str, *, transient: bool) -> None:
+    """Record why an update failed before it has ended.
+
+    Args:
+        session: a fenced transaction.
+        update: the update.
+        reason: why the update failed.
+        transient: the release cannot be the cause, because the engine was in trouble.
+    """
+    update.error = reason
+    update.transient = transient
+    session.flush()
+
+
 def mark_failed(
     session: Session, update: BotUpdate, reason: str, log_tail: str | None, *, transient: bool = False
 ) -> None:
@@ -57,8 +71,7 @@ def mark_failed(
         transient: the release cannot be the cause, because the engine was in trouble.
     """
     update.verdict = Verdict.FAILED
-    update.error = reason
-    update.transient = transient
+    record_reason(session, update, reason, transient=transient)
     update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update.bot))
     update.bot.epoch += 1
     session.flush()

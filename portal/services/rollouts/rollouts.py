@@ -155,7 +155,7 @@ def update_now(
     Raises:
         NewerReleaseError: a newer release exists.
         NothingToDoError: the bot runs the release already, or no release is known.
-        ConflictError: the fleet is paused, or the release is quarantined.
+        ConflictError: the fleet is paused, the release is quarantined, or an operator holds the updates of the bot.
         InvalidError: the bot cannot be updated now; the message says why.
     """
     session.execute(sa.select(Bot.id).where(Bot.id == bot.id).with_for_update())  # serializes two clicks
@@ -163,6 +163,8 @@ def update_now(
     if existing is not None:
         return existing
     selection.require_fleet_not_paused(session)
+    if bot.held_until and trigger is Trigger.TENANT:
+        raise ConflictError(f"Your provider holds the updates of {bot.name} until {bot.held_until:%Y-%m-%d}.")
     release = releases.find_target(session, bot.image)
     if release is None:
         raise NothingToDoError("There is no release to update to: none is known, or the newest is quarantined.")

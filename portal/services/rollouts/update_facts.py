@@ -34,6 +34,8 @@ STAGES = {
 _COUNTED = (UpdateState.PENDING, UpdateState.UPDATED)
 _LISTED = (UpdateState.RUNNING, UpdateState.ROLLED_BACK, UpdateState.FAILED, UpdateState.NEEDS_ATTENTION)
 _IDS_PER_QUERY = 5000
+_STEPS_BY_SIZE = (Step.PREFLIGHT, Step.BASE)
+"""The steps before the stop whose duration depends on the size of the volumes."""
 
 
 class Suspect(NamedTuple):
@@ -119,14 +121,22 @@ def load_facts(session: Session, rollouts: Sequence[Rollout]) -> Mapping[str, Up
     return found
 
 
-def find_progress(timings: Mapping[str, Sequence[str | None]], started_at: datetime | None) -> datetime | None:
-    """Return when an update last started or finished a step; None while it archives the base of its volumes.
+def find_progress(
+    timings: Mapping[str, Sequence[str | None]], started_at: datetime | None, lease_until: datetime | None
+) -> datetime | None:
+    """Return when an update last started or finished a step.
 
-    The base takes as long as the data needs, while the bot runs, and has its own time limit.
+    Measuring and archiving the volumes take as long as the data needs, while the bot runs, and have their own time
+    limits. In these steps it counts that a worker lives, which renews the lease of the bot.
+
+    Args:
+        timings: begin and end of the steps of the update.
+        started_at: when the update began.
+        lease_until: until when a worker has the bot; None if none has.
     """
-    if len(timings.get(Step.BASE, ())) == 1:
-        return None
     moments = [datetime.fromisoformat(moment) for times in timings.values() for moment in times if moment]
+    if lease_until is not None and any(len(timings.get(step, ())) == 1 for step in _STEPS_BY_SIZE):
+        moments.append(lease_until)
     return max(moments, default=started_at)
 
 
@@ -168,6 +178,7 @@ def _load_details(session: Session, update_ids: Sequence[str]) -> Iterator[sa.Ro
         BotUpdate.started_at,
         Bot.node_id,
         Bot.created_at,
+        Bot.lease_until,
     ).join(BotUpdate.bot)
     for start in range(0, len(update_ids), _IDS_PER_QUERY):
         yield from session.execute(query.where(BotUpdate.id.in_(update_ids[start : start + _IDS_PER_QUERY])))
@@ -185,7 +196,7 @@ def _describe(row: sa.Row[Any], detail: sa.Row[Any]) -> Target:
         transient=detail.transient,
         never_ran=row.state is UpdateState.FAILED,
         needs_attention=row.state is UpdateState.NEEDS_ATTENTION,
-        progress_at=find_progress(detail.timings, detail.started_at),
+        progress_at=find_progress(detail.timings, detail.started_at, detail.lease_until),
         ended_at=row.ended_at,
     )
 

@@ -22,7 +22,6 @@ from portal.models import (
     move,
 )
 from portal.rules import windows
-from portal.rules.outside_text import clean_line
 from portal.services import changes
 from portal.services.bots import leases
 from portal.services.rollouts import eligibility, transitions
@@ -30,10 +29,6 @@ from portal.services.rollouts.eligibility import Candidate
 
 _MAX_ATTEMPTS = 3
 """An interrupted update is not requeued automatically after this many attempts."""
-
-
-_MAX_TROUBLE = 500
-"""Characters of an error of the engine in the journal."""
 
 
 class ClaimResult(StrEnum):
@@ -120,47 +115,6 @@ def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
     """Add small facts to the journal that a takeover needs."""
     update.journal = update.journal | facts
     session.flush()
-
-
-def record_trouble(session: Session, update: BotUpdate, action: str, error: str, now: datetime) -> None:
-    """Record that the engine did not do its work, and that the step is attempted again.
-
-    Args:
-        session: a fenced transaction.
-        update: the update.
-        action: name of what is attempted.
-        error: what the engine answered.
-        now: the moment.
-    """
-    known = update.journal.get("trouble", {})
-    add_to_journal(
-        session,
-        update,
-        trouble={
-            "since": known.get("since") or now.isoformat(),
-            "attempts": known.get("attempts", 0) + 1,
-            "step": update.step,
-            "action": action,
-            "error": clean_line(error, _MAX_TROUBLE),
-        },
-    )
-
-
-def end_trouble(session: Session, update: BotUpdate) -> None:
-    """Record that the engine does its work again. The number of attempts and the last error stay in the journal."""
-    add_to_journal(session, update, trouble=update.journal.get("trouble", {}) | {"since": None})
-
-
-def is_troubled(update: BotUpdate, action: str) -> bool:
-    """Return whether the engine failed last at this action, and has not done it since."""
-    trouble = update.journal.get("trouble", {})
-    return trouble.get("since") is not None and trouble.get("action") == action
-
-
-def trouble_since(update: BotUpdate) -> datetime | None:
-    """Return since when the engine has not done its work; None when it does."""
-    since = update.journal.get("trouble", {}).get("since")
-    return datetime.fromisoformat(since) if since else None
 
 
 def requeue(session: Session, update: BotUpdate) -> bool:

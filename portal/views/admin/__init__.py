@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from portal.views.admin import (
+    alerts,
     bot_template,
     events,
     fleet,
+    fleet_actions,
     mail,
     new_rollout,
     nodes,
@@ -21,9 +23,11 @@ from portal.views.admin import (
 )
 
 BLUEPRINTS = (
+    alerts.pages,
     bot_template.pages,
     events.pages,
     fleet.pages,
+    fleet_actions.pages,
     mail.pages,
     new_rollout.pages,
     nodes.pages,

@@ -1,45 +1,54 @@
-"""Page with all bots of the platform. Used by operators."""
+"""Page with all bots of the platform: search, saved views, export. Used by operators."""
 
 from __future__ import annotations
 
-from contextlib import suppress
+from flask import Blueprint, Response, flash, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
 
-from flask import Blueprint, Response, request
-
-from portal.services.bots import bot_list
-from portal.services.bots.bot_list import BotFilter
-from portal.views.support import authorization
+from portal.models import utcnow
+from portal.services.bots import fleet_search, labels, saved_views
+from portal.services.errors import InvalidError
+from portal.views.support import authorization, fleet_export, fleet_page
 from portal.web import htmx
 from portal.web.unit_of_work import session
 
 pages = Blueprint("admin_fleet", __name__, url_prefix="/admin/fleet")
 
-_FILTER_LABELS = {
-    BotFilter.ALL: "All bots",
-    BotFilter.OUTDATED: "Update available",
-    BotFilter.UPDATING: "Updating now",
-    BotFilter.UNHEALTHY: "Not healthy",
-    BotFilter.STOPPED: "Stopped",
-    BotFilter.ATTENTION: "Needs attention",
-    BotFilter.CREATING: "Being created",
-    BotFilter.REMOVING: "Being removed",
-}
-
 
 @pages.get("")
 def index() -> Response:
-    """Show the bots that match the search and the filter; an unknown filter shows all bots."""
+    """Show the bots that match the filters, in the chosen order; unknown values do not filter."""
     authorization.require_operator()
-    text = request.args.get("q", "")
-    bot_filter = BotFilter.ALL
-    with suppress(ValueError):
-        bot_filter = BotFilter(request.args.get("show", BotFilter.ALL))
-    page = request.args.get("page", 1, type=int)
-    return htmx.page(
-        "admin/fleet.html",
-        parts={"bots": "admin/_bots.html"},
-        listing=bot_list.search_bots(session(), text, bot_filter, page),
-        text=text,
-        bot_filter=bot_filter,
-        filter_labels=_FILTER_LABELS,
-    )
+    return fleet_page.render()
+
+
+@pages.get("/bots.csv")
+def export() -> Response:
+    """Download all bots that match the filters as CSV."""
+    authorization.require_operator()
+    found = fleet_search.list_all(session(), fleet_page.read_filter(), utcnow())
+    return fleet_export.build_csv(found, labels.load_all(session()))
+
+
+@pages.post("/views")
+def save_view() -> BaseResponse:
+    """Save the filters and the order in the query string under a name."""
+    operator = authorization.require_operator()
+    try:
+        view = saved_views.save_view(
+            session(), request.form.get("name", ""), fleet_page.read_url_args(), now=utcnow(), actor=operator
+        )
+    except InvalidError as error:
+        flash(error.for_operators, "error")
+    else:
+        flash(f"View {view.name} saved. All operators see it.", "info")
+    return htmx.see_other(fleet_page.build_url())
+
+
+@pages.post("/views/<view_id>/delete")
+def delete_view(view_id: str) -> BaseResponse:
+    """Delete a saved view."""
+    operator = authorization.require_operator()
+    view = saved_views.delete_view(session(), view_id, actor=operator)
+    flash(f"View {view.name} deleted.", "info")
+    return htmx.see_other(url_for("admin_fleet.index"))

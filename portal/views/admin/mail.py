@@ -35,6 +35,8 @@ TYPE_LABELS = {
     "rollback_failed": "Rollback failed",
     "rollout_stopped": "Rollout stopped",
     "fork_sync": "Fork sync",
+    "alerts_paused": "Alerts paused",
+    "weekly_summary": "Weekly summary",
 }
 """What an email is about, by its template, as operators read it."""
 

@@ -116,7 +116,7 @@ def _page(filled: RolloutForm, refusal: str = "", notice: str = "") -> Response:
 def _repeat(rollout: Rollout) -> MultiDict[str, Any]:
     """Return the form values of a rollout that has been started."""
     narrowing = asdict(Narrowing.load(rollout.selection))
-    names = {name: ", ".join(narrowing.pop(name)) for name in ("orgs", "except_orgs")}
+    names = {name: ", ".join(narrowing.pop(name)) for name in ("orgs", "except_orgs", "labels")}
     named = rollout.audience is Audience.NAMED
     return MultiDict(
         {
@@ -160,6 +160,7 @@ def _narrow(filled: RolloutForm) -> Narrowing:
     return Narrowing(
         orgs=tuple(split_names(filled.orgs.data)),
         except_orgs=tuple(split_names(filled.except_orgs.data)),
+        labels=tuple(split_names(filled.labels.data)),
         nodes=tuple(filled.nodes.data or ()),
         channels=tuple(filled.channels.data or ()),
         except_bots=tuple(filled.except_bots.data or ()),

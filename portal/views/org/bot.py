@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, flash, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from portal.forms.bot_operation import OperationForm
 from portal.forms.bot_template import RemoveBotForm
 from portal.forms.releases import ReasonForm
 from portal.models import Bot, FleetMode, Trigger, utcnow
@@ -162,8 +163,11 @@ def later(slug: str, bot_id: str) -> Answer:
 
 def _request_operation(slug: str, bot_id: str, operation: Operation, progress: str) -> Answer:
     access, bot = authorization.require_bot(slug, bot_id, Action.OPERATE_BOTS)
+    form = OperationForm()
+    if not form.validate():
+        return _bot_page(access, bot, refusal="Use at most 200 characters for the reason."), 422
     try:
-        start_stop.request(session(), bot, operation, now=utcnow(), actor=access.user)
+        start_stop.request(session(), bot, operation, now=utcnow(), actor=access.user, reason=form.reason.data or "")
     except ConflictError as error:
         return _refuse(slug, bot_id, error)
     _enqueue_desired_state(bot)

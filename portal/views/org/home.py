@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from portal.models import utcnow
-from portal.services.bots import bot_list, bot_requests
+from portal.services.bots import bot_list, bot_requests, org_version
 from portal.services.releases import offers
 from portal.views.support import authorization
 from portal.web import htmx
@@ -18,6 +18,10 @@ pages = Blueprint("org", __name__, url_prefix="/o/<slug>")
 def home(slug: str) -> Response:
     """Show each bot as a card with state, version, badge and the progress of an update."""
     access = authorization.require_org(slug)
+    now = utcnow()
+    version = org_version.read_version(session(), access.org, access.user, access.roles, now)
+    if htmx.is_unchanged(version):
+        return htmx.unchanged()
     return htmx.page(
         "org/home.html",
         live={"bots": "org/_bots.html"},
@@ -25,5 +29,6 @@ def home(slug: str) -> Response:
         org=access.org,
         waits_for_bot=bot_requests.find_request(session(), access.org) is not None,
         lines=bot_list.list_for_org(session(), access.org),
-        snoozes=offers.load_snoozes(session(), access.user, utcnow()),
+        snoozes=offers.load_snoozes(session(), access.user, now),
+        data_version=version,
     )

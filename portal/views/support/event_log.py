@@ -9,7 +9,8 @@ from typing import Any
 
 from flask import Response, request
 
-from portal.services.audit.log import EventFilter, EventPage
+from portal.services.audit.event_search import EventFilter
+from portal.services.audit.log import EventPage
 from portal.web import htmx
 
 

@@ -146,6 +146,26 @@ def test_restart_stops_and_starts_the_container_once_with_its_policy(site: Site)
     assert list_tags(site) == ["bot.restart_requested", "bot.restarted"]
 
 
+def test_worker_that_dies_in_the_middle_of_a_restart_leaves_a_start_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_args: Any) -> None:
+        raise SystemExit  # like SIGKILL, it is not handled
+
+    request_restart(site)
+    with monkeypatch.context() as patches:
+        patches.setattr(containers, "start", die)
+        with pytest.raises(SystemExit):
+            apply_desired_state(site.database, site.bot_id)
+    bot = site.bot()
+    assert (is_running(site), bot.state, bot.is_being_started) == (False, BotState.STOPPED, True)
+    assert pending(site) == [site.bot_id]
+    apply_desired_state(site.database, site.bot_id)
+    bot = site.bot()
+    assert (is_running(site), bot.state, pending(site)) == (True, BotState.RUNNING, []), "healthy without a probe"
+    assert list_tags(site) == ["bot.restart_requested", "bot.started"]
+
+
 def test_started_bot_has_the_address_of_its_container_at_once(site: Site) -> None:
     for operation in (Operation.RESTART, Operation.STOP, Operation.START):
         with site.database.transaction() as session:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from daemon.bots.desired_state import apply_desired_state
 from daemon.bots.node_probe import probe_node
-from daemon.engine import containers
+from daemon.engine import containers, stopped_containers
 from daemon.rollout import orchestrator
 from daemon.update.sequence import update_bot
 from demo.processes import free_port
@@ -115,6 +115,30 @@ def test_bot_that_a_person_stopped_with_the_engine_stays_down(site: Site) -> Non
         work(site)
     assert not site.inspect()["State"]["Running"]
     assert list_tags(site) == []
+
+
+def forget_events(site: Site) -> None:
+    """Let other things happen until the engine has forgotten what happened to the bot."""
+    repository = f"{site.images.repository}-busy"
+    for _ in range(260):
+        site.engine.tag(site.images.reference(FIRST), repository, "busy", force=True)
+    site.engine.remove_image(f"{repository}:busy", noprune=True)
+
+
+def test_bot_that_a_person_stopped_stays_down_when_a_busy_engine_has_forgotten_that(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopped_containers, "_START_SECONDS", 0.0)
+    host = site.engine.create_host_config(network_mode="none")
+    image, labels = site.images.reference(FIRST), dict(site.labels)
+    other = site.engine.create_container(image, host_config=host, labels=labels)["Id"]
+    site.engine.start(other)  # it runs since before the stop, and so does the engine
+    site.engine.stop(site.container, timeout=1)
+    forget_events(site)
+    try:
+        assert not probe(site).is_being_started
+    finally:
+        site.engine.remove_container(other, force=True, v=True)
 
 
 @pytest.mark.parametrize(("policy", "retries", "starts"), [("no", 0, False), ("on-failure", 3, True)])

@@ -8,10 +8,12 @@ import pytest
 import sqlalchemy as sa
 
 from portal.database import Database
-from portal.models import Bot, BotPhase, BotTemplate, DesiredState, Org, utcnow
+from portal.models import Bot, BotPhase, BotTemplate, DesiredState, Event, Org, utcnow
 from portal.services.bots import creation_progress
 from tests import factories
 from tests.daemon.conftest import Flotilla
+
+pytestmark = pytest.mark.requests
 
 REFUSED = 1
 BAD_INPUT = 2
@@ -169,8 +171,10 @@ def test_bot_is_stopped_started_and_restarted_by_a_worker_later(
     with database.transaction() as session:
         org = session.scalars(sa.select(Org)).one()
         factories.bot(session, org, factories.node(session, "south"), name="desk", container_id="c" * 64)
-    assert flotilla("bots", "restart", "desk").output == "Restarting desk.\n"
+    assert flotilla("bots", "restart", "desk", "--reason", "it hangs").output == "Restarting desk.\n"
     assert load_bot(database).restart_requested_at is not None
+    with database.reading() as session:
+        assert session.scalars(sa.select(Event).order_by(Event.id.desc()).limit(1)).one().data["note"] == "it hangs"
     assert flotilla("bots", "stop", "desk").output == "Stopping desk.\n"
     assert (load_bot(database).desired_state, load_bot(database).restart_requested_at) == (DesiredState.STOPPED, None)
     result = flotilla("bots", "stop", "desk")

@@ -17,6 +17,8 @@ from tests.daemon.provision.toy_bot import SECRET
 from tests.daemon.rows import add_bot, add_node
 from tests.support import sync_rows
 
+pytestmark = pytest.mark.requests
+
 REFUSED = 1
 BAD_INPUT = 2
 

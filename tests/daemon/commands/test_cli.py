@@ -7,9 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import sqlalchemy as sa
 
+from daemon.cli import main
 from portal.database import Database
 from portal.models import (
     Bot,
@@ -38,6 +40,12 @@ from tests.support.outages import locked_database, suspended_commit
 REFUSED = 1
 BAD_INPUT = 2
 PASSWORD = "correct horse battery"
+
+
+def test_every_command_in_the_table_can_be_imported() -> None:
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert [command.name for name in names if (command := main.get_command(context, name))] == names
 
 
 def add_release(database: Database, character: str = "a", **values: Any) -> Release:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from daemon.mail.composers import COMPOSERS
 from portal.database import Database
 from portal.models import (
+    AlertFormat,
     Bot,
     BotState,
     BotUpdate,
@@ -21,7 +22,10 @@ from portal.models import (
     TokenDelivery,
     UpdateState,
     User,
+    utcnow,
 )
+from portal.services.alerts import channels
+from portal.services.alerts.channels import ChannelSpec
 from tests import factories
 from tests.daemon.mail.conftest import World, send_every_account_and_team_email
 from tests.support import operator_text
@@ -70,14 +74,21 @@ def queue_customers_emails(mail_worker: OutboxWorker, cast: Cast, scene: Scene) 
 
 def queue_operators_emails(mail_worker: OutboxWorker) -> None:
     """Queue the emails that operators get."""
-    with mail_worker.database.reading() as session:
+    with mail_worker.database.transaction() as session:
         broken = session.query(BotUpdate.id).join(Bot, Bot.id == BotUpdate.bot_id)
         update_id = broken.filter(Bot.state == BotState.MISSING, Bot.needs_attention.is_not(None)).limit(1).scalar()
         rollout_id = session.query(Rollout.id).filter_by(state=RolloutState.PAUSED).scalar()
         sync_id = session.query(ForkSync.id).scalar()
+        root = session.query(User).filter_by(email=OPERATOR).one()
+        root.weekly_summary = True
+        spec = ChannelSpec("Operations", AlertFormat.SLACK, ["node.offline"], "https://chat.example/x")
+        channel = channels.add(session, spec, actor=None)
+        channel.paused_at = utcnow()
     mail_worker.queue("rollback_failed", to=OPERATOR, update_id=update_id)
     mail_worker.queue("rollout_stopped", to=OPERATOR, rollout_id=rollout_id)
     mail_worker.queue("fork_sync", to=OPERATOR, sync_id=sync_id)
+    mail_worker.queue("alerts_paused", to=OPERATOR, channel_id=channel.id)
+    mail_worker.queue("weekly_summary", to=OPERATOR, user_id=root.id)
 
 
 def add_world(database: Database, cast: Cast) -> World:

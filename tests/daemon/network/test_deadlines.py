@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -145,3 +147,36 @@ def test_handshake_of_tls_obeys_the_deadline() -> None:
         session.mount("https://", DeadlineAdapter())
         with pytest.raises(DeadlineExceeded), Deadline(0.2):
             session.get(f"https://{address}/", timeout=TIMEOUT)
+
+
+def test_deadlines_share_one_thread() -> None:
+    def use_a_deadline() -> None:
+        with Deadline(60):
+            pass
+
+    use_a_deadline()  # starts the thread, if no other test did
+    before = threading.active_count()
+    with Deadline(60), Deadline(60):
+        use_a_deadline()
+        assert threading.active_count() == before
+
+
+def test_deadlines_expire_in_a_forked_process() -> None:
+    program = """
+import os, socket
+from daemon.network.deadlines import Deadline, DeadlineExceeded, watch
+with Deadline(60):
+    pass
+if os.fork() == 0:
+    near, far = socket.socketpair()
+    try:
+        with Deadline(0.05):
+            watch(near)
+            near.recv(1)  # nothing arrives
+    except DeadlineExceeded:
+        os._exit(7)
+    os._exit(1)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    assert ended.stdout.strip() == "7"

@@ -21,6 +21,7 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
+    Step,
     TenantMode,
     TenantUpdateConfig,
     Trigger,
@@ -32,7 +33,7 @@ from portal.rules.health_check_timeout import HEALTH_CHECK_TIMEOUT
 from portal.rules.strategies import StrategyName
 from portal.services.releases import releases
 from portal.services.rollouts import progress, rollouts, transitions
-from tests.support.world import ALLOWLIST, IMAGE, World, bad
+from tests.support.world import ALLOWLIST, HOUR, IMAGE, World, bad
 
 
 def test_a_new_release_reaches_every_automatic_bot_in_waves(world: World) -> None:
@@ -341,6 +342,46 @@ def test_transient_failures_are_retried_and_never_quarantine_the_release(world: 
         assert session.get_one(Release, new).quarantined_at is None
 
 
+def test_an_interrupted_bot_is_tried_again_at_its_next_update_hour(world: World) -> None:
+    bots = world.add_bots(2)
+    new = world.push("2.0.0")
+    interrupted = {bots[1]}
+
+    def work(bot: Bot) -> str:
+        return "transient" if bot.id in interrupted else "good"
+
+    for _ in range(4):
+        world.run(work)
+        world.now += timedelta(minutes=5)
+    assert [rollout.state for rollout in world.rollouts()] == [RolloutState.COMPLETED]
+    assert world.count_running(new) == 1
+
+    interrupted.clear()
+    world.run(work)
+    assert world.count_running(new) == 1, "not in the same hour again"
+    world.now += timedelta(days=1)
+    world.run(work)
+    assert world.count_running(new) == 2
+    assert [rollout.state for rollout in world.rollouts()] == [RolloutState.COMPLETED] * 2
+
+
+def test_an_interrupted_bot_is_tried_again_while_its_rollout_is_open(world: World) -> None:
+    [first] = world.add_bots(1)
+    world.add_bots(1, hour=HOUR + 12)  # it waits, so the rollout stays open
+    world.push("2.0.0")
+    for _ in range(4):
+        world.run(lambda _bot: "transient")
+        world.now += timedelta(minutes=5)
+    [rollout] = world.rollouts()
+    assert world.count(rollout.id) == {"failed": 1, "pending": 1}
+
+    world.now += timedelta(days=1)
+    world.run()
+    assert world.count(rollout.id) == {"updated": 1, "pending": 1}
+    with world.database.reading() as session:
+        assert session.get_one(Bot, first).current_digest in session.get_one(Release, rollout.release_id).digests
+
+
 def test_a_stalled_rollout_is_paused(world: World) -> None:
     world.add_bots(3)
     world.push("2.0.0")
@@ -354,6 +395,25 @@ def test_a_stalled_rollout_is_paused(world: World) -> None:
     assert rollout.state is RolloutState.PAUSED
     assert rollout.reason == "no step finished for 10 minutes"
     assert world.events()[-1] == "rollout.paused"
+
+
+@pytest.mark.parametrize("step", [Step.PREFLIGHT, Step.BASE])
+def test_large_volumes_do_not_stall_a_rollout_while_a_worker_handles_them(world: World, step: Step) -> None:
+    [bot] = world.add_bots(1)
+    world.push("2.0.0")
+    [update_id] = world.tick()
+    world.begin(update_id)
+    with world.database.transaction() as session:
+        session.get_one(BotUpdate, update_id).timings = {step: [world.now.isoformat()]}
+    world.now += timedelta(minutes=29)
+    world.change(Bot, bot, lease_until=world.now + timedelta(seconds=5))
+    world.tick()
+    assert world.rollouts()[0].state is RolloutState.RUNNING
+
+    # The worker dies, and there is no other one.
+    world.now += timedelta(minutes=11)
+    world.tick()
+    assert world.rollouts()[0].state is RolloutState.PAUSED
 
 
 def make_unhealthy(world: World, bot: str) -> datetime:

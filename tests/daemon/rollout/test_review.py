@@ -151,7 +151,7 @@ def list_changes(scene: Scene, fleet: FleetFacts) -> EligibilityChanges:
 def list_joining(scene: Scene, fleet: FleetFacts) -> list[str]:
     """Apply the rules of automatic rollouts to every bot: ids of updates that are pending again, and of new bots."""
     rollout, session = scene.rollout, scene.session
-    failed = eligibility.list_failed_bot_ids(session, rollout.release)
+    failed = set(session.scalars(eligibility.select_failed(rollout.release)))
     updates = {
         update.bot_id: update for update in session.scalars(sa.select(BotUpdate)) if update.rollout_id == rollout.id
     }
@@ -168,9 +168,17 @@ def list_joining(scene: Scene, fleet: FleetFacts) -> list[str]:
             continue
         if update is None:
             joining.append(bot.id)
-        elif update.state is UpdateState.SKIPPED and update.skip_reason is not SkipReason.STOPPED:
+        elif _may_rejoin(update, fleet):
             joining.append(update.id)
     return sorted(joining)
+
+
+def _may_rejoin(update: BotUpdate, fleet: FleetFacts) -> bool:
+    if update.state is UpdateState.SKIPPED:
+        return update.skip_reason is not SkipReason.STOPPED
+    ended_at = update.ended_at or fleet.now
+    is_cleaned = update.state is UpdateState.FAILED and update.cleaned_at is not None
+    return is_cleaned and ended_at <= fleet.now - eligibility.TRY_AGAIN_AFTER
 
 
 def test_a_tick_that_changes_nothing_waits_for_no_lock(world: World) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import docker
 import pytest
@@ -166,6 +168,15 @@ def test_entries_of_folders_that_move_during_the_first_pass_are_archived_again(
     taker: SnapshotTaker, old_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While tar reads, `a` leads to the folder `b`. The records of both files show nothing of that."""
+    mount = SnapshotHelper.volume_mounts
+
+    def mount_writable_too(
+        helper: SnapshotHelper, names: Sequence[str], folder: str, *, read_only: bool
+    ) -> list[Any]:
+        writable = mount(helper, names, "/writable", read_only=False)
+        return [*mount(helper, names, folder, read_only=read_only), *writable]
+
+    monkeypatch.setattr(SnapshotHelper, "volume_mounts", mount_writable_too)
     swap = "mv a aside; mv b a; mv aside b"
     patch_script(
         monkeypatch,
@@ -363,11 +374,24 @@ def test_linked_pipes_are_refused_before_the_stop(taker: SnapshotTaker, root: Pa
         taker.inspect()
 
 
-@pytest.mark.parametrize("name", ["file", "a"])
-def test_immutable_entries_are_refused_before_the_stop(taker: SnapshotTaker, root: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "flag", "attribute"),
+    [
+        ("file", volumes.IMMUTABLE, "immutable"),
+        ("folder", volumes.IMMUTABLE, "immutable"),
+        ("file", volumes.APPEND_ONLY, "append-only"),
+        ("folder", volumes.APPEND_ONLY, "append-only"),
+        ("new\nline", volumes.APPEND_ONLY, "append-only"),
+    ],
+)
+def test_entries_that_no_restore_can_replace_are_refused_before_the_stop(
+    taker: SnapshotTaker, root: Path, name: str, flag: int, attribute: str
+) -> None:
     (root / "file").write_text("content")
-    (root / "a").mkdir()
-    with volumes.immutable(root / name), pytest.raises(HelperFailed, match=rf"immutable .*: /writable/1/{name}"):
+    (root / "new\nline").write_text("----i---- /a/name/like/the/output/of/lsattr")
+    (root / "folder").mkdir()
+    refused = pytest.raises(HelperFailed, match=rf"this entry is {attribute} .*: /volumes/1/{name.splitlines()[0]}")
+    with volumes.protected(root / name, flag), refused:
         taker.inspect()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import docker
@@ -14,11 +14,14 @@ from docker.errors import APIError
 from daemon.engine import containers
 from daemon.engine.client import EngineUnreachable
 from daemon.engine.labels import BOT_LABEL, INSTALL_LABEL, UPDATE_LABEL, container_name, helper_name
-from daemon.snapshots.archives import SnapshotHelper
-from daemon.update import retries
+from daemon.snapshots.archives import Archive, SnapshotHelper
+from daemon.snapshots.helper_containers import HelperFailed
+from daemon.snapshots.snapshot_taker import SnapshotTaker
+from daemon.update import preflight, retries
 from daemon.update.sequence import update_bot
+from daemon.update.update_context import UpdateContext
 from demo.versions import CORRUPTING_AND_CRASHING, FIRST, SECOND
-from portal.models import BotUpdate, Step, UpdateState, Verdict, utcnow
+from portal.models import BotUpdate, SkipReason, Step, UpdateState, Verdict
 from portal.services import fleet_settings
 from tests.support.site import NOTE, Site
 
@@ -48,6 +51,18 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Patch:
     return patch
 
 
+def date_trouble_back(site: Site, update_id: str) -> None:
+    """Let the trouble of an update have begun an hour earlier."""
+    with site.database.transaction() as session:
+        update = session.get_one(BotUpdate, update_id)
+        trouble = update.journal["trouble"]
+        since = {
+            action: (datetime.fromisoformat(moment) - timedelta(hours=1)).isoformat()
+            for action, moment in trouble["since"].items()
+        }
+        update.journal = update.journal | {"trouble": trouble | {"since": since}}
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers give up soon."""
@@ -61,7 +76,7 @@ def test_a_refused_call_is_repeated_and_journaled(site: Site, refuse: Patch) -> 
     update = site.update(update_id)
     assert (update.state, update.error, update.attempt) == (UpdateState.UPDATED, None, 1)
     trouble = update.journal["trouble"]
-    assert (trouble["attempts"], trouble["step"], trouble["since"]) == (2, Step.START, None)
+    assert (trouble["attempts"], trouble["step"], trouble["since"]) == (2, Step.START, {})
     assert "the engine is in trouble" in trouble["error"]
     assert site.leftovers() == []
 
@@ -90,10 +105,7 @@ def test_rollback_waits_for_the_engine_and_calls_an_operator_when_it_has_waited_
     update = site.update(update_id)
     assert (update.state, update.verdict, site.bot().needs_attention) == (UpdateState.RUNNING, Verdict.FAILED, None)
     assert len(refused) > 1
-    with site.database.transaction() as session:
-        row = session.get_one(BotUpdate, update_id)
-        long_ago = utcnow() - timedelta(hours=1)
-        row.journal = row.journal | {"trouble": row.journal["trouble"] | {"since": long_ago.isoformat()}}
+    date_trouble_back(site, update_id)
     update_bot(site.database, site.settings, update_id)
     assert site.update(update_id).state is UpdateState.NEEDS_ATTENTION
     assert "the engine is in trouble" in (site.bot().needs_attention or "")
@@ -112,12 +124,64 @@ def test_long_outage_does_not_use_up_the_patience_with_the_rollback(
     with monkeypatch.context() as outage:
         outage.setattr(SnapshotHelper, "remove_all_helpers", refuse_connection)
         update_bot(site.database, site.settings, update_id)
-    with site.database.transaction() as session:
-        row = session.get_one(BotUpdate, update_id)
-        long_ago = utcnow() - timedelta(hours=1)
-        row.journal = row.journal | {"trouble": row.journal["trouble"] | {"since": long_ago.isoformat()}}
+    date_trouble_back(site, update_id)
     update_bot(site.database, site.settings, update_id)
     assert (site.update(update_id).state, site.bot().needs_attention) == (UpdateState.RUNNING, None)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_short_outage_does_not_extend_the_patience_with_the_rollback(
+    site: Site, refuse: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update_id = site.update_to(CORRUPTING_AND_CRASHING)
+    refuse("start", lambda container: container == site.container)
+    update_bot(site.database, site.settings, update_id)
+    date_trouble_back(site, update_id)
+    remove_all_helpers, outage = SnapshotHelper.remove_all_helpers, [True]
+
+    def refuse_connection_once(helper: SnapshotHelper) -> None:
+        if outage:
+            outage.clear()
+            raise EngineUnreachable("no answer")
+        remove_all_helpers(helper)
+
+    monkeypatch.setattr(SnapshotHelper, "remove_all_helpers", refuse_connection_once)
+    update_bot(site.database, site.settings, update_id)
+    assert (outage, site.update(update_id).state) == ([], UpdateState.NEEDS_ATTENTION)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_worker_that_completes_an_undo_knows_why_the_update_failed(
+    site: Site, refuse: Patch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_taker: SnapshotTaker) -> list[Archive]:
+        raise HelperFailed("the folder is not writable")
+
+    monkeypatch.setattr(SnapshotTaker, "take_snapshots", fail)
+    update_id, trouble = site.update_to(SECOND), [True]
+    refuse("start", lambda container: container == site.container and bool(trouble))
+    update_bot(site.database, site.settings, update_id)
+    assert site.update(update_id).state is UpdateState.RUNNING
+    trouble.clear()
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.error, update.transient) == (UpdateState.FAILED, "the folder is not writable", False)
+    assert (site.notes(), site.leftovers()) == ([NOTE], [])
+
+
+def test_repeated_preflight_of_a_bot_that_has_stopped_leaves_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_and_fail(_context: UpdateContext, _old: dict[str, Any]) -> None:
+        site.engine.stop(site.container)
+        raise EngineUnreachable("no answer")
+
+    monkeypatch.setattr(preflight, "_tag_old_image", stop_and_fail)
+    update_id = site.update_to(SECOND)
+    update_bot(site.database, site.settings, update_id)
+    update = site.update(update_id)
+    assert (update.state, update.skip_reason) == (UpdateState.SKIPPED, SkipReason.STOPPED)
+    assert site.leftovers() == []
 
 
 @pytest.mark.usefixtures("impatient")

@@ -38,7 +38,7 @@ from portal.models import (
 )
 from portal.services.bots import snapshots
 from tests.support.site import NOTE, Site, wait_until_answering
-from tests.support.volumes import immutable
+from tests.support.volumes import protected
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
 
@@ -115,7 +115,7 @@ def test_failed_snapshot_ends_the_update_and_starts_the_old_container(site: Site
     # A folder with the name of the second archive, which only the snapshot finds.
     obstacle = folder / f"{update_id}-2"
     obstacle.mkdir(parents=True)
-    with immutable(obstacle):
+    with protected(obstacle):
         update_bot(site.database, site.settings, update_id)
     update, bot, container = site.update(update_id), site.bot(), site.inspect()
     assert (update.state, update.verdict, update.transient) == (UpdateState.FAILED, None, False)
@@ -218,7 +218,7 @@ def test_failed_cleanup_of_an_earlier_update_does_not_block_the_next(
     # Prevents the archive, and then its deletion.
     obstacle = tmp_path / "snapshots" / f"{earlier}-2"
     obstacle.mkdir(parents=True)
-    with immutable(obstacle):
+    with protected(obstacle):
         update_bot(site.database, site.settings, earlier)
         assert site.update(earlier).cleaned_at is None
 

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.registry, pytest.mark.processes, p
 RATE = 50
 SOCKETS = 10
 VISITORS = 10
-IN_FLIGHT_ERRORS = {"ServerDisconnectedError", "ClientOSError"}
+IN_FLIGHT_ERRORS = {"ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError"}
 """What clients see whose connection was open when its gateway was killed."""
 
 

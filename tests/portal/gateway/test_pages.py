@@ -134,7 +134,7 @@ def test_assets_are_served(bob: Browser) -> None:
     with bob.open("/_gateway/assets/app.css", headers={"Cookie": None}) as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"] == "text/css; charset=utf-8"
-        assert answer.headers["Cache-Control"] == "public, max-age=31536000"
+        assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
         assert b".narrow" in answer.read()
 
 

@@ -204,7 +204,7 @@ def test_a_bot_that_turns_unhealthy_later_counts_against_the_threshold() -> None
 def test_a_transient_failure_is_retried_after_a_wait() -> None:
     failed = make_target(0, stage=Stage.FAILED, wave=1, attempt=1, transient=True)
 
-    assert plan(make_snapshot(failed), NOW) == [Retry("u0", NOW + timedelta(minutes=1))]
+    assert plan(make_snapshot(failed), NOW) == [Retry("u0", NOW + timedelta(minutes=4))]
 
 
 def test_a_bot_that_needs_attention_is_not_retried_and_not_counted_if_the_engine_was_the_cause() -> None:

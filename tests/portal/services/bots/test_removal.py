@@ -23,8 +23,17 @@ from portal.models import (
     utcnow,
 )
 from portal.services import lookup
-from portal.services.bots import bot_list, creation_progress, desired_state, observations, overview, purging, removal
-from portal.services.bots.bot_list import BotFilter
+from portal.services.bots import (
+    bot_list,
+    creation_progress,
+    desired_state,
+    fleet_search,
+    observations,
+    overview,
+    purging,
+    removal,
+)
+from portal.services.bots.fleet_search import BotCondition, FleetFilter
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.orgs import member_sync, org_deletion, org_list
 from portal.services.releases import release_list, releases
@@ -199,7 +208,7 @@ def test_bot_that_is_not_active_is_never_updated(database: Database, bot_id: str
             return [
                 releases.find_update(session, bot) is not None,
                 bot_list.build_rows(session, [bot])[0].available is not None,
-                bot_list.search_bots(session, bot_filter=BotFilter.OUTDATED).total > 0,
+                fleet_search.search_bots(session, FleetFilter(show=BotCondition.OUTDATED), utcnow()).total > 0,
                 notifications.list_waiting_bots(session, target) != [],
                 eligibility.exclusion_reason(candidate, target, Audience.ALL) is not SkipReason.NOT_ELIGIBLE,
             ]
@@ -215,11 +224,11 @@ def test_removed_bot_disappears_from_lists_and_counts(database: Database, bot_id
             bot = session.get_one(Bot, bot_id)
             release = release_list.list_releases(session)
             return [
-                bot_list.search_bots(session).total,
+                fleet_search.search_bots(session, FleetFilter(), utcnow()).total,
                 len(bot_list.list_for_org(session, bot.org)),
                 org_list.get_org(session, bot.org_id).bots,
                 org_deletion.measure_extent(session, bot.org).bots,
-                overview.load_overview(session, utcnow()).bots,
+                overview.load_overview(session, utcnow()).fleet.bots,
                 release_list.list_images(session)[0].bots,
                 sum(row.bots for row in release),
                 len(observations.list_observable(session, bot.node_id)),
@@ -247,8 +256,12 @@ def test_members_are_not_synced_to_a_removed_bot(database: Database, bot_id: str
 
 
 def test_filters_of_the_list_show_each_phase(database: Database, bot_id: str) -> None:
-    for phase, shown in ((BotPhase.CREATING, BotFilter.CREATING), (BotPhase.REMOVING, BotFilter.REMOVING)):
+    for phase, shown in ((BotPhase.CREATING, BotCondition.CREATING), (BotPhase.REMOVING, BotCondition.REMOVING)):
         change(database, bot_id, phase=phase)
         with database.reading() as session:
-            found = {bot_filter for bot_filter in BotFilter if bot_list.search_bots(session, "", bot_filter).total}
-        assert found == {BotFilter.ALL, shown}
+            found = {
+                condition
+                for condition in BotCondition
+                if fleet_search.search_bots(session, FleetFilter(show=condition), utcnow()).total
+            }
+        assert found == {BotCondition.ALL, shown}

@@ -22,6 +22,7 @@ SKIP_REASONS = {
     LeftOut.ORGANIZATION: SkipReason.NOT_ELIGIBLE,
     LeftOut.ATTENTION: SkipReason.NOT_ELIGIBLE,
     LeftOut.PINNED: SkipReason.NOT_ELIGIBLE,
+    LeftOut.HELD: SkipReason.NOT_ELIGIBLE,
 }
 
 

@@ -12,6 +12,8 @@ from tests.support.cast import Cast
 from tests.support.outbox import MailDelivery, links_in
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 ADDRESS = {"address-email": "bobby@example.com", "address-current_password": PASSWORD}
 
 
@@ -131,6 +133,7 @@ def test_signed_out_user_signs_in_and_confirms_the_email_change(
     assert fresh.post("/account/email").location == "/account"
 
 
+@pytest.mark.every_database
 def test_email_of_another_account_is_refused_only_at_confirmation(
     bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:

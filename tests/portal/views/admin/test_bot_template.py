@@ -14,6 +14,8 @@ from tests import factories
 from tests.factories import IMAGE
 from tests.support.cast import Cast, SignedIn
 
+pytestmark = pytest.mark.requests
+
 PAGE = "/admin/settings/bot-template"
 FORM = {
     "version": "1",

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from portal.database import Database
 from portal.models import (
     Bot,
+    BotLabel,
     BotUpdate,
     Channel,
     Event,
@@ -187,6 +188,7 @@ def test_bots_are_chosen_by_organization_node_channel_and_one_by_one(
         bot = session.get_one(Bot, scene.bots[2])
         bot.org_id, bot.node_id, bot.release_channel = globex.id, node.id, Channel.CANARY
         node_id = node.id
+        session.add_all([BotLabel(bot_id=scene.bots[1], label="beta"), BotLabel(bot_id=bot.id, label="east")])
 
     def list_taken(**changes: Any) -> list[int]:
         values = rollout_form(scene, strategy="immediate", **changes)
@@ -198,6 +200,7 @@ def test_bots_are_chosen_by_organization_node_channel_and_one_by_one(
     assert list_taken(orgs="globex") == [3]
     assert list_taken(except_orgs="globex,") == [1, 2]
     assert list_taken(nodes=[node_id]) == [3]
+    assert list_taken(labels="beta, east") == [2, 3]
     assert list_taken(channels=["canary"]) == [3]
     assert list_taken(channels=["staging"]) == []
     assert list_taken(except_bots=scene.bots[:1]) == [2, 3]

@@ -13,6 +13,8 @@ from portal.services.rollouts import page_versions
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, rollout
 
+pytestmark = pytest.mark.requests
+
 FRAGMENT = {"HX-Request": "true"}
 
 

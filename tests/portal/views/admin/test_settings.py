@@ -11,6 +11,8 @@ from portal.services.orgs import org_deletion
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 FORM = {
     "mode": "auto",
     "strategy": "rolling_wave",

@@ -12,6 +12,8 @@ from portal.models import ForkSyncState
 from portal.services import fork_syncs
 from tests.support.cast import SignedIn
 
+pytestmark = pytest.mark.requests
+
 NOW = datetime(2026, 3, 14, 6, tzinfo=UTC)
 COMMIT = {"id": "a" * 40, "author": "Frida Fork", "subject": "feat: <b>own</b>"}
 FINDING = {

@@ -29,6 +29,8 @@ from tests.portal.views.inviting import NEW, PASSWORD, Inviting, follow, join, s
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 
 def test_new_person_signs_up_on_the_invite_page_and_joins(
     inviting: Inviting, scene: Scene, database: Database
@@ -212,6 +214,7 @@ def test_invite_cannot_be_answered_with_another_account(inviting: Inviting, sign
     assert inviting.role_of() == "member"
 
 
+@pytest.mark.every_database
 def test_accepting_in_two_tabs_joins_once(inviting: Inviting) -> None:
     nora = inviting.add_person("nora")
     page = follow(nora, inviting.invite())
@@ -385,6 +388,7 @@ def test_invite_page_is_not_cached(inviting: Inviting, stranger: FlaskClient) ->
     assert follow(stranger, inviting.invite()).headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.every_database
 def test_double_signup_on_the_invite_page_starts_one_session(inviting: Inviting, database: Database) -> None:
     nora = inviting.new_client()
     page = follow(nora, inviting.invite())

@@ -18,6 +18,8 @@ from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, n
 from tests.support.cast import Cast
 from tests.support.outbox import MailDelivery
 
+pytestmark = pytest.mark.requests
+
 
 def assert_limited(answer: TestResponse, max_seconds: int) -> None:
     """Check that the answer says, in its text and in its header, when to try again."""

@@ -14,6 +14,8 @@ from portal.services.accounts import accounts
 from tests.portal.views import people
 from tests.support.cast import SignedIn
 
+pytestmark = pytest.mark.requests
+
 PASSWORD = "a long and boring password"
 
 

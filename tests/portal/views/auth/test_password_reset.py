@@ -12,6 +12,8 @@ from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, i
 from tests.support.cast import Cast
 from tests.support.outbox import MailDelivery, links_in
 
+pytestmark = pytest.mark.requests
+
 
 @pytest.fixture(autouse=True)
 def _set_password(database: Database, cast: Cast) -> None:

@@ -20,6 +20,8 @@ from portal.tokens import fingerprint
 from tests.portal.views.people import OTHER_PASSWORD, PASSWORD, give_password, is_signed_in, new_client, sign_in
 from tests.support.cast import Cast
 
+pytestmark = pytest.mark.requests
+
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 
 
@@ -85,6 +87,7 @@ def test_sign_out_everywhere_ends_all_sessions_of_the_user(app: Flask) -> None:
     assert is_signed_in(carol)
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("change", ["password", "disabled", "deleted"])
 def test_sign_in_fails_when_the_account_changes_during_password_verification(
     app: Flask, database: Database, cast: Cast, monkeypatch: pytest.MonkeyPatch, change: str
@@ -107,6 +110,7 @@ def test_sign_in_fails_when_the_account_changes_during_password_verification(
         assert session.query(UserSession).filter_by(user_id=cast.people["bob"]).count() == 0
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     "sent",
     [

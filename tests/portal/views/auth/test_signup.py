@@ -15,6 +15,8 @@ from tests.portal.views.people import PASSWORD, new_client
 from tests.support.cast import Cast, SignedIn
 from tests.support.outbox import MailDelivery, links_in
 
+pytestmark = pytest.mark.requests
+
 
 def list_emails(database: Database) -> list[str]:
     """Return the emails of all accounts."""
@@ -79,6 +81,7 @@ def test_link_works_once(app: Flask, stranger: FlaskClient, mailer: MailDelivery
     assert list_emails(database) == ["nina@example.com"]
 
 
+@pytest.mark.every_database
 def test_second_link_to_one_email_cannot_create_a_second_account(
     app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:
@@ -219,12 +222,14 @@ def test_database_contains_no_tokens_or_passwords(
     assert "nina@example.com" in dump
 
 
+@pytest.mark.every_database
 def test_similar_unicode_email_does_not_match_an_account(database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         assert accounts.find_by_email(session, "ALICE@EXAMPLE.COM") is not None
         assert accounts.find_by_email(session, "al\N{LATIN SMALL LETTER DOTLESS I}ce@example.com") is None
 
 
+@pytest.mark.every_database
 def test_concurrent_use_of_one_link_creates_one_account(
     app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:

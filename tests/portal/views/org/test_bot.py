@@ -25,6 +25,8 @@ from portal.models import (
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
+pytestmark = pytest.mark.requests
+
 
 def bot_url(scene: Scene, page: str = "") -> str:
     """Return the URL of a page of the first bot."""
@@ -50,6 +52,7 @@ def test_members_see_the_changelog_without_buttons(signed_in: SignedIn, scene: S
     assert "Update now" in signed_in("carol").get(bot_url(scene, "/changelog")).text
 
 
+@pytest.mark.every_database
 def test_repeated_update_now_creates_one_update(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     alice, carol = signed_in("alice"), signed_in("carol")
     assert [update_now(alice, scene), update_now(alice, scene), update_now(carol, scene)] == [303, 303, 303]

@@ -19,6 +19,8 @@ from tests import factories
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, rollout
 
+pytestmark = pytest.mark.requests
+
 
 def change(database: Database, scene: Scene, **values: Any) -> str:
     """Change the first bot, and return the address of its page."""
@@ -161,10 +163,22 @@ def test_owner_admin_and_operator_start_stop_and_restart_a_bot(  # noqa: PLR0917
     bot = load_bot(database, scene)
     assert (bot.desired_state, bot.restart_requested_at is not None) == (after, operation == "restart")
     assert count_jobs(app, bot) == 1
-    assert f"<dd>{operation}</dd>" in "".join(signed_in("bob").get(page).text.split())
+    words = {"start": "Starting", "stop": "Stopping", "restart": "Restarting"}[operation]
+    assert f">{words}: waiting for a worker</span>" in signed_in("bob").get(page).text
     with database.reading() as session:
         event = session.scalars(sa.select(Event).where(Event.tag == f"bot.{operation}_requested")).one()
         assert (event.actor_id, event.bot_id) == (cast_id(session, person), bot.id)
+
+
+def test_reason_for_a_restart_is_in_the_events_that_everybody_reads(
+    signed_in: SignedIn, database: Database, scene: Scene
+) -> None:
+    page = change(database, scene, container_id="c" * 64)
+    too_long = signed_in("alice").post(f"{page}/restart", data={"reason": "x" * 201})
+    assert (too_long.status_code, "at most 200 characters" in too_long.text) == (422, True)
+    assert load_bot(database, scene).restart_requested_at is None
+    signed_in("alice").post(f"{page}/restart", data={"reason": " it hangs \x1b[31m<b>\n since noon "})
+    assert "A restart of Paperclip 1 was requested (it hangs &lt;b&gt; since noon)" in signed_in("bob").get(page).text
 
 
 @pytest.mark.parametrize("operation", ["start", "stop", "restart", "remove", "restore"])
@@ -325,15 +339,16 @@ def test_page_says_when_a_stopped_bot_is_started(signed_in: SignedIn, scene: Sce
 
     def read_request(name: str) -> str:
         page = signed_in(name).get(url).text
-        return " ".join(page.partition("<dt>Requested</dt>")[2].partition("</dd>")[0].split())
+        return " ".join(page.partition('<p class="headline">')[2].partition("<dl")[0].split())
 
     with database.transaction() as session:
         bot = session.get_one(Bot, scene.bots[0])
         bot.state, bot.restart_requested_at = BotState.STOPPED, utcnow() + timedelta(minutes=5)
-    assert "start <time" in read_request("bob")
+    assert "The next attempt to start it follows <time" in read_request("bob")
     assert "in 5 min" in read_request("root")
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).restart_requested_at = None
-    assert read_request("bob").endswith("running, but it has stopped")
+    assert "Stopped unexpectedly" in read_request("bob")
+    assert "Restart it" not in read_request("bob")
     assert "it has stopped. Restart it" in read_request("alice")
     assert "was stopped on the node, so it is not started automatically" in read_request("root")

@@ -11,6 +11,8 @@ from portal.queue import connect, open_queue, updates_queue_name
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, rollout
 
+pytestmark = pytest.mark.requests
+
 
 @pytest.fixture
 def url(scene: Scene, database: Database) -> str:

@@ -21,6 +21,8 @@ from tests.support.mail import Mailbox
 from tests.support.outbox import bodies
 from tests.support.statements import counted_statements
 
+pytestmark = pytest.mark.requests
+
 TEAM = "/o/acme/team"
 
 
@@ -319,6 +321,7 @@ def test_refused_requests_do_not_count_against_the_organization(inviting: Inviti
     assert inviting.post_form(signed_in("alice")).status_code == 303
 
 
+@pytest.mark.every_database
 def test_recipient_gets_five_invites_a_day_at_most_from_all_organizations(
     inviting: Inviting, signed_in: SignedIn, database: Database
 ) -> None:

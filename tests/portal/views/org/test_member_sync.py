@@ -27,6 +27,8 @@ from tests.support import sync_rows
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 ERROR = "HTTP 401 from 10.0.0.7:20001"
 BLOCKED: dict[str, Any] = {
     "state": SyncState.BLOCKED,

@@ -13,6 +13,8 @@ from tests.portal.views.inviting import Inviting, follow, join
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 PASSWORD = "a long and boring password"
 
 

@@ -12,6 +12,8 @@ from portal.models import Event, Membership, Org, OrgState, User, utcnow
 from portal.services.orgs import creation
 from tests.support.cast import Cast, SignedIn
 
+pytestmark = pytest.mark.requests
+
 
 def list_orgs(client: FlaskClient) -> list[str]:
     """Return the names on the page with the user's organizations."""
@@ -62,6 +64,7 @@ def test_user_owns_the_organization_that_the_user_creates(
     assert "Ünïted Bots &amp; Söhne" in mallory.get("/o/united-bots-sohne/").text
 
 
+@pytest.mark.every_database
 def test_second_organization_of_a_name_gets_another_slug(signed_in: SignedIn) -> None:
     assert signed_in("mallory").post("/orgs/new", data={"name": "Acme"}).location == "/o/acme-2/"
 
@@ -101,6 +104,7 @@ def test_html_in_a_name_is_escaped(signed_in: SignedIn) -> None:
     assert "<b>Bold" not in page
 
 
+@pytest.mark.every_database
 def test_slug_of_a_deleted_organization_stays_reserved_for_thirty_days(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:

@@ -14,6 +14,8 @@ from tests.support.cast import Cast, SignedIn
 from tests.support.outbox import MailDelivery, bodies
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 
 @pytest.fixture
 def team(database: Database, cast: Cast) -> Team:

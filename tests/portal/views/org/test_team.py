@@ -27,6 +27,8 @@ from tests import factories
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene
 
+pytestmark = pytest.mark.requests
+
 HTMX = {"HX-Request": "true"}
 NAMES = ("Alice", "Bob", "Carol")
 
@@ -100,6 +102,7 @@ def test_members_see_the_list_and_only_managers_see_controls(signed_in: SignedIn
     assert "Remove Carol" not in page
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("query", "names"),
     [
@@ -117,6 +120,7 @@ def test_list_can_be_searched_by_name_and_email(signed_in: SignedIn, query: str,
     assert re.findall(r"<strong>([^<]*)</strong>", fragment) == names
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("typed", ["özil", "ÖZIL", "élodie"])
 def test_search_ignores_case_of_non_ascii_letters(
     signed_in: SignedIn, database: Database, cast: Cast, typed: str
@@ -127,6 +131,7 @@ def test_search_ignores_case_of_non_ascii_letters(
     assert "1 user" in signed_in("root").get(f"/admin/users?q={typed}").text
 
 
+@pytest.mark.every_database
 def test_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Database, cast: Cast) -> None:
     with database.transaction() as session:
         org = orgs.lock_org(session, session.get_one(Org, cast.org_id))

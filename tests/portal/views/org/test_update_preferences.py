@@ -11,6 +11,8 @@ from portal.models import Event, TenantMode, TenantUpdateConfig
 from tests.portal.views.org.test_orgs import version_in
 from tests.support.cast import Cast, SignedIn
 
+pytestmark = pytest.mark.requests
+
 ADDRESS = "/o/acme/settings/updates"
 
 

@@ -1,0 +1,1 @@
+"""Alerts: messages about events for chats and webhooks, and their delivery."""

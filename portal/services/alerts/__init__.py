@@ -1,0 +1,1 @@
+"""Services on alerts: channels, the messages that wait for them, and delivery attempts."""
