@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from portal.database import Database
 from portal.models import Bot, BotUpdate
@@ -43,9 +43,18 @@ def test_chosen_bots_stay_chosen_and_only_they_are_updated(
     search = page.get_by_label("Search bots")
     search.fill("stapler 29")
     expect(page.locator(".choice-list li")).to_have_count(1)
+    # A bot that is checked while the list is on its way stays checked.
+    held: list[Route] = []
+    page.route("**/preview?part=choice", held.append)
+    with page.expect_request("**/preview?part=choice"):
+        search.fill("stapler 2")
+    page.get_by_label("Stapler 29").check()
+    page.unroute("**/preview?part=choice")
+    held[0].continue_()
+    expect(page.locator(".choice-list li")).to_have_count(10)
+    expect(page.get_by_label("Stapler 29")).to_be_checked()
     # Enter searches; it neither starts the rollout nor loses what was chosen.
     search.press("Enter")
-    page.get_by_label("Stapler 29").check()
     expect(page.locator("#outlook")).to_contain_text("Stapler 29 of")
     page.get_by_role("button", name="Start rollout of 2 bots").click()
 
