@@ -1,6 +1,7 @@
 """Deletion of expired rows."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -156,7 +157,8 @@ def test_old_clean_updates_lose_the_description_of_their_container(database: Dat
         retention.delete_expired(session, NOW)
     with database.reading() as session:
         rows = {row.log_tail: (row.saved_container, row.journal) for row in session.scalars(sa.select(BotUpdate))}
-    trimmed, kept = (None, {}), ({"container": {}}, {"a": 1})
+    trimmed: Any = (None, {})
+    kept: Any = ({"container": {}}, {"a": 1})
     assert {name: rows[name] for name in cases} == {
         name: trimmed if name in {"updated", "failed"} else kept for name in cases
     }
