@@ -26,9 +26,9 @@ from __future__ import annotations
 from daemon.snapshots.archive_scripts import PRELUDE
 
 _INSPECTION = r"""
-# Each entry adds headers to its content; sparse files count with the blocks they use. The bot keeps running, so files
-# vanish while `du` reads them: it then reports an error but still prints the sum of all others. It prints no sum when
-# the folder it is in vanishes, and is then repeated.
+# Each entry adds headers to its content, and the three archives of a volume are padded to 64 KB. Sparse files count
+# with the blocks they use. The bot keeps running, so files vanish while `du` reads them: it then reports an error but
+# prints the sum of all others. It prints no sum when the folder it is in vanishes, and is then repeated.
 used_bytes() {
   used= attempt=1
   while [ -z "$used" ]; do
@@ -66,8 +66,8 @@ inspect_volumes() {
   used=$(used_bytes)
   apparent=$(used_bytes --apparent-size)
   entries=$({ find /volumes -printf x || true; } 2> /dev/null | wc -c)
-  printf '{"size": %s, "apparent_size": %s, "free": %s}\n' $((used + entries * 2048)) "$apparent" \
-    "$(free_on /archives)"
+  size=$((used + entries * 2048 + $(echo "$numbers" | wc -l) * 3 * 65536))
+  printf '{"size": %s, "apparent_size": %s, "free": %s}\n' "$size" "$apparent" "$(free_on /archives)"
 }
 """
 

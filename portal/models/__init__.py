@@ -4,6 +4,7 @@ from portal.models.alert import AlertChannel, AlertDelivery, AlertFormat, AlertS
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotLabel, BotPhase, BotState, Channel, DesiredState, HealthExpectation
 from portal.models.bot_request import BotRequest
+from portal.models.bot_state_change import BotStateChange
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
@@ -39,6 +40,7 @@ __all__ = [
     "BotPhase",
     "BotRequest",
     "BotState",
+    "BotStateChange",
     "BotSync",
     "BotTemplate",
     "BotUpdate",

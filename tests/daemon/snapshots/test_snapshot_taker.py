@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -190,7 +191,9 @@ def test_entries_of_folders_that_move_during_the_first_pass_are_archived_again(
     archive = take(taker)
 
     assert (old_files / "a/file").read_bytes() == b"a" * 100_000
-    assert names_in(archive, "base") == {"./large"}
+    # XFS does not record which entries of a folder were exchanged, so there no entry of that folder is used.
+    is_xfs = subprocess.check_output(["stat", "--file-system", "--format=%T", old_files]) == b"xfs\n"
+    assert names_in(archive, "base") == (set() if is_xfs else {"./large"})
 
 
 def test_hard_links_are_never_split_between_both_archives(
@@ -407,7 +410,8 @@ def test_entries_that_no_restore_can_replace_are_refused_before_the_stop(
     (root / "file").write_text("content")
     (root / "new\nline").write_text("----i---- /a/name/like/the/output/of/lsattr")
     (root / "folder").mkdir()
-    refused = pytest.raises(HelperFailed, match=rf"this entry is {attribute} .*: /volumes/1/{name.splitlines()[0]}")
+    path = f"{root.parent.name}:/{name.splitlines()[0]}"
+    refused = pytest.raises(HelperFailed, match=rf"this entry is {attribute} .*: {path}")
     with volumes.protected(root / name, flag), refused:
         taker.inspect()
 
