@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,12 +21,11 @@ PROBE_SECONDS = 5.0
 MAX_BYTES = 64 * 1024
 """How much of an answer is read."""
 _MAX_QUOTED = 200
-_FIRST_PAUSE_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.05
 _PAUSE_SHARE = 0.1
 """Pauses grow with the time that has passed, so that they hardly delay the moment at which a bot is found healthy."""
-_PAUSE_AFTER_SUCCESS_SECONDS = 0.25
+_PAUSE_AFTER_SUCCESS_SECONDS = 0.1
 RETRY_PAUSE_SECONDS = 1.0
-_RENEW_SECONDS = 1.0
 _REQUIRED_SUCCESSES = 2
 """Consecutive successful probes after which a container counts as healthy."""
 
@@ -140,7 +138,6 @@ def wait_until_healthy(
     *,
     timeout: float,
     interval: float,
-    renew_or_raise: Callable[[], object],
 ) -> HealthResult:
     """Wait until two consecutive probes of a container that was just started succeed.
 
@@ -154,7 +151,6 @@ def wait_until_healthy(
         check: the health check of the bot.
         timeout: time limit in seconds.
         interval: longest pause between two probes in seconds.
-        renew_or_raise: called before the first probe and then every second; raises when the bot's lease was lost.
     """
     started = time.monotonic()
     deadline = started + timeout
@@ -162,11 +158,7 @@ def wait_until_healthy(
     last = ProbeResult(ok=False, detail="no probe was made")
     address = None
     successes = 0
-    renewed = -_RENEW_SECONDS
     while time.monotonic() < deadline:
-        if time.monotonic() - renewed >= _RENEW_SECONDS:
-            renew_or_raise()
-            renewed = time.monotonic()
         current = _ContainerRun.read(engine, container_id)
         if problem := first.describe_problem(current):
             return HealthResult(healthy=False, reason=problem, address=address)

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks
+from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks, web
 from demo.bench.databases import BenchDatabases, open_databases
 from demo.bench.environment import BenchEnvironment, open_environment
 from demo.bench.gateway import speed, updates_under_load
@@ -25,6 +25,7 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "ticks": ticks.measure,
     "syncs": syncs.measure,
     "pages": pages.measure,
+    "web": web.measure,
     "polls": polls.measure,
     "scanner": scanner.measure,
     "gateway": speed.measure,
@@ -36,6 +37,7 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
 SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
     "ticks": ticks.measure_size,
     "pages": pages.measure_size,
+    "web": web.measure_size,
     "rollout": simulation.measure_size,
     "idle": idle.measure_size,
 }

@@ -11,6 +11,7 @@ from portal.models import (
     AlertDelivery,
     AlertState,
     Base,
+    BotStateChange,
     BotUpdate,
     ForkSync,
     GatewayProcess,
@@ -22,6 +23,7 @@ from portal.models import (
 )
 from portal.services import fork_syncs
 from portal.services.alerts import delivery as alert_delivery
+from portal.services.bots import state_changes
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
@@ -50,6 +52,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(session, GatewayTicket, GatewayTicket.expires_at < now - KEEP_TICKETS)
     # A process that ends removes its row. Rows of killed processes stay.
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
+    _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,

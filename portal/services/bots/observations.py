@@ -14,7 +14,7 @@ from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
 from portal.rules.stop_causes import StopCause
 from portal.services import events
-from portal.services.bots import automatic_starts, leases
+from portal.services.bots import automatic_starts, leases, state_changes
 from portal.services.syncs import reconciliation
 
 _Known = sa.Row[*tuple[Any, ...]]
@@ -114,18 +114,18 @@ def _is_repeated(observation: Observation, known: _Known) -> bool:
 
 
 def _record(session: Session, bot: Bot, observation: Observation, now: datetime) -> None:
-    if bot.state is not observation.state:
+    old = bot.state
+    if state_changes.set_state(session, bot, observation.state, observation.detail, now):
         events.record(
             session,
             EventTag.BOT_STATE_CHANGED,
             org_id=bot.org_id,
             bot_id=bot.id,
-            data={"old": bot.state, "new": observation.state, "detail": observation.detail},
+            data={"old": old, "new": observation.state, "detail": observation.detail},
         )
-        bot.state_since = now
         if observation.stop_cause is not None:
             automatic_starts.request_if_engine_failed(session, bot, observation.stop_cause, now)
         if observation.state is BotState.RUNNING:
             reconciliation.request(session, bot.id)
-    bot.state, bot.state_detail, bot.checked_at = observation.state, observation.detail, now
+    bot.checked_at = now
     bot.address = observation.address or bot.address
