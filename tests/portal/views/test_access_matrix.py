@@ -107,6 +107,8 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "admin_rollouts.retry": (Need.OPERATOR, 409),
     "admin_rollouts.show": (Need.OPERATOR, 200),
     "admin_rollouts.skip_pause": (Need.OPERATOR, 303),
+    "admin_search.index": (Need.OPERATOR, 200),
+    "admin_search.shortcuts": (Need.OPERATOR, 200),
     "admin_settings.index": (Need.OPERATOR, 200),
     "admin_settings.save": (Need.OPERATOR, 422),
     "admin_sync.allow_removals": (Need.OPERATOR, 409),
