@@ -48,7 +48,9 @@ def search(session: Session, text: str) -> SearchResults:
     people = sa.select(User).where(User.deleted_at.is_(None))
     rollouts = sa.select(Rollout).join(Rollout.release)
     return SearchResults(
-        bots=_find(session, bots.options(contains_eager(Bot.org), *WITHOUT_SECRETS), text, Bot, Bot.name, Bot.subdomain),
+        bots=_find(
+            session, bots.options(contains_eager(Bot.org), *WITHOUT_SECRETS), text, Bot, Bot.name, Bot.subdomain
+        ),
         orgs=_find(session, orgs, text, Org, Org.name, Org.slug),
         people=_find(session, people, text, User, User.name, User.email),
         rollouts=_find(
