@@ -43,10 +43,11 @@ from portal.models.encrypted import use_keys
 from portal.queue import JobName, connect
 from portal.rules.allowlist import Allowlist
 from portal.rules.references import parse_reference
-from portal.services import fork_syncs, retention
+from portal.services import fleet_settings, fork_syncs, retention
 from portal.services.accounts import sessions
 from portal.services.audit import log
 from portal.services.bots import (
+    bot_template,
     creation,
     creation_progress,
     desired_state,
@@ -335,7 +336,7 @@ def update_bot(session: Session, _settings: Settings) -> None:
     updates.enter_step(session, update, Step.HEALTH, utcnow())
     outcomes.commit_healthy(session, update, "new container", "127.0.0.1:20000", utcnow())
     assert updates.list_abandoned(session, utcnow()) == [("open", history.NODE_ID)]
-    updates.mark_cleaned(session, update, utcnow())
+    updates.record(session, update, cleaned_at=utcnow())
 
 
 def apply_desired_state(session: Session, _settings: Settings) -> None:
@@ -359,6 +360,13 @@ def probe_node(session: Session, _settings: Settings) -> None:
     observations.record_observations(session, history.NODE_ID, observed, utcnow())
 
 
+def read_log(session: Session, _settings: Settings) -> None:
+    bot = session.get_one(Bot, history.BOT_ID)
+    assert bot.node is not None
+    bot_template.get_template(session)
+    fleet_settings.get_settings(session)
+
+
 def collect_node(session: Session, _settings: Settings) -> None:
     week_ago = utcnow() - timedelta(days=7)
     assert leftovers.list_unneeded_images(session, history.NODE_ID, week_ago)
@@ -379,9 +387,9 @@ def send_mail(session: Session, settings: Settings) -> None:
 
 def sync_node(session: Session, _settings: Settings) -> None:
     now = utcnow()
-    assert selection.list_due_nodes(session, now) == []
+    assert selection.find_due(session, now).node_ids == []
     session.execute(sa.update(Bot).values(epoch=2))
-    assert len(selection.list_due_nodes(session, now)) == history.NODES
+    assert len(selection.find_due(session, now).node_ids) == history.NODES
     assert len(selection.list_due_bots(session, now, history.NODE_ID, 500)) == history.BOTS // history.NODES
     session.execute(sa.update(BotSync).values(provisioned_epoch=2))
     claim = claims.claim_bot(session, history.BOT_ID, timedelta(minutes=1))
@@ -424,6 +432,9 @@ JOBS: dict[str, Action] = {
     JobName.PROBE_NODE: probe_node,
     JobName.COLLECT_NODE: collect_node,
     JobName.SEND_MAIL: send_mail,
+    JobName.READ_LOG: read_log,
+    JobName.READ_LONG_LOG: read_log,
+    JobName.READ_RESOURCE_USE: read_log,
     JobName.SYNC_NODE: sync_node,
     JobName.SYNC_UNANSWERING: sync_unanswering,
     JobName.SYNC_UPSTREAM: sync_upstream,

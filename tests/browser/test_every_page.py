@@ -85,6 +85,9 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("root", "/admin/rollouts"),
         ("root", "/admin/rollouts/new?audience=all&strategy=rolling_wave&release=" + scene.new),
         ("root", f"/admin/rollouts/{made.id}"),
+        ("root", f"/admin/rollouts/{made.id}/report"),
+        ("root", f"/admin/rollouts/{made.id}/compare"),
+        ("root", f"/admin/rollouts/new?audience=named&strategy=immediate&max_retries=2&release={scene.new}"),
         ("root", "/admin/releases"),
         ("root", f"/admin/releases/{scene.old}"),
         ("root", "/admin/fleet"),
@@ -119,6 +122,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("alice", "/o/acme/audit"),
         ("alice", bot),
         ("alice", f"{bot}/changelog"),
+        ("alice", f"{bot}/logs"),
     ]
 
 
