@@ -13,7 +13,7 @@ from functools import wraps
 from rq import get_current_job
 
 from daemon.alerts import sender as alert_sender
-from daemon.bots import create, desired_state, leftover_collector, node_probe, purge
+from daemon.bots import bot_logs, create, desired_state, leftover_collector, node_probe, purge, resource_use
 from daemon.context import Context, current_context
 from daemon.mail import sender
 from daemon.provision import sync_jobs
@@ -24,6 +24,7 @@ from daemon.registry.poller import QUICK_SECONDS, Poller
 from daemon.update import sequence
 from daemon.upstream import nightly
 from portal.database import is_unavailable
+from portal.live_readings import Reading
 from portal.models import utcnow
 from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, SYNCS_QUEUE, JobName, enqueue
 from portal.rules.allowlist import Allowlist
@@ -36,8 +37,8 @@ logger = logging.getLogger(__name__)
 NAMES: set[str] = set()
 """Dotted names of all jobs that a worker accepts."""
 
-_ROUTINE = {JobName.PROBE_NODE}
-"""Jobs that run all the time, also on an idle fleet. The log says nothing about them unless they fail."""
+_ROUTINE = {JobName.PROBE_NODE, JobName.READ_LOG, JobName.READ_LONG_LOG, JobName.READ_RESOURCE_USE}
+"""Jobs that run all the time, or as long as a person watches. The log says nothing about them unless they fail."""
 
 
 def _job(work: Callable[[Context, str], None]) -> Callable[[str], None]:
@@ -157,6 +158,24 @@ def sync_node(context: Context, node_id: str) -> None:
 def sync_unanswering(context: Context, _what: str) -> None:
     """Send companies and members to the bots that did not answer last time."""
     sync_jobs.sync_unanswering(context.database)
+
+
+@_job
+def read_log(context: Context, bot_id: str) -> None:
+    """Read the latest lines of the log of a bot for its page."""
+    bot_logs.read_for_page(context.database, context.redis, bot_id, Reading.LOG)
+
+
+@_job
+def read_long_log(context: Context, bot_id: str) -> None:
+    """Read many lines of the log of a bot for a search or a download."""
+    bot_logs.read_for_page(context.database, context.redis, bot_id, Reading.LONG_LOG)
+
+
+@_job
+def read_resource_use(context: Context, bot_id: str) -> None:
+    """Read how much CPU and memory a bot uses for its page."""
+    resource_use.read_for_page(context.database, context.redis, bot_id)
 
 
 @_job

@@ -32,6 +32,7 @@ from portal.queue import (
     MAIL_RETRIES_QUEUE,
     POLLS_QUEUE,
     PROBES_QUEUE,
+    READINGS_QUEUE,
     SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
@@ -58,12 +59,12 @@ class Supervisor:
     Of the configured workers, the first serves the default queue and probes of nodes, so that long updates never
     delay them. The others prefer the update queues of the nodes, and serve no probes, which bots can make long.
 
-    Ten more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One only
-    probes. Two reach registries: one only makes quick polls, and the other prefers downloads and slow polls. Two
-    reach the mail server: one only makes first attempts, and the other prefers later ones. Two carry members into
-    bots: one only into bots that answered last time, and the other prefers the rest. Two create bots, which takes
-    minutes for an image that never becomes healthy: one only makes first attempts, and the other prefers later ones.
-    One sends alerts.
+    Eleven more workers reach machines of others, so that slow peers of one kind delay only jobs of that kind. One
+    only probes. One reads logs for people who wait for them. Two reach registries: one only makes quick polls, and
+    the other prefers downloads and slow polls. Two reach the mail server: one only makes first attempts, and the
+    other prefers later ones. Two carry members into bots: one only into bots that answered last time, and the other
+    prefers the rest. Two create bots, which takes minutes for an image that never becomes healthy: one only makes
+    first attempts, and the other prefers later ones. One sends alerts.
 
     Args:
         context: settings, database and Redis.
@@ -82,7 +83,8 @@ class Supervisor:
         probe_slots = [_Slot([DEFAULT_QUEUE, PROBES_QUEUE]), _Slot([PROBES_QUEUE])]
         sync_slots = [_Slot([SYNCS_QUEUE]), _Slot([SYNC_RETRIES_QUEUE, SYNCS_QUEUE])]
         creation_slots = [_Slot([CREATIONS_QUEUE]), _Slot([CREATION_RETRIES_QUEUE, CREATIONS_QUEUE])]
-        other_slots = [*probe_slots, *registry_slots, *mail_slots, *sync_slots, *creation_slots]
+        reading_slots = [_Slot([READINGS_QUEUE])]
+        other_slots = [*reading_slots, *probe_slots, *registry_slots, *mail_slots, *sync_slots, *creation_slots]
         self._slots = [*other_slots, _Slot([ALERTS_QUEUE]), *self._update_slots]
         self._refreshed_at = float("-inf")
         self._database_answers = True

@@ -18,6 +18,7 @@ from portal.models import (
     BotPhase,
     BotRequest,
     BotState,
+    BotStateChange,
     BotTemplate,
     BotUpdate,
     DesiredState,
@@ -90,6 +91,8 @@ def add_sample_data(session: Session) -> None:
     bots[3].state, bots[3].state_detail = BotState.UNHEALTHY, "Health check timed out (5 s)"
     bots[5].state, bots[5].state_detail = BotState.STOPPED, "exited with status 0"
     bots[5].desired_state = bots[5].applied_state = DesiredState.STOPPED
+    for bot in bots:
+        _add_state_changes(session, bot, now)
     _add_bots_in_other_phases(session, orgs, node, second, now)
     _add_waiting_org(session, orgs["acme"].owner, now)
     _add_completed_rollout(session, first, second, bots, now - timedelta(days=20))
@@ -129,6 +132,16 @@ def _bot(org: Org, node: Node, name: str, release: Release, now: datetime) -> Bo
         checked_at=now - timedelta(seconds=20),
         address="127.0.0.1:20001",
     )
+
+
+def _add_state_changes(session: Session, bot: Bot, now: datetime) -> None:
+    """Add a health history with an outage four days ago, and the present state since three hours."""
+    healthy, moments = BotState.RUNNING, (timedelta(days=4), timedelta(days=4, minutes=-20), timedelta(hours=3))
+    states = (healthy, BotState.UNHEALTHY, healthy, bot.state)
+    bot.created_at = now - timedelta(days=60)
+    for ago, old, new in zip(moments, states, states[1:], strict=False):
+        if old is not new:
+            session.add(BotStateChange(bot_id=bot.id, at=now - ago, old=old, new=new))
 
 
 def _add_bots_in_other_phases(

@@ -12,7 +12,9 @@ class Action(StrEnum):
     """What a user can do in an organization. The event log stores these names, so they never change."""
 
     READ = auto()
-    """See status, health, logs, changelog and the list of members."""
+    """See status, health, changelog and the list of members."""
+    READ_LOGS = auto()
+    """Read the logs of bots. Operators can hide them from members; see `OrgAccess.may_read_logs`."""
     OPEN_BOT = auto()
     OPERATE_BOTS = auto()
     """Start, stop, restart and remove a bot."""
@@ -37,11 +39,12 @@ ALLOWED: dict[Role, frozenset[Action]] = {
     # The owner cannot leave, because an organization always has an owner; a transfer comes first.
     Role.OWNER: _ADMIN - {Action.LEAVE} | {Action.TRANSFER_OWNERSHIP, Action.DELETE_ORG},
     Role.ADMIN: _ADMIN,
-    Role.MEMBER: frozenset({Action.READ, Action.OPEN_BOT, Action.LEAVE}),
+    Role.MEMBER: frozenset({Action.READ, Action.READ_LOGS, Action.OPEN_BOT, Action.LEAVE}),
     # Operators run the bots. The team and the content of a bot belong to the customer alone.
     Role.OPERATOR: frozenset(
         {
             Action.READ,
+            Action.READ_LOGS,
             Action.OPERATE_BOTS,
             Action.UPDATE_NOW,
             Action.SET_UPDATE_PREFERENCES,
@@ -53,7 +56,7 @@ ALLOWED: dict[Role, frozenset[Action]] = {
 """The permission table."""
 
 
-WHILE_DELETING = frozenset({Action.READ, Action.READ_AUDIT, Action.LEAVE, Action.DELETE_ORG})
+WHILE_DELETING = frozenset({Action.READ, Action.READ_LOGS, Action.READ_AUDIT, Action.LEAVE, Action.DELETE_ORG})
 """The actions that remain possible while an organization is being deleted. `DELETE_ORG` includes restoring it."""
 
 

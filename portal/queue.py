@@ -47,6 +47,8 @@ ALERTS_QUEUE = "alerts"
 """Alerts. Receivers that do not answer delay only other alerts."""
 DOWNLOADS_QUEUE = "downloads"
 """Changelogs need a pull and the sync of the fork needs a fetch. Both take minutes and must not delay polls."""
+READINGS_QUEUE = "readings"
+"""Readings for people who wait for them at a page, such as logs."""
 _UPDATES_PREFIX = "updates-"
 MAX_QUEUE_LENGTH = 500
 """No worker serves a queue of this length. More messages would only delay later ones."""
@@ -72,6 +74,9 @@ class JobName(StrEnum):
     QUEUE_SUMMARIES = "daemon.jobs.queue_summaries"
     SYNC_NODE = "daemon.jobs.sync_node"
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"
+    READ_LOG = "daemon.jobs.read_log"
+    READ_LONG_LOG = "daemon.jobs.read_long_log"
+    READ_RESOURCE_USE = "daemon.jobs.read_resource_use"
     SYNC_UPSTREAM = "daemon.jobs.sync_upstream"
     DELETE_EXPIRED = "daemon.jobs.delete_expired"
 

@@ -1,12 +1,17 @@
-"""`flotilla bots create`, `retry`, `start`, `stop`, `restart`, `remove` and `restore`: the life of bots."""
+"""`flotilla bots create`, `retry`, `start`, `stop`, `restart`, `logs`, `remove` and `restore`: the life of bots."""
 
 from __future__ import annotations
 
+import time
+
 import click
 
+from daemon.bots import bot_logs
 from daemon.commands.bots import bots
 from daemon.commands.output import print_text
 from daemon.context import current_context
+from daemon.engine.container_logs import LogLine
+from portal.live_readings import Reading
 from portal.models import Bot, utcnow
 from portal.queue import CREATIONS_QUEUE, JobName, enqueue, updates_queue_name
 from portal.rules.allowlist import Allowlist
@@ -17,6 +22,8 @@ from portal.services.bots.creation import BotOptions
 from portal.services.bots.start_stop import Operation
 
 __all__ = ["bots"]
+
+_FOLLOW_SECONDS = 2
 
 _reason_option = click.option("--reason", default="", help="Why, for the events that people of the bot read.")
 
@@ -75,6 +82,27 @@ def restart(bot: str, reason: str) -> None:
 
 @bots.command()
 @click.argument("bot")
+@click.option("--lines", type=click.IntRange(1, 20_000), default=100, show_default=True, help="How many lines.")
+@click.option("--follow", "following", is_flag=True, help="Print new lines until Ctrl-C.")
+def logs(bot: str, lines: int, following: bool) -> None:
+    """Print the latest lines of the log of BOT (id, subdomain or name), with *** instead of secrets."""
+    database = current_context().database
+    with database.reading() as session:
+        bot_id = lookup.find_bot(session, bot).id
+    printed: set[LogLine] = set()
+    while True:
+        log = bot_logs.read(database, bot_id, lines, bot_logs.SIZES[Reading.LONG_LOG][1])
+        for line in log:
+            if line not in printed:
+                print_text(_format_line(line))
+        if not following:
+            return
+        printed = set(log)
+        time.sleep(_FOLLOW_SECONDS)
+
+
+@bots.command()
+@click.argument("bot")
 @click.option("--keep-data/--delete-data", default=None, help="Whether its volumes stay on the node. Required.")
 @click.option("--now", "immediately", is_flag=True, help="Remove it at once, without the grace period of 7 days.")
 def remove(bot: str, keep_data: bool | None, immediately: bool) -> None:
@@ -103,6 +131,10 @@ def restore(bot: str) -> None:
         removal.restore_bot(session, row, now=utcnow(), actor=None)
     _enqueue_desired_state(row)
     print_text(f"Restored {row.name}.")
+
+
+def _format_line(line: LogLine) -> str:
+    return f"{line.at} {line.text}" if line.at else line.text
 
 
 def _request(bot: str, operation: Operation, reason: str) -> Bot:

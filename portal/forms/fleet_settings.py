@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from wtforms import IntegerField, RadioField, SelectChoice, SelectField
-from wtforms.validators import InputRequired
+from wtforms import BooleanField, IntegerField, RadioField, SelectChoice, SelectField, StringField
+from wtforms.validators import InputRequired, Length
 from wtforms.widgets import HiddenInput
 
 from portal.forms.orgs import HOURS
@@ -31,4 +31,6 @@ class FleetForm(StrategyForm):
     max_parallel = IntegerField("Parallel updates per node", validators=[InputRequired("Enter a number.")])
     tenant_mode = RadioField("Updates", choices=TENANT_MODE_CHOICES)
     tenant_hour_utc = SelectField("Preferred hour", coerce=int, choices=HOURS)
+    members_read_logs = BooleanField("Members read the logs of their bots")
+    secret_variables = StringField("Variables with secrets", validators=[Length(max=2000)])
     version = IntegerField(widget=HiddenInput(), validators=[InputRequired("Reload the page and try again.")])

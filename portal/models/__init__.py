@@ -4,6 +4,7 @@ from portal.models.alert import AlertChannel, AlertDelivery, AlertFormat, AlertS
 from portal.models.base import Base, new_id, utcnow
 from portal.models.bot import Bot, BotLabel, BotPhase, BotState, Channel, DesiredState, HealthExpectation
 from portal.models.bot_request import BotRequest
+from portal.models.bot_state_change import BotStateChange
 from portal.models.bot_template import BotTemplate
 from portal.models.event import Event, EventPersonalData, EventTag
 from portal.models.fleet_settings import FleetMode, FleetSettings, TenantMode, TenantUpdateConfig
@@ -20,7 +21,7 @@ from portal.models.saved_view import SavedView
 from portal.models.snapshot import Snapshot, SnapshotState
 from portal.models.sync import BotSync, MemberSync, Provisioning, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
-from portal.models.transitions import move, update_where
+from portal.models.transitions import move, update_and_load, update_where
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
 from portal.models.update_notice import UpdateNotice
 from portal.models.user import User, UserSession
@@ -39,6 +40,7 @@ __all__ = [
     "BotPhase",
     "BotRequest",
     "BotState",
+    "BotStateChange",
     "BotSync",
     "BotTemplate",
     "BotUpdate",
@@ -95,6 +97,7 @@ __all__ = [
     "Verdict",
     "move",
     "new_id",
+    "update_and_load",
     "update_where",
     "utcnow",
 ]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from portal.models.base import Base, choice, new_id, utcnow
+from portal.rules.hidden_secrets import SECRET_VARIABLES
 from portal.rules.strategies import StrategyName
 
 
@@ -45,6 +46,10 @@ class FleetSettings(Base):
     """Updates that may run in parallel on one node."""
     tenant_mode: Mapped[TenantMode] = mapped_column(choice(TenantMode), default=TenantMode.MANUAL)
     tenant_hour_utc: Mapped[int] = mapped_column(default=3)
+    members_read_logs: Mapped[bool] = mapped_column(default=True)
+    """Whether members of an organization read the logs of its bots, like the owner and admins."""
+    secret_variables: Mapped[list[str]] = mapped_column(default=lambda: list(SECRET_VARIABLES))
+    """Patterns of the names of environment variables whose values are hidden in logs."""
     version: Mapped[int] = mapped_column(default=1)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,8 @@ from portal.services.errors import InvalidError, StaleError
 _ROW_ID = 1
 _HOURS = range(24)
 _PARALLEL = range(1, 51)
+_VARIABLE_PATTERN = re.compile(r"[A-Z0-9_*]{1,100}")
+_MAX_PATTERNS = 50
 
 
 def get_settings(session: Session) -> FleetSettings:
@@ -80,6 +83,37 @@ def set_tenant_defaults(
     if hour not in _HOURS:
         raise InvalidError("Choose an hour from 0 to 23 (UTC).", "tenant_hour_utc")
     return _change(session, now, actor=actor, tenant_mode=mode, tenant_hour_utc=hour)
+
+
+def set_log_settings(
+    session: Session,
+    *,
+    members_read_logs: bool,
+    secret_variables: Sequence[str],
+    now: datetime,
+    actor: User | None,
+) -> FleetSettings:
+    """Set who reads the logs of bots, and which environment variables contain secrets that logs must not show.
+
+    Args:
+        session: the transaction.
+        members_read_logs: whether members read logs, like owners, admins and operators.
+        secret_variables: patterns of names; `*` stands for any characters.
+        now: the moment.
+        actor: the operator.
+
+    Raises:
+        InvalidError: a pattern is invalid, or there are too many.
+    """
+    patterns = list(dict.fromkeys(pattern.strip().upper() for pattern in secret_variables if pattern.strip()))
+    wrong = next((pattern for pattern in patterns if not _VARIABLE_PATTERN.fullmatch(pattern)), None)
+    if wrong is not None:
+        raise InvalidError(
+            f"{wrong[:100]} is no name of a variable. Use letters, digits, _ and *.", "secret_variables"
+        )
+    if len(patterns) > _MAX_PATTERNS:
+        raise InvalidError(f"Enter at most {_MAX_PATTERNS} names.", "secret_variables")
+    return _change(session, now, actor=actor, members_read_logs=members_read_logs, secret_variables=patterns)
 
 
 def _change(session: Session, now: datetime, *, actor: User | None, **values: Any) -> FleetSettings:

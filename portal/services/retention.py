@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions, tickets, alerts and mails. Used by an hourly job."""
+"""Deletion of expired rows, and of what old updates and alerts need no more. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from portal.models import (
     AlertDelivery,
     AlertState,
     Base,
+    BotStateChange,
+    BotUpdate,
     ForkSync,
     GatewayProcess,
     GatewayTicket,
@@ -21,6 +23,7 @@ from portal.models import (
 )
 from portal.services import fork_syncs
 from portal.services.alerts import delivery as alert_delivery
+from portal.services.bots import state_changes
 from portal.services.mail import outbox
 
 KEEP_LINKS = timedelta(days=7)
@@ -28,6 +31,8 @@ KEEP_TICKETS = timedelta(hours=1)
 KEEP_GATEWAY_PROCESSES = timedelta(days=1)
 KEEP_SESSIONS = timedelta(days=30)
 KEEP_MAILS = timedelta(days=90)
+KEEP_DESCRIPTIONS = timedelta(days=7)
+"""How long the description of the old container stays, which is most of the row of an update."""
 
 _BATCH_SIZE = 1000
 
@@ -47,6 +52,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(session, GatewayTicket, GatewayTicket.expires_at < now - KEEP_TICKETS)
     # A process that ends removes its row. Rows of killed processes stay.
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
+    _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,
@@ -62,6 +68,22 @@ def delete_expired(session: Session, now: datetime) -> None:
         OutgoingMail.next_attempt_at < now - KEEP_MAILS,
         OutgoingMail.template.not_in(outbox.KEPT_TEMPLATES),
     )
+    _trim_updates(session, now)
+
+
+def _trim_updates(session: Session, now: datetime) -> None:
+    """Delete what only the workers of an update need, once its engine holds nothing of it any more.
+
+    An update whose bot needs attention is not cleaned up, and keeps everything for an operator.
+    """
+    old = sa.and_(
+        BotUpdate.saved_container.is_not(None),
+        BotUpdate.cleaned_at < now - KEEP_DESCRIPTIONS,
+        BotUpdate.state.in_(BotUpdate.LEAVES_TRACES),
+    )
+    batch = sa.select(BotUpdate.id).where(old).order_by(BotUpdate.cleaned_at).limit(_BATCH_SIZE)
+    trimmed = sa.update(BotUpdate).where(BotUpdate.id.in_(batch)).values(saved_container=sa.null(), journal={})
+    session.execute(trimmed.execution_options(synchronize_session=False))
 
 
 def _has_later_session() -> sa.ColumnElement[bool]:

@@ -18,6 +18,7 @@ from portal.services.bots.bot_list import BotRow
 from portal.services.bots.bot_status import BotStatus
 from portal.services.orgs import orgs, sync_sentences, sync_status
 from portal.services.rollouts import timings
+from portal.services.rollouts.timings import PhaseDuration
 from portal.settings import Settings
 from portal.web import htmx
 from portal.web.session_cookie import current_visitor, is_visitor_operator
@@ -43,6 +44,8 @@ def init_app(app: Flask, settings: Settings) -> None:
         least_advanced=sync_status.find_least_advanced,
         masked=email_addresses.mask,
         pending_bots=sync_sentences.count_pending,
+        percent=percent,
+        phases=list_phases,
         plural=plural,
         short=short_digest,
         state_reason=state_reason,
@@ -123,6 +126,11 @@ def plural(count: int, noun: str, nouns: str = "") -> str:
     return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def percent(share: float) -> str:
+    """Format a percentage. Only what is complete reads `100 %`."""
+    return "100 %" if share >= 100 else f"{min(share, 99.99):.{2 if share >= 99 else 1}f} %"
+
+
 def _largest_unit(span: timedelta, *, rounded: bool = False) -> str:
     seconds = span.total_seconds()
     size, unit = next((size, unit) for size, unit in _UNITS if seconds >= size)
@@ -141,6 +149,11 @@ def exact(moment: datetime) -> str:
 def describe_bot(row: BotRow) -> BotStatus:
     """Return the status of a bot at this moment."""
     return bot_status.describe(row, utcnow())
+
+
+def list_phases(update: BotUpdate) -> list[PhaseDuration]:
+    """Return the durations of the phases of an update until this moment."""
+    return timings.list_phase_durations(update, utcnow())
 
 
 def short_digest(digest: str) -> str:

@@ -122,6 +122,7 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("alice", "/o/acme/audit"),
         ("alice", bot),
         ("alice", f"{bot}/changelog"),
+        ("alice", f"{bot}/logs"),
     ]
 
 

@@ -18,6 +18,7 @@ EXPECTED = {
     Action.READ_AUDIT: {*MANAGERS, Role.OPERATOR},
     Action.SEE_BILLING: MANAGERS,
     Action.READ: {*PEOPLE, Role.OPERATOR},
+    Action.READ_LOGS: set(Role),
     Action.OPEN_BOT: PEOPLE,
     Action.LEAVE: {Role.ADMIN, Role.MEMBER},
     Action.OVERRIDE_UPDATE_PREFERENCES: {Role.OPERATOR},

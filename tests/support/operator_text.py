@@ -53,6 +53,7 @@ SHOWN_TO_OPERATORS = {
     "mail_outbox": {"last_error"},
     "member_sync": {"last_error"},
     "nodes": {"docker_url", "last_error", "name"},
+    "fleet_settings": {"secret_variables"},
     "polled_images": {"last_error"},
     "releases": {"changelog_error", "quarantine_reason"},
     "rollouts": {"reason"},
@@ -205,7 +206,7 @@ def _shape(column: sa.Column[Any], text: str) -> Any:
         return {"Config": {"Env": [f"KEY={text}"]}}
     if not isinstance(getattr(column.type, "impl", None), sa.JSON):
         return text
-    is_list = column.name in {"agents", "capabilities", "volumes", "volumes_to_remove"}
+    is_list = column.name in {*("agents", "capabilities", "secret_variables", "volumes", "volumes_to_remove")}
     return [text] if is_list else {"key": text}
 
 

@@ -109,6 +109,16 @@ def list_for_bot(session: Session, bot: Bot, limit: int = 30) -> list[EventRow]:
     return _build_rows_for_members(session, bot.org, found)
 
 
+def list_origin(session: Session, bot: Bot) -> list[EventRow]:
+    """List how a bot was added, and when it got another container, for the people of its organization."""
+    # A bot is added by one of its first events. It may have very many later ones.
+    first = session.scalars(sa.select(Event).where(Event.bot_id == bot.id).order_by(Event.id).limit(3))
+    attached = sa.select(Event).where(Event.bot_id == bot.id, Event.tag == EventTag.BOT_ATTACHED)
+    latest = session.scalars(attached.order_by(Event.id.desc()).limit(1))
+    found = [*(event for event in first if event.tag == EventTag.BOT_CREATED), *latest]
+    return _build_rows_for_members(session, bot.org, found)
+
+
 def list_all(session: Session, event_filter: EventFilter, before: int | None = None) -> EventPage:
     """List all events for operators. For the arguments see `list_for_org`."""
     found, older, too_many = _load_page(session, event_filter, before)

@@ -22,6 +22,7 @@ _TAGS_WITHOUT_ACCOUNT = {EventTag.INVITE_DECLINED, EventTag.USER_SIGN_IN_FAILED}
 """Tags of events that visitors without an account can cause."""
 _ATTEMPTS: dict[str, str] = {
     Action.READ: "open this organization",
+    Action.READ_LOGS: "read the log of a bot",
     Action.OPEN_BOT: "open a bot",
     Action.OPERATE_BOTS: "start, stop or remove a bot",
     Action.UPDATE_NOW: "update a bot",
@@ -154,8 +155,10 @@ _SETTING_NAMES = {
     "cpu_millis": "CPU limit (thousandths of a CPU)",
     "create_for_new_orgs": "every new organization gets a bot",
     "hour_utc": "hour (UTC)",
+    "members_read_logs": "members read logs",
     "memory_mb": "memory limit (MB)",
     "max_parallel": "parallel updates per node",
+    "secret_variables": "variables with secrets",
     "overridden_by_operator": "managed by operators",
     "tenant_hour_utc": "default hour for organizations (UTC)",
     "tenant_mode": "default mode for organizations",

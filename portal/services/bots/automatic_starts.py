@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, Event, EventTag
 from portal.rules.stop_causes import StopCause
 from portal.services import events
+from portal.services.bots import state_changes
 
 SHORTEST_DELAY = timedelta(seconds=15)
 LONGEST_DELAY = timedelta(minutes=15)
@@ -52,10 +53,11 @@ def record_failed_start(session: Session, bot: Bot, error: str, now: datetime) -
         now: the moment.
     """
     if bot.state is not BotState.STOPPED or bot.state_since is None:
-        bot.state, bot.state_since = BotState.STOPPED, now
-    bot.state_detail = error
-    bot.restart_requested_at = now + min(max(now - bot.state_since, SHORTEST_DELAY), LONGEST_DELAY)
-    if not _has_failed_since(session, bot, bot.state_since):
+        bot.state_since = now
+    since = bot.state_since
+    state_changes.set_state(session, bot, BotState.STOPPED, error, now)
+    bot.restart_requested_at = now + min(max(now - since, SHORTEST_DELAY), LONGEST_DELAY)
+    if not _has_failed_since(session, bot, since):
         events.record(
             session, EventTag.BOT_START_FAILED, org_id=bot.org_id, bot_id=bot.id, data={"error": bot.state_detail}
         )

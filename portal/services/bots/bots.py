@@ -24,7 +24,7 @@ from portal.models import (
 )
 from portal.rules.references import Reference
 from portal.services import events
-from portal.services.bots import subdomains
+from portal.services.bots import state_changes, subdomains
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.events import Actor
 from portal.services.orgs import member_sync, orgs
@@ -136,8 +136,10 @@ def attach_container(session: Session, bot_id: str, found: FoundContainer, now: 
         sa.select(BotUpdate.id).where(BotUpdate.bot_id == bot.id, BotUpdate.is_unfinished(), conflicting)
     ):
         raise ConflictError(f"An update of {bot.name} is not finished. Wait until it has ended and was cleaned up.")
+    values = _container_values(found, now)
+    state_changes.set_state(session, bot, values["state"], None, now)
     data = {"container_id": bot.container_id, "new_container_id": found.container_id, "digest": found.digest}
-    for name, value in _container_values(found, now).items():
+    for name, value in values.items():
         setattr(bot, name, value)
     bot.applied_state, bot.restart_policy = DesiredState.RUNNING, None
     bot.epoch += 1

@@ -31,7 +31,7 @@ from portal.models import (
 from portal.rules.hidden_secrets import hide_secrets
 from portal.rules.references import parse_reference
 from portal.services import events, fleet_settings
-from portal.services.bots import bot_template, leases, placement
+from portal.services.bots import bot_template, leases, placement, state_changes
 from portal.services.bots.creation import ContainerSettings
 
 _FIRST_RETRY_WAIT = timedelta(seconds=10)
@@ -165,13 +165,12 @@ def activate(session: Session, attempt: Attempt, found: dict[str, Any], address:
         "container_name": str(found["container"]["Name"]).removeprefix("/"),
         "current_digest": digest,
         "address": address,
-        "state": BotState.RUNNING,
-        "state_detail": None,
         "state_since": now,
         "checked_at": now,
         "creation_error": None,
         "creation_due_at": None,
     }
+    state_changes.set_state(session, bot, BotState.RUNNING, None, now)
     update_where(session, Bot, Bot.id == bot.id, **values)
     data = {"digest": digest, "attempts": bot.creation_attempts}
     events.record(session, EventTag.BOT_READY, org_id=bot.org_id, bot_id=bot.id, data=data)

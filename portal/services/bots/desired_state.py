@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from portal.database import database_now
 from portal.models import Bot, BotPhase, BotState, BotUpdate, DesiredState, EventTag
 from portal.services import events
-from portal.services.bots import leases
+from portal.services.bots import leases, state_changes
 
 JUST_STARTED = "Just started"
 """Reason for the unknown state of a bot between its start and its first health check."""
@@ -72,8 +72,7 @@ def record_stop(session: Session, bot_id: str, now: datetime) -> None:
 
     If the worker dies now, the next one knows that it only has to start the container.
     """
-    bot = session.get_one(Bot, bot_id)
-    bot.state, bot.state_detail, bot.state_since = BotState.STOPPED, None, now
+    state_changes.set_state(session, session.get_one(Bot, bot_id), BotState.STOPPED, None, now)
 
 
 def record_applied(
@@ -99,7 +98,8 @@ def record_applied(
     # Requests must not go to the former address, which may belong to another container now.
     bot.address = address or bot.address
     bot.applied_state = change.state
-    bot.state, bot.state_detail, bot.state_since = state, detail, now
+    state_changes.set_state(session, bot, state, detail, now)
+    bot.state_since = now
     if change.state is DesiredState.RUNNING:
         bot.restart_policy = None
     # A request that came after the worker began asks for another restart.

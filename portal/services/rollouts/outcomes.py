@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,13 +18,14 @@ from portal.models import (
     BotUpdate,
     EventTag,
     Rollout,
+    Step,
     UpdateState,
     Verdict,
     move,
 )
-from portal.rules.hidden_secrets import hide_secrets
-from portal.services import events
-from portal.services.bots import bot_template
+from portal.rules.hidden_secrets import hide_secrets, list_secret_values, parse_environment
+from portal.services import events, fleet_settings
+from portal.services.bots import bot_template, state_changes
 from portal.services.rollouts import notifications
 from portal.services.rollouts.updates import end_step_timing
 from portal.services.syncs import reconciliation
@@ -61,7 +63,7 @@ def mark_failed(
     """Record the verdict that the new container failed. From here on the update can only roll back.
 
     The data epoch of the bot grows, because the rollback restores the data from before the update. The log, which
-    members can read, is kept without the secrets that Flotilla has told the bot.
+    members can read, is kept without the secrets that Flotilla knows.
 
     Args:
         session: a fenced transaction.
@@ -72,39 +74,51 @@ def mark_failed(
     """
     update.verdict = Verdict.FAILED
     record_reason(session, update, reason, transient=transient)
-    update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update.bot))
+    update.log_tail = log_tail and hide_secrets(log_tail, _list_secrets(session, update))
     update.bot.epoch += 1
     session.flush()
 
 
-def _list_secrets(session: Session, bot: Bot) -> list[str | None]:
-    if not bot.provision_secret:
+def _list_secrets(session: Session, update: BotUpdate) -> list[str | None]:
+    container = (update.saved_container or {}).get("container") or {}
+    patterns = fleet_settings.get_settings(session).secret_variables
+    variables = list_secret_values(parse_environment(container), patterns)
+    secrets = update.bot.provision_secret
+    if not secrets:
         # The verdict must not depend on the template, whose API key may be unreadable.
-        return []
-    return [*(bot.provision_secret or {}).values(), bot_template.get_template(session).api_key]
+        return [*variables]
+    return [*variables, *secrets.values(), bot_template.get_template(session).api_key]
 
 
 def commit_healthy(
     session: Session, update: BotUpdate, container_id: str, address: str | None, now: datetime
 ) -> None:
-    """Record the verdict that the new container is healthy, and make it the container of the bot."""
-    bot, release = update.bot, update.rollout.release
+    """Enter the step *commit* with the verdict healthy, and make the new container the container of the bot."""
+    bot, rollout = update.bot, update.rollout
+    release = rollout.release
     previous = bot.current_digest
     bot.container_id = container_id
     bot.current_digest = release.digest
-    _mark_running(bot, address, now)
+    _mark_running(session, bot, address, now)
     # The bot has just started, and its new release may list members.
     reconciliation.request(session, bot.id)
-    update.verdict = Verdict.HEALTHY
-    update.answering_at = now
-    _end(session, update, Outcome(state=UpdateState.UPDATED), now)
+    _end(
+        session,
+        update,
+        Outcome(state=UpdateState.UPDATED),
+        now,
+        step=Step.COMMIT,
+        timings=end_step_timing(update, now) | {Step.COMMIT: [now.isoformat()] * 2},
+        verdict=Verdict.HEALTHY,
+        answering_at=now,
+    )
     events.record(
         session,
         EventTag.BOT_UPDATED,
-        actor=update.rollout.started_by,
+        actor=rollout.started_by,
         org_id=bot.org_id,
         bot_id=bot.id,
-        rollout_id=update.rollout_id,
+        rollout_id=rollout.id,
         data={"update": update.id, "from": previous, "to": release.digest, "version": release.version},
     )
 
@@ -136,7 +150,7 @@ def mark_rolled_back(
     bot.container_id = container_id
     was_recovered, bot.needs_attention = bot.needs_attention is not None, None
     if answers:
-        _mark_running(bot, address, now)
+        _mark_running(session, bot, address, now)
         reconciliation.request(session, bot.id)
         update.answering_at = now
     elif address:
@@ -189,16 +203,20 @@ def mark_needs_attention(
     notifications.notify_rollback_failed(session, update)
 
 
-def _mark_running(bot: Bot, address: str | None, now: datetime) -> None:
-    if bot.state is not BotState.RUNNING:
-        bot.state_since = now
-    bot.state, bot.state_detail, bot.checked_at, bot.address = BotState.RUNNING, None, now, address
+def _mark_running(session: Session, bot: Bot, address: str | None, now: datetime) -> None:
+    state_changes.set_state(session, bot, BotState.RUNNING, None, now)
+    bot.checked_at, bot.address = now, address
 
 
-def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:
-    end_step_timing(update, now)
-    update.error = outcome.error or update.error
-    update.transient = outcome.transient
-    update.ended_at = now
-    move(session, update, UpdateState.RUNNING, outcome.state)
+def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime, **values: Any) -> None:
+    values = {"timings": end_step_timing(update, now), "error": outcome.error or update.error, **values}
+    move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        outcome.state,
+        transient=outcome.transient,
+        ended_at=now,
+        **values,
+    )
     notifications.notify_outcome(session, update.rollout, update.bot.org_id)

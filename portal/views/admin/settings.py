@@ -48,6 +48,13 @@ def save() -> Answer:
         fleet_settings.set_tenant_defaults(
             session(), TenantMode(form.tenant_mode.data), form.tenant_hour_utc.data, now, actor=operator
         )
+        fleet_settings.set_log_settings(
+            session(),
+            members_read_logs=form.members_read_logs.data,
+            secret_variables=(form.secret_variables.data or "").split(","),
+            now=now,
+            actor=operator,
+        )
     except StaleError as error:
         return _page(refusal=error.for_operators), 409
     except InvalidError as error:
@@ -71,6 +78,8 @@ def _stored_form() -> FleetForm:
         max_parallel=stored.max_parallel,
         tenant_mode=str(stored.tenant_mode),
         tenant_hour_utc=stored.tenant_hour_utc,
+        members_read_logs=stored.members_read_logs,
+        secret_variables=", ".join(stored.secret_variables),
         version=stored.version,
         **stored.parameters,
     )

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from portal.views.org import audit_log, bot, home, invites, member_sync, opening, org_list, ownership, settings, team
+from portal.views.org import (
+    audit_log,
+    bot,
+    bot_logs,
+    home,
+    invites,
+    member_sync,
+    opening,
+    org_list,
+    ownership,
+    settings,
+    team,
+)
 
 BLUEPRINTS = (
     audit_log.pages,
     bot.pages,
+    bot_logs.pages,
     home.pages,
     invites.pages,
     member_sync.pages,

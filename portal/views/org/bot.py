@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, flash, request, url_for
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, current_app, flash, request, url_for
+from redis import Redis
 from werkzeug.wrappers import Response as BaseResponse
 
+from portal import live_readings
 from portal.forms.bot_operation import OperationForm
 from portal.forms.bot_template import RemoveBotForm
 from portal.forms.releases import ReasonForm
-from portal.models import Bot, FleetMode, Trigger, utcnow
+from portal.live_readings import Reading
+from portal.models import Bot, BotPhase, FleetMode, Trigger, utcnow
 from portal.policy import Action
 from portal.queue import CREATIONS_QUEUE, JobName, updates_queue_name
 from portal.rules.roles import Role
 from portal.services import fleet_settings
 from portal.services.audit import log
-from portal.services.bots import attention, bot_list, creation, removal, start_stop
+from portal.services.bots import attention, bot_list, creation, removal, start_stop, state_changes
 from portal.services.bots.start_stop import Operation
 from portal.services.errors import ConflictError
 from portal.services.releases import offers, releases
@@ -203,8 +209,14 @@ def _bot_page(
             "status": "org/bot/_status.html",
             "attention": "org/bot/_attention.html",
             "manage": "org/bot/_manage.html",
+            "resource_use": "org/bot/_resource_use.html",
         },
-        parts={"history": "org/bot/_history.html"},
+        # Only a part that is rendered loads what it shows.
+        parts={
+            "health": "org/bot/_health.html",
+            "history": "org/bot/_history.html",
+            "about": "org/bot/_about.html",
+        },
         access=access,
         org=access.org,
         bot=bot,
@@ -218,9 +230,21 @@ def _bot_page(
         rollback_refusal=failed_rollbacks.find_refusal(session(), bot),
         restorable=removal.is_restorable(bot, utcnow()),
         operations=start_stop.list_possible(session(), bot),
-        updates=history.list_updates(session(), bot),
-        events=log.list_for_bot(session(), bot),
+        use=partial(_load_resource_use, bot),
+        data_size=partial(history.find_data_size, session(), bot),
+        health=partial(state_changes.load_history, session(), bot, utcnow()),
+        updates=partial(history.list_updates, session(), bot),
+        events=partial(log.list_for_bot, session(), bot),
+        origin=partial(log.list_origin, session(), bot),
     )
+
+
+def _load_resource_use(bot: Bot) -> dict[str, Any] | None:
+    """Return the latest reading of the resource use of a bot, and request the next one."""
+    redis: Redis = current_app.extensions["redis"]
+    if bot.phase is BotPhase.ACTIVE and bot.container_id is not None:
+        live_readings.request(redis, Reading.RESOURCE_USE, bot.id)
+    return live_readings.load(redis, Reading.RESOURCE_USE, bot.id)
 
 
 def _changelog_page(access: OrgAccess, bot: Bot, refusal: str = "") -> Response:

@@ -9,6 +9,7 @@ from flask import abort, request
 from portal.models import Bot, Org, OrgState, User, utcnow
 from portal.policy import WHILE_DELETING, Action, can
 from portal.rules.roles import Role
+from portal.services import fleet_settings
 from portal.services.errors import ForbiddenError, NotFoundError
 from portal.services.orgs import orgs, transfers
 from portal.web import htmx, refusals
@@ -60,6 +61,12 @@ class OrgAccess:
     def may(self, action: Action) -> bool:
         """Whether the user may do `action` in the organization's current state."""
         return can(self.roles, action) and (self.org.state is OrgState.ACTIVE or action in WHILE_DELETING)
+
+    @property
+    def may_read_logs(self) -> bool:
+        """Whether the user may read the logs of the bots. A setting of the fleet hides them from members."""
+        is_open = fleet_settings.get_settings(session()).members_read_logs
+        return can(self.roles if is_open else self.roles - {Role.MEMBER}, Action.READ_LOGS)
 
     @property
     def has_ownership_offer(self) -> bool:
@@ -141,6 +148,19 @@ def require_bot(slug: str, bot_id: str, action: Action = Action.READ) -> tuple[O
     bot = orgs.find_bot(session(), access.org, bot_id)
     if bot is None:
         raise NotFoundError("This organization has no such bot.")
+    return access, bot
+
+
+def require_logs(slug: str, bot_id: str) -> tuple[OrgAccess, Bot]:
+    """Return an organization and its bot for a user who may read its log, by the rules of `require_bot`.
+
+    Raises:
+        ForbiddenError: a setting of the fleet hides logs from members.
+    """
+    access, bot = require_bot(slug, bot_id, Action.READ_LOGS)
+    if not access.may_read_logs:
+        refusals.note_refusal(Action.READ_LOGS, actor=access.user, org_id=access.org.id)
+        raise ForbiddenError("Your provider shows logs to owners and admins only.")
     return access, bot
 
 

@@ -30,7 +30,7 @@ def describe(update: BotUpdate | None = None, *, error: str | None = None, **val
 
 def update(state: UpdateState, step: Step | None) -> BotUpdate:
     """Return an update to 1.5.0."""
-    release = Release(digest="sha256:1", changelog={"version": "1.5.0"})
+    release = Release(digest="sha256:1.5.0")
     return BotUpdate(state=state, step=step, rollout=Rollout(release=release))
 
 

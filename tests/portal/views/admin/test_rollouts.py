@@ -41,6 +41,7 @@ def previewed(root: FlaskClient, values: dict[str, Any]) -> dict[str, Any]:
     return values | {"previewed": found[1] if found else ""}
 
 
+@pytest.mark.every_database
 def test_preview_shows_waves_and_starts_nothing(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     page = signed_in("root").get("/admin/rollouts/new", query_string=rollout_form(scene)).text
     assert "<b>3</b> bots in 3 waves" in page
@@ -49,6 +50,7 @@ def test_preview_shows_waves_and_starts_nothing(signed_in: SignedIn, scene: Scen
         assert session.query(Rollout).count() == 0
 
 
+@pytest.mark.every_database
 def test_start_creates_the_previewed_rollout(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     answer = root.post("/admin/rollouts/new", data=previewed(root, rollout_form(scene)))
@@ -117,6 +119,7 @@ def test_quarantined_release_is_not_offered(signed_in: SignedIn, scene: Scene, d
     assert "1.5.0" not in page
 
 
+@pytest.mark.every_database
 def test_live_progress_sends_only_changes_and_stops_at_the_end(
     signed_in: SignedIn, scene: Scene, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ def polling_url(html: str) -> str:
     return found[1].replace("&amp;", "&")
 
 
+@pytest.mark.every_database
 def test_rollout_is_paused_resumed_and_aborted(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     with database.transaction() as session:
@@ -182,6 +186,7 @@ def test_rollout_is_paused_resumed_and_aborted(signed_in: SignedIn, scene: Scene
         assert session.get_one(Release, scene.new).quarantine_reason == "logins fail"
 
 
+@pytest.mark.every_database
 def test_retry_starts_a_new_rollout_of_the_failed_bots(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     root = signed_in("root")
     with database.transaction() as session:

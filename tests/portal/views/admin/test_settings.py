@@ -24,6 +24,8 @@ FORM = {
     "max_parallel": "2",
     "tenant_mode": "manual",
     "tenant_hour_utc": "3",
+    "members_read_logs": "y",
+    "secret_variables": "*SECRET*, *TOKEN*",
     "version": "1",
 }
 
@@ -39,6 +41,7 @@ def load_settings(database: Database) -> FleetSettings:
         return session.query(FleetSettings).one()
 
 
+@pytest.mark.every_database
 def test_fleet_settings_are_shown_and_saved(root: FlaskClient, database: Database) -> None:
     page = root.get("/admin/settings").text
     assert 'name="percentage"' in page
@@ -58,6 +61,19 @@ def test_fleet_settings_are_shown_and_saved(root: FlaskClient, database: Databas
     assert "<del>2</del>" in log
     assert "<ins>5</ins>" in log
     assert 'value="40"' in root.get("/admin/settings").text
+
+
+def test_settings_of_logs_are_saved_and_checked(root: FlaskClient, database: Database) -> None:
+    page = root.get("/admin/settings").text
+    assert "*SECRET*, *TOKEN*" in page
+    changed = {"members_read_logs": "", "secret_variables": " my_key , *token*,MY_KEY,"}
+    assert root.post("/admin/settings", data=FORM | changed).status_code == 303
+    row = load_settings(database)
+    assert (row.members_read_logs, row.secret_variables) == (False, ["MY_KEY", "*TOKEN*"])
+    for wrong in ("a b", "x" * 101, ",".join(f"A{number}" for number in range(51))):
+        refused = root.post("/admin/settings", data=FORM | {"secret_variables": wrong, "version": str(row.version)})
+        assert refused.status_code == 422
+    assert load_settings(database).secret_variables == ["MY_KEY", "*TOKEN*"]
 
 
 def test_saving_unchanged_settings_records_no_event(root: FlaskClient, database: Database) -> None:
@@ -102,6 +118,7 @@ def test_form_with_an_old_version_is_rejected(root: FlaskClient, database: Datab
     assert load_settings(database).max_parallel == 7
 
 
+@pytest.mark.every_database
 def test_node_is_drained_and_activated(root: FlaskClient, database: Database, scene: Scene) -> None:
     with database.transaction() as session:
         session.get_one(Node, scene.node).last_error = "connection <refused>"
@@ -117,6 +134,7 @@ def test_node_is_drained_and_activated(root: FlaskClient, database: Database, sc
     assert root.post("/admin/nodes/nothing/drain").status_code == 404
 
 
+@pytest.mark.every_database
 def test_operator_restores_an_organization(
     app: Flask, root: FlaskClient, database: Database, cast: Cast, scene: Scene
 ) -> None:

@@ -8,7 +8,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from portal import live_readings
 from portal.database import Database
+from portal.live_readings import Reading
 from portal.models import (
     Bot,
     BotState,
@@ -21,7 +23,9 @@ from portal.models import (
     UpdateNotice,
     UpdateState,
     Verdict,
+    utcnow,
 )
+from portal.queue import READINGS_QUEUE, open_queue
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, release, rollout
 
@@ -38,6 +42,7 @@ def update_now(client: FlaskClient, scene: Scene) -> int:
     return client.post(bot_url(scene, "/update"), data={"digest": scene.new_digest}).status_code
 
 
+@pytest.mark.every_database
 def test_badge_is_shown_where_a_newer_release_exists(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).current_digest = scene.new_digest
@@ -107,6 +112,7 @@ def test_later_applies_to_one_user_and_keeps_the_badge(signed_in: SignedIn, scen
     assert "Reminder <time" not in signed_in("carol").get("/o/acme/").text
 
 
+@pytest.mark.every_database
 def test_reminder_returns_after_two_days_or_with_a_newer_release(
     signed_in: SignedIn, scene: Scene, database: Database
 ) -> None:
@@ -186,6 +192,7 @@ def test_state_is_explained_by_its_class_to_customers(signed_in: SignedIn, scene
     assert "10.0.0.7 answered 503" in operator
 
 
+@pytest.mark.every_database
 def test_operator_marks_a_bot_as_fixed(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).needs_attention = "docker start 1234"
@@ -226,3 +233,35 @@ def test_stopped_bot_is_not_offered_an_update_that_would_be_refused(
     text = signed_in("alice").get(bot_url(scene, "/changelog")).text
     assert "is stopped. Start it first, then update it." in text
     assert '<button class="btn btn-primary" disabled>Update now' in text
+
+
+def test_resource_use_is_shown_and_requested_once(
+    app: Flask, signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    page = bot_url(scene)
+    assert "Measuring…" in signed_in("bob").get(page).text
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.UPDATED])
+        session.query(BotUpdate).one().journal = {"volume_sizes": [5_000_000, 9_000_000]}
+    redis = app.extensions["redis"]
+    values = {"cpus": 0.256, "memory": 50_000_000, "memory_limit": 512_000_000, "error": None}
+    live_readings.store(redis, Reading.RESOURCE_USE, scene.bots[0], values, utcnow())
+    text = signed_in("bob").get(page).text
+    for shown in ("26 %", "50.0 MB", "of 512.0 MB", "5.0 MB"):
+        assert shown in text
+    assert [job.func_name for job in open_queue(redis, READINGS_QUEUE).get_jobs()] == [
+        "daemon.jobs.read_resource_use"
+    ]
+    failed = {"cpus": None, "error": "unix:///docker.sock refused"}
+    live_readings.store(redis, Reading.RESOURCE_USE, scene.bots[0], failed, utcnow())
+    assert "docker.sock" not in signed_in("bob").get(page).text
+    assert "docker.sock" in signed_in("root").get(page).text
+
+
+def test_page_says_how_and_by_whom_a_bot_was_added(signed_in: SignedIn, scene: Scene) -> None:
+    about = signed_in("bob").get(bot_url(scene)).text.partition('id="about"')[2].partition("</section>")[0]
+    assert "<dt>Adopted</dt>" in about
+    assert "by Flotilla" in about
+    assert "paperclip-1.bots.example" in about
+    assert "127.0.0.1:20001" not in about
+    assert "127.0.0.1:20001" in signed_in("root").get(bot_url(scene)).text
