@@ -39,7 +39,7 @@ def test_reading_is_kept_for_a_short_time(redis: Redis) -> None:
     live_readings.store(redis, Reading.LOG, "bot", {"lines": []}, now)
     assert live_readings.load(redis, Reading.LOG, "bot") == {"lines": [], "at": now}
     assert live_readings.load(redis, Reading.LOG, "other") is None
-    assert 0 < redis.ttl("flotilla:reading:log:bot") <= live_readings.KEEP_SECONDS  # type: ignore[operator]
+    assert 0 < redis.ttl("flotilla:reading:log:bot") <= live_readings.KEEP_SECONDS
 
 
 def test_waiting_ends_with_the_reading_or_the_time(redis: Redis) -> None:
