@@ -78,7 +78,8 @@ test-fast: install ## Run the tests that need no engine, registry, browser or ot
 
 .PHONY: test-chaos
 test-chaos: system install ## Update bots with every fault at every call, and restore many random changes; takes hours
-	@$(PYTEST) -n 2 --dist load tests/daemon/update/every_fault.py tests/daemon/update/engine_killed.py
+	@$(PYTEST) -n 2 --dist load tests/daemon/update/every_fault.py tests/daemon/update/engine_killed.py \
+		tests/daemon/update/outer_faults.py tests/daemon/update/forced_failures.py
 	@FLOTILLA_TEST_HISTORIES=240 $(PYTEST) -n 2 --dist load tests/daemon/snapshots/test_histories.py
 
 .PHONY: coverage

@@ -22,11 +22,9 @@ from portal.models import (
     Release,
     Rollout,
     RolloutState,
-    SnapshotState,
     Step,
     Trigger,
     User,
-    move,
     new_id,
     utcnow,
 )
@@ -90,33 +88,24 @@ def _rehearse_update(session: Session, update_id: str) -> None:
     updates.list_unfinished(session, session.get_one(BotUpdate, update_id))
     bot_id = session.get_one(BotUpdate, update_id).bot_id
     fence = leases.acquire(session, bot_id, "rehearsal")
-    updates.claim_update(session, update_id, utcnow())
-    fleet_settings.get_settings(session)
-    update = session.get_one(BotUpdate, update_id)
     leases.renew(session, bot_id, fence)
+    fleet_settings.get_settings(session)
+    updates.claim_update(session, update_id, utcnow())
+    update = updates.load(session, update_id)
+    is_held = leases.is_held(bot_id, fence)
     for step in Step:
-        updates.enter_step(session, update, step, utcnow())
-    updates.add_to_journal(session, update, helper_image="rehearsal")
-    update.saved_container = {}
-    updates.add_to_journal(session, update, healthy_before=True)
-    update.new_container_id = "rehearsal"
-    session.flush()
-    snapshots.record_start(session, update, "rehearsal", "rehearsal")
+        updates.enter_step(session, update, step, utcnow(), is_held)
+    updates.add_to_journal(session, update, is_held, helper_image="rehearsal")
+    updates.record(session, update, is_held, saved_container={}, journal={})
+    updates.record(session, update, is_held, new_container_id="rehearsal")
+    snapshots.record_start(session, update.id, update.bot.node_id, {"rehearsal": "rehearsal"})
     processes.has_drained(session, update.id)
-    for row in snapshots.list_for_update(session, update.id):
-        move(
-            session,
-            row,
-            SnapshotState.TAKING,
-            SnapshotState.VERIFIED,
-            size=0,
-            entries=0,
-            checksum="",
-            helper_digest="",
-        )
+    facts = {"size": 0, "entries": 0, "checksum": "", "helper_digest": ""}
+    snapshots.mark_verified(session, update.id, "rehearsal", **facts)
     outcomes.commit_healthy(session, update, "rehearsal", None, utcnow())
+    snapshots.list_for_update(session, update.id)
     snapshots.mark_all_deleted(session, update.id)
-    updates.mark_cleaned(session, update, utcnow())
+    updates.record(session, update, is_held, cleaned_at=utcnow())
     leases.release(session, bot_id, fence)
 
 

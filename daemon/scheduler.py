@@ -251,8 +251,9 @@ def _find_due_mails(session: Session, now: datetime) -> list[DueJob]:
 
 
 def _find_due_syncs(session: Session, now: datetime) -> list[DueJob]:
-    due = [DueJob(JobName.SYNC_NODE, node_id, 5, SYNCS_QUEUE) for node_id in selection.list_due_nodes(session, now)]
-    if selection.list_due_unanswering(session, now, limit=1):
+    found = selection.find_due(session, now)
+    due = [DueJob(JobName.SYNC_NODE, node_id, 5, SYNCS_QUEUE) for node_id in found.node_ids]
+    if found.unanswering:
         due.append(DueJob(JobName.SYNC_UNANSWERING, "bots without an answer", 5, SYNC_RETRIES_QUEUE))
     return due
 

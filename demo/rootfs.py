@@ -122,9 +122,8 @@ def write_python(archive: IO[bytes]) -> None:
     root.copy(executable, str(executable))
     for path in find_shared_libraries([executable, *extensions]):
         root.copy(path)
-    root.copy_programs([Path(require_program("sh", "dash"))])
-    if executable != Path("/usr/local/bin/python"):
-        root.link("usr/local/bin/python", executable)
+    programs = (("sh", "dash"), ("flock", "util-linux"), ("ionice", "util-linux"))
+    root.copy_programs([*(Path(require_program(*one)) for one in programs), *_list_programs(HELPER_PACKAGES)])
     root.close()
 
 
@@ -135,9 +134,13 @@ def _list_needed_files(library: Path) -> Iterator[Path]:
 
 
 def write_helper(archive: IO[bytes]) -> None:
-    """Write the programs that take and restore snapshots: a shell, GNU tar, findutils, coreutils and lsattr."""
+    """Write the programs that take and restore snapshots.
+
+    These are a shell, GNU tar, findutils, coreutils and lsattr, and the optional programs flock and ionice.
+    """
     root = RootFileSystem(archive)
-    root.copy_programs([Path(require_program("sh", "dash")), *_list_programs(HELPER_PACKAGES)])
+    programs = (("sh", "dash"), ("flock", "util-linux"), ("ionice", "util-linux"))
+    root.copy_programs([*(Path(require_program(*one)) for one in programs), *_list_programs(HELPER_PACKAGES)])
     root.close()
 
 

@@ -15,7 +15,10 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 UNAVAILABLE_ERRORS = (OperationalError, InterfaceError, InternalError, NoFreeConnection)
 """Errors of a database that is locked, full, stopped, or out of connections; but see `is_unavailable`."""
@@ -123,6 +126,33 @@ def database_now(session: Session) -> datetime:
     stamp = session.scalar(sa.text("SELECT clock_timestamp()"))
     assert isinstance(stamp, datetime)  # noqa: S101 - tells the type checker what PostgreSQL returns
     return stamp.astimezone(UTC)
+
+
+class moment_by_database(FunctionElement[datetime]):  # noqa: N801 - named like the functions of SQLAlchemy
+    """The moment of the database's clock inside of a statement, which saves the query of `database_now`.
+
+    Args:
+        seconds: how many seconds after that moment.
+    """
+
+    type = sa.DateTime(timezone=True)
+    inherit_cache = True
+
+    def __init__(self, seconds: float = 0) -> None:
+        super().__init__(sa.literal(seconds))
+
+
+@compiles(moment_by_database, "sqlite")
+def _compile_for_sqlite(element: moment_by_database, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    # In the format in which moments are stored, with microseconds.
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', {seconds} || ' seconds') || '000')"
+
+
+@compiles(moment_by_database, "postgresql")
+def _compile_for_postgresql(element: moment_by_database, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(clock_timestamp() + make_interval(secs => {seconds}))"
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -91,6 +91,7 @@
   setInterval(countOn, 1000);
 
   const prepare = (root) => {
+    countOn();
     // Copy buttons need the clipboard API, which browsers offer only in secure contexts.
     const buttons = navigator.clipboard ? root.querySelectorAll("button.copy[hidden]") : [];
     buttons.forEach((button) => (button.hidden = false));
@@ -190,6 +191,17 @@
     true,
   );
   document.addEventListener("reset", (event) => untouch(event.target));
+
+  // A list of checkboxes that was requested before the last change would undo that change, so it is requested again.
+  let changes = 0;
+  document.addEventListener("change", () => (changes += 1), true);
+  document.addEventListener("htmx:beforeRequest", (event) => (event.detail.requestConfig.changes = changes));
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, requestConfig } = event.detail;
+    if (!target.matches("[data-choices]") || requestConfig.changes === changes) return;
+    event.detail.shouldSwap = false;
+    htmx.ajax("POST", requestConfig.path, { source: target, target, swap: "outerHTML" });
+  });
 
   // When a part of the page is replaced, keep its open <details> open and keep the focus. Elements without an id are
   // found again by their tag and attributes. htmx restores the focus itself, but not inside of closed <details>.

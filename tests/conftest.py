@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from types import MethodType
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -123,15 +124,20 @@ def _has_mark(tests: list[pytest.Item], *names: str) -> bool:
 
 
 class CachedRule(Rule):
-    """A route whose compiled form is shared by all applications of a test process."""
+    """A route that shares its compiled form with the same route of all applications of a test process."""
 
-    _builders: ClassVar[dict[tuple[str, str, bool], Any]] = {}
+    _forms: ClassVar[dict[tuple[object, ...], dict[str, Any]]] = {}
 
-    def _compile_builder(self, append_unknown: bool = True) -> Any:
-        key = (self.rule, repr(self.defaults), append_unknown)
-        if key not in self._builders:
-            self._builders[key] = super()._compile_builder(append_unknown)
-        return self._builders[key]
+    def compile(self) -> None:
+        """Compile the route, or copy the compiled form of the same route."""
+        key = (self.rule, self.subdomain, self.merge_slashes, repr(self.defaults))
+        if form := self._forms.get(key):
+            builders = {name: MethodType(form[name].__func__, self) for name in ("_build", "_build_unknown")}
+            vars(self).update({**form, **builders})
+        else:
+            super().compile()
+            names = ("_parts", "_trace", "_converters", "arguments", "_build", "_build_unknown")
+            self._forms[key] = {name: vars(self)[name] for name in names}
 
 
 @pytest.fixture(scope="session", autouse=True)

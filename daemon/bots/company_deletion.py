@@ -41,6 +41,7 @@ def try_to_delete_company(engine: docker.APIClient, lease: BotLease, bot: Bot, n
         return
     try:
         address = _start(engine, lease, bot, node)
+        lease.renew_or_raise(_CALL_SECONDS)
         ProvisionClient(address, secrets, _CALL_SECONDS).delete_company(bot.company_id)
     except (APIError, CallFailed, OperationFailed) as error:
         logger.warning("the company of bot %s was not deleted before its removal: %s", bot.id, error)
@@ -58,7 +59,6 @@ def _start(engine: docker.APIClient, lease: BotLease, bot: Bot, node: Node) -> s
         HealthCheck.of(bot),
         timeout=_START_SECONDS,
         interval=_PROBE_INTERVAL_SECONDS,
-        renew_or_raise=lease.renew_or_raise,
     )
     if result.address is None or not result.healthy:
         raise OperationFailed(f"not healthy after its start: {result.reason}")

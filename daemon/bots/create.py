@@ -148,7 +148,6 @@ class _Creation:
             HealthCheck.of(self._attempt.bot),
             timeout=timeout.total_seconds(),
             interval=self._settings.health_interval.total_seconds(),
-            renew_or_raise=self._lease.renew_or_raise,
         )
         if not result.healthy:
             raise CreationFailed(self._describe_unhealthy(container_id, result.reason))

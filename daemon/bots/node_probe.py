@@ -1,7 +1,8 @@
 """The job that probes the bots of a node and records their states.
 
-Bots may be slow or hostile. Probes have deadlines and begin within `_BEGIN_SECONDS`, so the job ends within about 45
-seconds. It begins with the bots that were not probed for the longest time, so the next job continues with the others.
+Bots may be slow or hostile. Probes have deadlines, and calls of the engine begin within `_BEGIN_SECONDS`, so the job
+ends within a minute. It begins with the bots that were not probed for the longest time, and the next job continues
+with the others.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from threading import BoundedSemaphore
 from typing import Any
 
 import docker
@@ -20,7 +20,9 @@ from docker.errors import APIError, NotFound
 
 from daemon.engine.addresses import read_address
 from daemon.engine.client import EngineUnreachable, open_engine
-from daemon.engine.health_probe import HealthCheck, probe, probe_with_retry
+from daemon.engine.container_list import list_running
+from daemon.engine.health_probe import HealthCheck, ProbeResult
+from daemon.engine.parallel_probes import Target, probe_all
 from daemon.engine.stopped_containers import describe_stop, read_stop_cause
 from portal.database import Database
 from portal.models import Bot, BotState, DesiredState, Node, new_id, utcnow
@@ -34,9 +36,9 @@ _CALL_SECONDS = 10
 _LEASE_DURATION = timedelta(minutes=2)
 """After this time another worker may probe the node, because the first one has died: no job takes that long."""
 _BEGIN_SECONDS = 20.0
-"""Seconds within which probes begin."""
-_PARALLEL_PROBES = 64
-"""Bots that do not answer cost time, but hardly any work."""
+"""Seconds within which calls of the engine begin."""
+_PARALLEL_PROBES = 500
+"""Bots that do not answer cost time, but hardly any work. Each probe holds a socket."""
 _PARALLEL_CALLS = 8
 """Calls of the engine cost work on its node."""
 
@@ -74,24 +76,40 @@ def _checked_at(bot: Bot) -> datetime:
 
 
 def _probe_bots(node: Node, bots: Sequence[Bot]) -> list[Observation]:
-    begin_until = time.monotonic() + _BEGIN_SECONDS
-    with open_engine(node, _CALL_SECONDS) as engine, ThreadPoolExecutor(_PARALLEL_PROBES) as pool:
-        node_probe = _NodeProbe(engine, node, begin_until)
-        observed = [observation for observation in pool.map(node_probe.probe_bot, bots) if observation is not None]
+    with open_engine(node, _CALL_SECONDS) as engine:
+        node_probe = _NodeProbe(engine, node, time.monotonic() + _BEGIN_SECONDS)
+        found = node_probe.inspect_bots(bots)
+    targets = {bot.id: _choose_target(bot, each) for bot, each in found if isinstance(each, str)}
+    results = dict(zip(targets, probe_all(list(targets.values()), _PARALLEL_PROBES), strict=True))
     if node_probe.saw_no_answer:
         # An engine that still accepts connections does not answer about some containers only.
         with open_engine(node, _CALL_SECONDS):
             pass
-    return observed
+    return [
+        each if isinstance(each, Observation) else _judge(bot, each, results[bot.id])
+        for bot, each in found
+        if each is not None
+    ]
+
+
+def _choose_target(bot: Bot, address: str) -> Target:
+    # The second probe protects bots that were healthy.
+    return Target(address, HealthCheck.of(bot), retry=bot.state is not BotState.UNHEALTHY)
+
+
+def _judge(bot: Bot, address: str, result: ProbeResult) -> Observation:
+    if not result.ok:
+        return _observe(bot, BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
+    return _observe(bot, BotState.RUNNING, None, address)
 
 
 class _NodeProbe:
-    """The probe of the bots of a node, side by side.
+    """What the engine of a node says about its bots.
 
     Args:
         engine: the engine of the node.
         node: the node.
-        begin_until: the moment after which no probe begins, by the monotonic clock.
+        begin_until: the moment after which no container is inspected, by the monotonic clock.
 
     Attributes:
         saw_no_answer: whether the engine did not answer about a container.
@@ -101,21 +119,27 @@ class _NodeProbe:
         self._engine = engine
         self._node = node
         self._begin_until = begin_until
-        self._calls = BoundedSemaphore(_PARALLEL_CALLS)
+        self._running: dict[str, dict[str, Any]] = {}
         self.saw_no_answer = False
 
-    def probe_bot(self, bot: Bot) -> Observation | None:
-        """Probe one bot. No answer of its container or of the engine affects the other bots of the node.
+    def inspect_bots(self, bots: Sequence[Bot]) -> list[tuple[Bot, str | Observation | None]]:
+        """Return the address of each bot that runs, the observation of each other bot, and None without time left.
 
-        Returns:
-            None when there is no time left for a probe.
+        One call lists all containers that run. Only the others are inspected one by one.
         """
+        self._running = list_running(self._engine)
+        with ThreadPoolExecutor(_PARALLEL_CALLS) as pool:
+            return list(zip(bots, pool.map(self._inspect_bot, bots), strict=True))
+
+    def _inspect_bot(self, bot: Bot) -> str | Observation | None:
+        """Inspect one bot. An engine that does not answer about its container affects no other bot of the node."""
         try:
-            with self._calls:
+            inspect = self._running.get(str(bot.container_id))
+            if inspect is None:
                 if time.monotonic() > self._begin_until:
                     return None
-                inspect: dict[str, Any] = self._engine.inspect_container(str(bot.container_id))
-            return self._judge(bot, inspect)
+                inspect = self._engine.inspect_container(str(bot.container_id))
+            return self._read_address(bot, inspect)
         except NotFound:
             return _observe(bot, BotState.MISSING, "The container is gone from the node")
         except APIError as error:
@@ -127,19 +151,11 @@ class _NodeProbe:
             logger.exception("the probe of bot %s failed", bot.id)
             return _observe(bot, BotState.UNKNOWN, f"The probe failed ({type(error).__name__})")
 
-    def _judge(self, bot: Bot, inspect: dict[str, Any]) -> Observation:
+    def _read_address(self, bot: Bot, inspect: dict[str, Any]) -> str | Observation:
         if not inspect["State"]["Running"]:
             return self._judge_stopped(bot, inspect)
-        address = read_address(inspect, self._node, bot.port)
-        if address is None:
-            detail = f"Port {bot.port} is not published and cannot be reached"
-            return _observe(bot, BotState.UNHEALTHY, detail)
-        # The second probe protects bots that were healthy.
-        check = probe if bot.state is BotState.UNHEALTHY else probe_with_retry
-        result = check(address, HealthCheck.of(bot))
-        if not result.ok:
-            return _observe(bot, BotState.UNHEALTHY, f"Health check failed: {result.detail}", address)
-        return _observe(bot, BotState.RUNNING, None, address)
+        detail = f"Port {bot.port} is not published and cannot be reached"
+        return read_address(inspect, self._node, bot.port) or _observe(bot, BotState.UNHEALTHY, detail)
 
     def _judge_stopped(self, bot: Bot, inspect: dict[str, Any]) -> Observation:
         observation = _observe(bot, BotState.STOPPED, describe_stop(inspect))

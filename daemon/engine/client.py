@@ -225,8 +225,8 @@ def describe_error(error: Exception) -> str:
     return f"Error in Flotilla ({type(error).__name__}); the worker's log has the details"
 
 
-def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> None:
-    """Pull an image and verify that the engine has it.
+def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> dict[str, Any]:
+    """Pull an image, verify that the engine has it, and return the engine's description of it.
 
     Args:
         engine: the engine that pulls.
@@ -241,13 +241,14 @@ def pull(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> N
         errors = _pull_and_read_errors(engine, image, auth)
         if errors:
             raise PullFailed(f"Pulling {image} failed: {errors[0]}", transient=True)
-        engine.inspect_image(image)  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = engine.inspect_image(image)  # type: ignore[no-untyped-call]
     except ImageNotFound as error:
         raise PullFailed(f"Pulling {image} failed: {error.explanation}") from error
     except APIError as error:
         raise PullFailed(
             f"Pulling {image} failed: {error.explanation}", transient=not error.is_client_error()
         ) from error
+    return found
 
 
 def _pull_and_read_errors(engine: docker.APIClient, image: str, auth: dict[str, str] | None) -> list[str]:

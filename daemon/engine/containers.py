@@ -24,6 +24,9 @@ NO_RESTART = {"Name": "no", "MaximumRetryCount": 0}
 _DEFAULT_GRACE_SECONDS = 10
 _KILL_SECONDS = 15
 _POLL_SECONDS = 0.1
+_FIRST_POLL_SECONDS = 0.02
+_POLL_SHARE = 0.3
+"""While a container stops, the pauses grow with the time that it has taken so far, because the bot is down."""
 _LOG_LINES = 50
 _LOG_CHARACTERS = 8000
 
@@ -75,7 +78,13 @@ def set_restart_policy(engine: docker.APIClient, container_id: str, policy: dict
     engine.update_container(container_id, restart_policy=cast("Any", policy or NO_RESTART))
 
 
-def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[], object]) -> None:
+def stop(
+    engine: docker.APIClient,
+    container_id: str,
+    renew_or_raise: Callable[[], object],
+    *,
+    described: dict[str, Any] | None = None,
+) -> None:
     """Stop a container with its own signal and grace period; kill it if it still runs after that.
 
     Sends the signal and polls the state, because a worker that takes over could not repeat one long call. A container
@@ -84,12 +93,13 @@ def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[
     Args:
         engine: the node's engine.
         container_id: the container.
-        renew_or_raise: called before each effect and while waiting; raises when the bot's lease was lost.
+        renew_or_raise: called before each effect; raises when the bot's lease was lost.
+        described: the engine's description of the container, as of any moment; by default it is read.
 
     Raises:
         OperationFailed: the container still runs after it was killed.
     """
-    found = inspect(engine, container_id)
+    found = described or inspect(engine, container_id)
     if found is None:
         return
     grace = found["Config"].get("StopTimeout")
@@ -100,7 +110,7 @@ def stop(engine: docker.APIClient, container_id: str, renew_or_raise: Callable[[
     ):
         renew_or_raise()
         _send_signal(engine, container_id, sent)
-        if _wait_until_stopped(engine, container_id, seconds, renew_or_raise):
+        if _wait_until_stopped(engine, container_id, seconds):
             return
     raise OperationFailed(
         f"Container {container_id[:12]} still runs after it was killed; check the Docker engine of its node"
@@ -114,9 +124,11 @@ def start(engine: docker.APIClient, container_id: str) -> None:
 
 def rename(engine: docker.APIClient, container_id: str, name: str) -> None:
     """Rename a container unless it has this name already."""
-    found: dict[str, Any] = engine.inspect_container(container_id)
-    if name_of_container(found) != name:
+    try:
         engine.rename(container_id, name)
+    except APIError as error:
+        if not error.is_client_error() or name_of_container(engine.inspect_container(container_id)) != name:
+            raise
 
 
 def remove(engine: docker.APIClient, container_id: str, *, with_anonymous_volumes: bool, force: bool = False) -> None:
@@ -182,19 +194,14 @@ def _send_signal(engine: docker.APIClient, container_id: str, signal: str) -> No
             raise
 
 
-def _wait_until_stopped(
-    engine: docker.APIClient, container_id: str, seconds: float, renew_or_raise: Callable[[], object]
-) -> bool:
+def _wait_until_stopped(engine: docker.APIClient, container_id: str, seconds: float) -> bool:
     """Wait until a container has stopped. Return False when it still runs after `seconds`."""
-    deadline = time.monotonic() + seconds
-    renewed = time.monotonic()
+    started = time.monotonic()
     while True:
         found = inspect(engine, container_id)
         if found is None or not found["State"]["Running"]:
             return True
-        if time.monotonic() >= deadline:
+        elapsed = time.monotonic() - started
+        if elapsed >= seconds:
             return False
-        if time.monotonic() - renewed > 1:
-            renew_or_raise()
-            renewed = time.monotonic()
-        time.sleep(_POLL_SECONDS)
+        time.sleep(min(max(elapsed * _POLL_SHARE, _FIRST_POLL_SECONDS), _POLL_SECONDS))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,15 +17,15 @@ from daemon.network.deadlines import Deadline, connect
 from portal.models import Bot, HealthExpectation, Node
 from portal.rules.outside_text import clean_line
 
-_PROBE_SECONDS = 5.0
-_MAX_BYTES = 64 * 1024
+PROBE_SECONDS = 5.0
+MAX_BYTES = 64 * 1024
+"""How much of an answer is read."""
 _MAX_QUOTED = 200
-_FIRST_PAUSE_SECONDS = 0.1
+_FIRST_PAUSE_SECONDS = 0.05
 _PAUSE_SHARE = 0.1
 """Pauses grow with the time that has passed, so that they hardly delay the moment at which a bot is found healthy."""
-_PAUSE_AFTER_SUCCESS_SECONDS = 0.25
-_RETRY_PAUSE_SECONDS = 1.0
-_RENEW_SECONDS = 1.0
+_PAUSE_AFTER_SUCCESS_SECONDS = 0.1
+RETRY_PAUSE_SECONDS = 1.0
 _REQUIRED_SUCCESSES = 2
 """Consecutive successful probes after which a container counts as healthy."""
 
@@ -79,7 +78,7 @@ class HealthResult:
     address: str | None
 
 
-def probe(address: str, check: HealthCheck, seconds: float = _PROBE_SECONDS) -> ProbeResult:
+def probe(address: str, check: HealthCheck, seconds: float = PROBE_SECONDS) -> ProbeResult:
     """Probe a bot with one GET that follows no redirect, uses no proxy and reads at most 64 KB.
 
     Args:
@@ -90,12 +89,33 @@ def probe(address: str, check: HealthCheck, seconds: float = _PROBE_SECONDS) -> 
     try:
         with Deadline(seconds):
             status, body = _request(address, check.path, seconds)
-    except TimeoutError:
-        return ProbeResult(ok=False, detail=f"timed out ({seconds:g} s)")
     # ValueError: the address or the path cannot be sent.
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
+        return judge_error(error, seconds)
+    return judge_answer(check, status, body)
+
+
+def judge_answer(check: HealthCheck, status: int, body: bytes) -> ProbeResult:
+    """Judge an answer by what is expected of it.
+
+    Args:
+        check: what was requested and is expected.
+        status: the HTTP status.
+        body: the first `MAX_BYTES` of the body, and one byte more if it is longer.
+    """
     return _EVALUATIONS[check.expectation](status, body)
+
+
+def judge_error(error: Exception, seconds: float) -> ProbeResult:
+    """Describe why there is no answer.
+
+    Args:
+        error: an error of the connection or of the answer's form.
+        seconds: the time limit of the probe.
+    """
+    if isinstance(error, TimeoutError):
+        return ProbeResult(ok=False, detail=f"timed out ({seconds:g} s)")
+    return ProbeResult(ok=False, detail=f"no answer: {_describe(error)}")
 
 
 def probe_with_retry(address: str, check: HealthCheck) -> ProbeResult:
@@ -106,7 +126,7 @@ def probe_with_retry(address: str, check: HealthCheck) -> ProbeResult:
     result = probe(address, check)
     if result.ok:
         return result
-    time.sleep(_RETRY_PAUSE_SECONDS)
+    time.sleep(RETRY_PAUSE_SECONDS)
     return probe(address, check)
 
 
@@ -118,7 +138,6 @@ def wait_until_healthy(
     *,
     timeout: float,
     interval: float,
-    renew_or_raise: Callable[[], object],
 ) -> HealthResult:
     """Wait until two consecutive probes of a container that was just started succeed.
 
@@ -132,7 +151,6 @@ def wait_until_healthy(
         check: the health check of the bot.
         timeout: time limit in seconds.
         interval: longest pause between two probes in seconds.
-        renew_or_raise: called before the first probe and then every second; raises when the bot's lease was lost.
     """
     started = time.monotonic()
     deadline = started + timeout
@@ -140,11 +158,7 @@ def wait_until_healthy(
     last = ProbeResult(ok=False, detail="no probe was made")
     address = None
     successes = 0
-    renewed = -_RENEW_SECONDS
     while time.monotonic() < deadline:
-        if time.monotonic() - renewed >= _RENEW_SECONDS:
-            renew_or_raise()
-            renewed = time.monotonic()
         current = _ContainerRun.read(engine, container_id)
         if problem := first.describe_problem(current):
             return HealthResult(healthy=False, reason=problem, address=address)
@@ -215,7 +229,7 @@ def _request(address: str, path: str, seconds: float) -> tuple[int, bytes]:
         connection.sock = connect(host, port, seconds)
         connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
         response = connection.getresponse()
-        return response.status, response.read(_MAX_BYTES + 1)
+        return response.status, response.read(MAX_BYTES + 1)
     finally:
         connection.close()
 
@@ -227,7 +241,7 @@ def _expect_2xx(status: int, _body: bytes) -> ProbeResult:
 def _expect_json_status_ok(status: int, body: bytes) -> ProbeResult:
     if status != http.HTTPStatus.OK:
         return ProbeResult(ok=False, detail=f"HTTP {status}")
-    if len(body) > _MAX_BYTES:
+    if len(body) > MAX_BYTES:
         return ProbeResult(ok=False, detail="answer larger than 64 KB")
     try:
         answer = json.loads(body)

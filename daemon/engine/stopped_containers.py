@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import docker
 
+from daemon.engine import containers
 from daemon.engine.client import limit_stream, open_engine
 from daemon.engine.port_conflicts import explain_port_conflict
 from portal.models import Node
@@ -47,13 +48,14 @@ def read_stop_cause(node: Node, found: dict[str, Any]) -> StopCause:
     # A new connection: an engine that shuts down stops containers, too, and answers on old connections only.
     with open_engine(node) as engine:
         memory = _read_memory(engine, found)
-        engine_restarted = memory.is_full and _has_restarted(engine, found)
+        is_remembered = "die" in memory.actions
+        engine_restarted = not is_remembered and memory.is_full and _has_restarted(engine, found)
     state = found["State"]
     end = ContainerEnd(
         exit_code=state["ExitCode"],
         restarts=found.get("RestartCount", 0),
         start_failed=bool(state.get("Error")),
-        is_remembered="die" in memory.actions,
+        is_remembered=is_remembered,
         by_person=bool(memory.actions & {"stop", "kill"}),
         engine_restarted=engine_restarted,
     )
@@ -105,10 +107,10 @@ def _has_restarted(engine: docker.APIClient, found: dict[str, Any]) -> bool:
 
     Then no other container has run since long before that. Without other containers, nothing suggests it.
     """
-    ended = _parse(found["State"]["FinishedAt"])
-    running = [engine.inspect_container(other["Id"]) for other in engine.containers()]
-    started = [_parse(other["State"]["StartedAt"]) for other in running]
-    return bool(started) and min(started) > ended - _START_SECONDS
+    long_before = _parse(found["State"]["FinishedAt"]) - _START_SECONDS
+    running = [containers.inspect(engine, other["Id"]) for other in engine.containers()]
+    started = [_parse(other["State"]["StartedAt"]) for other in running if other is not None]
+    return bool(started) and min(started) > long_before
 
 
 def _parse(moment: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import docker
 from docker.errors import ImageNotFound
 
@@ -11,8 +13,8 @@ from portal.rules.references import parse_reference
 from portal.settings import Settings
 
 
-def pull_image(engine: docker.APIClient, settings: Settings, image: str) -> None:
-    """Pull an image and verify that the engine has it.
+def pull_image(engine: docker.APIClient, settings: Settings, image: str) -> dict[str, Any]:
+    """Pull an image, verify that the engine has it, and return the engine's description of it.
 
     Args:
         engine: the engine that pulls.
@@ -28,7 +30,7 @@ def pull_image(engine: docker.APIClient, settings: Settings, image: str) -> None
         credential = Credentials.from_docker_config(settings.registry_config).for_registry(registry)
     except CredentialsError as error:  # transient: an operator repairs the file
         raise PullFailed(f"Pulling {image} failed: {error}", transient=True) from error
-    pull(engine, image, credential.to_engine_auth() if credential else None)
+    return pull(engine, image, credential.to_engine_auth() if credential else None)
 
 
 def has_image(engine: docker.APIClient, image: str) -> bool:

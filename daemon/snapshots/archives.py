@@ -134,8 +134,7 @@ class SnapshotHelper:
         try:
             found = self.engine.inspect_image(self.image)  # type: ignore[no-untyped-call]
         except ImageNotFound:
-            pull(self.engine, self.image, None)
-            found = self.engine.inspect_image(self.image)  # type: ignore[no-untyped-call]
+            found = pull(self.engine, self.image, None)
         self.image = str(found["Id"])
         return self.image
 

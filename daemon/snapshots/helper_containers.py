@@ -27,7 +27,7 @@ _FIRST_LOST_STATUS = 128
 """From this exit status on, a signal or a crash of the engine ended the program; the scripts exit with less."""
 _FULL_DISK = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 """What programs print when a disk is full. tar prints the last one if it could write a part of a block."""
-_FIRST_PAUSE_SECONDS = 0.05
+_FIRST_PAUSE_SECONDS = 0.02
 _MAX_PAUSE_SECONDS = 1.0
 _PAUSE_SHARE = 0.3
 """Pauses grow with the time that the helper has taken so far, so that waiting adds little to it."""

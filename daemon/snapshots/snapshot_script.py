@@ -26,9 +26,9 @@ from __future__ import annotations
 from daemon.snapshots.archive_scripts import PRELUDE
 
 _INSPECTION = r"""
-# Each entry adds headers to its content; sparse files count with the blocks they use. The bot keeps running, so files
-# vanish while `du` reads them: it then reports an error but still prints the sum of all others. It prints no sum when
-# the folder it is in vanishes, and is then repeated.
+# Each entry adds headers to its content, and the three archives of a volume are padded to 64 KB. Sparse files count
+# with the blocks they use. The bot keeps running, so files vanish while `du` reads them: it then reports an error but
+# prints the sum of all others. It prints no sum when the folder it is in vanishes, and is then repeated.
 used_bytes() {
   used= attempt=1
   while [ -z "$used" ]; do
@@ -66,8 +66,8 @@ inspect_volumes() {
   used=$(used_bytes)
   apparent=$(used_bytes --apparent-size)
   entries=$({ find /volumes -printf x || true; } 2> /dev/null | wc -c)
-  printf '{"size": %s, "apparent_size": %s, "free": %s}\n' $((used + entries * 2048)) "$apparent" \
-    "$(free_on /archives)"
+  size=$((used + entries * 2048 + $(echo "$numbers" | wc -l) * 3 * 65536))
+  printf '{"size": %s, "apparent_size": %s, "free": %s}\n' "$size" "$apparent" "$(free_on /archives)"
 }
 """
 
@@ -156,7 +156,7 @@ refuse_missing_entries() {
 # Leaves the list `unchanged`: the records of the entries that the base has exactly as they are.
 take_base() {
   cd "/volumes/$1"
-  work="/archives/$2-$1" priority='nice -n 19'
+  work="/archives/$2-$1" priority="$idle_disk nice -n 19"
   rm -rf -- "$work"
   mkdir "$work"
   file_system=$(df --output=fstype . | tail -n 1)
@@ -178,11 +178,18 @@ take_base() {
   sync base.tar
   printf '%s' "$written_sum" > base.sum
 }
+# Bases of one disk are written one at a time, but none waits so long that its worker gives up. An image may lack
+# `ionice` and `flock`, which belong to util-linux.
 take_bases() {
+  idle_disk=
+  if ionice -c 3 true 2> /dev/null; then idle_disk='ionice -c 3'; fi
+  exec 9< /archives
+  flock --timeout 60 9 2> /dev/null || true
   for number in $numbers; do
     (take_base "$number" "$prefix") &
     wait_for $! || discard_base "$number"
   done
+  exec 9<&-
 }
 discard_base() { rm -rf -- "/archives/$prefix-$1"; mkdir "/archives/$prefix-$1"; }
 """
@@ -237,8 +244,10 @@ take_delta() {
   find . -mindepth 1 ! -name sums ! -name moment ! -name folders ! -name files ! -name settled ! -name base \
     ! -name '*.tar' -delete
   sync * . ..
-  printf '{"size": %s, "entries": %s, "sum": "%s"}\n' "$(cat *.tar | wc -c)" \
-    $(($(count folders) + $(count files))) "$(sum < sums)" > result
+  size=0
+  for part in *.tar; do size=$((size + $(wc -c < "$part"))); done
+  printf '{"size": %s, "entries": %s, "sum": "%s"}\n' $size $(($(count folders) + $(count files))) \
+    "$(sum < sums)" > result
 }
 # A pass that fails is repeated without the base.
 take_snapshots() {

@@ -86,7 +86,10 @@ class SnapshotTaker:
             self._helper.engine, self._helper.image, self._helper.labels, task
         )
         helper_containers.start_helper(self._helper.engine, self._container, self._helper.renew_or_raise)
-        found = self._read_line(1, _INSPECTION_SECONDS)
+        try:
+            found = self._read_line(1, _INSPECTION_SECONDS)
+        except HelperFailed as error:
+            raise type(error)(self._name_volumes(str(error))) from error
         self._sizes = VolumeSizes(found["size"], found["apparent_size"])
         return Inspection(self._sizes, found["free"])
 
@@ -127,6 +130,12 @@ class SnapshotTaker:
         self._signal(_TAKE_SNAPSHOTS)
         result = self._read_line(3, self._sizes.deadline)
         return read_archives(result, self._volumes, list(self.paths.values()))
+
+    def _name_volumes(self, message: str) -> str:
+        """Replace the folders where the helper sees the volumes by the names of the volumes."""
+        for number, volume in enumerate(self._volumes, start=1):
+            message = message.replace(f"/volumes/{number}/", f"{volume}:/")
+        return message
 
     def _signal(self, signal: str) -> None:
         self._helper.renew_or_raise()

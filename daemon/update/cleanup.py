@@ -11,7 +11,6 @@ from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.models import UpdateState, Verdict, utcnow
 from portal.rules.references import parse_reference
 from portal.services.bots import snapshots
-from portal.services.rollouts import updates
 
 
 def clean_or_defer(context: UpdateContext) -> None:
@@ -71,8 +70,7 @@ def _clean(context: UpdateContext) -> None:
     context.lease.renew_or_raise()
     context.helper.remove_all_helpers()
     remove_keep_tag(context)
-    with context.transaction() as (session, update):
-        updates.mark_cleaned(session, update, utcnow())
+    context.record(cleaned_at=utcnow())
 
 
 def _settle_new_container(context: UpdateContext) -> None:
@@ -99,13 +97,14 @@ def _tag_running_image(context: UpdateContext) -> None:
 
 def delete_archives(context: UpdateContext) -> None:
     """Delete the archives of the update, finished or not, and remove the helper that may still write them."""
-    with context.transaction() as (session, update):
-        paths = [snapshot.archive for snapshot in snapshots.list_for_update(session, update.id)]
+    with context.lease.database.reading() as session:
+        paths = [snapshot.archive for snapshot in snapshots.list_for_update(session, context.update.id)]
     if not paths:
         return
-    helper = context.require_helper()
+    # The image exists if this worker took the snapshots. If it was pruned since, a later job cleans up.
+    helper = context.helper if context.snapshot_taker else context.require_helper()
     context.lease.renew_or_raise()
     helper.remove_all_helpers()
     helper.delete(paths)
-    with context.transaction() as (session, update):
-        snapshots.mark_all_deleted(session, update.id)
+    with context.lease.transaction() as session:
+        snapshots.mark_all_deleted(session, context.update.id)

@@ -117,12 +117,14 @@ def _require_permanent_name(context: UpdateContext, old: dict[str, Any]) -> None
 
 
 def _require_volumes(context: UpdateContext, old: dict[str, Any]) -> None:
-    for name in {mount["Name"] for mount in old["Mounts"] if mount["Type"] == "volume"}:
+    archived = list_snapshot_volumes(old)
+    # The helper that takes the snapshots requires the volumes that it archives.
+    for name in {mount["Name"] for mount in old["Mounts"] if mount["Type"] == "volume"}.difference(archived):
         try:
             context.engine.inspect_volume(name)
         except NotFound:
             raise PreflightFailed(f"Volume {name} does not exist on this node") from None
-    for name in list_snapshot_volumes(old):
+    for name in archived:
         for other in context.engine.containers(all=True, filters={"volume": name}):
             mounted = {mount.get("Name") for mount in other["Mounts"]}
             if other["Id"] == old["Id"] or name not in mounted:

@@ -44,6 +44,7 @@ from daemon.update.rollback import abandon, start_rollback, undo_before_start
 from daemon.update.update_context import INFRASTRUCTURE_ERRORS, UpdateContext
 from portal.database import Database
 from portal.models import BotUpdate, Step, utcnow
+from portal.services import fleet_settings
 from portal.services.bots.leases import BotBusy, LeaseLost
 from portal.services.rollouts import updates
 from portal.services.rollouts.updates import ClaimResult
@@ -117,10 +118,12 @@ def update_bot(database: Database, settings: Settings, update_id: str) -> None:
 
 def _run_update(settings: Settings, lease: BotLease, update_id: str) -> None:
     with lease.transaction() as session:
+        fleet = fleet_settings.get_settings(session)  # the claim reads it, too
         claim = updates.claim_update(session, update_id, utcnow())
-    if claim is ClaimResult.NOTHING:
-        return
-    with closing(UpdateContext(settings, lease, update_id)) as context:
+        if claim is ClaimResult.NOTHING:
+            return
+        claimed = UpdateContext(settings, lease, updates.load(session, update_id), fleet.install_id)
+    with closing(claimed) as context:
         match claim:
             case ClaimResult.START:
                 _run_phases(context, _BEFORE_STOP, _DOWNTIME, _VERIFICATION)

@@ -15,10 +15,10 @@ from daemon.registry.image_pull import pull_image
 from daemon.update import original_settings
 from daemon.update.cleanup import clean_or_defer
 from daemon.update.update_context import UpdateContext
-from portal.models import SnapshotState, Step, move, utcnow
+from portal.models import utcnow
 from portal.services.bots import snapshots
 from portal.services.gateway import processes
-from portal.services.rollouts import outcomes, updates
+from portal.services.rollouts import outcomes
 
 DRAIN_SECONDS = 10.0
 """How long requests may still run before the bot is stopped. Longer ones, such as large downloads, are cut off."""
@@ -31,7 +31,7 @@ class Unhealthy(OperationFailed):
 
 def pull(context: UpdateContext) -> None:
     """Pull the image of the release by digest, while the old container still runs."""
-    pull_image(context.engine, context.settings, context.image)
+    context.new_image = pull_image(context.engine, context.settings, context.image)
 
 
 def capture(context: UpdateContext) -> None:
@@ -40,26 +40,25 @@ def capture(context: UpdateContext) -> None:
     original_settings.apply_first_capture(context, saved)
     address = read_address(saved["container"], context.node, context.bot.port)
     healthy = address is not None and health_probe.probe_with_retry(address, context.health_check).ok
-    with context.transaction() as (session, update):
-        update.saved_container = saved
-        update.bot.container_name = containers.name_of_container(saved["container"])
-        original = original_settings.describe(saved["container"])
-        updates.add_to_journal(session, update, healthy_before=healthy, original=original)
+    original = original_settings.describe(saved["container"])
+    journal = context.update.journal | {"healthy_before": healthy, "original": original}
+    context.record(saved_container=saved, journal=journal)
+    if context.bot.container_name != context.bot_name:
+        with context.transaction() as (_, update):
+            update.bot.container_name = context.bot_name
 
 
 def precreate(context: UpdateContext) -> None:
     """Create the new container beside the old one and refuse any unexplained difference between both."""
-    new_image = context.engine.inspect_image(context.image)  # type: ignore[no-untyped-call]
     variables = bot_environment(context.bot)
     plan = creation.plan_replacement(context.saved, context.image, context.labels, variables)
     # In an earlier attempt the call may have timed out although the engine created the container.
     if leftover := containers.find(context.engine, context.temporary_name, context.update.id):
         containers.remove(context.guarded_engine(), leftover, with_anonymous_volumes=True)
     container_id = context.create_container(plan, context.temporary_name)
-    with context.transaction() as (_, update):
-        update.new_container_id = container_id
+    context.record(new_container_id=container_id)
     created = context.engine.inspect_container(container_id)
-    if differences := compare.unexplained_differences(context.saved, created, new_image, variables):
+    if differences := compare.unexplained_differences(context.saved, created, context.new_image, variables):
         raise OperationFailed(
             "The container cannot be recreated faithfully, so the bot was not updated. Differences: "
             + "; ".join(differences)
@@ -71,9 +70,8 @@ def take_bases(context: UpdateContext) -> None:
     taker = context.snapshot_taker
     if taker is None:  # the bot has no writable volume
         return
-    with context.transaction() as (session, update):
-        for volume, path in taker.paths.items():
-            snapshots.record_start(session, update, volume, path)
+    with context.lease.transaction() as session:
+        snapshots.record_start(session, context.update.id, context.node.id, taker.paths)
     taker.take_bases()
 
 
@@ -84,8 +82,8 @@ def drain(context: UpdateContext) -> None:
     """
     deadline = time.monotonic() + DRAIN_SECONDS
     while time.monotonic() < deadline:
-        with context.transaction() as (session, update):
-            if processes.has_drained(session, update.id):
+        with context.lease.database.reading() as session:
+            if processes.has_drained(session, context.update.id):
                 return
         time.sleep(_DRAIN_POLL_SECONDS)
 
@@ -93,26 +91,25 @@ def drain(context: UpdateContext) -> None:
 def stop(context: UpdateContext) -> None:
     """Stop the old container with its own signal and grace period. The capture has saved its restart policy."""
     containers.set_restart_policy(context.guarded_engine(), context.old_container, containers.NO_RESTART)
-    containers.stop(context.engine, context.old_container, context.lease.renew_or_raise)
+    described = context.saved["container"]
+    containers.stop(context.engine, context.old_container, context.lease.renew_or_raise, described=described)
 
 
 def take_snapshots(context: UpdateContext) -> None:
     """Complete and verify the archives of all writable volumes."""
     if context.snapshot_taker is None:  # the bot has no writable volume
         return
-    archives = {archive.volume: archive for archive in context.snapshot_taker.take_snapshots()}
-    with context.transaction() as (session, update):
-        for row in snapshots.list_for_update(session, update.id):
-            archive = archives[row.volume]
-            move(
+    archives = context.snapshot_taker.take_snapshots()
+    with context.lease.transaction() as session:
+        for archive in archives:
+            snapshots.mark_verified(
                 session,
-                row,
-                SnapshotState.TAKING,
-                SnapshotState.VERIFIED,
+                context.update.id,
+                archive.volume,
                 size=archive.size,
                 entries=archive.entries,
                 checksum=archive.checksum,
-                helper_digest=update.journal["helper_image"],
+                helper_digest=context.update.journal["helper_image"],
             )
 
 
@@ -138,7 +135,7 @@ def wait_until_healthy(context: UpdateContext) -> None:
     if not result.healthy:
         _start_again_after_crash(context)
         raise Unhealthy(f"Health check failed: {result.reason}")
-    context.add_to_journal(address=result.address)
+    context.address = result.address
 
 
 def _start_again_after_crash(context: UpdateContext) -> None:
@@ -151,7 +148,5 @@ def _start_again_after_crash(context: UpdateContext) -> None:
 def commit(context: UpdateContext) -> None:
     """Make the new container the bot's container, in one transaction, then clean up."""
     with context.transaction() as (session, update):
-        now = utcnow()
-        updates.enter_step(session, update, Step.COMMIT, now)
-        outcomes.commit_healthy(session, update, context.new_container, update.journal["address"], now)
+        outcomes.commit_healthy(session, update, context.new_container, context.address, utcnow())
     clean_or_defer(context)

@@ -28,7 +28,6 @@ from portal.models import Bot, BotUpdate, Node, Release, Step, utcnow
 from portal.rules.health_check_timeout import choose_timeout
 from portal.rules.references import parse_reference
 from portal.rules.strategies import strategy_for
-from portal.services import fleet_settings
 from portal.services.bots.leases import LeaseLost
 from portal.services.rollouts import updates
 from portal.settings import Settings
@@ -47,24 +46,27 @@ class UpdateContext:
     Args:
         settings: settings of this installation.
         lease: lease on the bot of the update.
-        update_id: the update, in state running or in need of cleanup.
+        update: the update, in state running or in need of cleanup, as `updates.load` returned it.
+        install_id: the random id of this installation.
     """
 
-    def __init__(self, settings: Settings, lease: BotLease, update_id: str) -> None:
+    def __init__(self, settings: Settings, lease: BotLease, update: BotUpdate, install_id: str) -> None:
         self.settings = settings
         self.lease = lease
-        with lease.transaction() as session:
-            self.update = session.get_one(BotUpdate, update_id)
-            self.bot: Bot = self.update.bot
-            self.node: Node = self.bot.node
-            rollout = self.update.rollout
-            self.release: Release = rollout.release
-            install = fleet_settings.get_settings(session).install_id
+        self.update = update
+        self.bot: Bot = update.bot
+        self.node: Node = self.bot.node
+        rollout = update.rollout
+        self.release: Release = rollout.release
         self._strategy = strategy_for(rollout.strategy, rollout.parameters)
         self._connections = ExitStack()
         self.snapshot_taker: SnapshotTaker | None = None
         """The helper that takes the snapshots of this update. It belongs to the worker that started it."""
-        self.labels = {INSTALL_LABEL: install, BOT_LABEL: self.bot.id, UPDATE_LABEL: update_id}
+        self.new_image: dict[str, Any] = {}
+        """The engine's description of the release's image, which the worker has pulled."""
+        self.address: str | None = None
+        """Where the new container answered when it was found healthy."""
+        self.labels = {INSTALL_LABEL: install_id, BOT_LABEL: self.bot.id, UPDATE_LABEL: update.id}
 
     @cached_property
     def engine(self) -> docker.APIClient:
@@ -98,14 +100,15 @@ class UpdateContext:
             LeaseLost: the bot's lease was lost; nothing is written.
         """
         with self.lease.transaction() as session:
-            update = session.get_one(BotUpdate, self.update.id)
+            update = updates.load(session, self.update.id)
             yield session, update
         self.update = update
 
     def enter_step(self, step: Step) -> None:
         """Record that a step begins, before its first effect."""
-        with self.transaction() as (session, update):
-            updates.enter_step(session, update, step, utcnow())
+        self.update = self.lease.change(
+            lambda session, is_held: updates.enter_step(session, self.update, step, utcnow(), is_held)
+        )
 
     def record_outcome(self, record: Callable[..., None], *texts: str | None) -> None:
         """Record an outcome with diagnostic texts, or without them when the database refuses a text.
@@ -130,11 +133,18 @@ class UpdateContext:
 
     def add_to_journal(self, **facts: Any) -> None:
         """Add small facts to the journal, for a worker that takes over."""
-        with self.transaction() as (session, update):
-            updates.add_to_journal(session, update, **facts)
+        self.update = self.lease.change(
+            lambda session, is_held: updates.add_to_journal(session, self.update, is_held, **facts)
+        )
+
+    def record(self, **values: Any) -> None:
+        """Set columns of the update."""
+        self.update = self.lease.change(
+            lambda session, is_held: updates.record(session, self.update, is_held, **values)
+        )
 
     def guarded_engine(self) -> docker.APIClient:
-        """Renew the lease and return the engine. Call this before each effect, so that the lease is valid for it.
+        """Return the engine for an effect, for which the lease is certainly valid. Call this before each effect.
 
         Raises:
             LeaseLost: the bot's lease was lost.
@@ -175,7 +185,6 @@ class UpdateContext:
             self.health_check,
             timeout=self.health_check_timeout.total_seconds(),
             interval=self.settings.health_interval.total_seconds(),
-            renew_or_raise=self.lease.renew_or_raise,
         )
 
     @property

@@ -11,11 +11,11 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
-from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks
+from demo.bench import downtime, pages, polls, scanner, snapshots, syncs, ticks, web
 from demo.bench.databases import BenchDatabases, open_databases
 from demo.bench.environment import BenchEnvironment, open_environment
 from demo.bench.gateway import speed, updates_under_load
-from demo.bench.rollout import simulation
+from demo.bench.rollout import idle, simulation
 from demo.bench.tables import Table
 from demo.processes import MissingRequirement
 
@@ -25,17 +25,21 @@ BENCHMARKS: Mapping[str, Callable[[BenchEnvironment], Table]] = {
     "ticks": ticks.measure,
     "syncs": syncs.measure,
     "pages": pages.measure,
+    "web": web.measure,
     "polls": polls.measure,
     "scanner": scanner.measure,
     "gateway": speed.measure,
     "updates-under-load": updates_under_load.measure,
     "rollout": simulation.measure,
+    "idle": idle.measure,
 }
 
 SIZED: Mapping[str, Callable[[BenchDatabases, int], Table]] = {
     "ticks": ticks.measure_size,
     "pages": pages.measure_size,
+    "web": web.measure_size,
     "rollout": simulation.measure_size,
+    "idle": idle.measure_size,
 }
 """Benchmarks of fleets of any size."""
 

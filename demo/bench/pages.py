@@ -1,6 +1,6 @@
 """Benchmark of the operators' pages with a large fleet, compared with a small one. Used by `demo.bench.__main__`.
 
-A page that is to be measured is a line of `_list_pages`.
+`_list_pages` lists the measured pages.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _list_event_pages() -> Iterator[MeasuredPage]:
     yield MeasuredPage("events of a frequent kind", f"{events}?about=user.signed_in")
     yield MeasuredPage("events of a subject", f"{events}?about=member")
     yield MeasuredPage("events of a person", f"{events}?person=root")
-    yield MeasuredPage("events of nobody", f"{events}?person=nobody")
+    yield MeasuredPage("events of an unknown person", f"{events}?person=unknown")
     yield MeasuredPage("events of an organization", f"{events}?org=org-77")
     yield MeasuredPage("events of days without any", f"{events}?since=2020-01-01&until=2020-01-02")
     yield MeasuredPage("audit log of an organization", "/o/org-7/audit?about=bot")

@@ -104,7 +104,7 @@ def _sync_all(database: Database) -> None:
     while True:
         sync_jobs.sync_node(database, _NODE_ID)
         with database.reading() as session:
-            if not selection.list_due_nodes(session, utcnow()):
+            if not selection.find_due(session, utcnow()).node_ids:
                 return
 
 

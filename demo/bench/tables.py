@@ -76,9 +76,19 @@ def measure_cost(function: Callable[[], Any], engine: sa.Engine, repetitions: in
     return Cost(
         seconds=statistics.median(seconds),
         queries=len(statements) // repetitions,
-        slowest=sorted(seconds)[math.ceil(len(seconds) * 0.99) - 1],
+        slowest=find_percentile(seconds, 0.99),
         cpu_seconds=statistics.median(cpu_seconds),
     )
+
+
+def find_percentile(values: Sequence[float], share: float) -> float:
+    """Return the smallest value that this share of the values does not exceed.
+
+    Args:
+        values: at least one.
+        share: above 0, up to 1.
+    """
+    return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
 @contextmanager

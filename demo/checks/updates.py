@@ -15,6 +15,7 @@ from http import HTTPStatus
 import docker
 import sqlalchemy as sa
 
+from demo.checks.alerts import check_alerts, receiving_alerts
 from demo.checks.results import check_bots, print_rows
 from demo.checks.traffic import running_traffic
 from demo.checks.visitors import PortalVisitor, Visitor, require_status
@@ -40,7 +41,7 @@ def check_updates(
 
     Returns:
         True if every bot has the expected version with intact data, customers read what upstream changed, no request
-        failed during the good update, and the bad release is quarantined.
+        failed during the good update, and the bad release is quarantined and told by signed alerts.
 
     Raises:
         DemoError: an expected change did not happen in time; the message names it.
@@ -61,16 +62,18 @@ def check_updates(
     notes = _write_notes(visitors)
     version = replace(CORRUPTING, version=f"2.{number + 1}.0")
     print(f"\nPushing version {version.version} ({version.behaviour}) to the registry", flush=True)
-    bad = _roll_out(
-        config, settings, database, build_reference_bot(engine, config.registry, version, TAG, config.labels)
-    )
+    with receiving_alerts(settings) as receiver:
+        bad = _roll_out(
+            config, settings, database, build_reference_bot(engine, config.registry, version, TAG, config.labels)
+        )
+        signed = check_alerts(receiver)
     bad_rows = check_bots(database, bad, notes, visitors, expected_canary=UpdateState.ROLLED_BACK)
     print("\nThe release that destroys data and never becomes healthy stops at the canary:", flush=True)
     print_rows(bad_rows)
     quarantined = _is_quarantined(database, bad)
     print(f"\nThe bad release is {'quarantined' if quarantined else 'NOT quarantined'}.", flush=True)
     correct = all(row.correct for row in [*rows, *bad_rows])
-    return told and quarantined and correct and not traffic.failures
+    return told and signed and quarantined and correct and not traffic.failures
 
 
 def _count_releases(database: Database) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,12 +18,14 @@ from wtforms import (
     SelectMultipleField,
     StringField,
 )
-from wtforms.validators import DataRequired, InputRequired, Length, Optional
+from wtforms.validators import DataRequired, InputRequired, Length, ValidationError
 
-from portal.forms.base import Form
-from portal.models import Audience
+from portal.forms.base import Form, strip_whitespace
+from portal.models import Audience, Channel
 from portal.rules.strategies import PARAMETERS, STRATEGIES, StrategyName
 
+MAX_BOTS = 500
+"""Largest number of bots that are chosen one by one."""
 _AUDIENCES = {
     Audience.AUTOMATIC: "Organizations on automatic update",
     Audience.ALL: "All outdated bots",
@@ -61,13 +66,37 @@ for _name, _parameter in PARAMETERS.items():
     )
 
 
+def split_names(text: str | None) -> list[str]:
+    """Split URL names that are separated by commas, spaces or lines."""
+    return re.findall(r"[^\s,]+", text or "")
+
+
+def _limit_bots(_form: Form, field: Field) -> None:
+    if len(field.data or []) > MAX_BOTS:
+        raise ValidationError(f"Choose at most {MAX_BOTS} bots. For more, narrow down all outdated bots instead.")
+
+
 class RolloutForm(StrategyForm):
     """Choose the release, the bots and the strategy of a rollout."""
 
     release = SelectField("Release", validators=[InputRequired("Choose a release.")])
     audience = RadioField("Bots to update", choices=_choices(_AUDIENCES), default=Audience.AUTOMATIC)
-    bots = SelectMultipleField("Selected bots", validators=[Optional()])
+    orgs = StringField("Only these organizations", filters=[strip_whitespace], validators=[Length(max=2000)])
+    except_orgs = StringField("Not these organizations", filters=[strip_whitespace], validators=[Length(max=2000)])
+    labels = StringField("Only bots with a label", filters=[strip_whitespace], validators=[Length(max=2000)])
+    nodes = SelectMultipleField("Nodes")
+    channels = SelectMultipleField(
+        "Channels", choices=[SelectChoice(channel, channel) for channel in Channel if channel is not Channel.PINNED]
+    )
+    # The bots are on many pages, so their ids are checked when they are loaded.
+    bots = SelectMultipleField("Selected bots", choices=[], validate_choice=False, validators=[_limit_bots])
+    except_bots = SelectMultipleField("Left out", choices=[], validate_choice=False, validators=[_limit_bots])
     ignore_windows = BooleanField("Ignore update hours and start now")
+
+    def digest(self) -> str:
+        """Return a digest of all values. It tells whether a preview shows what would be started."""
+        values = {field.name: str(field.data) for field in self}
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class AbortForm(Form):

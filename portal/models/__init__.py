@@ -21,7 +21,7 @@ from portal.models.saved_view import SavedView
 from portal.models.snapshot import Snapshot, SnapshotState
 from portal.models.sync import BotSync, MemberSync, Provisioning, SyncState
 from portal.models.token import OneTimeToken, TokenPurpose
-from portal.models.transitions import move, update_where
+from portal.models.transitions import move, update_and_load, update_where
 from portal.models.update import BotUpdate, SkipReason, Step, UpdateState, Verdict
 from portal.models.update_notice import UpdateNotice
 from portal.models.user import User, UserSession
@@ -97,6 +97,7 @@ __all__ = [
     "Verdict",
     "move",
     "new_id",
+    "update_and_load",
     "update_where",
     "utcnow",
 ]

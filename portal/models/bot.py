@@ -83,6 +83,11 @@ class Bot(Base):
         sa.Index(None, "current_digest", "id"),
         # Starts with the channel, so that SQLite does not choose it for a search by image.
         sa.Index(None, "release_channel", "image"),
+        # Contains what the list of the fleet filters by, in its order, so that only the rows of one page are read.
+        sa.Index(
+            "ix_bots_listing",
+            *("org_id", "name", "id", "phase", "state", "release_channel", "node_id", "current_digest", "image"),
+        ),
         partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
         partial_index("ix_bots_changing", "id", _CHANGING),
     )

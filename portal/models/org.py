@@ -26,7 +26,11 @@ class Org(Base):
     """A customer. The owner is a column that cannot be empty, so every organization has exactly one owner."""
 
     __tablename__ = "orgs"
-    __table_args__ = (partial_index("ix_orgs_inactive", "id", "state <> 'active'"),)
+    __table_args__ = (
+        partial_index("ix_orgs_inactive", "id", "state <> 'active'"),
+        # The order of the list of the fleet.
+        sa.Index("ix_orgs_listing", "name", "id", "state"),
+    )
     TRANSITIONS: ClassVar = {
         OrgState.ACTIVE: frozenset({OrgState.DELETING}),
         OrgState.DELETING: frozenset({OrgState.ACTIVE, OrgState.DELETED}),

@@ -21,6 +21,7 @@ class HasState(Protocol):
 
 
 Row = TypeVar("Row", bound=HasState)
+Table = TypeVar("Table", bound=Base)
 
 
 class ForbiddenTransition(Exception):
@@ -40,11 +41,24 @@ def move(session: Session, row: Row, old: StrEnum, new: StrEnum, **values: Any) 
     if new not in kind.TRANSITIONS[old]:
         raise ForbiddenTransition(f"{kind.__name__}: {old} -> {new}")
     session.flush()
-    changed = update_where(
-        session, cast("type[Base]", kind), kind.id == row.id, kind.state == old, state=new, **values
-    )
+    conditions = (kind.id == row.id, kind.state == old)
+    if update_and_load(session, cast("type[Base]", kind), *conditions, state=new, **values) is not None:
+        return True
     session.refresh(row)
-    return changed == 1
+    return False
+
+
+def update_and_load(
+    session: Session, table: type[Table], *conditions: sa.ColumnElement[bool], **values: Any
+) -> Table | None:
+    """Update the one row of `table` for which all `conditions` hold, and load it, in one statement (compare-and-set).
+
+    Returns:
+        The row, refreshed if it was loaded in `session` before; None if the conditions do not hold.
+    """
+    statement = sa.update(table).where(*conditions).values(**values).returning(table)
+    options = {"synchronize_session": False, "populate_existing": True}
+    return session.scalars(statement, execution_options=options).one_or_none()
 
 
 def update_where(session: Session, table: type[Base], *conditions: sa.ColumnElement[bool], **values: Any) -> int:

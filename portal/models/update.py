@@ -91,6 +91,7 @@ class BotUpdate(Base):
         partial_index("ix_bot_updates_open", "state", "ended_at IS NULL"),
         partial_index("ix_bot_updates_unfinished", "bot_id", _UNFINISHED),
         partial_index("ix_bot_updates_stopped", "rollout_id", _STOPPED),
+        partial_index("ix_bot_updates_described", "cleaned_at", "saved_container IS NOT NULL"),
         # Contains everything that a tick counts, so that the tick does not read the rows.
         sa.Index("ix_bot_updates_rollout", "rollout_id", "state", "wave", "ended_at", "not_before", "bot_id", "id"),
         sa.Index(
@@ -141,7 +142,7 @@ class BotUpdate(Base):
     old_container_id: Mapped[str | None] = mapped_column(sa.String(64))
     new_container_id: Mapped[str | None] = mapped_column(sa.String(64))
     saved_container: Mapped[Any] = mapped_column(EncryptedJSON, nullable=True)
-    """Full description of the old container, from which it can be created again."""
+    """Full description of the old container, from which it can be created again. Old updates have none."""
     journal: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Small facts that a takeover needs, such as the old restart policy or `StartedAt` of the new container."""
     error: Mapped[str | None] = mapped_column(OutsideText(4000))

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from portal.rules import windows
-from portal.rules.strategies import Facts, RolloutStrategy
+from portal.rules.strategies import Batch, Facts, RolloutStrategy
 from portal.rules.waves import list_eligible, select_wave
 
 NO_CANARY = (
     "No bot can be the canary. A canary must be healthy, and snapshots must protect all its data. "
     "Choose another strategy, or repair such a bot first."
 )
+FIRST = 10
+"""Number of bots that a forecast names of each wave."""
 NO_WAVE = "The strategy starts no bot at this point, so the rest of the rollout cannot be forecast."
 
 
@@ -27,15 +29,19 @@ class ForecastBot:
     hour_utc: int
     may_be_canary: bool
     canary_channel: bool = False
+    bot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ForecastWave:
-    """A wave and the moment at which it would start."""
+    """A wave and the moments at which it would start and end."""
 
     number: int
     starts_at: datetime
+    ends_at: datetime
     bots: int
+    first: tuple[ForecastBot, ...]
+    """The first bots of the wave, at most `FIRST`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +78,41 @@ def forecast(
         now: start of the rollout.
     """
     waiting = _count_waiting(bots, now, ignore_windows)
-    remaining, waves, clock, ends_at = list(bots), list[ForecastWave](), now, None
-    while remaining:
-        due = [bot for bot in remaining if ignore_windows or windows.is_open(bot.hour_utc, clock)]
-        batch = strategy.next_batch(_facts(len(bots), len(remaining), len(due), len(waves), clock))
-        eligible = list_eligible(batch, remaining)
-        if not eligible:
+    queues, left = _queue_by_hour(bots, ignore_windows), len(bots)
+    waves, clock, ends_at = list[ForecastWave](), now, None
+    while left:
+        due = queues.get(None if ignore_windows else clock.astimezone(UTC).hour, [])
+        batch = strategy.next_batch(_facts(len(bots), left, len(due), len(waves), clock))
+        if batch.canary and not any(bot.may_be_canary for queue in queues.values() for bot in queue):
             return Forecast(len(bots), tuple(waves), waiting, None, NO_CANARY)
         wave = select_wave(batch, due)
         if not wave and list_eligible(batch, due):
             return Forecast(len(bots), tuple(waves), waiting, None, NO_WAVE)
         if not wave:
-            clock = min(windows.next_window(bot.hour_utc, clock).opens for bot in eligible)
+            clock = _find_next_window(batch, queues, clock)
             continue
         if not ignore_windows:
             wave = _select_startable(wave, max_parallel, per_bot, clock)
-        waves.append(ForecastWave(len(waves) + 1, clock, len(wave)))
-        remaining = _remove(remaining, wave)
+        _remove(due, wave)
+        left -= len(wave)
         ends_at = clock + _count_rounds(wave, max_parallel) * per_bot
+        waves.append(ForecastWave(len(waves) + 1, clock, ends_at, len(wave), tuple(wave[:FIRST])))
         clock = ends_at + strategy.pause_duration()
     return Forecast(len(bots), tuple(waves), waiting, ends_at)
+
+
+def _queue_by_hour(bots: Sequence[ForecastBot], ignore_windows: bool) -> dict[int | None, list[ForecastBot]]:
+    """Sort the bots by the hour in which they may start; all are under None where windows do not count."""
+    queues: dict[int | None, list[ForecastBot]] = {}
+    for bot in bots:
+        queues.setdefault(None if ignore_windows else bot.hour_utc, []).append(bot)
+    return queues
+
+
+def _find_next_window(batch: Batch, queues: Mapping[int | None, list[ForecastBot]], clock: datetime) -> datetime:
+    """Return when the first bot that the wave may take is due."""
+    hours = [hour for hour, queue in queues.items() if hour is not None and list_eligible(batch, queue)]
+    return min(windows.next_window(hour, clock).opens for hour in hours)
 
 
 def _facts(total: int, remaining: int, due: int, wave: int, now: datetime) -> Facts:
@@ -124,16 +145,20 @@ def _select_startable(
     return selected
 
 
-def _remove(bots: Sequence[ForecastBot], wave: Sequence[ForecastBot]) -> list[ForecastBot]:
-    # A `ForecastBot` has no id, so equal bots are removed by their number.
+def _remove(queue: list[ForecastBot], wave: Sequence[ForecastBot]) -> None:
+    """Remove the bots of a wave from the bots that were due. Mostly they are the first ones."""
+    if queue[: len(wave)] == wave:
+        del queue[: len(wave)]
+        return
+    # Bots of a test may be equal, so they are removed by their number.
     to_remove = Counter(wave)
     rest = []
-    for bot in bots:
+    for bot in queue:
         if to_remove[bot]:
             to_remove[bot] -= 1
         else:
             rest.append(bot)
-    return rest
+    queue[:] = rest
 
 
 def _count_rounds(wave: Sequence[ForecastBot], max_parallel: int) -> int:

@@ -8,12 +8,12 @@ from portal.rules.canary import Bot, list_canaries
 from portal.rules.strategies import Batch
 
 
-def list_eligible(batch: Batch, bots: Sequence[Bot]) -> list[Bot]:
+def list_eligible(batch: Batch, bots: Sequence[Bot]) -> Sequence[Bot]:
     """List the bots that a wave may take, in the order in which it takes them.
 
     A canary wave takes only canaries (`portal.rules.canary`).
     """
-    return list_canaries(bots) if batch.canary else list(bots)
+    return list_canaries(bots) if batch.canary else bots
 
 
 def select_wave(batch: Batch, due: Sequence[Bot]) -> list[Bot]:
@@ -23,4 +23,4 @@ def select_wave(batch: Batch, due: Sequence[Bot]) -> list[Bot]:
         batch: size and kind of the wave, as the strategy decided.
         due: the bots that could start now, oldest first.
     """
-    return list_eligible(batch, due)[: batch.size]
+    return list(list_eligible(batch, due)[: batch.size])

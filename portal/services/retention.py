@@ -1,4 +1,4 @@
-"""Deletion of expired rows: links, sessions, tickets, health histories, alerts, mails. Used by an hourly job."""
+"""Deletion of expired rows, and of what old updates and alerts need no more. Used by an hourly job."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from portal.models import (
     AlertState,
     Base,
     BotStateChange,
+    BotUpdate,
     ForkSync,
     GatewayProcess,
     GatewayTicket,
@@ -30,6 +31,8 @@ KEEP_TICKETS = timedelta(hours=1)
 KEEP_GATEWAY_PROCESSES = timedelta(days=1)
 KEEP_SESSIONS = timedelta(days=30)
 KEEP_MAILS = timedelta(days=90)
+KEEP_DESCRIPTIONS = timedelta(days=7)
+"""How long the description of the old container stays, which is most of the row of an update."""
 
 _BATCH_SIZE = 1000
 _LARGE_BATCH = 20_000
@@ -67,6 +70,22 @@ def delete_expired(session: Session, now: datetime) -> None:
         OutgoingMail.next_attempt_at < now - KEEP_MAILS,
         OutgoingMail.template.not_in(outbox.KEPT_TEMPLATES),
     )
+    _trim_updates(session, now)
+
+
+def _trim_updates(session: Session, now: datetime) -> None:
+    """Delete what only the workers of an update need, once its engine holds nothing of it any more.
+
+    An update whose bot needs attention is not cleaned up, and keeps everything for an operator.
+    """
+    old = sa.and_(
+        BotUpdate.saved_container.is_not(None),
+        BotUpdate.cleaned_at < now - KEEP_DESCRIPTIONS,
+        BotUpdate.state.in_(BotUpdate.LEAVES_TRACES),
+    )
+    batch = sa.select(BotUpdate.id).where(old).order_by(BotUpdate.cleaned_at).limit(_BATCH_SIZE)
+    trimmed = sa.update(BotUpdate).where(BotUpdate.id.in_(batch)).values(saved_container=sa.null(), journal={})
+    session.execute(trimmed.execution_options(synchronize_session=False))
 
 
 def _has_later_session() -> sa.ColumnElement[bool]:

@@ -9,15 +9,17 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from daemon import bot_lease
 from daemon.bot_lease import BotLease
 from portal.database import Database, database_now
-from portal.models import Bot
+from portal.models import Bot, Org, update_where
 from portal.services.bots import leases
 from portal.services.bots.leases import LEASE_DURATION, BotBusy, LeaseLost
 from portal.settings import Settings
 from tests import factories
+from tests.support.statements import counted_statements
 
 
 @pytest.fixture
@@ -38,6 +40,12 @@ def rename(lease: BotLease, bot_id: str, name: str) -> None:
     """Change the bot as the holder of the lease."""
     with lease.transaction() as session:
         session.get_one(Bot, bot_id).name = name
+
+
+@pytest.fixture
+def always_checking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no check of a fence count for a later effect."""
+    monkeypatch.setattr(bot_lease, "_CERTAIN_SECONDS", 0)
 
 
 def test_lease_has_one_holder_at_a_time(database: Database, bot_id: str) -> None:
@@ -75,6 +83,16 @@ def test_each_holder_has_a_higher_fence(database: Database, bot_id: str) -> None
     assert fences == [1, 2, 3]
 
 
+def rename_in_one_statement(lease: BotLease, bot_id: str, name: str) -> None:
+    """Change the organization of the bot as the holder of the lease, without a statement about the bot."""
+    org_id = sa.select(Bot.org_id).where(Bot.id == bot_id).scalar_subquery()
+
+    def change(session: Session, is_held: sa.ColumnElement[bool]) -> int | None:
+        return update_where(session, Org, Org.id == org_id, is_held, name=name) or None
+
+    lease.change(change)
+
+
 def test_former_holder_can_write_nothing(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as former:
         expire(database)
@@ -82,21 +100,66 @@ def test_former_holder_can_write_nothing(database: Database, bot_id: str) -> Non
             with pytest.raises(LeaseLost):
                 rename(former, bot_id, "written by the former holder")
             with pytest.raises(LeaseLost):
+                rename_in_one_statement(former, bot_id, "written by the former holder")
+            with pytest.raises(LeaseLost):
                 former.renew_or_raise(1)
             rename(current, bot_id, "written by the current holder")
+            rename_in_one_statement(current, bot_id, "written by the current holder")
             # A release by the former holder does not affect the current one.
             former.__exit__(None, None, None)
             current.renew_or_raise(1)
     with database.reading() as session:
-        assert session.get_one(Bot, bot_id).name == "written by the current holder"
+        bot = session.get_one(Bot, bot_id)
+        assert (bot.name, bot.org.name) == ("written by the current holder",) * 2
 
 
+@pytest.mark.usefixtures("always_checking")
 def test_expired_lease_is_lost_even_without_a_new_holder(database: Database, bot_id: str) -> None:
     with BotLease(database, bot_id) as lease:
         lease.renew_or_raise()
         expire(database)
         with pytest.raises(LeaseLost):
             lease.renew_or_raise()
+
+
+def test_change_in_one_statement_keeps_others_from_the_lease_until_it_is_committed(
+    database: Database, bot_id: str
+) -> None:
+    other = threading.Thread(target=expire, args=[database])
+
+    def change(session: Session, is_held: sa.ColumnElement[bool]) -> bool:
+        assert session.scalar(sa.select(sa.literal(1)).where(is_held))
+        other.start()
+        other.join(0.2)
+        return other.is_alive()
+
+    with BotLease(database, bot_id) as lease:
+        assert lease.change(change), "the bot's row was not locked"
+        other.join()
+
+
+def test_one_check_serves_the_effects_of_the_next_moment(
+    database: Database, bot_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(bot_lease, "_now", lambda: clock[0])
+
+    def count_checks(lease: BotLease, *moments: float) -> int:
+        """Return how many of the effects at these moments, in seconds after the acquisition, need a check."""
+        with counted_statements(database.engine) as statements:
+            for moment in moments:
+                clock[0] = 1000.0 + moment
+                lease.renew_or_raise()
+        return sum(statement.startswith("UPDATE bots") for statement in statements)
+
+    with BotLease(database, bot_id) as lease:
+        assert count_checks(lease, 0.1, 0.2) == 0
+        # At 3 the process has been stopped since 0.2, although it does not know that.
+        assert count_checks(lease, 3, 3.2) == 1
+        # The fence was checked at 13.1, but a call of 20 s would outlive the lease, which was renewed at 3.
+        clock[0] = 1013.1
+        rename_in_one_statement(lease, bot_id, "a name")
+        assert count_checks(lease, 13.2, 13.3) == 1
 
 
 def test_call_longer_than_the_lease_is_refused(database: Database, bot_id: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from demo.bench import ticks
+from demo.bench import pages, ticks
 from demo.bench.tables import Table, measure_cost
 from portal.database import Database
 from portal.models.encrypted import use_keys
+from portal.services.rollouts import page_versions
 
 
 def test_table_aligns_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,3 +47,16 @@ def test_the_number_of_statements_of_a_tick_does_not_grow_with_the_fleet(
     small, large = counts
     assert len(small) == 6
     assert small == large
+
+
+@pytest.mark.slow
+def test_every_measured_page_answers_with_less_than_100_kilobytes(
+    database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(page_versions, "_slot", lambda _now: 0)
+    measured = list(pages.measure_pages(database, 40, repetitions=1))
+
+    assert all(cost.queries > 0 for _page, cost, _size in measured)
+    assert {page.name: size for page, _cost, size in measured if size >= 100_000} == {}
+    assert all(size == 0 for page, _cost, size in measured if page.is_unchanged)

@@ -27,4 +27,4 @@ def test_sample_data_contains_every_state_of_the_member_sync_and_nothing_is_due(
         statuses = sync_status.load_statuses(session, Bot.org_id.is_not(None))
         found = {status.progress for of_user in statuses.values() for status in of_user}
         assert found == set(SyncProgress)
-        assert selection.list_due_nodes(session, utcnow()) == [], "a worker would change the states"
+        assert selection.find_due(session, utcnow()).node_ids == [], "a worker would change the states"

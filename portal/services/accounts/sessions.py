@@ -23,8 +23,10 @@ MAX_AGE = timedelta(days=7)
 LAST_SEEN_INTERVAL = timedelta(minutes=5)
 """`last_seen_at` is written at most once per interval, so that most page views write nothing."""
 
-_WITH_USER = (joinedload(UserSession.user),)
-"""Every request loads its session and user, so both come with one statement."""
+# Every request loads its session and user, so both come with one statement, which is built once.
+_WITH_USER = (
+    sa.select(UserSession).options(joinedload(UserSession.user)).where(UserSession.id_hash == sa.bindparam("id_hash"))
+)
 
 
 def start(session: Session, user_id: str, *, now: datetime, user_agent: str, ip: str) -> str:
@@ -63,7 +65,7 @@ def find(session: Session, token: str, now: datetime) -> UserSession | None:
 
 def find_by_hash(session: Session, id_hash: str, now: datetime) -> UserSession | None:
     """Return the active session with this hash of its token; see `find`."""
-    row = session.get(UserSession, id_hash, options=_WITH_USER)
+    row = session.scalar(_WITH_USER, {"id_hash": id_hash})
     if row is None or row.revoked_at or row.user.disabled_at:
         return None
     if now >= row.expires_at or now >= row.last_seen_at + IDLE_TIMEOUT:

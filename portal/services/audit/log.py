@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, Event, EventTag, Membership, Org, User
+from portal.models import Bot, Event, EventTag, Membership, Org, Rollout, User
 from portal.services import events
 from portal.services.audit import event_search, sentences
 from portal.services.audit.event_search import EventFilter, TooManyMatches
@@ -124,6 +124,15 @@ def list_all(session: Session, event_filter: EventFilter, before: int | None = N
     found, older, too_many = _load_page(session, event_filter, before)
     names = _load_names(session, found)
     return EventPage([_build_row(event, names) for event in found], older, too_many)
+
+
+def list_for_rollout(session: Session, rollout: Rollout, limit: int = 50) -> list[EventRow]:
+    """List the latest events of a rollout itself, without those of its bots, for operators."""
+    own = Event.tag.in_([tag for tag in EventTag if tag.startswith("rollout.")])
+    query = sa.select(Event).where(Event.rollout_id == rollout.id, own).order_by(Event.id.desc())
+    found = session.scalars(query.limit(limit)).all()
+    names = _load_names(session, found)
+    return [_build_row(event, names) for event in found]
 
 
 def list_about_user(session: Session, user: User, limit: int = 20) -> list[EventRow]:

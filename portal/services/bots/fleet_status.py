@@ -109,7 +109,8 @@ def select_failed(now: datetime) -> sa.Select[str]:
 
 def is_healthy() -> sa.ColumnElement[bool]:
     """Return the condition for bots that run and are well."""
-    return sa.and_(Bot.is_active(), Bot.state == BotState.RUNNING, Bot.needs_attention.is_(None))
+    needs_attention = Bot.select_exceptional().where(Bot.needs_attention.is_not(None))
+    return sa.and_(Bot.is_active(), Bot.state == BotState.RUNNING, Bot.id.not_in(needs_attention))
 
 
 def _load_exceptions(session: Session) -> list[ExceptionCount]:

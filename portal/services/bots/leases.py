@@ -7,12 +7,11 @@ the fence of its holder. A process that was suspended beyond the end of its leas
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.database import database_now
+from portal.database import moment_by_database
 from portal.models import Bot, update_where
 from portal.services.errors import ConflictError
 
@@ -27,13 +26,22 @@ class LeaseLost(ConflictError):
     """The lease has expired or was taken over. Its former holder must stop at once."""
 
 
-def is_free(moment: datetime) -> sa.ColumnElement[bool]:
+def is_free(moment: datetime | sa.ColumnElement[datetime]) -> sa.ColumnElement[bool]:
     """Return the condition for bots on which no process holds the lease.
 
     Args:
         moment: the moment by the clock of the database.
     """
     return sa.or_(Bot.lease_until.is_(None), Bot.lease_until <= moment)
+
+
+def is_held(bot_id: str, fence: int) -> sa.ColumnElement[bool]:
+    """Return the condition, for changes of other rows in one statement, that a process still holds the lease.
+
+    The statement locks the bot's row, so that no process acquires the lease before the change is committed.
+    """
+    held = sa.select(Bot.id).where(_is_held(bot_id, fence)).with_for_update()
+    return sa.exists(held)
 
 
 def acquire(session: Session, bot_id: str, owner: str) -> int:
@@ -50,16 +58,16 @@ def acquire(session: Session, bot_id: str, owner: str) -> int:
     Raises:
         BotBusy: another process holds the lease.
     """
-    moment = database_now(session)
-    if not _change(
-        session,
-        sa.and_(Bot.id == bot_id, is_free(moment)),
-        lease_owner=owner,
-        lease_until=moment + LEASE_DURATION,
-        fence=Bot.fence + 1,
-    ):
+    statement = (
+        sa.update(Bot)
+        .where(Bot.id == bot_id, is_free(moment_by_database()))
+        .values(lease_owner=owner, lease_until=_end_of_new_lease(), fence=Bot.fence + 1)
+        .returning(Bot.fence)
+    )
+    fence = session.scalar(statement.execution_options(synchronize_session=False))
+    if fence is None:
         raise BotBusy("This bot is being updated or changed right now. Try again later.")
-    return session.scalars(sa.select(Bot.fence).where(Bot.id == bot_id)).one()
+    return fence
 
 
 def renew(session: Session, bot_id: str, fence: int) -> None:
@@ -68,19 +76,18 @@ def renew(session: Session, bot_id: str, fence: int) -> None:
     Raises:
         LeaseLost: the lease has expired or was taken over.
     """
-    moment = database_now(session)
-    if not _change(session, _held(bot_id, fence) & (Bot.lease_until > moment), lease_until=moment + LEASE_DURATION):
+    if not update_where(session, Bot, _is_held(bot_id, fence), lease_until=_end_of_new_lease()):
         raise LeaseLost(f"the lease on bot {bot_id} was lost")
 
 
 def release(session: Session, bot_id: str, fence: int) -> None:
     """Release the lease. Nothing happens when it was taken over."""
-    _change(session, _held(bot_id, fence), lease_owner=None, lease_until=None)
+    update_where(session, Bot, Bot.id == bot_id, Bot.fence == fence, lease_owner=None, lease_until=None)
 
 
-def _held(bot_id: str, fence: int) -> sa.ColumnElement[bool]:
-    return sa.and_(Bot.id == bot_id, Bot.fence == fence)
+def _is_held(bot_id: str, fence: int) -> sa.ColumnElement[bool]:
+    return sa.and_(Bot.id == bot_id, Bot.fence == fence, Bot.lease_until > moment_by_database())
 
 
-def _change(session: Session, condition: sa.ColumnElement[bool], **values: Any) -> bool:
-    return update_where(session, Bot, condition, **values) == 1
+def _end_of_new_lease() -> sa.ColumnElement[datetime]:
+    return moment_by_database(LEASE_DURATION.total_seconds())

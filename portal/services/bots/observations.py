@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, defer, load_only
 
 from portal.database import database_now
 from portal.models import Bot, BotState, BotUpdate, EventTag
@@ -15,6 +16,9 @@ from portal.rules.stop_causes import StopCause
 from portal.services import events
 from portal.services.bots import automatic_starts, leases, state_changes
 from portal.services.syncs import reconciliation
+
+_Known = sa.Row[*tuple[Any, ...]]
+"""Id, container, state, detail and address of a bot."""
 
 
 @dataclass(frozen=True)
@@ -39,32 +43,37 @@ class Observation:
 
 
 def list_observable(session: Session, node_id: str) -> list[Bot]:
-    """Return the bots of a node without a running update and without a lease. Their secrets are not loaded."""
-    updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.is_running())
-    return list(
-        session.scalars(
-            sa.select(Bot)
-            .where(
-                Bot.node_id == node_id,
-                Bot.container_id.is_not(None),
-                leases.is_free(database_now(session)),
-                ~updating.exists(),
-            )
-            .options(defer(Bot.spec), defer(Bot.provision_secret))
-            .order_by(Bot.id)
-            # A process that acquires the lease waits until the observations are recorded.
-            .with_for_update(of=Bot)
-        )
+    """Return the bots of a node without a running update and without a lease, with what a probe needs of them."""
+    columns = (
+        Bot.container_id,
+        Bot.port,
+        Bot.health_path,
+        Bot.health_expectation,
+        Bot.state,
+        Bot.desired_state,
+        Bot.checked_at,
     )
+    found = sa.select(Bot).where(_is_observable(session, node_id)).options(load_only(*columns))
+    return list(session.scalars(found.order_by(Bot.id)))
 
 
 def record_observations(session: Session, node_id: str, observed: Sequence[Observation], now: datetime) -> None:
-    """Record observations, except of bots whose lease was acquired or whose container changed since the probe."""
-    bots = {bot.id: bot for bot in list_observable(session, node_id)}
+    """Record observations, except of bots whose lease was acquired or whose container changed since the probe.
+
+    Almost all observations only repeat what is known. One statement records these.
+    """
+    known = _load_known(session, node_id)
+    current = [
+        each for each in observed if each.bot_id in known and known[each.bot_id].container_id == each.container_id
+    ]
+    repeated = {each.bot_id for each in current if _is_repeated(each, known[each.bot_id])}
+    checked = sa.update(Bot).where(Bot.id.in_(repeated)).values(checked_at=now)
+    session.execute(checked.execution_options(synchronize_session=False))
     # Other transactions lock the syncs of several bots in the same order.
-    for observation in sorted(observed, key=lambda found: found.bot_id):
-        bot = bots.get(observation.bot_id)
-        if bot is not None and bot.container_id == observation.container_id:
+    for observation in sorted(current, key=lambda found: found.bot_id):
+        if observation.bot_id not in repeated:
+            without_secrets = [defer(Bot.spec), defer(Bot.provision_secret)]
+            bot = session.get_one(Bot, observation.bot_id, options=without_secrets)
             _record(session, bot, observation, now)
 
 
@@ -79,6 +88,29 @@ def record_stopped(session: Session, bot: Bot, detail: str, cause: StopCause, no
         now: the moment.
     """
     _record(session, bot, Observation(bot.id, str(bot.container_id), BotState.STOPPED, detail, None, cause), now)
+
+
+def _is_observable(session: Session, node_id: str) -> sa.ColumnElement[bool]:
+    updating = sa.select(BotUpdate.id).where(BotUpdate.bot_id == Bot.id, BotUpdate.is_running())
+    return sa.and_(
+        Bot.node_id == node_id,
+        Bot.container_id.is_not(None),
+        leases.is_free(database_now(session)),
+        ~updating.exists(),
+    )
+
+
+def _load_known(session: Session, node_id: str) -> dict[str, _Known]:
+    """Return what is known about the observable bots of a node, by id, and lock their rows."""
+    columns = sa.select(Bot.id, Bot.container_id, Bot.state, Bot.state_detail, Bot.address)
+    # A process that acquires the lease waits until the observations are recorded.
+    found = columns.where(_is_observable(session, node_id)).order_by(Bot.id).with_for_update(of=Bot)
+    return {row.id: row for row in session.execute(found)}
+
+
+def _is_repeated(observation: Observation, known: _Known) -> bool:
+    same = (observation.state, observation.detail, observation.address or known.address)
+    return same == (known.state, known.state_detail, known.address)
 
 
 def _record(session: Session, bot: Bot, observation: Observation, now: datetime) -> None:

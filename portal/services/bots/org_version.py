@@ -19,6 +19,7 @@ from portal.models import (
     BotPhase,
     BotRequest,
     BotUpdate,
+    Node,
     Org,
     PolledImage,
     Release,
@@ -55,7 +56,14 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
             Bot.name,
             Bot.phase,
             Bot.state,
+            Bot.state_detail,
             Bot.desired_state,
+            Bot.applied_state,
+            Bot.restart_requested_at,
+            Bot.restart_requested_at <= sa.bindparam("now"),
+            Bot.lease_owner.is_not(None),
+            Bot.held_until,
+            Node.last_error.is_not(None),
             Bot.release_channel,
             Bot.current_digest,
             Bot.subdomain,
@@ -76,6 +84,7 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
         )
         .select_from(Org)
         .outerjoin(Bot, (Bot.org_id == Org.id) & (Bot.phase != BotPhase.REMOVED))
+        .outerjoin(Node, Node.id == Bot.node_id)
         .outerjoin(PolledImage, PolledImage.image == Bot.image)
         .outerjoin(Release, Release.id == PolledImage.release_id)
         .outerjoin(BotUpdate, BotUpdate.id == latest)
@@ -97,7 +106,7 @@ def read_version(session: Session, org: Org, user: User, roles: Collection[Role]
         roles: of the user in the organization.
         now: the current time.
     """
-    rows = session.connection().execute(_FACTS, {"org_id": org.id, "user_id": user.id}).all()
+    rows = session.connection().execute(_FACTS, {"org_id": org.id, "user_id": user.id, "now": now}).all()
     # The offset spreads the work: the lists of all organizations are not rendered in the same second.
     period = (int(now.timestamp()) + zlib.crc32(org.id.encode())) // _REFRESH_SECONDS
     return hashlib.sha256(repr((period, sorted(roles), rows)).encode()).hexdigest()[:16]

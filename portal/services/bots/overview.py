@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from portal.models import (
     BotState,
     BotUpdate,
     DesiredState,
+    Event,
     Node,
     NodeState,
     PolledImage,
@@ -32,6 +34,7 @@ from portal.services.bots.platform_health import PlatformHealth
 FAILED_WITHIN = timedelta(days=7)
 """Age up to which failed updates are shown."""
 _MAX_ROWS = 20
+_REFRESH = timedelta(seconds=30)
 Row = TypeVar("Row")
 _FAILED = (UpdateState.FAILED, UpdateState.ROLLED_BACK)
 
@@ -114,6 +117,22 @@ def load_overview(session: Session, now: datetime) -> Overview:
     )
 
 
+def find_version(session: Session, now: datetime) -> str:
+    """Return the version of the overview, with which a poll is answered before anything is loaded.
+
+    Changes of state are events, and updates that begin or end change the running ones. What has neither, such as the
+    moment of a node's last answer, is shown after `_REFRESH` at the latest.
+
+    Args:
+        session: the transaction.
+        now: the moment.
+    """
+    running = session.scalars(sa.select(BotUpdate.id).where(BotUpdate.is_running()).order_by(BotUpdate.id)).all()
+    newest = session.scalar(sa.select(sa.func.max(Event.id)))
+    facts = (newest, running, int(now.timestamp() // _REFRESH.total_seconds()))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
 def list_down(session: Session) -> Sequence[Bot]:
     """List bots that should run but do not, except those that need attention, at most 20."""
     is_down = sa.and_(
@@ -132,7 +151,8 @@ def _bots() -> sa.Select[Bot]:
 
 
 def _is_creation_failing() -> sa.ColumnElement[bool]:
-    return (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
+    exceptional = Bot.id.in_(Bot.select_exceptional())
+    return exceptional & (Bot.phase == BotPhase.CREATING) & Bot.creation_error.is_not(None)
 
 
 def _failed_updates(session: Session, now: datetime) -> Sequence[BotUpdate]:

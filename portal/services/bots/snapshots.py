@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotUpdate, EventTag, Snapshot, SnapshotState, UpdateState, move
+from portal.models import Bot, BotUpdate, EventTag, Snapshot, SnapshotState, UpdateState, move, update_where
 from portal.services import events
 from portal.services.errors import ConflictError, NotFoundError
 
@@ -23,22 +24,42 @@ def list_for_update(session: Session, update_id: str) -> list[Snapshot]:
     )
 
 
-def record_start(session: Session, update: BotUpdate, volume: str, archive: str) -> str:
-    """Record that an archive of a volume is about to be written, and return the id of its row.
+def record_start(session: Session, update_id: str, node_id: str, archives: Mapping[str, str]) -> None:
+    """Record that archives of volumes are about to be written.
 
-    The row of an earlier attempt of the same update is deleted; its archive will be replaced.
+    The rows of an earlier attempt of the same update are deleted; its archives will be replaced.
+
+    Args:
+        session: a fenced transaction.
+        update_id: the update.
+        node_id: node of the volumes.
+        archives: paths of the archives by volume.
     """
-    session.execute(sa.delete(Snapshot).where(Snapshot.update_id == update.id, Snapshot.volume == volume))
-    snapshot = Snapshot(update_id=update.id, node_id=update.bot.node_id, volume=volume, archive=archive)
-    session.add(snapshot)
+    session.execute(sa.delete(Snapshot).where(Snapshot.update_id == update_id, Snapshot.volume.in_(archives)))
+    session.add_all(
+        Snapshot(update_id=update_id, node_id=node_id, volume=volume, archive=path)
+        for volume, path in archives.items()
+    )
     session.flush()
-    return snapshot.id
+
+
+def mark_verified(session: Session, update_id: str, volume: str, **facts: Any) -> None:
+    """Record that the archive of a volume is complete.
+
+    Args:
+        session: a fenced transaction.
+        update_id: the update.
+        volume: the volume.
+        facts: size, entries, checksum and helper of the archive, by column.
+    """
+    being_taken = (Snapshot.update_id == update_id, Snapshot.volume == volume, Snapshot.state == SnapshotState.TAKING)
+    update_where(session, Snapshot, *being_taken, state=SnapshotState.VERIFIED, **facts)
 
 
 def mark_all_deleted(session: Session, update_id: str) -> None:
     """Record that all archives of an update were deleted from the node's disk."""
-    for snapshot in list_for_update(session, update_id):
-        move(session, snapshot, snapshot.state, SnapshotState.DELETED)
+    kept = Snapshot.state != SnapshotState.DELETED
+    update_where(session, Snapshot, Snapshot.update_id == update_id, kept, state=SnapshotState.DELETED)
 
 
 def list_kept(session: Session, bot_id: str | None = None) -> Sequence[tuple[Snapshot, Bot]]:

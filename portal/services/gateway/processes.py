@@ -12,7 +12,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.database import database_now
+from portal.database import database_now, moment_by_database
 from portal.models import BotUpdate, GatewayProcess
 from portal.services.gateway.visits import OUT_OF_SERVICE
 
@@ -49,14 +49,14 @@ def list_updates_out_of_service(session: Session) -> dict[str, str]:
 
 def has_drained(session: Session, update_id: str) -> bool:
     """Return whether no living process forwards requests to the bot of this update any more."""
-    held = session.scalars(sa.select(GatewayProcess.held).where(_is_alive(session)))
+    held = session.scalars(sa.select(GatewayProcess.held).where(_is_alive()))
     return all(counts.get(update_id) == 0 for counts in held)
 
 
 def count_alive(session: Session) -> int:
     """Return the number of living processes."""
-    return session.scalar(sa.select(sa.func.count()).where(_is_alive(session))) or 0
+    return session.scalar(sa.select(sa.func.count()).where(_is_alive())) or 0
 
 
-def _is_alive(session: Session) -> sa.ColumnElement[bool]:
-    return GatewayProcess.seen_at > database_now(session) - ALIVE
+def _is_alive() -> sa.ColumnElement[bool]:
+    return GatewayProcess.seen_at > moment_by_database(-ALIVE.total_seconds())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,12 +34,13 @@ class ReleaseRow:
 
 def list_images(session: Session) -> list[ImageRow]:
     """List every polled image, by name."""
-    counted = sa.select(Bot.image, sa.func.count()).where(_EXISTS).group_by(Bot.image)
-    counts = dict(session.execute(counted).all())
+    counts: Counter[str] = Counter()
+    for (image, _digest), number in _count_bots(session).items():
+        counts[image] += number
     rows = session.scalars(
         sa.select(PolledImage).options(joinedload(PolledImage.release)).order_by(PolledImage.image)
     )
-    return [ImageRow(row, counts.get(row.image, 0)) for row in rows]
+    return [ImageRow(row, counts[row.image]) for row in rows]
 
 
 def list_releases(session: Session) -> list[ReleaseRow]:
@@ -47,14 +49,15 @@ def list_releases(session: Session) -> list[ReleaseRow]:
     pointing = sa.select(PolledImage.release_id, PolledImage.image).where(~PolledImage.asked_once)
     for release_id, image in session.execute(pointing.order_by(PolledImage.image)):
         tags.setdefault(release_id, []).append(image)
-    counted = sa.select(Bot.current_digest, sa.func.count()).where(_EXISTS).group_by(Bot.current_digest)
-    bots = dict(session.execute(counted).all())
+    bots: Counter[str | None] = Counter()
+    for (_image, digest), number in _count_bots(session).items():
+        bots[digest] += number
     newest = session.scalars(sa.select(Release).order_by(Release.first_seen_at.desc(), Release.id).limit(_LIMIT))
     return [
         ReleaseRow(
             release=release,
             tags=tags.get(release.id, []),
-            bots=sum(bots.get(digest, 0) for digest in release.digests),
+            bots=sum(bots[digest] for digest in release.digests),
         )
         for release in newest
     ]
@@ -70,3 +73,13 @@ def list_rollouts(session: Session, release: Release) -> Sequence[Rollout]:
     """List the latest rollouts of this release, newest first."""
     query = sa.select(Rollout).where(Rollout.release_id == release.id).options(joinedload(Rollout.starter))
     return session.scalars(query.order_by(Rollout.created_at.desc()).limit(_LIMIT)).all()
+
+
+def _count_bots(session: Session) -> Counter[tuple[str, str | None]]:
+    """Count the bots by image and digest, from indexes: all bots without the removed ones."""
+    columns = (Bot.image, Bot.current_digest)
+    counted = sa.select(*columns, sa.func.count()).group_by(*columns)
+    removed = counted.where(Bot.id.in_(Bot.select_exceptional()), Bot.phase == BotPhase.REMOVED)
+    counts = Counter({(image, digest): number for image, digest, number in session.execute(counted)})
+    counts.subtract({(image, digest): number for image, digest, number in session.execute(removed)})
+    return counts

@@ -76,6 +76,11 @@ def load_candidates(session: Session, *conditions: sa.ColumnElement[bool]) -> li
     return candidates
 
 
+def may_be_canary() -> sa.ColumnElement[bool]:
+    """Return the condition of `portal.rules.canary.may_be_canary`."""
+    return sa.and_(Bot.state == BotState.RUNNING, sa.cast(Bot.unprotected, sa.Text).in_(("[]", "null")))
+
+
 def is_automatic(settings: FleetSettings) -> sa.ColumnElement[bool]:
     """Return the condition for bots of organizations in automatic mode, see `Candidate.automatic`."""
     if settings.mode is FleetMode.MANUAL:
@@ -154,48 +159,29 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
     return None
 
 
-def load_for_release(
-    session: Session, release: Release, audience: Audience, image: str | None = None
-) -> list[Candidate]:
-    """Load the bots that an operator's rollout of `release` addresses, including bots that cannot be updated.
-
-    Args:
-        session: the transaction.
-        release: the release.
-        audience: `AUTOMATIC` or `ALL`.
-        image: only bots that follow this reference. By default these are the bots whose tag points at the release
-            now. Where no tag does, they are the bots that follow the reference under which the release was first
-            seen. A release that was never seen under a tag (a pasted digest) addresses every bot of its repository.
-    """
-    images = [image] if image else _list_addressed_images(session, release)
-    candidates = load_candidates(session, Bot.image.in_(images))
-    if audience is Audience.AUTOMATIC:
-        failed = list_failed_bot_ids(session, release)
-        return [candidate for candidate in candidates if candidate.automatic and candidate.bot.id not in failed]
-    return candidates
-
-
 def load_named(session: Session, bot_ids: Iterable[str]) -> list[Candidate]:
     """Load these bots, oldest first."""
     return load_candidates(session, Bot.id.in_(list(bot_ids)))
 
 
-def list_failed_bot_ids(session: Session, release: Release) -> set[str]:
-    """Return ids of the bots on which this release failed. Automatic updates do not retry them."""
-    return set(session.scalars(_select_failed(release).where(~BotUpdate.transient)))
+def select_failed(release: Release) -> sa.Select[str]:
+    """Select the bots on which this release failed. Automatic updates do not retry them."""
+    return _select_unsuccessful(release).where(~BotUpdate.transient)
 
 
-def _select_failed(release: Release) -> sa.Select[str]:
+def _select_failed_or_interrupted(release: Release, now: datetime) -> sa.Select[str]:
+    """Select the bots on which this release failed, or whose update to it was interrupted a short time ago."""
+    return _select_unsuccessful(release).where(
+        sa.or_(~BotUpdate.transient, BotUpdate.ended_at > now - TRY_AGAIN_AFTER)
+    )
+
+
+def _select_unsuccessful(release: Release) -> sa.Select[str]:
     return (
         sa.select(BotUpdate.bot_id)
         .join(BotUpdate.rollout)
         .where(Rollout.release_id == release.id, BotUpdate.state.in_(sorted(FAILED_STATES)))
     )
-
-
-def _select_failed_or_interrupted(release: Release, now: datetime) -> sa.Select[str]:
-    """Select the bots on which this release failed, or whose update to it was interrupted a short time ago."""
-    return _select_failed(release).where(sa.or_(~BotUpdate.transient, BotUpdate.ended_at > now - TRY_AGAIN_AFTER))
 
 
 def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[bool], ...]:
@@ -228,7 +214,12 @@ def _select_waiting_elsewhere(rollout: Rollout | None) -> sa.Select[str]:
     return sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id.in_(others), BotUpdate.state == UpdateState.PENDING)
 
 
-def _list_addressed_images(session: Session, release: Release) -> Sequence[str]:
+def list_addressed_images(session: Session, release: Release) -> Sequence[str]:
+    """List the references whose bots a rollout of a release addresses.
+
+    These are the tags that point at the release now. Where no tag does, it is the reference under which the release
+    was first seen. A release that was never seen under a tag (a pasted digest) addresses every tag of its repository.
+    """
     pointing = [image for image, target in releases.map_targets(session).items() if target.id == release.id]
     if pointing or "@" not in release.image:
         return pointing or [release.image]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -17,6 +18,7 @@ from portal.models import (
     BotUpdate,
     EventTag,
     Rollout,
+    Step,
     UpdateState,
     Verdict,
     move,
@@ -91,24 +93,32 @@ def _list_secrets(session: Session, update: BotUpdate) -> list[str | None]:
 def commit_healthy(
     session: Session, update: BotUpdate, container_id: str, address: str | None, now: datetime
 ) -> None:
-    """Record the verdict that the new container is healthy, and make it the container of the bot."""
-    bot, release = update.bot, update.rollout.release
+    """Enter the step *commit* with the verdict healthy, and make the new container the container of the bot."""
+    bot, rollout = update.bot, update.rollout
+    release = rollout.release
     previous = bot.current_digest
     bot.container_id = container_id
     bot.current_digest = release.digest
     _mark_running(session, bot, address, now)
     # The bot has just started, and its new release may list members.
     reconciliation.request(session, bot.id)
-    update.verdict = Verdict.HEALTHY
-    update.answering_at = now
-    _end(session, update, Outcome(state=UpdateState.UPDATED), now)
+    _end(
+        session,
+        update,
+        Outcome(state=UpdateState.UPDATED),
+        now,
+        step=Step.COMMIT,
+        timings=end_step_timing(update, now) | {Step.COMMIT: [now.isoformat()] * 2},
+        verdict=Verdict.HEALTHY,
+        answering_at=now,
+    )
     events.record(
         session,
         EventTag.BOT_UPDATED,
-        actor=update.rollout.started_by,
+        actor=rollout.started_by,
         org_id=bot.org_id,
         bot_id=bot.id,
-        rollout_id=update.rollout_id,
+        rollout_id=rollout.id,
         data={"update": update.id, "from": previous, "to": release.digest, "version": release.version},
     )
 
@@ -198,10 +208,15 @@ def _mark_running(session: Session, bot: Bot, address: str | None, now: datetime
     bot.checked_at, bot.address = now, address
 
 
-def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime) -> None:
-    end_step_timing(update, now)
-    update.error = outcome.error or update.error
-    update.transient = outcome.transient
-    update.ended_at = now
-    move(session, update, UpdateState.RUNNING, outcome.state)
+def _end(session: Session, update: BotUpdate, outcome: Outcome, now: datetime, **values: Any) -> None:
+    values = {"timings": end_step_timing(update, now), "error": outcome.error or update.error, **values}
+    move(
+        session,
+        update,
+        UpdateState.RUNNING,
+        outcome.state,
+        transient=outcome.transient,
+        ended_at=now,
+        **values,
+    )
     notifications.notify_outcome(session, update.rollout, update.bot.org_id)

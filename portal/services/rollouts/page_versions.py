@@ -53,7 +53,7 @@ def find_list_version(session: Session, rollouts: Sequence[Rollout], now: dateti
         now: the moment.
     """
     running = sa.select(BotUpdate.id).where(BotUpdate.is_running()).order_by(BotUpdate.id)
-    # An index finds the latest end of each state. Whatever begins or ends changes one of both.
+    # An index finds the latest end of each state. Each update that begins or ends changes one of both.
     latest = (
         sa.select(sa.func.max(BotUpdate.ended_at)).where(BotUpdate.state == state).scalar_subquery()
         for state in _ENDED

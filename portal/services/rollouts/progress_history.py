@@ -13,7 +13,7 @@ from portal.models import BotUpdate, Rollout, UpdateState
 from portal.services.rollouts.progress import FAILED_STATES
 
 _COLUMNS = 48
-_MIN_WIDTH = timedelta(minutes=1)
+_MIN_WIDTH = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ These functions write only rows. The orchestrator reads the rows, starts waves a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -29,7 +29,7 @@ from portal.rules.strategies import StrategyName
 from portal.services.errors import ConflictError, NotFoundError
 from portal.services.releases import releases
 from portal.services.rollouts import eligibility, selection, transitions
-from portal.services.rollouts.eligibility import Candidate
+from portal.services.rollouts.addressed_bots import AddressedBot, is_updatable
 from portal.services.rollouts.selection import NothingToDoError, RolloutRequest
 
 
@@ -91,9 +91,9 @@ def start_rollout(
     existing = _find_same_request(session, rollout_request, parameters, selected)
     if existing is not None:
         return existing
-    _skip_in_other_rollouts(session, [candidate.bot.id for candidate in selected], now)
+    _skip_in_other_rollouts(session, [bot.bot_id for bot in selected], now)
     rollout = _create_rollout(session, rollout_request, parameters, trigger, actor)
-    add_bots(session, rollout, [candidate.bot.id for candidate in selected])
+    add_bots(session, rollout, [bot.bot_id for bot in selected])
     facts = {"bots": len(selected), "ignore_windows": rollout_request.ignore_windows}
     transitions.record_event(session, EventTag.ROLLOUT_STARTED, rollout, actor=actor, **facts)
     return rollout
@@ -209,7 +209,8 @@ def find_retry_refusal(session: Session, rollout: Rollout) -> ConflictError | No
         selection.require_fleet_not_paused(session)
     except ConflictError as paused:
         return paused
-    return None if _list_retriable(session, rollout) else _nothing_to_retry()
+    query = sa.select(Bot.id).join(Bot.org).where(Bot.id.in_(_select_failed(rollout)), is_updatable(rollout.release))
+    return _nothing_to_retry() if session.scalar(query.limit(1)) is None else None
 
 
 def _nothing_to_retry() -> NothingToDoError:
@@ -217,14 +218,17 @@ def _nothing_to_retry() -> NothingToDoError:
 
 
 def _list_retriable(session: Session, rollout: Rollout) -> list[Bot]:
-    failed = sa.select(BotUpdate.bot_id).where(
-        BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_({UpdateState.FAILED, UpdateState.ROLLED_BACK})
-    )
     return [
         candidate.bot
-        for candidate in eligibility.load_candidates(session, Bot.id.in_(failed))
+        for candidate in eligibility.load_candidates(session, Bot.id.in_(_select_failed(rollout)))
         if eligibility.exclusion_reason(candidate, rollout.release, Audience.NAMED) is None
     ]
+
+
+def _select_failed(rollout: Rollout) -> sa.Select[str]:
+    return sa.select(BotUpdate.bot_id).where(
+        BotUpdate.rollout_id == rollout.id, BotUpdate.state.in_((UpdateState.FAILED, UpdateState.ROLLED_BACK))
+    )
 
 
 def _lock_release(session: Session, release: Release) -> None:
@@ -246,6 +250,7 @@ def _create_rollout(
         trigger=trigger,
         audience=rollout_request.audience,
         ignore_windows=rollout_request.ignore_windows,
+        selection=rollout_request.narrowing.store(),
         started_by=actor.id if actor else None,
     )
     session.add(rollout)
@@ -254,7 +259,7 @@ def _create_rollout(
 
 
 def _find_same_request(
-    session: Session, rollout_request: RolloutRequest, parameters: Mapping[str, int], selected: Iterable[Candidate]
+    session: Session, rollout_request: RolloutRequest, parameters: Mapping[str, int], selected: Sequence[AddressedBot]
 ) -> Rollout | None:
     """Find a rollout that was started by hand with the same settings and updates each of these bots now or later."""
     candidates = session.scalars(
@@ -267,7 +272,7 @@ def _find_same_request(
             Rollout.ignore_windows == rollout_request.ignore_windows,
         )
     )
-    bot_ids = {candidate.bot.id for candidate in selected}
+    bot_ids = {bot.bot_id for bot in selected}
     for rollout in candidates:
         open_updates = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id, BotUpdate.is_open())
         if rollout.parameters == parameters and bot_ids <= set(session.scalars(open_updates)):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from portal.models import Audience, Bot, BotPhase, BotState, FleetMode, Release, SkipReason
+from portal.models import Audience, Bot, BotPhase, BotState, Channel, FleetMode, Release, SkipReason
 from portal.rules.allowlist import Allowlist
 from portal.rules.strategies import ParameterError, StrategyName, parse_parameters
 from portal.services import fleet_settings
 from portal.services.errors import ConflictError, InvalidError
 from portal.services.releases import releases
 from portal.services.rollouts import eligibility
+from portal.services.rollouts.addressed_bots import AddressedBot, LeftOut, list_addressed
 from portal.services.rollouts.eligibility import Candidate
+from portal.services.rollouts.narrowing import Narrowing
 
 
 class NothingToDoError(ConflictError):
@@ -32,7 +35,8 @@ class RolloutRequest:
         parameters: parameters of the strategy; missing ones have their defaults.
         audience: bots of organizations in automatic mode, all outdated bots, or named bots.
         bots: the bots of the audience `NAMED`.
-        image: only bots that follow this reference; see `eligibility.load_for_release` for the default.
+        narrowing: what narrows down the bots of the other audiences.
+        image: only bots that follow this reference; see `eligibility.list_addressed_images` for the default.
         ignore_windows: whether bots start outside the window of their organization.
     """
 
@@ -41,8 +45,22 @@ class RolloutRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     audience: Audience
     bots: Collection[Bot] = ()
+    narrowing: Narrowing = field(default_factory=Narrowing)
     image: str | None = None
     ignore_windows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The bots of a rollout.
+
+    Attributes:
+        taken: the bots that the rollout contains, oldest first.
+        left_out: the bots that it does not update, and those that it updates only if they run again.
+    """
+
+    taken: Sequence[AddressedBot]
+    left_out: Sequence[AddressedBot]
 
 
 def check_request(session: Session, allowlist: Allowlist, rollout_request: RolloutRequest) -> dict[str, int]:
@@ -77,7 +95,7 @@ def require_fleet_not_paused(session: Session) -> None:
         raise ConflictError("The fleet is paused. No update starts until an operator resumes it.")
 
 
-def select_bots(session: Session, rollout_request: RolloutRequest) -> list[Candidate]:
+def select_bots(session: Session, rollout_request: RolloutRequest) -> Sequence[AddressedBot]:
     """Select the bots of a rollout, oldest first.
 
     Stopped bots are included, because they are due as soon as they run again. At least one bot can be updated now.
@@ -87,12 +105,17 @@ def select_bots(session: Session, rollout_request: RolloutRequest) -> list[Candi
         ConflictError: a tag points at a newer release.
         NothingToDoError: the rollout would change no bot.
     """
+    return split_bots(session, rollout_request).taken
+
+
+def split_bots(session: Session, rollout_request: RolloutRequest) -> Selection:
+    """Select the bots of a rollout and tell which others it leaves out, see `select_bots`."""
     if rollout_request.audience is Audience.NAMED:
-        return _select_named(session, rollout_request.release, rollout_request.bots)
-    return _select_outdated(session, rollout_request.release, rollout_request.audience, rollout_request.image)
+        return Selection(_select_named(session, rollout_request.release, rollout_request.bots), ())
+    return _select_outdated(session, rollout_request)
 
 
-def _select_named(session: Session, release: Release, bots: Collection[Bot]) -> list[Candidate]:
+def _select_named(session: Session, release: Release, bots: Collection[Bot]) -> list[AddressedBot]:
     candidates = eligibility.load_named(session, [bot.id for bot in bots])
     if not candidates:
         raise NothingToDoError("Choose at least one bot.")
@@ -102,7 +125,15 @@ def _select_named(session: Session, release: Release, bots: Collection[Bot]) -> 
     if not outdated:
         names = ", ".join(candidate.bot.name for candidate in candidates)
         raise NothingToDoError(f"Nothing to do: {names} runs {release.version} already.")
-    return outdated
+    return [_address(candidate) for candidate in outdated]
+
+
+def _address(candidate: Candidate) -> AddressedBot:
+    bot = candidate.bot
+    is_canary = bot.release_channel is Channel.CANARY
+    return AddressedBot(
+        bot.id, bot.node_id, bot.image, candidate.hour_utc, candidate.may_be_canary, is_canary, left_out=None
+    )
 
 
 def _require_updatable(candidate: Candidate, release: Release) -> None:
@@ -123,16 +154,15 @@ def _require_updatable(candidate: Candidate, release: Release) -> None:
         raise InvalidError(f"The organization of {bot.name} is being deleted.", "bots")
 
 
-def _select_outdated(session: Session, release: Release, audience: Audience, image: str | None) -> list[Candidate]:
-    candidates = eligibility.load_for_release(session, release, audience, image)
-    _require_newest(session, release, {candidate.bot.image for candidate in candidates})
-    reasons = {
-        candidate.bot.id: eligibility.exclusion_reason(candidate, release, audience) for candidate in candidates
-    }
-    if None not in reasons.values():
-        raise NothingToDoError(_describe_nothing_to_do(release, audience, reasons.values()))
-    included = {None, SkipReason.STOPPED}
-    return [candidate for candidate in candidates if reasons[candidate.bot.id] in included]
+def _select_outdated(session: Session, rollout_request: RolloutRequest) -> Selection:
+    release, audience = rollout_request.release, rollout_request.audience
+    bots = list_addressed(session, release, audience, rollout_request.narrowing, rollout_request.image)
+    considered = [bot for bot in bots if bot.left_out not in {LeftOut.MANUAL, LeftOut.FAILED}]
+    _require_newest(session, release, {bot.image for bot in considered})
+    if all(bot.left_out for bot in considered):
+        raise NothingToDoError(_describe_nothing_to_do(rollout_request, [bot.left_out for bot in considered]))
+    taken = [bot for bot in considered if bot.left_out in {None, LeftOut.STOPPED}]
+    return Selection(taken, [bot for bot in bots if bot.left_out is not None])
 
 
 def _require_newest(session: Session, release: Release, images: Collection[str]) -> None:
@@ -147,16 +177,17 @@ def _require_newest(session: Session, release: Release, images: Collection[str])
             )
 
 
-def _describe_nothing_to_do(release: Release, audience: Audience, reasons: Iterable[SkipReason | None]) -> str:
-    counts: dict[str, int] = {}
-    for reason in reasons:
-        counts[str(reason)] = counts.get(str(reason), 0) + 1
-    if not counts:
-        if audience is Audience.AUTOMATIC:
-            return (
-                f"Nothing to do: no organization on automatic updates follows {release.image}. "
-                "Choose all outdated bots instead, or single bots."
-            )
-        return f"Nothing to do: no bot follows {release.image}."
-    details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
-    return f"Nothing to do: no bot would be changed ({details})."
+def _describe_nothing_to_do(rollout_request: RolloutRequest, reasons: Sequence[LeftOut | None]) -> str:
+    release = rollout_request.release
+    if reasons:
+        counts = Counter(str(reason) for reason in reasons)
+        details = ", ".join(f"{number} {reason}" for reason, number in sorted(counts.items()))
+        return f"Nothing to do: no bot would be changed ({details})."
+    if rollout_request.narrowing.store():
+        return "Nothing to do: no bot matches. Change what narrows down the bots."
+    if rollout_request.audience is Audience.AUTOMATIC:
+        return (
+            f"Nothing to do: no organization on automatic updates follows {release.image}. "
+            "Choose all outdated bots instead, or single bots."
+        )
+    return f"Nothing to do: no bot follows {release.image}."

@@ -60,6 +60,12 @@ def list_all_updates(session: Session, rollout: Rollout) -> Sequence[BotUpdate]:
     return session.scalars(query.order_by(BotUpdate.wave.is_(None), BotUpdate.wave, _RANK, BotUpdate.id)).all()
 
 
+def list_bot_ids(session: Session, rollout: Rollout, limit: int) -> Sequence[str]:
+    """Return the ids of the first bots of a rollout."""
+    query = sa.select(BotUpdate.bot_id).where(BotUpdate.rollout_id == rollout.id).order_by(BotUpdate.bot_id)
+    return session.scalars(query.limit(limit)).all()
+
+
 def get_update(session: Session, rollout: Rollout, update_id: str) -> BotUpdate:
     """Return an update of a rollout with its log.
 
@@ -83,14 +89,20 @@ def _select_ids(rollout: Rollout, state: UpdateState | None, text: str) -> sa.Se
         query = query.where(BotUpdate.state == state)
     if text:
         found = sa.or_(*(column.icontains(text, autoescape=True) for column in (Bot.name, Org.name)))
-        query = query.join(Bot, Bot.id == BotUpdate.bot_id).join(Org, Org.id == Bot.org_id).where(found)
+        query = query.where(BotUpdate.bot_id.in_(sa.select(Bot.id).join(Bot.org).where(found)))
     return query.order_by(_RANK, BotUpdate.wave.is_(None), BotUpdate.wave, BotUpdate.id)
 
 
 def _load_rows(session: Session, update_ids: Sequence[str]) -> list[UpdateRow]:
     query = _select_updates().add_columns(BotUpdate.log_tail.is_not(None)).where(BotUpdate.id.in_(update_ids))
-    rows = {update.id: UpdateRow(update, has_log) for update, has_log in session.execute(query)}
-    return [rows[update_id] for update_id in update_ids if update_id in rows]
+    rows = [UpdateRow(update, has_log) for update, has_log in session.execute(query)]
+    # The index has no names, so bots of the same state and wave are in alphabetical order on each page only.
+    return sorted(rows, key=_place)
+
+
+def _place(row: UpdateRow) -> tuple[int, bool, int, str]:
+    update = row.update
+    return ORDER.index(update.state), update.wave is None, update.wave or 0, update.bot.name
 
 
 def _select_updates() -> sa.Select[BotUpdate]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from portal.models import (
     Bot,
@@ -20,6 +20,7 @@ from portal.models import (
     Step,
     UpdateState,
     move,
+    update_and_load,
 )
 from portal.rules import windows
 from portal.services import changes
@@ -48,7 +49,7 @@ def claim_update(session: Session, update_id: str, now: datetime) -> ClaimResult
     - A running update was left by a worker that died, and has to be recovered.
     - An ended update has to be cleaned up, unless its bot needs attention.
     """
-    update = session.get(BotUpdate, update_id)
+    update = session.get(BotUpdate, update_id, options=[joinedload(BotUpdate.rollout).joinedload(Rollout.release)])
     if update is None:
         return ClaimResult.NOTHING
     if update.state is UpdateState.RUNNING:
@@ -63,6 +64,16 @@ def claim_update(session: Session, update_id: str, now: datetime) -> ClaimResult
         move(session, update, UpdateState.PENDING, UpdateState.SKIPPED, **BotUpdate.skip_values(reason, now))
         return ClaimResult.NOTHING
     return ClaimResult.START if _begin(session, update, now) else ClaimResult.NOTHING
+
+
+def load(session: Session, update_id: str) -> BotUpdate:
+    """Load an update with all columns of its bot, node, rollout and release, also if they are loaded already."""
+    query = sa.select(BotUpdate).where(BotUpdate.id == update_id)
+    related = (
+        joinedload(BotUpdate.bot).joinedload(Bot.node),
+        joinedload(BotUpdate.rollout).joinedload(Rollout.release),
+    )
+    return session.scalars(query.options(*related), execution_options={"populate_existing": True}).one()
 
 
 def list_unfinished(session: Session, update: BotUpdate) -> list[str]:
@@ -94,27 +105,50 @@ def list_abandoned(session: Session, now: datetime) -> list[tuple[str, str]]:
     return [(update_id, node_id) for update_id, node_id in session.execute(query)]
 
 
-def enter_step(session: Session, update: BotUpdate, step: Step, now: datetime) -> None:
-    """Record that a step starts, before its first effect, and that the step before has ended."""
-    end_step_timing(update, now)
-    update.timings = update.timings | {step: [now.isoformat()]}
-    update.step = step
+def record(
+    session: Session, update: BotUpdate, condition: sa.ColumnElement[bool] | None = None, **values: Any
+) -> BotUpdate | None:
+    """Set columns of an update in one statement.
+
+    Args:
+        session: a writing transaction.
+        update: the update, loaded in any session by the worker that holds the bot, the only one that changes it.
+        condition: see `leases.is_held`; None in a transaction that has locked the bot.
+        values: values by column.
+
+    Returns:
+        The current row; None if the condition does not hold.
+    """
+    conditions = [] if condition is None else [condition]
+    return update_and_load(session, BotUpdate, BotUpdate.id == update.id, *conditions, **values)
+
+
+def enter_step(
+    session: Session,
+    update: BotUpdate,
+    step: Step,
+    now: datetime,
+    condition: sa.ColumnElement[bool] | None = None,
+) -> BotUpdate | None:
+    """Record that a step starts, before its first effect, and that the step before has ended. See `record`."""
+    values: dict[str, Any] = {"step": step, "timings": end_step_timing(update, now) | {step: [now.isoformat()]}}
     if step is Step.DRAIN:
         changes.note_change(session, update.bot_id)
     if step is Step.STOP:
-        update.stopped_at = now
-    session.flush()
+        values["stopped_at"] = now
+    return record(session, update, condition, **values)
 
 
-def end_step_timing(update: BotUpdate, now: datetime) -> None:
-    """Record that the current step ends now."""
-    update.timings = {step: [*times, now.isoformat()][:2] for step, times in update.timings.items()}
+def end_step_timing(update: BotUpdate, now: datetime) -> dict[str, Any]:
+    """Return the timings of an update whose current step ends now."""
+    return {step: [*times, now.isoformat()][:2] for step, times in update.timings.items()}
 
 
-def add_to_journal(session: Session, update: BotUpdate, **facts: Any) -> None:
-    """Add small facts to the journal that a takeover needs."""
-    update.journal = update.journal | facts
-    session.flush()
+def add_to_journal(
+    session: Session, update: BotUpdate, condition: sa.ColumnElement[bool] | None = None, **facts: Any
+) -> BotUpdate | None:
+    """Add small facts to the journal that a takeover needs. See `record`."""
+    return record(session, update, condition, journal=update.journal | facts)
 
 
 def requeue(session: Session, update: BotUpdate) -> bool:
@@ -142,21 +176,15 @@ def requeue(session: Session, update: BotUpdate) -> bool:
 
 def skip_update(session: Session, update: BotUpdate, reason: SkipReason, now: datetime) -> None:
     """Skip a running update that has nothing to do and has changed nothing."""
-    end_step_timing(update, now)
     move(
         session,
         update,
         UpdateState.RUNNING,
         UpdateState.SKIPPED,
+        timings=end_step_timing(update, now),
         cleaned_at=now,
         **BotUpdate.skip_values(reason, now),
     )
-
-
-def mark_cleaned(session: Session, update: BotUpdate, now: datetime) -> None:
-    """Record that the engine holds nothing of this update any more."""
-    update.cleaned_at = now
-    session.flush()
 
 
 def _is_due(session: Session, update: BotUpdate, candidate: Candidate, now: datetime) -> bool:

@@ -14,10 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from portal.models import Bot, BotState, BotUpdate, Channel, Rollout, TenantUpdateConfig, UpdateState
+from portal.models import Bot, BotUpdate, Channel, Rollout, TenantUpdateConfig, UpdateState
 from portal.rules import windows
 from portal.rules.rollout_bots import BlockReason, Stage, Target
 from portal.rules.strategies import Batch
+from portal.services.rollouts import eligibility
 from portal.services.rollouts.fleet_facts import FleetFacts
 from portal.services.rollouts.update_facts import UpdateFacts
 
@@ -45,7 +46,7 @@ class StoredWaitingBots:
         """List as many due bots as the wave takes, in the order in which it takes them."""
         query = self._select().where(BotUpdate.wave.is_(None), ~self._is_blocked)
         if batch.canary:
-            query = query.where(_may_be_canary()).order_by((Bot.release_channel == Channel.CANARY).desc())
+            query = query.where(eligibility.may_be_canary()).order_by((Bot.release_channel == Channel.CANARY).desc())
         return self._load(query.order_by(Bot.created_at, Bot.id).limit(batch.size))
 
     def list_blocked(self) -> Sequence[Target]:
@@ -174,7 +175,7 @@ class StoredWaitingBots:
             Bot.node_id,
             Bot.created_at,
             (Bot.release_channel == Channel.CANARY).label("canary_channel"),
-            _may_be_canary().label("may_be_canary"),
+            eligibility.may_be_canary().label("may_be_canary"),
             *columns,
         )
         return _join_bots(query).where(*self._is_waiting)
@@ -199,8 +200,3 @@ class StoredWaitingBots:
 
 def _join_bots(query: sa.Select[Any]) -> sa.Select[Any]:
     return query.join(Bot, Bot.id == BotUpdate.bot_id)
-
-
-def _may_be_canary() -> sa.ColumnElement[bool]:
-    """Return the condition of `portal.rules.canary.may_be_canary`."""
-    return sa.and_(Bot.state == BotState.RUNNING, sa.cast(Bot.unprotected, sa.Text).in_(("[]", "null")))

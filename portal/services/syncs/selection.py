@@ -17,6 +17,7 @@ So an update may start at any moment, and has to wait for no call.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -40,10 +41,24 @@ from portal.services.syncs import claims
 Condition = sa.ColumnElement[bool]
 
 
-def list_due_nodes(session: Session, now: datetime) -> Sequence[str]:
-    """Return the ids of the nodes that have due bots, without bots that did not answer last time."""
-    query = sa.select(Bot.node_id).distinct().join(BotSync, BotSync.bot_id == Bot.id)
-    return session.scalars(query.where(_is_due(session, now), _answers()).order_by(Bot.node_id)).all()
+@dataclass(frozen=True)
+class DueSyncs:
+    """What is due on all nodes.
+
+    Attributes:
+        node_ids: nodes with due bots that answered last time, ordered.
+        unanswering: whether bots are due that did not answer last time.
+    """
+
+    node_ids: Sequence[str]
+    unanswering: bool
+
+
+def find_due(session: Session, now: datetime) -> DueSyncs:
+    """Find out on which nodes bots are due. One statement, because it reads the syncs of all bots."""
+    query = sa.select(Bot.node_id, _answers()).distinct().join(BotSync, BotSync.bot_id == Bot.id)
+    found = session.execute(query.where(_is_due(session, now)).order_by(Bot.node_id)).all()
+    return DueSyncs([node_id for node_id, answers in found if answers], not all(answers for _, answers in found))
 
 
 def list_due_bots(session: Session, now: datetime, node_id: str, limit: int) -> Sequence[str]:
@@ -75,7 +90,8 @@ def can_be_called() -> Condition:
 
     A bot that needs attention is not called, because an operator may be restoring its data.
     """
-    is_updating = sa.exists().where(BotUpdate.bot_id == Bot.id, BotUpdate.is_running())
+    # An index finds the few running updates once, and not for each bot.
+    updating = sa.select(BotUpdate.bot_id).where(BotUpdate.is_running())
     return sa.and_(
         Bot.phase == BotPhase.ACTIVE,
         BotSync.provisioning != Provisioning.OFF,
@@ -83,7 +99,7 @@ def can_be_called() -> Condition:
         Bot.state == BotState.RUNNING,
         Bot.address.is_not(None),
         Bot.needs_attention.is_(None),
-        ~is_updating,
+        Bot.id.not_in(updating),
     )
 
 

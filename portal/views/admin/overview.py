@@ -11,7 +11,7 @@ from portal.forms.fleet_settings import FLEET_MODES
 from portal.models import FleetMode, utcnow
 from portal.queue import count_waiting
 from portal.services import fleet_settings
-from portal.services.bots.overview import load_overview
+from portal.services.bots.overview import find_version, load_overview
 from portal.services.errors import InvalidError
 from portal.services.rollouts import outcome_history
 from portal.services.rollouts.progress import summarize_all
@@ -28,11 +28,15 @@ def index() -> Response:
     """Show running rollouts, failed updates, what needs attention, and the mode of the fleet."""
     authorization.require_operator()
     now = utcnow()
+    version = find_version(session(), now)
+    if htmx.is_unchanged(version):
+        return htmx.unchanged()
     overview = load_overview(session(), now)
     timeout = configuration.current_settings().health_check_timeout
     return htmx.page(
         "admin/overview.html",
         live={"state": "admin/_overview_state.html"},
+        data_version=version,
         overview=overview,
         summaries=summarize_all(session(), overview.rollouts, now, timeout),
         mode=fleet_settings.get_settings(session()).mode,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import timedelta
 from functools import cached_property
 
 from flask import request
@@ -19,6 +20,8 @@ from portal.web.unit_of_work import session
 WAVES = 30
 """Number of waves that the page shows; of a longer rollout these are the last ones."""
 
+_SHORT, _LONG = timedelta(hours=1), timedelta(hours=20)
+"""Durations of rollouts whose chart shows seconds, and of those whose chart shows days."""
 STATE_LABELS = {
     UpdateState.PENDING: "Waiting",
     UpdateState.RUNNING: "Updating",
@@ -80,8 +83,8 @@ class RolloutPage:
     def chart(self) -> ColumnChart:
         """Progress over time."""
         moments = progress_history.list_moments(session(), self.rollout, self.now)
-        with_day = bool(moments) and moments[0].at.date() != moments[-1].at.date()
-        pattern = "%d %b %H:%M" if with_day else "%H:%M"
+        spanned = moments[-1].at - moments[0].at if moments else timedelta()
+        pattern = "%H:%M:%S" if spanned < _SHORT else "%H:%M" if spanned < _LONG else "%d %b %H:%M"
         return ColumnChart(
             title="Progress over time",
             heading="Until (UTC)",

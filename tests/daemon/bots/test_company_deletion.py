@@ -27,7 +27,7 @@ def nursery(empty_site: Site, docker_url: str, tmp_path: Path) -> Iterator[Nurse
     nursery = add_nursery(empty_site, docker_url, tmp_path)
     bot = nursery.create()
     with nursery.database.reading() as session:
-        assert selection.list_due_nodes(session, utcnow()) == [bot.node_id], "the next tick enqueues the sync"
+        assert selection.find_due(session, utcnow()).node_ids == [bot.node_id], "the next tick enqueues the sync"
     sync_jobs.sync_node(nursery.database, bot.node_id)
     yield nursery
     nursery.remove()

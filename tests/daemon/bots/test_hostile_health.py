@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from threading import Barrier, BoundedSemaphore
+from threading import BoundedSemaphore
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from daemon.bots import node_probe
 from daemon.engine import health_probe
 from daemon.engine.client import EngineUnreachable
-from daemon.engine.health_probe import ProbeResult
 from portal.database import Database
 from portal.models import Bot, BotState, Node, NodeState
 from tests import factories
@@ -43,15 +42,21 @@ class StubEngine:
 
 @contextmanager
 def running_bots(database: Database, answers: Mapping[str, bytes]) -> Iterator[dict[str, dict[str, Any]]]:
-    """Add a node with a bot for each answer, and yield the description of each container by its id."""
+    """Add a node with a bot for each answer, and yield the description of each container by its id.
+
+    `received` contains the requests that the bot has received.
+    """
     with database.transaction() as session:
         org = factories.org(session, factories.user(session))
         node = factories.node(session)
         for name in answers:
             factories.bot(session, org, node, name=name, container_id=name, state=BotState.UNKNOWN)
     with ExitStack() as stack:
-        addresses = {name: stack.enter_context(running_server(answer))[0] for name, answer in answers.items()}
-        yield {name: describe_container(address) for name, address in addresses.items()}
+        servers = {name: stack.enter_context(running_server(answer)) for name, answer in answers.items()}
+        yield {
+            name: describe_container(address) | {"received": received}
+            for name, (address, received) in servers.items()
+        }
 
 
 def describe_container(address: str) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def probe(database: Database, monkeypatch: pytest.MonkeyPatch, inspect: Inspect)
         yield StubEngine(inspect)
 
     monkeypatch.setattr(node_probe, "open_engine", open_engine)
-    monkeypatch.setattr(health_probe, "_RETRY_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(health_probe, "RETRY_PAUSE_SECONDS", 0)
     with database.reading() as session:
         node_id = session.scalars(sa.select(Node.id)).one()
     node_probe.probe_node(database, node_id)
@@ -110,7 +115,7 @@ def test_job_begins_no_probe_after_its_time_and_the_next_job_continues(
 ) -> None:
     seconds = 0.0
     monkeypatch.setattr(node_probe, "time", SimpleNamespace(monotonic=lambda: seconds))
-    monkeypatch.setattr(node_probe, "_PARALLEL_PROBES", 1)
+    monkeypatch.setattr(node_probe, "_PARALLEL_CALLS", 1)
     names = [f"bot {number}" for number in range(5)]
     probed: list[str] = []
 
@@ -131,18 +136,10 @@ def test_job_begins_no_probe_after_its_time_and_the_next_job_continues(
     assert probed[5] == probed[0]
 
 
-def test_few_calls_of_the_engine_run_at_once_and_slow_bots_hold_none_of_them(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_few_calls_of_the_engine_run_at_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_probe, "_PARALLEL_CALLS", 1)
     calls = BoundedSemaphore(1)
-    monkeypatch.setattr(node_probe, "_PARALLEL_PROBES", 8)
     names = [f"bot {number}" for number in range(8)]
-    all_probed_at_once = Barrier(len(names))
-
-    def answer(_address: str, _path: str) -> ProbeResult:
-        all_probed_at_once.wait(timeout=60)
-        return ProbeResult(ok=True, detail="ok")
 
     def inspect(container_id: str) -> dict[str, Any]:
         assert calls.acquire(blocking=False)
@@ -150,7 +147,6 @@ def test_few_calls_of_the_engine_run_at_once_and_slow_bots_hold_none_of_them(
         calls.release()
         return containers[container_id]
 
-    monkeypatch.setattr(node_probe, "probe_with_retry", answer)
     with running_bots(database, dict.fromkeys(names, HEALTHY)) as containers:
         states = probe(database, monkeypatch, inspect)
 
@@ -161,16 +157,8 @@ def test_few_calls_of_the_engine_run_at_once_and_slow_bots_hold_none_of_them(
 def test_only_a_bot_that_was_healthy_is_probed_twice(
     database: Database, monkeypatch: pytest.MonkeyPatch, state: BotState, probes: int
 ) -> None:
-    requests: list[str] = []
-
-    def refuse(_address: str, path: str, _seconds: float) -> tuple[int, bytes]:
-        requests.append(path)
-        return 503, b""
-
-    monkeypatch.setattr(health_probe, "_request", refuse)
-    with running_bots(database, {"broken": HEALTHY}) as containers:
+    with running_bots(database, {"broken": response(b"", "503 Busy")}) as containers:
         with database.transaction() as session:
             session.execute(sa.update(Bot).values(state=state))
         assert probe(database, monkeypatch, containers.__getitem__) == {"broken": BotState.UNHEALTHY}
-
-    assert len(requests) == probes
+        assert len(containers["broken"]["received"]) == probes

@@ -40,6 +40,7 @@ def load_bot(database: Database) -> Bot:
         return session.scalars(sa.select(Bot)).one()
 
 
+@pytest.mark.every_database
 def test_template_is_set_and_shown_without_secrets(flotilla: Flotilla, database: Database, tmp_path: Path) -> None:
     variables, key, agents = tmp_path / "env", tmp_path / "key", tmp_path / "agents"
     variables.write_text("TOKEN=s3cret-1\nURL=https://s3cret.example\n")
@@ -105,6 +106,7 @@ def test_file_that_is_not_text_is_refused(flotilla: Flotilla, tmp_path: Path, op
     assert (result.exit_code, "The file is not UTF-8 text." in result.output) == (BAD_INPUT, True)
 
 
+@pytest.mark.every_database
 def test_bot_is_created_by_a_worker_later(flotilla: Flotilla, database: Database, acme: None) -> None:
     flotilla("template", "set", "--image", IMAGE)
     result = flotilla("bots", "create", "--org", "acme", "--name", "Front desk", "--subdomain", "desk")
@@ -140,6 +142,7 @@ def test_bot_without_template_or_free_node_is_refused(flotilla: Flotilla, databa
     assert (result.exit_code, "No active node has a free port" in result.output) == (REFUSED, True)
 
 
+@pytest.mark.every_database
 def test_failed_creation_is_retried(flotilla: Flotilla, database: Database, acme: None) -> None:
     flotilla("template", "set", "--image", IMAGE)
     flotilla("bots", "create", "--org", "acme")
@@ -165,6 +168,7 @@ def test_removal_needs_a_choice_about_the_data(flotilla: Flotilla, database: Dat
     assert flotilla("bots", "restore", "desk").exit_code == REFUSED
 
 
+@pytest.mark.every_database
 def test_bot_is_stopped_started_and_restarted_by_a_worker_later(
     flotilla: Flotilla, database: Database, acme: None
 ) -> None:
@@ -184,6 +188,7 @@ def test_bot_is_stopped_started_and_restarted_by_a_worker_later(
     assert flotilla("bots", "start", "nowhere").exit_code == REFUSED
 
 
+@pytest.mark.every_database
 def test_new_organization_gets_a_bot_when_the_template_says_so(flotilla: Flotilla, database: Database) -> None:
     flotilla("template", "set", "--image", IMAGE, "--create-for-new-orgs")
     result = flotilla("orgs", "create", "beta", "--name", "Beta", "--owner", "owner@beta.example")

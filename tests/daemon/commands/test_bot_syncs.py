@@ -39,6 +39,7 @@ def list_events(database: Database) -> list[str]:
         return list(session.scalars(sa.select(Event.tag).order_by(Event.id)))
 
 
+@pytest.mark.every_database
 def test_a_bot_is_provisioned_with_a_secret_from_a_file(
     flotilla: Flotilla, database: Database, desk: str, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_roles_wait_since_the_bot_was_connected(flotilla: Flotilla, database: Da
             assert (row.changed_at == joined) == (row.user_id == removed)
 
 
+@pytest.mark.every_database
 def test_a_bot_is_linked_and_returns_to_provisioning_with_its_stored_secret(
     flotilla: Flotilla, database: Database, desk: str
 ) -> None:
@@ -137,6 +139,7 @@ def test_an_unconnected_bot_is_refused(
     assert list_events(database) == []
 
 
+@pytest.mark.every_database
 def test_a_secret_is_rotated_once_at_a_time(flotilla: Flotilla, database: Database, desk: str) -> None:
     flotilla("bots", "provision", "desk", "--secret-file", "-", stdin=SECRET)
     refused = flotilla("bots", "rotate-secret", "desk")
@@ -154,6 +157,7 @@ def test_a_secret_is_rotated_once_at_a_time(flotilla: Flotilla, database: Databa
     assert list_events(database) == ["bot.connected", "bot.secret_rotation_begun"]
 
 
+@pytest.mark.every_database
 def test_a_budget_is_set_once(flotilla: Flotilla, database: Database, desk: str) -> None:
     flotilla("bots", "provision", "desk", "--secret-file", "-", stdin=SECRET)
     for _ in range(2):
@@ -163,6 +167,7 @@ def test_a_budget_is_set_once(flotilla: Flotilla, database: Database, desk: str)
     assert list_events(database) == ["bot.connected", "bot.budget_changed"]
 
 
+@pytest.mark.every_database
 def test_a_bot_is_synced_again_and_removals_are_allowed(flotilla: Flotilla, database: Database, desk: str) -> None:
     flotilla("bots", "provision", "desk", "--secret-file", "-", stdin=SECRET)
     with database.transaction() as session:

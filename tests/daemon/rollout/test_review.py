@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 
 from daemon.rollout import review
 from portal.models import Audience, Bot, BotUpdate, Node, Release, Rollout, SkipReason, Trigger, UpdateState
-from portal.rules.planner import plan
+from portal.rules.planner import RolloutSnapshot, plan
 from portal.services.rollouts import eligibility
 from portal.services.rollouts.eligibility_changes import EligibilityChanges, find_changes
 from portal.services.rollouts.fleet_facts import FleetFacts, load_fleet
+from portal.services.rollouts.waiting_bots import StoredWaitingBots
 from tests import factories
 from tests.support import listed_planner_input
 from tests.support.random_rollouts import RandomRollout
@@ -80,18 +81,22 @@ def test_the_planner_decides_the_same_as_from_a_list_of_all_bots(world: World) -
         found = review.review_again(scene.session, scene.rollout, fleet)
         decisions, nodes = found.decide(scene.session, fleet.count_running_per_node())
 
-        assert decisions == plan_from_list(scene, world), f"seed {seed}"
+        snapshot = build_from_list(scene, world)
+        assert decisions == plan(snapshot, world.now), f"seed {seed}"
+        stored = StoredWaitingBots(scene.session, scene.rollout, fleet, found.facts)
+        counts = {reason: number for reason, number in stored.count_by_reason().items() if number}
+        assert counts == snapshot.waiting.count_by_reason(), f"seed {seed}"
         assert {update.node_id for update in review.list_due(decisions, nodes)} <= fleet.active_nodes
         kinds |= {type(decision).__name__ for decision in decisions} or {"nothing"}
     assert kinds == {"nothing", "StartWave", "Requeue", "Retry", "Start", "Pause", "Abort", "Complete"}
 
 
-def plan_from_list(scene: Scene, world: World) -> object:
+def build_from_list(scene: Scene, world: World) -> RolloutSnapshot:
     planned = listed_planner_input.load_updates(scene.session, scene.rollout)
     targets = listed_planner_input.build_targets(
         scene.session, scene.rollout, planned, world.now, health_check_timeout=None
     )
-    return plan(listed_planner_input.build_snapshot(scene.session, scene.rollout, targets), world.now)
+    return listed_planner_input.build_snapshot(scene.session, scene.rollout, targets)
 
 
 @pytest.mark.slow
@@ -146,7 +151,7 @@ def list_changes(scene: Scene, fleet: FleetFacts) -> EligibilityChanges:
 def list_joining(scene: Scene, fleet: FleetFacts) -> list[str]:
     """Apply the rules of automatic rollouts to every bot: ids of updates that are pending again, and of new bots."""
     rollout, session = scene.rollout, scene.session
-    failed = eligibility.list_failed_bot_ids(session, rollout.release)
+    failed = set(session.scalars(eligibility.select_failed(rollout.release)))
     updates = {
         update.bot_id: update for update in session.scalars(sa.select(BotUpdate)) if update.rollout_id == rollout.id
     }

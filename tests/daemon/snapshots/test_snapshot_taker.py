@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -188,7 +191,9 @@ def test_entries_of_folders_that_move_during_the_first_pass_are_archived_again(
     archive = take(taker)
 
     assert (old_files / "a/file").read_bytes() == b"a" * 100_000
-    assert names_in(archive, "base") == {"./large"}
+    # XFS does not record which entries of a folder were exchanged, so there no entry of that folder is used.
+    is_xfs = subprocess.check_output(["stat", "--file-system", "--format=%T", old_files]) == b"xfs\n"
+    assert names_in(archive, "base") == (set() if is_xfs else {"./large"})
 
 
 def test_hard_links_are_never_split_between_both_archives(
@@ -260,6 +265,20 @@ def test_base_is_used_although_the_node_is_busy(taker: SnapshotTaker, monkeypatc
 
 
 @pytest.mark.usefixtures("old_files")
+def test_bases_of_one_disk_are_written_one_at_a_time(taker: SnapshotTaker, folder: str) -> None:
+    taker.inspect()
+    other_base = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other_base, fcntl.LOCK_EX)
+    writing = threading.Thread(target=taker.take_bases)
+    writing.start()
+    writing.join(1)
+    assert writing.is_alive()
+    assert list(Path(folder).iterdir()) == []
+    os.close(other_base)
+    writing.join()
+    assert is_in_two_passes(taker.take_snapshots()[0])
+
+
 def test_second_pass_that_fails_with_the_base_is_repeated_without_it(
     taker: SnapshotTaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -390,7 +409,8 @@ def test_entries_that_no_restore_can_replace_are_refused_before_the_stop(
     (root / "file").write_text("content")
     (root / "new\nline").write_text("----i---- /a/name/like/the/output/of/lsattr")
     (root / "folder").mkdir()
-    refused = pytest.raises(HelperFailed, match=rf"this entry is {attribute} .*: /volumes/1/{name.splitlines()[0]}")
+    path = f"{root.parent.name}:/{name.splitlines()[0]}"
+    refused = pytest.raises(HelperFailed, match=rf"this entry is {attribute} .*: {path}")
     with volumes.protected(root / name, flag), refused:
         taker.inspect()
 

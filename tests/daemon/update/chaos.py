@@ -109,7 +109,7 @@ class Chaos:
             self.worker.start(update_id, self._environment())
             self.worker.wait()
             self.site.expire_lease()
-            if _is_finished(self.site.update(update_id)):
+            if is_finished(self.site.update(update_id)):
                 break
 
     def _collect_leftovers(self) -> None:
@@ -163,7 +163,8 @@ def find_problems(site: Site, update_id: str, release: str, before: State) -> It
     yield from _find_wrong_data(site, before)
 
 
-def _is_finished(update: BotUpdate) -> bool:
+def is_finished(update: BotUpdate) -> bool:
+    """Return whether an update has ended and is cleaned up."""
     if update.state in {UpdateState.SKIPPED, UpdateState.NEEDS_ATTENTION}:
         return True
     return update.state in BotUpdate.LEAVES_TRACES and update.cleaned_at is not None
@@ -172,7 +173,7 @@ def _is_finished(update: BotUpdate) -> bool:
 def _find_wrong_outcomes(update: BotUpdate, release: str) -> Iterator[str]:
     described = f"state {update.state}, verdict {update.verdict}, transient {update.transient}, error {update.error}"
     blamed = update.state in {UpdateState.FAILED, UpdateState.ROLLED_BACK} and not update.transient
-    if not _is_finished(update):
+    if not is_finished(update):
         yield f"not finished: {described}"
     elif update.state is UpdateState.SKIPPED:
         yield f"skipped: {update.skip_reason}"

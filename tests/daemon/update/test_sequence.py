@@ -16,7 +16,7 @@ import docker
 import pytest
 import sqlalchemy as sa
 
-from daemon.engine import containers, health_probe
+from daemon.engine import client, containers, health_probe
 from daemon.engine.health_probe import ProbeResult
 from daemon.engine.labels import UPDATE_LABEL, container_name
 from daemon.engine.recreate import creation
@@ -38,6 +38,7 @@ from portal.models import (
 )
 from portal.services.bots import snapshots
 from tests.support.site import NOTE, Site, wait_until_answering
+from tests.support.slow_peers import Answer, slow_server
 from tests.support.volumes import protected
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry]
@@ -189,6 +190,21 @@ def test_failed_pull_changes_nothing(site: Site) -> None:
     update_bot(site.database, site.settings, update_id)
     update = site.update(update_id)
     assert (update.state, update.step) == (UpdateState.FAILED, Step.PULL)
+    assert is_unchanged(site)
+
+
+@pytest.mark.slow
+def test_registry_that_hangs_is_not_the_fault_of_the_release(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "STREAM_SECONDS", 1)
+    monkeypatch.setattr(retries, "WORKER_SECONDS", 1.0)
+    update_id = site.update_to(SECOND)
+    with slow_server(lambda _request: Answer(b"")) as address:
+        with site.database.transaction() as session:
+            release = session.get_one(BotUpdate, update_id).rollout.release
+            release.repository = f"{address}/flotilla/reference-bot"
+        update_bot(site.database, site.with_settings(fleet_image_allowlist=(address,)), update_id)
+    update = site.update(update_id)
+    assert (update.state, update.step, update.transient) == (UpdateState.FAILED, Step.PULL, True)
     assert is_unchanged(site)
 
 

@@ -12,7 +12,7 @@ from daemon.bot_lease import BotLease
 from daemon.update.update_context import UpdateContext
 from portal.database import Database
 from portal.models import BotUpdate, Verdict
-from portal.services.rollouts import outcomes
+from portal.services.rollouts import outcomes, updates
 from portal.settings import Settings
 from tests.support.world import World
 
@@ -26,6 +26,12 @@ def add_update(database: Database) -> tuple[str, str]:
         return bot_id, session.scalars(sa.select(BotUpdate.id)).one()
 
 
+def open_context(settings: Settings, lease: BotLease, update_id: str) -> UpdateContext:
+    """Return the context of an update, as after its claim."""
+    with lease.transaction() as session:
+        return UpdateContext(settings, lease, updates.load(session, update_id), "install")
+
+
 def test_health_check_timeout_is_that_of_the_strategy_unless_the_setting_is_given(
     database: Database, settings: Settings
 ) -> None:
@@ -34,7 +40,7 @@ def test_health_check_timeout_is_that_of_the_strategy_unless_the_setting_is_give
 
     with BotLease(database, bot_id) as lease:
         unset, given = (
-            UpdateContext(replace(settings, health_check_timeout=timeout), lease, update_id).health_check_timeout
+            open_context(replace(settings, health_check_timeout=timeout), lease, update_id).health_check_timeout
             for timeout in (None, minute)
         )
 
@@ -49,7 +55,7 @@ def test_verdict_is_recorded_without_text_that_the_database_refuses(database: Da
 
     bot_id, update_id = add_update(database)
     with BotLease(database, bot_id) as lease:
-        context = UpdateContext(settings, lease, update_id)
+        context = open_context(settings, lease, update_id)
         context.record_outcome(record, "half of a pair: \ud800", None)
     with database.reading() as session:
         update = session.get_one(BotUpdate, update_id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from portal.rules import log_text
 
 AT = "2026-11-30T12:00:00.123456789Z"
@@ -23,5 +25,5 @@ def test_long_lines_do_not_make_a_page_long() -> None:
 
 
 def test_file_has_the_moment_of_each_line_where_it_is_known() -> None:
-    lines: list[log_text.Line] = [[AT, False, "one"], [None, True, "two"], ["2026-11-30T12:00:00Z", False, "three"]]
+    lines: list[list[Any]] = [[AT, False, "one"], [None, True, "two"], ["2026-11-30T12:00:00Z", False, "three"]]
     assert log_text.format_lines(lines) == "2026-11-30T12:00:00.123Z one\ntwo\n2026-11-30T12:00:00Z three\n"

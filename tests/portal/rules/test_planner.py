@@ -26,7 +26,7 @@ from portal.rules.planner import (
     StartWave,
     plan,
 )
-from portal.rules.remaining import estimate_waves_left, list_wait_reasons
+from portal.rules.remaining import estimate_waves_left, find_next_wave, list_wait_reasons
 from portal.rules.rollout_bots import BlockReason, Stage, Target
 from portal.rules.strategies import STRATEGIES, StrategyName, strategy_for
 
@@ -174,6 +174,21 @@ def test_no_wave_starts_while_an_updated_bot_is_in_doubt_and_the_wait_reason_say
     assert plan(snapshot, NOW) == []
     assert "to recover" in list_wait_reasons(snapshot, NOW)[0]
     assert plan(make_snapshot(doubtful), NOW) == [Complete()]
+
+
+def test_an_operator_can_skip_the_pause_before_the_next_wave() -> None:
+    targets = [make_target(0, stage=Stage.UPDATED, wave=1, ended_at=NOW), *make_waiting(range(1, 5))]
+    moment = NOW + PAUSE / 2
+
+    assert plan(make_snapshot(*targets), moment) == []
+    assert find_next_wave(make_snapshot(*targets), moment) == NOW + PAUSE
+    assert list_wait_reasons(make_snapshot(*targets), moment) == []
+    skipped = make_snapshot(*targets, pause_skipped_at=moment)
+    assert plan(skipped, moment)[0] == StartWave(2, ("u1",))
+    assert find_next_wave(skipped, moment) is None
+    # The pause after a later wave stays.
+    earlier = make_snapshot(*targets, pause_skipped_at=NOW - PAUSE)
+    assert plan(earlier, moment) == []
 
 
 def test_a_bot_that_turns_unhealthy_later_counts_against_the_threshold() -> None:

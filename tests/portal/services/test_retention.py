@@ -1,6 +1,7 @@
 """Deletion of expired rows."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -11,13 +12,17 @@ from daemon.context import Context
 from portal.database import Database
 from portal.models import (
     Bot,
+    BotUpdate,
     GatewayProcess,
     GatewaySession,
     GatewayTicket,
     MailState,
     OneTimeToken,
     OutgoingMail,
+    Release,
+    RolloutState,
     TokenPurpose,
+    UpdateState,
     User,
     UserSession,
     utcnow,
@@ -131,3 +136,29 @@ def test_tickets_and_dead_gateway_processes_are_deleted(database: Database, cast
     assert len(list_remaining(database, GatewayTicket.token_hash)) == 1
     assert list_remaining(database, GatewayProcess.id) == {"alive"}
     assert len(list_remaining(database, GatewaySession.token_hash)) == 2
+
+
+def test_old_clean_updates_lose_the_description_of_their_container(database: Database, scene: Scene) -> None:
+    cases: dict[str, tuple[UpdateState, datetime | None]] = {
+        "updated": (UpdateState.UPDATED, ago(8)),
+        "failed": (UpdateState.FAILED, ago(8)),
+        "young": (UpdateState.UPDATED, ago(6)),
+        "not cleaned": (UpdateState.ROLLED_BACK, None),
+        "for an operator": (UpdateState.NEEDS_ATTENTION, ago(8)),
+    }
+    with database.transaction() as session:
+        bot, release = session.get_one(Bot, scene.bots[0]), session.get_one(Release, scene.new)
+        for name, (state, cleaned_at) in cases.items():
+            values = {"state": state, "cleaned_at": cleaned_at, "ended_at": ago(9), "log_tail": name}
+            rollout = factories.rollout(session, release, state=RolloutState.COMPLETED)
+            factories.update(session, rollout, bot, saved_container={"container": {}}, journal={"a": 1}, **values)
+
+    with database.transaction() as session:
+        retention.delete_expired(session, NOW)
+    with database.reading() as session:
+        rows = {row.log_tail: (row.saved_container, row.journal) for row in session.scalars(sa.select(BotUpdate))}
+    trimmed: Any = (None, {})
+    kept: Any = ({"container": {}}, {"a": 1})
+    assert {name: rows[name] for name in cases} == {
+        name: trimmed if name in {"updated", "failed"} else kept for name in cases
+    }

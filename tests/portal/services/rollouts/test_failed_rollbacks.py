@@ -54,8 +54,8 @@ def world(database: Database) -> World:
         assert updates.claim_update(session, update.id, NOW) is ClaimResult.START
         update.verdict, update.error = Verdict.FAILED, "answered 503"
         updates.enter_step(session, update, Step.ROLLBACK, LONG_AGO)
-        row = snapshots.record_start(session, update, "data", "/archives/data.tar")
-        session.get_one(Snapshot, row).state = SnapshotState.VERIFIED
+        snapshots.record_start(session, update.id, update.bot.node_id, {"data": "/archives/data.tar"})
+        snapshots.mark_verified(session, update.id, "data")
         flag(update)
     return world
 

@@ -216,7 +216,7 @@ def test_a_rollout_that_changes_no_bot_is_refused_with_the_reason(world: World) 
     with pytest.raises(selection.NothingToDoError, match="no bot follows"):
         world.start(world.first)
     world.add_bots(2)
-    with pytest.raises(selection.NothingToDoError, match="2 already there"):
+    with pytest.raises(selection.NothingToDoError, match="2 already up to date"):
         world.start(world.first)
     world.set_mode(FleetMode.MANUAL)
     new = world.push("2.0.0")
@@ -457,7 +457,7 @@ def test_the_forecast_matches_the_rollout(world: World) -> None:
             audience=Audience.ALL,
             ignore_windows=True,
         )
-        expected = forecast.forecast_rollout(session, ALLOWLIST, rollout_request, world.now)
+        expected = forecast.preview_rollout(session, ALLOWLIST, rollout_request, world.now).forecast
     rollout = world.start(new)
     world.run()
 

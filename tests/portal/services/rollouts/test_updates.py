@@ -139,7 +139,7 @@ def test_an_ended_update_is_cleaned_up_once(database: Database, bot_id: str, sta
     update_id = add_update(database, bot_id, state=state)
     assert claim(database, update_id) is ClaimResult.CLEAN
     with database.transaction() as session:
-        updates.mark_cleaned(session, session.get_one(BotUpdate, update_id), NOW)
+        updates.record(session, session.get_one(BotUpdate, update_id), cleaned_at=NOW)
     assert claim(database, update_id) is ClaimResult.NOTHING
 
 

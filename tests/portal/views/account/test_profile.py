@@ -34,6 +34,7 @@ def load_user(database: Database, cast: Cast, name: str = "bob") -> User:
         return session.get_one(User, cast.people[name])
 
 
+@pytest.mark.every_database
 def test_name_is_changed(bob: FlaskClient, database: Database, cast: Cast) -> None:
     answer = bob.post("/account/name", data={"name-name": "  Bobby Tables "})
     assert (answer.status_code, answer.location) == (303, "/account")
@@ -52,6 +53,7 @@ def test_invalid_name_is_refused(bob: FlaskClient, database: Database, cast: Cas
     assert load_user(database, cast).name == "Bob"
 
 
+@pytest.mark.every_database
 def test_new_name_and_email_are_synced_to_bots(
     bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast, scene: Scene
 ) -> None:
@@ -70,6 +72,7 @@ def test_new_name_and_email_are_synced_to_bots(
     assert desired_syncs() == dict.fromkeys(scene.bots, (2, "member"))
 
 
+@pytest.mark.every_database
 def test_email_changes_after_the_link_to_the_new_email_is_confirmed(
     app: Flask, bob: FlaskClient, mailer: MailDelivery, database: Database, cast: Cast
 ) -> None:
@@ -157,6 +160,7 @@ def test_changing_to_the_current_email_is_refused(bob: FlaskClient) -> None:
     assert "already your email" in answer.text
 
 
+@pytest.mark.every_database
 def test_password_change_ends_other_sessions_and_rotates_the_current_one(
     app: Flask, bob: FlaskClient, mailer: MailDelivery
 ) -> None:

@@ -51,6 +51,7 @@ def load_template(database: Database) -> BotTemplate:
         return session.scalars(sa.select(BotTemplate)).one()
 
 
+@pytest.mark.every_database
 def test_template_is_saved_and_shown_without_secrets(root: FlaskClient, database: Database) -> None:
     assert root.post(PAGE, data=FORM).status_code == 303
     stored = load_template(database)
@@ -110,6 +111,7 @@ def test_invalid_value_is_explained_at_its_field(
     assert "s3cret-2" not in answer.text
 
 
+@pytest.mark.every_database
 def test_operator_creates_a_bot_on_the_page_of_an_organization(
     root: FlaskClient, app: Flask, database: Database, cast: Cast
 ) -> None:
@@ -144,6 +146,7 @@ def test_bot_that_cannot_be_created_is_explained(  # noqa: PLR0917 - fixtures co
         assert session.scalars(sa.select(Event).where(Event.tag == "bot.created")).all() == []
 
 
+@pytest.mark.every_database
 def test_waiting_organization_is_shown_to_operators_and_its_members(
     root: FlaskClient, signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:

@@ -98,7 +98,7 @@ def test_updates_are_held_and_released(signed_in: SignedIn, scene: Scene, databa
     # The page keeps what was entered and selected.
     assert "Choose a date." in page
     assert 'value="audit"' in page
-    assert page.count("checked>") == 2
+    assert page.count(" checked aria-label") == 2
     _, page = act(signed_in, scene, action="hold", until=str(day), reason="audit")
     assert "Updates of 2 bots are on hold." in page
     assert page.count(f"{day}</span>") == 2

@@ -1,9 +1,11 @@
 """Tests of the operators' pages: overview, releases and fleet."""
 
+import re
 from datetime import timedelta
 
 import pytest
 from flask import Flask
+from werkzeug.test import TestResponse
 
 from portal.database import Database
 from portal.models import (
@@ -12,6 +14,8 @@ from portal.models import (
     BotUpdate,
     DesiredState,
     EventTag,
+    Node,
+    NodeState,
     PolledImage,
     Release,
     RolloutState,
@@ -19,7 +23,8 @@ from portal.models import (
     utcnow,
 )
 from portal.queue import POLLS_QUEUE, open_queue
-from portal.services import events
+from portal.services import events, leases
+from portal.views.admin import overview
 from tests.factories import IMAGE, REPOSITORY
 from tests.support.cast import SignedIn
 from tests.support.scene import Scene, digest, rollout
@@ -188,3 +193,96 @@ def test_fleet_is_searched_and_filtered(signed_in: SignedIn, scene: Scene, datab
     assert "Paperclip 2" in root.get(f"/admin/fleet?page={'9' * 20}").text
     fragment = root.get("/admin/fleet?part=bots&q=acme", headers={"HX-Request": "true"}).text
     assert fragment.lstrip().startswith('<div id="bots"')
+
+
+def test_overview_offers_an_action_for_each_line(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    root = signed_in("root")
+    with database.transaction() as session:
+        paused = rollout(session, scene, [UpdateState.UPDATED, UpdateState.PENDING])
+        paused.state, paused.reason = RolloutState.PAUSED, "too many failures"
+        session.get_one(Bot, scene.bots[1]).needs_attention = "The old container does not start"
+        session.get_one(Bot, scene.bots[2]).state = BotState.UNHEALTHY
+        image = session.query(PolledImage).one()
+        image.errors, image.last_error = 2, "credentials refused"
+        paused_id = paused.id
+    page = root.get("/admin/").text
+    for action in (
+        f'href="/admin/rollouts/{paused_id}" aria-label="Resume or abort the rollout of 1.5.0"',
+        f'href="/o/acme/bots/{scene.bots[1]}" aria-label="Repair Paperclip 2"',
+        f'action="/o/acme/bots/{scene.bots[2]}/restart"',
+        'aria-label="Check registry.example/acme/paperclip:managed now"',
+    ):
+        assert action in page
+    root.post(f"/o/acme/bots/{scene.bots[2]}/restart")
+    page = root.get("/admin/").text
+    assert f"/{scene.bots[2]}/restart" not in page
+    assert "restarting" in page
+
+
+def test_overview_says_which_releases_have_bots_behind(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    root = signed_in("root")
+    page = root.get("/admin/").text
+    assert "3 bots behind" in page
+    assert f'href="/admin/rollouts/new?release={scene.new}"' in page
+    assert "3 bots, 100 %" in page
+    with database.transaction() as session:
+        open_id = rollout(session, scene, [UpdateState.PENDING] * 3).id
+    page = root.get("/admin/").text
+    assert f'href="/admin/rollouts/{open_id}"' in page
+    assert "Show the rollout of 1.5.0" in page
+    assert f"rollouts/new?release={scene.new}" not in page
+
+
+def test_overview_tells_the_health_of_the_platform(signed_in: SignedIn, scene: Scene, database: Database) -> None:
+    root = signed_in("root")
+    page = root.get("/admin/").text
+    for line in (
+        "1 image checked",
+        "1 node online",
+        "Scheduler is not running",
+        "No mail server is set",
+        "0 waiting",
+    ):
+        assert line in page
+    with database.transaction() as session:
+        leases.acquire(session, leases.SCHEDULER, "me", timedelta(minutes=1))
+        session.query(PolledImage).one().errors = 1
+        session.query(Node).one().state = NodeState.OFFLINE
+    page = root.get("/admin/").text
+    for line in ("1 of 1 image cannot be checked", "1 of 1 node offline", "Scheduler is running"):
+        assert line in page
+
+
+def test_unchanged_overview_is_answered_before_it_is_loaded(
+    signed_in: SignedIn, scene: Scene, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The version also changes every 30 seconds, which must not happen between two requests.
+    now = utcnow()
+    monkeypatch.setattr(overview, "utcnow", lambda: now)
+    root = signed_in("root")
+
+    def poll(version: str) -> TestResponse:
+        return root.get(f"/admin/?part=state&version={version}", headers={"HX-Request": "true"})
+
+    found = re.search(r"version=([\w-]+)", root.get("/admin/").text)
+    assert found is not None
+    with monkeypatch.context() as unloadable:
+        unloadable.setattr(overview, "load_overview", None)
+        assert poll(found[1]).status_code == 204
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.RUNNING])
+    changed = poll(found[1])
+    assert changed.status_code == 200
+    assert "1</b>" in changed.text
+
+
+def test_chart_of_outcomes_is_on_the_page_and_not_in_its_live_part(
+    signed_in: SignedIn, scene: Scene, database: Database
+) -> None:
+    root = signed_in("root")
+    assert "Rollouts of the last" not in root.get("/admin/").text
+    with database.transaction() as session:
+        rollout(session, scene, [UpdateState.UPDATED, UpdateState.ROLLED_BACK])
+    assert "Rollouts of the last 30 days" in root.get("/admin/").text
+    part = root.get("/admin/?part=state", headers={"HX-Request": "true"})
+    assert "Rollouts of the last" not in part.text

@@ -41,6 +41,7 @@ def load_settings(database: Database) -> FleetSettings:
         return session.query(FleetSettings).one()
 
 
+@pytest.mark.every_database
 def test_fleet_settings_are_shown_and_saved(root: FlaskClient, database: Database) -> None:
     page = root.get("/admin/settings").text
     assert 'name="percentage"' in page
@@ -117,6 +118,7 @@ def test_form_with_an_old_version_is_rejected(root: FlaskClient, database: Datab
     assert load_settings(database).max_parallel == 7
 
 
+@pytest.mark.every_database
 def test_node_is_drained_and_activated(root: FlaskClient, database: Database, scene: Scene) -> None:
     with database.transaction() as session:
         session.get_one(Node, scene.node).last_error = "connection <refused>"
@@ -132,6 +134,7 @@ def test_node_is_drained_and_activated(root: FlaskClient, database: Database, sc
     assert root.post("/admin/nodes/nothing/drain").status_code == 404
 
 
+@pytest.mark.every_database
 def test_operator_restores_an_organization(
     app: Flask, root: FlaskClient, database: Database, cast: Cast, scene: Scene
 ) -> None:

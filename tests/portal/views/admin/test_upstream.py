@@ -55,6 +55,7 @@ def test_page_says_how_to_switch_syncs_on(signed_in: SignedIn) -> None:
     assert "No syncs yet" in page
 
 
+@pytest.mark.every_database
 def test_page_shows_pull_request_and_findings(signed_in: SignedIn, database: Database) -> None:
     scan = {"files": 12, "folders": ["ui"], "new": [FINDING], "known": [], "gone": []}
     pull_request = {"number": 7, "url": "https://forge.example/acme/bot/pull/7", "created": True}

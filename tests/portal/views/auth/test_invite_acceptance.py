@@ -32,6 +32,7 @@ from tests.support.scene import Scene
 pytestmark = pytest.mark.requests
 
 
+@pytest.mark.every_database
 def test_new_person_signs_up_on_the_invite_page_and_joins(
     inviting: Inviting, scene: Scene, database: Database
 ) -> None:
@@ -134,6 +135,7 @@ def test_invited_email_matches_in_any_case(inviting: Inviting) -> None:
     assert inviting.role_of() == "member"
 
 
+@pytest.mark.every_database
 def test_copied_link_requires_confirming_the_email_first(inviting: Inviting) -> None:
     inviting.invite()
     link = inviting.copy_link()
@@ -333,6 +335,7 @@ def test_get_request_to_a_form_address_redirects_to_the_invite(inviting: Invitin
     assert "Acme" in browser.get("/invite").text
 
 
+@pytest.mark.every_database
 def test_invite_accepted_by_another_user_is_closed(inviting: Inviting, signed_in: SignedIn) -> None:
     link = inviting.invite()
     nora = inviting.new_client()
@@ -346,6 +349,7 @@ def test_invite_accepted_by_another_user_is_closed(inviting: Inviting, signed_in
     assert client.post("/invite/accept", data={"seen": f"{inviting.latest_invite().id}-1"}).status_code in {403, 410}
 
 
+@pytest.mark.every_database
 def test_accepting_never_lowers_a_role(inviting: Inviting, database: Database) -> None:
     nora = inviting.add_person("nora")
     link = inviting.invite(role="member")
@@ -358,6 +362,7 @@ def test_accepting_never_lowers_a_role(inviting: Inviting, database: Database) -
     assert inviting.role_of() == "admin"
 
 
+@pytest.mark.every_database
 def test_member_who_left_rejoins_with_a_higher_version(inviting: Inviting, signed_in: SignedIn) -> None:
     bob = signed_in("bob")
     assert bob.post("/o/acme/team/leave").status_code == 303

@@ -54,6 +54,7 @@ def test_only_the_hash_of_the_session_token_is_stored(
     assert cookie.value not in row.id_hash
 
 
+@pytest.mark.every_database
 def test_logout_ends_the_session_in_the_database(signed_in: SignedIn, database: Database) -> None:
     client = signed_in("alice")
     cookie = client.get_cookie("flotilla-session")

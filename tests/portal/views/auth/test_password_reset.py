@@ -27,6 +27,7 @@ def request_reset(client: FlaskClient, email: str = "alice@example.com") -> None
     assert "Check your inbox" in client.get("/forgot/sent").text
 
 
+@pytest.mark.every_database
 def test_reset_sets_the_password_and_ends_all_sessions(
     app: Flask, stranger: FlaskClient, mailer: MailDelivery, database: Database
 ) -> None:
@@ -73,6 +74,7 @@ def test_following_the_link_does_not_use_it_up(app: Flask, stranger: FlaskClient
     assert stranger.post("/reset", data={"password": OTHER_PASSWORD}).status_code == 303
 
 
+@pytest.mark.every_database
 def test_used_link_invalidates_all_reset_links_of_the_account(
     app: Flask, stranger: FlaskClient, mailer: MailDelivery
 ) -> None:

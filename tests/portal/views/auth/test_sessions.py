@@ -35,6 +35,7 @@ def listed_sessions(client: FlaskClient) -> list[str]:
     return re.findall(r'name="session" value="(\w+)"', client.get("/account").text)
 
 
+@pytest.mark.every_database
 def test_all_sessions_are_listed_and_the_current_one_is_marked(app: Flask) -> None:
     bob = new_client(app, {"User-Agent": FIREFOX})
     bob.post("/login", data={"email": "bob@example.com", "password": PASSWORD})
@@ -49,6 +50,7 @@ def test_all_sessions_are_listed_and_the_current_one_is_marked(app: Flask) -> No
     assert "127.0.0.1" in page
 
 
+@pytest.mark.every_database
 def test_user_ends_one_other_session(app: Flask, database: Database, cast: Cast) -> None:
     bob, other = sign_in(app, "bob"), sign_in(app, "bob")
     cookie = bob.get_cookie("flotilla-session")
@@ -79,6 +81,7 @@ def test_ending_the_current_session_redirects_to_login(app: Flask) -> None:
     assert is_signed_in(other)
 
 
+@pytest.mark.every_database
 def test_sign_out_everywhere_ends_all_sessions_of_the_user(app: Flask) -> None:
     browsers = [sign_in(app, "bob") for _ in range(3)]
     carol = sign_in(app, "carol")
@@ -160,6 +163,7 @@ def test_idle_sessions_are_not_listed_sessions(app: Flask, database: Database) -
     assert listed_sessions(bob) == [fingerprint(cookie.value)]
 
 
+@pytest.mark.every_database
 def test_second_sign_in_in_one_browser_ends_its_first_session(app: Flask) -> None:
     bob = sign_in(app, "bob")
     old = bob.get_cookie("flotilla-session")

@@ -24,6 +24,7 @@ def list_emails(database: Database) -> list[str]:
         return sorted(user.email for user in session.query(User))
 
 
+@pytest.mark.every_database
 def test_new_person_signs_up(stranger: FlaskClient, mailer: MailDelivery, database: Database) -> None:
     requested = stranger.post("/signup", data={"email": " Nina@Example.com "})
     assert (requested.status_code, requested.location) == (303, "/signup/sent")
@@ -46,6 +47,7 @@ def test_new_person_signs_up(stranger: FlaskClient, mailer: MailDelivery, databa
     assert stranger.post("/login", data={"email": "nina@example.com", "password": PASSWORD}).location == "/"
 
 
+@pytest.mark.every_database
 def test_email_with_an_account_gets_a_mail_without_signup_link(
     stranger: FlaskClient, mailer: MailDelivery, cast: Cast
 ) -> None:

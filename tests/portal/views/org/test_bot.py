@@ -42,6 +42,7 @@ def update_now(client: FlaskClient, scene: Scene) -> int:
     return client.post(bot_url(scene, "/update"), data={"digest": scene.new_digest}).status_code
 
 
+@pytest.mark.every_database
 def test_badge_is_shown_where_a_newer_release_exists(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).current_digest = scene.new_digest
@@ -111,6 +112,7 @@ def test_later_applies_to_one_user_and_keeps_the_badge(signed_in: SignedIn, scen
     assert "Reminder <time" not in signed_in("carol").get("/o/acme/").text
 
 
+@pytest.mark.every_database
 def test_reminder_returns_after_two_days_or_with_a_newer_release(
     signed_in: SignedIn, scene: Scene, database: Database
 ) -> None:
@@ -190,6 +192,7 @@ def test_state_is_explained_by_its_class_to_customers(signed_in: SignedIn, scene
     assert "10.0.0.7 answered 503" in operator
 
 
+@pytest.mark.every_database
 def test_operator_marks_a_bot_as_fixed(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[0]).needs_attention = "docker start 1234"

@@ -66,6 +66,7 @@ def test_customers_read_that_the_bot_is_being_set_up_and_no_error(
             assert "Update available: 1.5.0" not in text or address == "/o/acme/"
 
 
+@pytest.mark.every_database
 def test_operator_tries_again(signed_in: SignedIn, app: Flask, database: Database, scene: Scene) -> None:
     page = creating(database, scene)
     with database.transaction() as session:
@@ -76,6 +77,7 @@ def test_operator_tries_again(signed_in: SignedIn, app: Flask, database: Databas
     assert len(open_queue(app.extensions["redis"], CREATIONS_QUEUE)) == 1
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(("choice", "keep_data"), [("keep", True), ("delete", False)])
 @pytest.mark.parametrize("person", ["alice", "carol", "root"])
 def test_owner_admin_and_operator_remove_and_restore_a_bot(  # noqa: PLR0917 - fixtures come by name
@@ -127,6 +129,7 @@ def test_customers_cannot_skip_the_grace_period(signed_in: SignedIn, database: D
     assert remove_after > utcnow() + timedelta(days=6)
 
 
+@pytest.mark.every_database
 def test_bot_can_no_longer_be_restored_after_the_grace_period(
     signed_in: SignedIn, database: Database, scene: Scene
 ) -> None:
@@ -240,6 +243,7 @@ def test_bot_that_cannot_be_operated_has_no_buttons_and_refuses_with_a_sentence(
     assert (bot.desired_state, bot.restart_requested_at) == (before.desired_state, None)
 
 
+@pytest.mark.every_database
 def test_bot_is_not_operated_while_its_update_runs(signed_in: SignedIn, database: Database, scene: Scene) -> None:
     page, alice = change(database, scene, container_id="c" * 64), signed_in("alice")
     with database.transaction() as session:
@@ -293,6 +297,7 @@ def test_buttons_change_when_the_state_changes(signed_in: SignedIn, database: Da
     assert "Start Paperclip 1" in alice.get(address, headers=headers).text
 
 
+@pytest.mark.every_database
 def test_bot_that_needs_attention_is_removed_with_what_is_known_about_its_data(
     signed_in: SignedIn, database: Database, scene: Scene
 ) -> None:

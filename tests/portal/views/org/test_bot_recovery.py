@@ -31,6 +31,7 @@ def load_update(database: Database) -> BotUpdate:
         return session.scalars(sa.select(BotUpdate)).one()
 
 
+@pytest.mark.every_database
 def test_operator_continues_a_rollback_once(
     signed_in: SignedIn, scene: Scene, database: Database, url: str, redis_url: str
 ) -> None:

@@ -23,6 +23,7 @@ from portal.models import (
     BotUpdate,
     Channel,
     DesiredState,
+    Node,
     Org,
     PolledImage,
     Release,
@@ -32,6 +33,7 @@ from portal.models import (
     utcnow,
 )
 from portal.services.bots import org_version
+from portal.services.bots.desired_state import JUST_STARTED
 from portal.services.releases import offers
 from portal.web.extensions import db
 from tests.support.cast import Cast, SignedIn
@@ -125,6 +127,16 @@ def _list_changes(scene: Scene, cast: Cast) -> Sequence[tuple[str, Callable[[Ses
         ("name", write(Bot, second, name="Clippy")),
         ("address", write(Bot, second, subdomain="clippy")),
         ("state", write(Bot, second, state=BotState.UNHEALTHY)),
+        ("restart", write(Bot, second, restart_requested_at=utcnow())),
+        ("a worker restarts it", write(Bot, second, lease_owner="worker")),
+        ("its server does not answer", write(Node, scene.node, last_error="timeout")),
+        ("restart is done", write(Bot, second, restart_requested_at=None, lease_owner=None)),
+        ("start is not applied", write(Bot, second, applied_state=DesiredState.STOPPED)),
+        ("start is applied", write(Bot, second, applied_state=DesiredState.RUNNING)),
+        ("state is unknown", write(Bot, second, state=BotState.UNKNOWN)),
+        ("just started", write(Bot, second, state_detail=JUST_STARTED)),
+        ("updates are held", write(Bot, second, held_until=_LATER)),
+        ("updates are not held", write(Bot, second, held_until=None)),
         ("attention", write(Bot, second, needs_attention="Look.")),
         ("attention cleared", write(Bot, second, needs_attention=None)),
         ("reminder", snooze),

@@ -106,6 +106,7 @@ def test_list_does_not_show_whether_an_address_has_an_account(inviting: Inviting
     assert strip[0] == strip[1]
 
 
+@pytest.mark.every_database
 def test_inviting_an_address_again_replaces_the_mailed_link(inviting: Inviting, signed_in: SignedIn) -> None:
     first = inviting.invite(role="member")
     second = inviting.invite("NEW@example.com", role="admin", by="carol")
@@ -118,6 +119,7 @@ def test_inviting_an_address_again_replaces_the_mailed_link(inviting: Inviting, 
     assert len(inviting.events("invite.resent")) == 1
 
 
+@pytest.mark.every_database
 def test_sending_again_replaces_mailed_links_and_renews_the_lifetime(
     inviting: Inviting, signed_in: SignedIn, database: Database
 ) -> None:
@@ -143,6 +145,7 @@ def test_queued_mail_is_not_sent_after_a_newer_one(inviting: Inviting, signed_in
     assert [mail.state for mail in inviting.mails()] == [MailState.CANCELLED, MailState.SENT]
 
 
+@pytest.mark.every_database
 def test_revoked_invite_cannot_be_used_and_can_be_revoked_twice(inviting: Inviting, signed_in: SignedIn) -> None:
     link = inviting.invite()
     for _ in range(2):
@@ -272,6 +275,7 @@ def test_list_shows_that_a_mail_could_not_be_delivered(
     assert "10.0.0.7" not in page
 
 
+@pytest.mark.every_database
 def test_one_invite_is_mailed_three_times_an_hour_at_most(inviting: Inviting, signed_in: SignedIn) -> None:
     alice = signed_in("alice")
     inviting.post_form(alice)
@@ -373,6 +377,7 @@ def test_name_of_a_new_user_must_be_one_printable_line(inviting: Inviting, name:
     assert inviting.latest_invite().state is InviteState.PENDING
 
 
+@pytest.mark.every_database
 def test_removing_a_member_revokes_the_invites_that_the_member_sent(inviting: Inviting, signed_in: SignedIn) -> None:
     from_carol = inviting.invite("friend@example.com", by="carol")
     from_alice = inviting.invite(by="alice")
@@ -392,6 +397,7 @@ def test_removing_a_member_revokes_the_invites_that_the_member_sent(inviting: In
     assert event.facts["email"] == "friend@example.com"
 
 
+@pytest.mark.every_database
 def test_invite_can_be_declined_by_mail_without_an_account(inviting: Inviting, signed_in: SignedIn) -> None:
     browser = inviting.new_client()
     page = follow(browser, inviting.invite())
@@ -405,6 +411,7 @@ def test_invite_can_be_declined_by_mail_without_an_account(inviting: Inviting, s
     assert NEW not in signed_in("alice").get(TEAM).text
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("part", ["", "?part=pending"])
 def test_list_checks_the_right_of_each_inviter_once(
     app: Flask, inviting: Inviting, signed_in: SignedIn, database: Database, part: str

@@ -84,6 +84,7 @@ def test_single_bot_is_shown_inline_in_words_for_customers(signed_in: SignedIn, 
     assert ERROR not in alice.get("/o/acme/team").text
 
 
+@pytest.mark.every_database
 def test_several_bots_are_in_a_disclosure(signed_in: SignedIn, add_row: AddRow, scene: Scene) -> None:
     add_row("bob", 0, observed_epoch=1, observed_role=SyncRole.MEMBER, state=SyncState.SYNCED)
     add_row("bob", 1, **BLOCKED)
@@ -110,6 +111,7 @@ def test_only_those_who_manage_the_team_see_the_retry(
     assert (f"/o/acme/team/sync/{row_id}/retry" in signed_in(name).get("/o/acme/team").text) == may_retry
 
 
+@pytest.mark.every_database
 def test_retry_makes_the_call_due_and_enqueues_a_job(
     signed_in: SignedIn, add_row: AddRow, database: Database, htmx: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,6 +179,7 @@ def test_refresh_names_no_members_of_other_organizations(
     assert signed_in("bob").get("/o/acme/team/sync?part=x", headers=htmx).headers["HX-Redirect"] == "/o/acme/team"
 
 
+@pytest.mark.every_database
 def test_removed_member_whom_a_bot_may_still_know_is_listed_separately(
     signed_in: SignedIn, add_row: AddRow, database: Database, cast: Cast, scene: Scene
 ) -> None:
@@ -215,6 +218,7 @@ def test_members_do_not_see_removed_people(
     assert "carol@example.com" in signed_in("alice").get("/o/acme/team").text
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -44,6 +44,7 @@ def read_desired_states(database: Database) -> list[DesiredState]:
         return [bot.desired_state for bot in session.query(Bot).order_by(Bot.name)]
 
 
+@pytest.mark.every_database
 def test_page_shows_how_many_bots_and_people_are_affected(alice: FlaskClient, scene: Scene) -> None:
     page = alice.get("/o/acme/delete").text
     assert "3 bots will stop immediately" in page
@@ -71,6 +72,7 @@ def test_password_attempts_are_limited(alice: FlaskClient) -> None:
     assert [delete(alice, password="a wrong password") for _ in range(11)] == [422] * 10 + [429]
 
 
+@pytest.mark.every_database
 def test_deletion_stops_the_bots_and_mails_all_members(
     alice: FlaskClient, database: Database, cast: Cast, scene: Scene
 ) -> None:
@@ -91,6 +93,7 @@ def test_deletion_stops_the_bots_and_mails_all_members(
     assert delete(alice) == 409
 
 
+@pytest.mark.every_database
 def test_deletion_and_restore_enqueue_a_job_per_bot(alice: FlaskClient, scene: Scene, redis_url: str) -> None:
     def take_jobs() -> list[tuple[str, list[str]]]:
         with connect(redis_url) as redis:
@@ -122,6 +125,7 @@ def test_deleted_organization_can_be_read_but_not_changed(
     assert bob.post("/o/acme/team/leave").status_code == 303
 
 
+@pytest.mark.every_database
 def test_restore_brings_back_the_previous_state(
     alice: FlaskClient, signed_in: SignedIn, database: Database, cast: Cast, scene: Scene
 ) -> None:

@@ -46,6 +46,7 @@ def second(database: Database, cast: Cast) -> Org:
         return creation.create_org(session, "Beta", session.get_one(User, cast.people["bob"]), now=utcnow())
 
 
+@pytest.mark.every_database
 def test_user_owns_the_organization_that_the_user_creates(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
@@ -122,6 +123,7 @@ def test_slug_of_a_deleted_organization_stays_reserved_for_thirty_days(
     assert org(database, "acme").owner_id == cast.people["mallory"]
 
 
+@pytest.mark.every_database
 def test_switcher_lists_only_the_organizations_of_the_user(signed_in: SignedIn, second: Org) -> None:
     bob = signed_in("bob")
     assert list_orgs(bob) == ["Acme", "Beta"]
@@ -150,6 +152,7 @@ def test_htmx_request_from_a_tab_of_another_organization_is_refused(
     assert f'"X-Tenant-Id": "{second.id}"' in bob.get("/o/beta/").text
 
 
+@pytest.mark.every_database
 def test_rename_keeps_the_slug_and_is_recorded_once(signed_in: SignedIn, database: Database) -> None:
     carol = signed_in("carol")
     version = version_in(carol.get("/o/acme/settings").text, "general")

@@ -42,6 +42,7 @@ def mails(team: Team) -> list[tuple[str, str]]:
         return sorted((mail.template, mail.to) for mail in session.query(OutgoingMail))
 
 
+@pytest.mark.every_database
 def test_accepted_offer_swaps_the_owner_and_makes_the_previous_owner_an_admin(
     signed_in: SignedIn, team: Team, scene: Scene
 ) -> None:
@@ -157,6 +158,7 @@ def test_withdrawn_offer_cannot_be_accepted(signed_in: SignedIn, team: Team) -> 
     assert team.tags() == ["transfer.offered", "transfer.withdrawn"]
 
 
+@pytest.mark.every_database
 def test_newer_offer_replaces_the_older_one(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     offer(signed_in, team, "carol")
@@ -166,6 +168,7 @@ def test_newer_offer_replaces_the_older_one(signed_in: SignedIn, team: Team) -> 
         assert session.query(OutgoingMail).filter_by(template="ownership_offered").count() == 2
 
 
+@pytest.mark.every_database
 def test_offer_expires_after_72_hours(signed_in: SignedIn, team: Team) -> None:
     offer(signed_in, team, "bob")
     until = acme(team).transfer_expires_at
@@ -186,6 +189,7 @@ def test_offer_expires_after_72_hours(signed_in: SignedIn, team: Team) -> None:
     assert team.tags() == ["transfer.offered", "transfer.expired"]
 
 
+@pytest.mark.every_database
 @pytest.mark.parametrize("way", ["removed", "left"])
 def test_offer_ends_when_its_recipient_leaves_or_is_removed(signed_in: SignedIn, team: Team, way: str) -> None:
     offer(signed_in, team, "bob")

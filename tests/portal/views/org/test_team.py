@@ -151,6 +151,7 @@ def test_long_list_has_pages_in_a_stable_order(signed_in: SignedIn, database: Da
     assert "60 people" in bob.get("/o/acme/team").text
 
 
+@pytest.mark.every_database
 def test_role_change_takes_effect_at_once_and_is_recorded(signed_in: SignedIn, team: Team, scene: Scene) -> None:
     alice, bob = signed_in("alice"), signed_in("bob")
     assert team.post(alice, "bob", "role", role="admin")[0] == 303
@@ -241,6 +242,7 @@ def test_admin_can_lower_the_own_role(signed_in: SignedIn, team: Team) -> None:
     assert team.post(carol, "bob", "remove")[0] == 403
 
 
+@pytest.mark.every_database
 def test_removal_asks_for_confirmation_and_takes_effect_at_once(
     signed_in: SignedIn, team: Team, scene: Scene
 ) -> None:
@@ -271,6 +273,7 @@ def test_removal_asks_for_confirmation_and_takes_effect_at_once(
     assert team.tags()[-1] == "member.removed"
 
 
+@pytest.mark.every_database
 def test_return_of_a_member_has_a_newer_version_than_the_removal(
     signed_in: SignedIn, team: Team, database: Database, scene: Scene
 ) -> None:
@@ -298,6 +301,7 @@ def test_joining_again_never_lowers_a_role(team: Team, database: Database) -> No
     assert team.tags() == ["member.role_changed"]
 
 
+@pytest.mark.every_database
 def test_members_can_leave_but_the_owner_cannot(signed_in: SignedIn, team: Team) -> None:
     bob, alice = signed_in("bob"), signed_in("alice")
     assert "Leave Acme?" in bob.get("/o/acme/team/leave").text
@@ -311,6 +315,7 @@ def test_members_can_leave_but_the_owner_cannot(signed_in: SignedIn, team: Team)
     assert team.role("alice") == "admin"
 
 
+@pytest.mark.every_database
 def test_removal_revokes_pending_invites_to_and_from_the_member(
     signed_in: SignedIn, team: Team, database: Database
 ) -> None:

@@ -62,6 +62,7 @@ def test_invalid_mode_or_hour_is_refused(
     assert read_stored(database, cast) is None
 
 
+@pytest.mark.every_database
 def test_form_with_an_old_version_is_refused_and_shows_the_stored_values(
     signed_in: SignedIn, database: Database, cast: Cast
 ) -> None:
