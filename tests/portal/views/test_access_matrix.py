@@ -144,7 +144,7 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.start": (Action.OPERATE_BOTS, 409),
     "bot.stop": (Action.OPERATE_BOTS, 303),
     "bot.update_now": (Action.UPDATE_NOW, 409),
-    "bot_logs.download": (Action.READ_LOGS, 503),
+    "bot_logs.download": (Action.READ_LOGS, 303),
     "bot_logs.index": (Action.READ_LOGS, 200),
     "health.healthz": (Need.NOTHING, 200),
     "home.index": (Need.SIGNED_IN, 0),
