@@ -21,16 +21,21 @@ from psycopg import sql
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from daemon.alerts import messages
 from daemon.context import Context
 from daemon.mail.composers import COMPOSERS
 from daemon.mail.emails import EmailContext
 from daemon.scheduler import Scheduler
 from portal.database import Database
 from portal.models import (
+    AlertDelivery,
+    AlertFormat,
     Bot,
     BotState,
     BotSync,
     BotUpdate,
+    Event,
+    EventTag,
     ForkSyncState,
     Org,
     OutgoingMail,
@@ -43,8 +48,11 @@ from portal.models.encrypted import use_keys
 from portal.queue import JobName, connect
 from portal.rules.allowlist import Allowlist
 from portal.rules.references import parse_reference
-from portal.services import fleet_settings, fork_syncs, retention
+from portal.services import events, fleet_settings, fork_syncs, retention, weekly_summary
 from portal.services.accounts import sessions
+from portal.services.alerts import channels
+from portal.services.alerts import delivery as alert_delivery
+from portal.services.alerts.channels import ChannelSpec
 from portal.services.audit import log
 from portal.services.bots import (
     bot_template,
@@ -282,6 +290,26 @@ def prepare_jobs(session: Session) -> None:
     factories.update(session, rollout, bot, id="open", wave=1)
     context = {"org_id": history.ORG_ID, "rollout_id": history.ENDED_ROLLOUT_ID, "user_id": history.OWNER_ID}
     session.add(OutgoingMail(id="due", dedupe_key="due", to="u@example.com", template="updated", context=context))
+    add_alerts(session)
+
+
+def add_alerts(session: Session) -> None:
+    """Add a channel that got a message about each event, and one message that waits."""
+    spec = ChannelSpec("Operations", AlertFormat.SLACK, ["node.offline"], "https://chat.example/x")
+    channel = channels.add(session, spec, actor=None)
+    columns = ("message_id", "channel_id", "event_id", "state", "attempts", "created_at", "finished_at")
+    values = (
+        sa.cast(Event.id, sa.String),
+        sa.literal(channel.id),
+        Event.id,
+        sa.literal("delivered"),
+        1,
+        Event.at,
+        Event.at,
+    )
+    delivered = sa.select(*(sa.literal(value) if isinstance(value, int) else value for value in values))
+    session.execute(sa.insert(AlertDelivery).from_select(columns, delivered))
+    events.record(session, EventTag.NODE_OFFLINE, data={"name": "north"})
 
 
 def create_bot(session: Session, _settings: Settings) -> None:
@@ -386,6 +414,25 @@ def send_mail(session: Session, settings: Settings) -> None:
     assert delivery.mark_sent(session, mail, now)
 
 
+def send_alerts(session: Session, settings: Settings) -> None:
+    now = utcnow()
+    (channel_id,) = alert_delivery.list_due(session, now)
+    channel = alert_delivery.claim(session, channel_id, now)
+    assert channel is not None
+    message = alert_delivery.take_next(session, channel)
+    assert message is not None
+    assert messages.compose(session, settings, message)
+    alert_delivery.mark_delivered(session, channel, message, now)
+    assert alert_delivery.take_next(session, channel) is None
+    alert_delivery.delete_of_missing_channels(session)
+    channels.list_deliveries(session, channel)
+
+
+def queue_summaries(session: Session, _settings: Settings) -> None:
+    weekly_summary.queue_due(session, datetime(2026, 11, 30, 8, tzinfo=UTC))
+    weekly_summary.load(session, utcnow())
+
+
 def sync_node(session: Session, _settings: Settings) -> None:
     now = utcnow()
     assert selection.find_due(session, now).node_ids == []
@@ -433,6 +480,8 @@ JOBS: dict[str, Action] = {
     JobName.PROBE_NODE: probe_node,
     JobName.COLLECT_NODE: collect_node,
     JobName.SEND_MAIL: send_mail,
+    JobName.SEND_ALERTS: send_alerts,
+    JobName.QUEUE_SUMMARIES: queue_summaries,
     JobName.READ_LOG: read_log,
     JobName.READ_LONG_LOG: read_log,
     JobName.READ_RESOURCE_USE: read_log,
@@ -442,7 +491,7 @@ JOBS: dict[str, Action] = {
     JobName.DELETE_EXPIRED: delete_expired,
 }
 """What each job does in the database."""
-HOURLY = {JobName.COLLECT_NODE, JobName.DELETE_EXPIRED}
+HOURLY = {JobName.COLLECT_NODE, JobName.DELETE_EXPIRED, JobName.QUEUE_SUMMARIES}
 
 
 def end_rollout(session: Session, _settings: Settings) -> None:

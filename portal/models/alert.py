@@ -59,6 +59,7 @@ class AlertChannel(Base):
     """The first of the failures since the last success."""
     failures: Mapped[int] = mapped_column(default=0)
     """Number of failures since the last success."""
+    last_delivered_at: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime] = mapped_column(default=utcnow)
     """The end of the pause after a failure, or of the claim of the worker that is sending. No two claims end at the
     same moment, so it also tells a worker whether its claim is still valid."""

@@ -21,7 +21,6 @@ from portal.services.audit import log
 from portal.services.audit.log import EventRow
 from portal.services.errors import ConflictError, InvalidError, NotFoundError, StaleError
 from portal.services.events import Actor
-from portal.services.paging import Page, load_page
 
 DELIVERIES_PER_PAGE = 50
 MAX_CHANNELS = 50
@@ -57,13 +56,11 @@ class ChannelRow:
         channel: the channel.
         waiting: number of messages that wait.
         failed: number of messages that the receiver refused.
-        last_delivered_at: the moment of the last success.
     """
 
     channel: AlertChannel
     waiting: int
     failed: int
-    last_delivered_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -79,24 +76,32 @@ class DeliveryRow:
     event: EventRow | None
 
 
+@dataclass(frozen=True)
+class DeliveryPage:
+    """A page of messages, the newest first.
+
+    Attributes:
+        lines: the messages.
+        older: the id of the message before which the next page starts; None on the last page.
+    """
+
+    lines: list[DeliveryRow]
+    older: int | None
+
+
 def list_channels(session: Session) -> list[ChannelRow]:
     """List all channels by name."""
     channels = session.scalars(sa.select(AlertChannel).order_by(AlertChannel.name)).all()
-    counts: dict[tuple[str, AlertState], int] = {}
-    last: dict[str, datetime] = {}
-    query = sa.select(
-        AlertDelivery.channel_id, AlertDelivery.state, sa.func.count(), sa.func.max(AlertDelivery.finished_at)
-    ).group_by(AlertDelivery.channel_id, AlertDelivery.state)
-    for channel_id, state, count, finished_at in session.execute(query):
-        counts[channel_id, state] = count
-        if state is AlertState.DELIVERED and finished_at is not None:
-            last[channel_id] = finished_at
+    # Delivered messages, which are almost all, are not counted.
+    query = (
+        sa.select(AlertDelivery.channel_id, AlertDelivery.state, sa.func.count())
+        .where(AlertDelivery.state.in_([AlertState.PENDING, AlertState.FAILED]))
+        .group_by(AlertDelivery.channel_id, AlertDelivery.state)
+    )
+    counts = {(channel_id, state): count for channel_id, state, count in session.execute(query)}
     return [
         ChannelRow(
-            channel,
-            counts.get((channel.id, AlertState.PENDING), 0),
-            counts.get((channel.id, AlertState.FAILED), 0),
-            last.get(channel.id),
+            channel, counts.get((channel.id, AlertState.PENDING), 0), counts.get((channel.id, AlertState.FAILED), 0)
         )
         for channel in channels
     ]
@@ -126,15 +131,23 @@ def get_by_name(session: Session, name: str) -> AlertChannel:
     return channel
 
 
-def list_deliveries(session: Session, channel: AlertChannel, page: int) -> Page[DeliveryRow]:
-    """List the messages to a channel, the newest first."""
-    query = sa.select(AlertDelivery).where(AlertDelivery.channel_id == channel.id).order_by(AlertDelivery.id.desc())
+def list_deliveries(session: Session, channel: AlertChannel, before: int | None = None) -> DeliveryPage:
+    """List the messages to a channel, the newest first.
 
-    def complete(deliveries: Sequence[AlertDelivery]) -> list[DeliveryRow]:
-        rows = log.describe_by_id(session, [row.event_id for row in deliveries if row.event_id is not None])
-        return [DeliveryRow(delivery, rows.get(delivery.event_id or 0)) for delivery in deliveries]
-
-    return load_page(session, query, page, DELIVERIES_PER_PAGE, complete)
+    Args:
+        session: the transaction.
+        channel: the channel.
+        before: the id of the message before which the page starts; None for the newest messages.
+    """
+    # Pages start at an id, because counting all messages to a channel would take long.
+    query = sa.select(AlertDelivery).where(AlertDelivery.channel_id == channel.id)
+    if before is not None:
+        query = query.where(AlertDelivery.id < before)
+    found = session.scalars(query.order_by(AlertDelivery.id.desc()).limit(DELIVERIES_PER_PAGE + 1)).all()
+    shown = found[:DELIVERIES_PER_PAGE]
+    rows = log.describe_by_id(session, [row.event_id for row in shown if row.event_id is not None])
+    older = shown[-1].id if len(found) > DELIVERIES_PER_PAGE else None
+    return DeliveryPage([DeliveryRow(delivery, rows.get(delivery.event_id or 0)) for delivery in shown], older)
 
 
 def add(session: Session, spec: ChannelSpec, *, actor: Actor) -> AlertChannel:

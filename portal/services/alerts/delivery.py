@@ -82,7 +82,7 @@ def take_next(session: Session, channel: AlertChannel) -> AlertDelivery | None:
 def mark_delivered(session: Session, channel: AlertChannel, delivery: AlertDelivery, now: datetime) -> None:
     """Record that the receiver accepted the message."""
     _finish(session, delivery, AlertState.DELIVERED, now, last_error=None)
-    if _update_claimed(session, channel, failures=0, failing_since=None):
+    if _update_claimed(session, channel, failures=0, failing_since=None, last_delivered_at=now):
         channel.failures, channel.failing_since = 0, None
 
 

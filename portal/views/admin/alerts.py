@@ -189,6 +189,7 @@ def _new_page(form: NewChannelForm) -> Response:
 def _channel_page(
     channel: AlertChannel, form: ChannelForm | None = None, *, secret: str = "", refusal: str = ""
 ) -> Response:
+    before = request.args.get("before", type=int)
     return htmx.page(
         "admin/alert_channel.html",
         live={"state": "admin/_alert_state.html", "deliveries": "admin/_alert_deliveries.html"},
@@ -198,5 +199,6 @@ def _channel_page(
         refusal=refusal,
         labels=alert_events.LABELS,
         format_labels=FORMAT_LABELS,
-        deliveries=channels.list_deliveries(session(), channel, request.args.get("page", 1, type=int)),
+        deliveries=channels.list_deliveries(session(), channel, before),
+        before=before,
     )
