@@ -50,9 +50,9 @@ from portal.rules.allowlist import Allowlist
 from portal.rules.references import parse_reference
 from portal.services import events, fleet_settings, fork_syncs, retention, weekly_summary
 from portal.services.accounts import sessions
-from portal.services.alerts import channels
+from portal.services.alerts import channel_list, channels
 from portal.services.alerts import delivery as alert_delivery
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts.channel_spec import ChannelSpec
 from portal.services.audit import log
 from portal.services.bots import (
     bot_template,
@@ -425,7 +425,7 @@ def send_alerts(session: Session, settings: Settings) -> None:
     alert_delivery.mark_delivered(session, channel, message, now)
     assert alert_delivery.take_next(session, channel) is None
     alert_delivery.delete_of_missing_channels(session)
-    channels.list_deliveries(session, channel)
+    channel_list.list_deliveries(session, channel)
 
 
 def queue_summaries(session: Session, _settings: Settings) -> None:

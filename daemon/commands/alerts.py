@@ -11,8 +11,9 @@ from daemon.commands.output import print_table, print_text
 from daemon.context import current_context
 from portal.models import AlertFormat
 from portal.rules import alert_events
+from portal.services.alerts import channel_list
 from portal.services.alerts import channels as service
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts.channel_spec import ChannelSpec
 from portal.services.errors import InvalidError
 
 
@@ -38,7 +39,7 @@ def list_() -> None:
                     row.channel.paused_at,
                     row.channel.pause_reason,
                 )
-                for row in service.list_channels(session)
+                for row in channel_list.list_channels(session)
             ],
         )
 

@@ -1,110 +1,25 @@
-"""Alert channels: add, change, pause, resume, test, delete, and their messages. Used by pages and commands."""
+"""Alert channels: add, change, pause, resume, test and delete them. Used by pages and commands."""
 
 from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from portal.models import AlertChannel, AlertDelivery, AlertFormat, AlertState, Event, EventTag, move
-from portal.rules import alert_events
 from portal.services import events
-from portal.services.audit import log
-from portal.services.audit.log import EventRow
+from portal.services.alerts.channel_spec import ChannelSpec, check
 from portal.services.errors import ConflictError, InvalidError, NotFoundError, StaleError
 from portal.services.events import Actor
 
-DELIVERIES_PER_PAGE = 50
 MAX_CHANNELS = 50
-MAX_URL_LENGTH = 2000
 
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of the specification Standard Webhooks
-
-
-@dataclass(frozen=True)
-class ChannelSpec:
-    """What an operator enters about a channel.
-
-    Attributes:
-        name: its name on pages and in the command line.
-        format: what the receiver understands.
-        tags: tags of the events that are sent.
-        url: the URL that gets the messages; None keeps the stored one.
-        secret: the access token of ntfy; None keeps the stored one. The signing secret of JSON is generated.
-    """
-
-    name: str
-    format: AlertFormat
-    tags: Sequence[str]
-    url: str | None = None
-    secret: str | None = None
-
-
-@dataclass(frozen=True)
-class ChannelRow:
-    """A channel in the list.
-
-    Attributes:
-        channel: the channel.
-        waiting: number of messages that wait.
-        failed: number of messages that the receiver refused.
-    """
-
-    channel: AlertChannel
-    waiting: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class DeliveryRow:
-    """A message in the delivery log.
-
-    Attributes:
-        delivery: the message.
-        event: its event; None for a test message.
-    """
-
-    delivery: AlertDelivery
-    event: EventRow | None
-
-
-@dataclass(frozen=True)
-class DeliveryPage:
-    """A page of messages, the newest first.
-
-    Attributes:
-        lines: the messages.
-        older: the id of the message before which the next page starts; None on the last page.
-    """
-
-    lines: list[DeliveryRow]
-    older: int | None
-
-
-def list_channels(session: Session) -> list[ChannelRow]:
-    """List all channels by name."""
-    channels = session.scalars(sa.select(AlertChannel).order_by(AlertChannel.name)).all()
-    # Delivered messages, which are almost all, are not counted.
-    query = (
-        sa.select(AlertDelivery.channel_id, AlertDelivery.state, sa.func.count())
-        .where(AlertDelivery.state.in_([AlertState.PENDING, AlertState.FAILED]))
-        .group_by(AlertDelivery.channel_id, AlertDelivery.state)
-    )
-    counts = {(channel_id, state): count for channel_id, state, count in session.execute(query)}
-    return [
-        ChannelRow(
-            channel, counts.get((channel.id, AlertState.PENDING), 0), counts.get((channel.id, AlertState.FAILED), 0)
-        )
-        for channel in channels
-    ]
 
 
 def get(session: Session, channel_id: str) -> AlertChannel:
@@ -131,25 +46,6 @@ def get_by_name(session: Session, name: str) -> AlertChannel:
     return channel
 
 
-def list_deliveries(session: Session, channel: AlertChannel, before: int | None = None) -> DeliveryPage:
-    """List the messages to a channel, the newest first.
-
-    Args:
-        session: the transaction.
-        channel: the channel.
-        before: the id of the message before which the page starts; None for the newest messages.
-    """
-    # Pages start at an id, because counting all messages to a channel would take long.
-    query = sa.select(AlertDelivery).where(AlertDelivery.channel_id == channel.id)
-    if before is not None:
-        query = query.where(AlertDelivery.id < before)
-    found = session.scalars(query.order_by(AlertDelivery.id.desc()).limit(DELIVERIES_PER_PAGE + 1)).all()
-    shown = found[:DELIVERIES_PER_PAGE]
-    rows = log.describe_by_id(session, [row.event_id for row in shown if row.event_id is not None])
-    older = shown[-1].id if len(found) > DELIVERIES_PER_PAGE else None
-    return DeliveryPage([DeliveryRow(delivery, rows.get(delivery.event_id or 0)) for delivery in shown], older)
-
-
 def add(session: Session, spec: ChannelSpec, *, actor: Actor) -> AlertChannel:
     """Add a channel. A channel with JSON gets a generated signing secret, which is shown once.
 
@@ -157,7 +53,7 @@ def add(session: Session, spec: ChannelSpec, *, actor: Actor) -> AlertChannel:
         InvalidError: a value is invalid; the error names its field.
         ConflictError: another channel has this name, or there are too many channels.
     """
-    values = _check(spec)
+    values = check(spec)
     if "url" not in values:
         raise InvalidError("Enter a URL.", "url")
     if (session.scalar(sa.select(sa.func.count(AlertChannel.id))) or 0) >= MAX_CHANNELS:
@@ -190,7 +86,7 @@ def change(session: Session, channel: AlertChannel, spec: ChannelSpec, *, seen: 
         ConflictError: another channel has this name.
     """
     _lock(session, channel, seen)
-    values = _check(spec)
+    values = check(spec)
     old = {"name": channel.name, "host": channel.host, "events": len(channel.tags)}
     try:
         with session.begin_nested():
@@ -315,46 +211,6 @@ def _attempt_again(channel: AlertChannel) -> None:
     channel.failing_since, channel.failures = None, 0
     channel.next_attempt_at = channel.created_at
     channel.version += 1
-
-
-def _check(spec: ChannelSpec) -> dict[str, Any]:
-    """Return the values to store.
-
-    Raises:
-        InvalidError: a value is invalid; the error names its field.
-    """
-    name = spec.name.strip()
-    if not 0 < len(name) <= 100 or not name.isprintable():
-        raise InvalidError("Enter a name of at most 100 characters.", "name")
-    if not spec.tags:
-        raise InvalidError("Choose at least one event.", "tags")
-    if unknown := alert_events.list_unknown(spec.tags):
-        raise InvalidError(f"There are no alerts about {', '.join(unknown)}.", "tags")
-    values: dict[str, Any] = {"name": name, "format": spec.format, "tags": sorted(set(spec.tags))}
-    if spec.url is not None:
-        values |= {"url": spec.url, "host": _check_url(spec.url, spec.format)}
-    if spec.secret is not None and spec.format is AlertFormat.NTFY:
-        if not spec.secret.isascii() or not spec.secret.isprintable() or len(spec.secret) > 500 or " " in spec.secret:
-            raise InvalidError("An access token has at most 500 ASCII characters and no spaces.", "secret")
-        values["secret"] = spec.secret or None
-    return values
-
-
-def _check_url(url: str, kind: AlertFormat) -> str:
-    """Return the host and port of a URL. Messages of errors never repeat the URL, which may contain a secret."""
-    problem = "Enter a URL that begins with https:// or http://, without a user name."
-    if len(url) > MAX_URL_LENGTH or not url.isascii() or not url.isprintable() or " " in url:
-        raise InvalidError(problem, "url")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise InvalidError(problem, "url") from None
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or port == 0:
-        raise InvalidError(problem, "url")
-    if kind is AlertFormat.NTFY and not parts.path.strip("/"):
-        raise InvalidError("Enter the URL of a topic, such as https://ntfy.example/flotilla.", "url")
-    return parts.netloc
 
 
 def _record(session: Session, tag: EventTag, channel: AlertChannel, *, actor: Actor, **data: Any) -> Event:

@@ -9,8 +9,8 @@ from portal.forms.alerts import FORMAT_LABELS, ChannelForm, NewChannelForm, Paus
 from portal.models import AlertChannel, AlertFormat, utcnow
 from portal.rules import alert_events
 from portal.services import weekly_summary
-from portal.services.alerts import channels
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts import channel_list, channels
+from portal.services.alerts.channel_spec import ChannelSpec
 from portal.services.errors import ConflictError, InvalidError, StaleError
 from portal.views.support import authorization
 from portal.web import htmx
@@ -28,7 +28,7 @@ def index() -> Answer:
     return htmx.page(
         "admin/alerts.html",
         live={"channels": "admin/_alert_channels.html"},
-        channels=channels.list_channels(session()),
+        channels=channel_list.list_channels(session()),
         format_labels=FORMAT_LABELS,
         wants_summary=operator.weekly_summary,
     )
@@ -199,6 +199,6 @@ def _channel_page(
         refusal=refusal,
         labels=alert_events.LABELS,
         format_labels=FORMAT_LABELS,
-        deliveries=channels.list_deliveries(session(), channel, before),
+        deliveries=channel_list.list_deliveries(session(), channel, before),
         before=before,
     )

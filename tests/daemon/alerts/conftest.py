@@ -10,7 +10,7 @@ from portal.database import Database
 from portal.models import AlertFormat, EventTag
 from portal.services import events
 from portal.services.alerts import channels
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts.channel_spec import ChannelSpec
 from tests.support.receiver import Receiver, receiving
 
 AddChannel = Callable[..., str]

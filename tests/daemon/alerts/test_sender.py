@@ -25,6 +25,7 @@ from portal.models import (
 )
 from portal.models.encrypted import use_keys
 from portal.services.alerts import channels, delivery
+from portal.services.alerts.channel_spec import ChannelSpec
 from portal.services.alerts.delivery import CLAIM_DURATION, GIVE_UP_AFTER, MAX_REFUSALS
 from portal.services.mail import delivery as mail_delivery
 from portal.settings import Settings
@@ -252,7 +253,7 @@ def test_url_that_cannot_be_decrypted_delays_the_message(
 def test_alert_about_a_failed_mail_comes_without_the_address(
     database: Database, receiver: Receiver, send: Send
 ) -> None:
-    spec = channels.ChannelSpec("Operations", AlertFormat.SLACK, ["mail.failed"], f"{receiver.url}/hook")
+    spec = ChannelSpec("Operations", AlertFormat.SLACK, ["mail.failed"], f"{receiver.url}/hook")
     with database.transaction() as session:
         channel_id = channels.add(session, spec, actor=None).id
         mail = factories.add(

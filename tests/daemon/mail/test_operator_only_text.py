@@ -25,7 +25,7 @@ from portal.models import (
     utcnow,
 )
 from portal.services.alerts import channels
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts.channel_spec import ChannelSpec
 from tests import factories
 from tests.daemon.mail.conftest import World, send_every_account_and_team_email
 from tests.support import operator_text

@@ -14,7 +14,7 @@ from portal.models import AlertChannel, AlertDelivery, AlertFormat, Event, Event
 from portal.rules import alert_events
 from portal.services import events
 from portal.services.alerts import channels
-from portal.services.alerts.channels import ChannelSpec
+from portal.services.alerts.channel_spec import ChannelSpec
 from portal.services.audit import sentences
 from portal.services.errors import ConflictError, InvalidError, NotFoundError, StaleError
 
