@@ -119,7 +119,9 @@ def test_pressing_enter_twice_on_the_badge_starts_no_update(
         assert session.query(Rollout).count() == 0
 
 
-@pytest.mark.parametrize(("button", "focused"), [("Later", "Update available: 1.5.0"), ("Update now", "Paperclip 1")])
+@pytest.mark.parametrize(
+    ("button", "focused"), [("Remind me tomorrow", "Update available: 1.5.0"), ("Update now", "Paperclip 1")]
+)
 def test_focus_stays_at_the_bot_after_the_dialog(
     visit: Open, page: Page, scene: Scene, button: str, focused: str
 ) -> None:
