@@ -14,6 +14,7 @@ from portal.views.org import (
     ownership,
     settings,
     team,
+    update_all,
 )
 
 BLUEPRINTS = (
@@ -28,4 +29,5 @@ BLUEPRINTS = (
     ownership.pages,
     settings.pages,
     team.pages,
+    update_all.pages,
 )

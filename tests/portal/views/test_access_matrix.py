@@ -198,6 +198,8 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "team.index": (Action.READ, 200),
     "team.leave": (Action.LEAVE, 303),
     "team.remove": (Action.MANAGE_TEAM, 422),
+    "update_all.index": (Action.UPDATE_NOW, 200),
+    "update_all.start": (Action.UPDATE_NOW, 422),
 }
 """What each route requires, and the status of a request without data from a user who has the right.
 
