@@ -146,6 +146,8 @@ ROUTES: dict[str, tuple[Need | Action, int]] = {
     "bot.update_now": (Action.UPDATE_NOW, 409),
     "bot_logs.download": (Action.READ_LOGS, 503),
     "bot_logs.index": (Action.READ_LOGS, 200),
+    "bulk_invites.index": (Action.MANAGE_TEAM, 200),
+    "bulk_invites.send": (Action.MANAGE_TEAM, 422),
     "health.healthz": (Need.NOTHING, 200),
     "home.index": (Need.SIGNED_IN, 0),
     "invitation.accept": (Need.NOTHING, 404),
