@@ -196,7 +196,7 @@ def test_focus_returns_to_a_link_that_was_replaced_behind_the_dialog(
     expect(page.get_by_role("dialog")).to_be_visible()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
-    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    expect(page.locator("#bots")).to_contain_text("Unhealthy", timeout=10000)
     page.keyboard.press("Escape")
     expect(offer).to_be_focused()
 
@@ -209,7 +209,7 @@ def test_focus_stays_on_a_bot_while_the_cards_are_replaced(
     link.focus()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
-    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    expect(page.locator("#bots")).to_contain_text("Unhealthy", timeout=10000)
     expect(link).to_be_focused()
 
 

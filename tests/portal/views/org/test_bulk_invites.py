@@ -72,7 +72,7 @@ def test_limits_hold_and_refuse_only_the_emails_beyond_them(inviting: Inviting, 
         ("unknown", "member", "Enter a valid email"),
     ],
 )
-def test_invalid_form_invites_nobody(
+def test_invalid_form_sends_no_invite(
     inviting: Inviting, signed_in: SignedIn, text: str, role: str, message: str
 ) -> None:
     status, page = send(signed_in("alice"), text, role)
