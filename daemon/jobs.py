@@ -30,6 +30,7 @@ from portal.queue import DOWNLOADS_QUEUE, POLLS_QUEUE, SLOW_POLLS_QUEUE, SYNCS_Q
 from portal.rules.allowlist import Allowlist
 from portal.services import retention, weekly_summary
 from portal.services.events import current_request_id
+from portal.services.orgs import invite_reminders
 from portal.services.releases import polling
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,13 @@ def read_resource_use(context: Context, bot_id: str) -> None:
 def sync_upstream(context: Context, _what: str) -> None:
     """Sync the bot's fork with its upstream, if that is due."""
     nightly.sync_fork(context.database, context.settings, utcnow)
+
+
+@_job
+def remind_invited(context: Context, _what: str) -> None:
+    """Queue reminders of invites that expire within a day."""
+    with context.database.transaction() as session:
+        invite_reminders.queue_reminders(session, utcnow())
 
 
 @_job

@@ -172,6 +172,7 @@ class Scheduler:
             if node.id not in unreachable:
                 yield DueJob(JobName.COLLECT_NODE, node.id, 3600)
         yield from self._find_due_sync(now)
+        yield DueJob(JobName.REMIND_INVITED, "invites", 3600)
         yield DueJob(JobName.DELETE_EXPIRED, "old rows", 3600)
         yield DueJob(JobName.QUEUE_SUMMARIES, "weekly", 3600)
 

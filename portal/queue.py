@@ -73,6 +73,7 @@ class JobName(StrEnum):
     COLLECT_NODE = "daemon.jobs.collect_node"
     SEND_MAIL = "daemon.jobs.send_mail"
     SEND_ALERTS = "daemon.jobs.send_alerts"
+    REMIND_INVITED = "daemon.jobs.remind_invited"
     QUEUE_SUMMARIES = "daemon.jobs.queue_summaries"
     SYNC_NODE = "daemon.jobs.sync_node"
     SYNC_UNANSWERING = "daemon.jobs.sync_unanswering"

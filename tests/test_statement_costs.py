@@ -68,6 +68,7 @@ from portal.services.bots import (
 )
 from portal.services.bots.observations import Observation
 from portal.services.mail import delivery
+from portal.services.orgs import invite_reminders
 from portal.services.releases import changelogs, polling
 from portal.services.rollouts import notifications, outcomes, rollouts, transitions, updates
 from portal.services.syncs import claims, member_calls, operations, reconciliation, selection
@@ -469,6 +470,10 @@ def delete_expired(session: Session, _settings: Settings) -> None:
     retention.delete_expired(session, utcnow())
 
 
+def remind_invited(session: Session, _settings: Settings) -> None:
+    invite_reminders.queue_reminders(session, utcnow())
+
+
 JOBS: dict[str, Action] = {
     JobName.POLL_IMAGE: poll_image,
     JobName.POLL_SLOW_REGISTRY: poll_slow_registry,
@@ -488,10 +493,11 @@ JOBS: dict[str, Action] = {
     JobName.SYNC_NODE: sync_node,
     JobName.SYNC_UNANSWERING: sync_unanswering,
     JobName.SYNC_UPSTREAM: sync_upstream,
+    JobName.REMIND_INVITED: remind_invited,
     JobName.DELETE_EXPIRED: delete_expired,
 }
 """What each job does in the database."""
-HOURLY = {JobName.COLLECT_NODE, JobName.DELETE_EXPIRED, JobName.QUEUE_SUMMARIES}
+HOURLY = {JobName.COLLECT_NODE, JobName.DELETE_EXPIRED, JobName.QUEUE_SUMMARIES, JobName.REMIND_INVITED}
 
 
 def end_rollout(session: Session, _settings: Settings) -> None:

@@ -18,6 +18,12 @@ def _compose_invite(context: EmailContext) -> Email:
     return Email("invite", subject, _collect_names(token), _create_link_facts(context, token))
 
 
+def _compose_invite_reminder(context: EmailContext) -> Email:
+    token = _load_valid_token(context)
+    subject = f"Your invitation to an organization on {context.settings.product_name} expires soon"
+    return Email("invite_reminder", subject, _collect_names(token), _create_link_facts(context, token))
+
+
 def _compose_invite_proof(context: EmailContext) -> Email:
     token = _load_valid_token(context)
     subject = f"Confirm your email to join an organization on {context.settings.product_name}"
@@ -72,6 +78,7 @@ def _compose_org_deletion(context: EmailContext) -> Email:
 
 COMPOSERS: dict[str, Composer] = {
     "invite": _compose_invite,
+    "invite_reminder": _compose_invite_reminder,
     "invite_proof": _compose_invite_proof,
     "member_removed": _compose_member_removed,
     "ownership_offer_sent": _compose_ownership_offer_sent,

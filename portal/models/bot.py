@@ -15,6 +15,7 @@ from portal.models.encrypted import EncryptedJSON
 from portal.models.node import Node
 from portal.models.org import Org
 from portal.models.outside_text import OutsideLine, OutsideText
+from portal.models.release import Release
 
 
 class Channel(StrEnum):
@@ -90,6 +91,7 @@ class Bot(Base):
         ),
         partial_index("ix_bots_exceptional", "id", _EXCEPTIONAL),
         partial_index("ix_bots_changing", "id", _CHANGING),
+        partial_index("ix_bots_skipping", "skipped_release_id", "skipped_release_id IS NOT NULL"),
     )
 
     id: Mapped[str] = mapped_column(sa.String(16), primary_key=True, default=new_id)
@@ -156,6 +158,9 @@ class Bot(Base):
     held_until: Mapped[datetime | None]
     """Until when rollouts leave the bot out, unless they name it. The scheduler removes it when the moment comes."""
     hold_reason: Mapped[str | None] = mapped_column(OutsideText(500))
+    skipped_release_id: Mapped[str | None] = mapped_column(sa.String(16))
+    """The release that the organization skips: automatic updates leave the bot out, and no mail offers it. A newer
+    release is offered again. No foreign key, because SQLite could add it only by copying the table."""
     lease_owner: Mapped[str | None] = mapped_column(sa.String(64))
     lease_until: Mapped[datetime | None]
     fence: Mapped[int] = mapped_column(default=0)
@@ -164,6 +169,10 @@ class Bot(Base):
 
     org: Mapped[Org] = relationship()
     node: Mapped[Node] = relationship()
+
+    def skips(self, release: Release | None) -> bool:
+        """Return whether the organization skips this release."""
+        return release is not None and self.skipped_release_id == release.id
 
     @hybrid_property
     def is_being_started(self) -> bool:

@@ -39,6 +39,7 @@ class EventTag(StrEnum):
     BOT_READY = "bot.ready"
     BOT_RECOVERED = "bot.recovered"
     BOT_RECOVERY_REQUESTED = "bot.recovery_requested"
+    BOT_RELEASE_SKIPPED = "bot.release_skipped"
     BOT_REMOVAL_REQUESTED = "bot.removal_requested"
     BOT_REMOVED = "bot.removed"
     BOT_RESTARTED = "bot.restarted"
@@ -46,6 +47,7 @@ class EventTag(StrEnum):
     BOT_RESTORED = "bot.restored"
     BOT_SECRET_ROTATED = "bot.secret_rotated"  # noqa: S105 - a tag, not a secret
     BOT_SECRET_ROTATION_BEGUN = "bot.secret_rotation_begun"  # noqa: S105 - a tag, not a secret
+    BOT_SKIP_ENDED = "bot.skip_ended"
     BOT_STARTED = "bot.started"
     BOT_START_FAILED = "bot.start_failed"
     BOT_START_REQUESTED = "bot.start_requested"

@@ -41,6 +41,7 @@ class SkipReason(StrEnum):
     TAKEN_BY_HAND = "taken by hand"
     QUARANTINED = "quarantined"
     ABORTED = "aborted"
+    DECLINED = "skipped by its organization"
     NOT_ELIGIBLE = "no longer eligible"
     """The organization left automatic mode or is being deleted, or the bot was pinned or needs attention."""
 

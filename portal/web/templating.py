@@ -36,6 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.jinja_env.filters.update(
         ago=ago,
         bot_status=describe_bot,
+        day_and_time=day_and_time,
         downtime=timings.measure_downtime,
         duration=duration,
         elapsed=elapsed,
@@ -144,6 +145,13 @@ def _quantity(number: int, unit: str) -> str:
 def exact(moment: datetime) -> str:
     """Format a moment to the second, in UTC."""
     return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def day_and_time(moment: datetime) -> str:
+    """Format a moment of the next days: `tomorrow at 05:00 UTC`."""
+    days = (moment.date() - utcnow().date()).days
+    day = {0: "today", 1: "tomorrow"}.get(days, f"{moment:%Y-%m-%d}")
+    return f"{day} at {moment:%H:%M} UTC"
 
 
 def describe_bot(row: BotRow) -> BotStatus:

@@ -117,6 +117,8 @@ def pages(scene: Scene, database: Database) -> list[tuple[str, str]]:
         ("alice", "/account/delete"),
         ("alice", "/o/acme/"),
         ("alice", "/o/acme/team"),
+        ("alice", "/o/acme/team/invite-several"),
+        ("alice", "/o/acme/updates"),
         ("alice", "/o/acme/settings"),
         ("alice", "/o/acme/delete"),
         ("alice", "/o/acme/audit"),

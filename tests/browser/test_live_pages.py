@@ -119,7 +119,9 @@ def test_pressing_enter_twice_on_the_badge_starts_no_update(
         assert session.query(Rollout).count() == 0
 
 
-@pytest.mark.parametrize(("button", "focused"), [("Later", "Update available: 1.5.0"), ("Update now", "Paperclip 1")])
+@pytest.mark.parametrize(
+    ("button", "focused"), [("Remind me tomorrow", "Update available: 1.5.0"), ("Update now", "Paperclip 1")]
+)
 def test_focus_stays_at_the_bot_after_the_dialog(
     visit: Open, page: Page, scene: Scene, button: str, focused: str
 ) -> None:
@@ -194,7 +196,7 @@ def test_focus_returns_to_a_link_that_was_replaced_behind_the_dialog(
     expect(page.get_by_role("dialog")).to_be_visible()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
-    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    expect(page.locator("#bots")).to_contain_text("Unhealthy", timeout=10000)
     page.keyboard.press("Escape")
     expect(offer).to_be_focused()
 
@@ -207,7 +209,7 @@ def test_focus_stays_on_a_bot_while_the_cards_are_replaced(
     link.focus()
     with database.transaction() as session:
         session.get_one(Bot, scene.bots[1]).state = BotState.UNHEALTHY
-    expect(page.locator("#bots")).to_contain_text("unhealthy", timeout=10000)
+    expect(page.locator("#bots")).to_contain_text("Unhealthy", timeout=10000)
     expect(link).to_be_focused()
 
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from portal.models import (
@@ -20,6 +21,7 @@ from portal.models import (
     Node,
     NodeState,
     OrgState,
+    Release,
     Rollout,
     RolloutState,
     SkipReason,
@@ -107,10 +109,12 @@ class RandomRollout:
 
     def change_eligibility(self, bots: Sequence[Bot], images: Sequence[str]) -> None:
         """Change what excludes bots from a rollout."""
+        release_ids = self._session.scalars(sa.select(Release.id).order_by(Release.first_seen_at)).all()
         for bot in bots:
             bot.phase = self._mostly(BotPhase.ACTIVE, *BotPhase)
             bot.release_channel = self._mostly(Channel.STABLE, Channel.PINNED, Channel.CANARY)
             bot.needs_attention = self._mostly(None, "restore it")
+            bot.skipped_release_id = self._mostly(None, *release_ids)
             bot.image = self._mostly(images[0], *images)
             bot.org.state = self._mostly(OrgState.ACTIVE, *OrgState)
         self._session.flush()

@@ -40,6 +40,15 @@ class BotRow:
     update: BotUpdate | None
     """Latest update, finished or running."""
 
+    @property
+    def is_offered(self) -> bool:
+        """Whether an update is available that is not skipped and that no one has started yet."""
+        if self.available is None or self.bot.skips(self.available) or self.bot.needs_attention is not None:
+            return False
+        if self.update is None or self.update.state not in {UpdateState.PENDING, UpdateState.RUNNING}:
+            return True
+        return self.update.state is UpdateState.PENDING and not self.update.rollout.ignore_windows
+
 
 def list_for_org(session: Session, org: Org) -> list[BotRow]:
     """Return the bots of one organization, by name."""

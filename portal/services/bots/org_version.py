@@ -23,6 +23,7 @@ from portal.models import (
     Org,
     PolledImage,
     Release,
+    TenantUpdateConfig,
     UpdateNotice,
     UpdateState,
     User,
@@ -63,6 +64,7 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
             Bot.restart_requested_at <= sa.bindparam("now"),
             Bot.lease_owner.is_not(None),
             Bot.held_until,
+            Bot.skipped_release_id,
             Node.last_error.is_not(None),
             Bot.release_channel,
             Bot.current_digest,
@@ -81,6 +83,8 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
             BotUpdate.step,
             BotUpdate.verdict,
             BotUpdate.ended_at,
+            TenantUpdateConfig.mode,
+            TenantUpdateConfig.preferred_hour_utc,
         )
         .select_from(Org)
         .outerjoin(Bot, (Bot.org_id == Org.id) & (Bot.phase != BotPhase.REMOVED))
@@ -88,6 +92,7 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
         .outerjoin(PolledImage, PolledImage.image == Bot.image)
         .outerjoin(Release, Release.id == PolledImage.release_id)
         .outerjoin(BotUpdate, BotUpdate.id == latest)
+        .outerjoin(TenantUpdateConfig, TenantUpdateConfig.org_id == Org.id)
         .where(Org.id == sa.bindparam("org_id"))
         .order_by(Bot.id)
     )

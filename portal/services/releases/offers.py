@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, undefer
@@ -13,8 +14,17 @@ from portal.models import Bot, Release, UpdateNotice, User
 from portal.rules.references import parse_reference
 from portal.services.releases import releases
 
-SNOOZE = timedelta(hours=48)
-"""How long "Later" hides an offer. The badge stays, and a newer release is offered at once."""
+
+class Reminder(StrEnum):
+    """When a user wants to be asked again. The badge stays, and a newer release is offered at once."""
+
+    TOMORROW = "tomorrow"
+    NEXT_WEEK = "next_week"
+
+    @property
+    def delay(self) -> timedelta:
+        """The time until the reminder."""
+        return timedelta(days=1 if self is Reminder.TOMORROW else 7)
 
 
 @dataclass(frozen=True)
@@ -34,9 +44,10 @@ def find_offer(session: Session, bot: Bot) -> UpdateOffer | None:
     return UpdateOffer(release=release, news=_list_news(session, bot, release))
 
 
-def snooze(session: Session, bot: Bot, user: User, release: Release, now: datetime) -> None:
-    """Hide the offer of a release for this user and bot until `now` + `SNOOZE`."""
-    session.merge(UpdateNotice(user_id=user.id, bot_id=bot.id, release_id=release.id, snoozed_until=now + SNOOZE))
+def snooze(session: Session, bot: Bot, user: User, release: Release, reminder: Reminder, *, now: datetime) -> None:
+    """Hide the offer of a release for this user and bot until the reminder."""
+    until = now + reminder.delay
+    session.merge(UpdateNotice(user_id=user.id, bot_id=bot.id, release_id=release.id, snoozed_until=until))
     session.flush()
 
 

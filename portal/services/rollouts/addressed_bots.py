@@ -41,6 +41,7 @@ class LeftOut(StrEnum):
     ATTENTION = "in need of attention"
     PINNED = "pinned to their version"
     HELD = "held at their version for now"
+    DECLINED = "of organizations that skip this release"
     STOPPED = "stopped"
     """The bot is part of the rollout, but is updated only if it runs again."""
 
@@ -121,6 +122,8 @@ def _describe_left_out(
     if audience is not Audience.NAMED:
         reasons.append((LeftOut.PINNED, Bot.release_channel == Channel.PINNED))
         reasons.append((LeftOut.HELD, Bot.held_until.is_not(None)))
+    if audience is Audience.AUTOMATIC:
+        reasons.append((LeftOut.DECLINED, Bot.skipped_release_id == release.id))
     is_down = Bot.state.in_((BotState.STOPPED, BotState.MISSING))
     reasons.append((LeftOut.STOPPED, sa.or_(Bot.desired_state == DesiredState.STOPPED, is_down)))
     return sa.case(*((condition, sa.literal(str(reason))) for reason, condition in reasons), else_=None)

@@ -150,10 +150,13 @@ def exclusion_reason(candidate: Candidate, release: Release, audience: Audience)
         return SkipReason.ALREADY_THERE
     if bot.phase is not BotPhase.ACTIVE or bot.org.state is not OrgState.ACTIVE or bot.needs_attention:
         return SkipReason.NOT_ELIGIBLE
-    if audience is not Audience.NAMED and (bot.release_channel is Channel.PINNED or bot.held_until):
+    keeps_version = bot.release_channel is Channel.PINNED or bot.held_until is not None
+    if (audience is not Audience.NAMED and keeps_version) or (
+        audience is Audience.AUTOMATIC and not candidate.automatic
+    ):
         return SkipReason.NOT_ELIGIBLE
-    if audience is Audience.AUTOMATIC and not candidate.automatic:
-        return SkipReason.NOT_ELIGIBLE
+    if audience is Audience.AUTOMATIC and bot.skips(release):
+        return SkipReason.DECLINED
     if bot.desired_state is DesiredState.STOPPED or bot.state in {BotState.STOPPED, BotState.MISSING}:
         return SkipReason.STOPPED
     return None
@@ -200,6 +203,7 @@ def _is_joinable(fleet: FleetFacts, release: Release) -> tuple[sa.ColumnElement[
         Bot.needs_attention.is_(None),
         Bot.release_channel != Channel.PINNED,
         Bot.held_until.is_(None),
+        Bot.skipped_release_id.is_distinct_from(release.id),
         Bot.desired_state == DesiredState.RUNNING,
         Bot.state.not_in((BotState.STOPPED, BotState.MISSING)),
         Bot.node_id.not_in(fleet.inactive_nodes),

@@ -111,9 +111,10 @@ def _select_suspects(rollouts: Sequence[Rollout], fleet: FleetFacts) -> sa.Selec
         _select_waiting(ids, sa.select(Bot.id).where(inactive)),
         *(_select_waiting([rollout.id], _select_updated(rollout)) for rollout in rollouts),
         *(
-            _select_waiting([rollout.id], _select_left(rollout, fleet))
+            _select_waiting([rollout.id], left)
             for rollout in rollouts
             if rollout.audience is Audience.AUTOMATIC
+            for left in (_select_left(rollout, fleet), _select_declined(rollout))
         ),
     ]
     found = sa.union(*suspects).subquery()
@@ -149,6 +150,11 @@ def _select_left(rollout: Rollout, fleet: FleetFacts) -> sa.Select[str]:
     if _follows_tags(rollout):
         left.append(Bot.image.not_in(fleet.list_images(rollout.release)))
     return sa.select(Bot.id).where(sa.or_(*left))
+
+
+def _select_declined(rollout: Rollout) -> sa.Select[str]:
+    """Select the bots whose organization skips the release, from a partial index."""
+    return sa.select(Bot.id).where(Bot.skipped_release_id == rollout.release_id)
 
 
 def _select_restarted(rollout_ids: Sequence[str]) -> sa.Select[str, str, str]:

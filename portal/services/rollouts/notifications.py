@@ -79,6 +79,7 @@ def list_waiting_bots(session: Session, release: Release, org_id: str | None = N
         Bot.phase == BotPhase.ACTIVE,
         Bot.release_channel != Channel.PINNED,
         Bot.held_until.is_(None),
+        Bot.skipped_release_id.is_distinct_from(release.id),
         Org.state == OrgState.ACTIVE,
     ]
     if org_id is not None:

@@ -23,6 +23,7 @@ TYPE_LABELS = {
     "email_changed": "Email change: notice",
     "password_changed": "Password changed",
     "invite": "Invite",
+    "invite_reminder": "Invite: reminder",
     "invite_proof": "Invite: confirmation of the email",
     "member_removed": "Removal from an organization",
     "ownership_offer_sent": "Ownership offer: copy for the owner",

@@ -6,6 +6,7 @@ from portal.views.org import (
     audit_log,
     bot,
     bot_logs,
+    bulk_invites,
     home,
     invites,
     member_sync,
@@ -14,12 +15,14 @@ from portal.views.org import (
     ownership,
     settings,
     team,
+    update_all,
 )
 
 BLUEPRINTS = (
     audit_log.pages,
     bot.pages,
     bot_logs.pages,
+    bulk_invites.pages,
     home.pages,
     invites.pages,
     member_sync.pages,
@@ -28,4 +31,5 @@ BLUEPRINTS = (
     ownership.pages,
     settings.pages,
     team.pages,
+    update_all.pages,
 )

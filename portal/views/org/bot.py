@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from flask import Blueprint, Response, current_app, flash, request, url_for
@@ -22,9 +22,17 @@ from portal.services import fleet_settings
 from portal.services.audit import log
 from portal.services.bots import attention, bot_list, creation, removal, start_stop, state_changes
 from portal.services.bots.start_stop import Operation
-from portal.services.errors import ConflictError
+from portal.services.errors import ConflictError, InvalidError
 from portal.services.releases import offers, releases
-from portal.services.rollouts import failed_rollbacks, history, rollouts
+from portal.services.releases.offers import Reminder
+from portal.services.rollouts import (
+    downtimes,
+    failed_rollbacks,
+    history,
+    rollouts,
+    scheduled_updates,
+    skipped_releases,
+)
 from portal.services.rollouts.rollouts import NewerReleaseError
 from portal.services.syncs import sync_list
 from portal.views.support import authorization, configuration
@@ -158,12 +166,41 @@ def update_now(slug: str, bot_id: str) -> Answer:
 
 @pages.post("/later")
 def later(slug: str, bot_id: str) -> Answer:
-    """Postpone the reminder of this update for the visitor; the badge stays."""
+    """Remind the visitor of this update tomorrow or next week; the badge stays."""
     access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
+    reminder = request.form.get("reminder", "")
+    if reminder not in set(Reminder):
+        raise InvalidError("Choose when to be reminded.")
     release = releases.find_update(session(), bot)
     if release is not None and request.form.get("digest") in release.digests:
-        offers.snooze(session(), bot, access.user, release, utcnow())
-        flash(f"Reminder for {release.version} in 2 days.", "info")
+        offers.snooze(session(), bot, access.user, release, Reminder(reminder), now=utcnow())
+        flash(f"Reminder for {release.version} {reminder.replace('_', ' ')}.", "info")
+    return htmx.go_to(url_for("org.home", slug=slug))
+
+
+@pages.post("/skip")
+def skip(slug: str, bot_id: str) -> Answer:
+    """Skip the release whose changelog was shown; if a newer one exists, show its changelog instead."""
+    access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
+    try:
+        release = skipped_releases.skip(session(), bot, request.form.get("digest", ""), actor=access.user)
+    except NewerReleaseError as error:
+        return _changelog_page(access, bot, str(error)), 409
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    flash(f"{bot.name} skips {release.version}. The next version is offered again.", "info")
+    return htmx.go_to(url_for("org.home", slug=slug))
+
+
+@pages.post("/end-skip")
+def end_skip(slug: str, bot_id: str) -> Answer:
+    """Offer the skipped release again."""
+    access, bot = authorization.require_bot(slug, bot_id, Action.UPDATE_NOW)
+    try:
+        skipped_releases.end_skip(session(), bot, actor=access.user)
+    except ConflictError as error:
+        return _refuse(slug, bot_id, error)
+    flash(f"The update of {bot.name} is offered again.", "info")
     return htmx.go_to(url_for("org.home", slug=slug))
 
 
@@ -223,6 +260,7 @@ def _bot_page(
         line=row,
         members=members,
         snoozes=offers.load_snoozes(session(), access.user, utcnow()),
+        schedule=cache(partial(scheduled_updates.map_windows, session(), [row], utcnow())),
         form=form or ReasonForm(None),
         removal=removal_form or RemoveBotForm(None),
         refusal=refusal,
@@ -255,6 +293,7 @@ def _changelog_page(access: OrgAccess, bot: Bot, refusal: str = "") -> Response:
         org=access.org,
         bot=bot,
         offer=offers.find_offer(session(), bot),
+        downtime=downtimes.expect_downtime(session(), bot),
         paused=fleet_settings.get_settings(session()).mode is FleetMode.PAUSED,
         refusal=refusal,
     )

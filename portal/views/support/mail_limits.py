@@ -13,6 +13,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from flask import g
+from flask_limiter import RateLimitExceeded
 
 from portal.models import User, utcnow
 from portal.rules import email_addresses
@@ -21,6 +22,8 @@ from portal.web.extensions import limiter
 
 NEW_ACCOUNT = timedelta(days=7)
 """How long an account counts as new."""
+_TO_RECIPIENT, _OF_INVITE, _OF_INVITED = "mails to a recipient", "mails of an invite", "invites of a recipient"
+_SCOPES_OF_RECIPIENTS = frozenset({_TO_RECIPIENT, _OF_INVITE, _OF_INVITED})
 
 
 def count_invite(org_id: str, email: str, *, actor: User) -> None:
@@ -32,6 +35,11 @@ def count_invite(org_id: str, email: str, *, actor: User) -> None:
     _set_keys(email, org_id=org_id, actor=actor)
     _count_account(actor)
     _count_invite()
+
+
+def concerns_recipient(error: RateLimitExceeded) -> bool:
+    """Return whether a limit of one recipient was reached, and not one of the organization or the account."""
+    return error.limit is not None and error.limit.scope in _SCOPES_OF_RECIPIENTS
 
 
 def count_proof(org_id: str, email: str) -> None:
@@ -75,12 +83,12 @@ def _account_key() -> str:
     return str(g.limited_mail["actor"].id)
 
 
-_per_recipient = limiter.shared_limit("6 per hour; 15 per day", scope="mails to a recipient", key_func=_recipient_key)
+_per_recipient = limiter.shared_limit("6 per hour; 15 per day", scope=_TO_RECIPIENT, key_func=_recipient_key)
 _per_account = limiter.shared_limit("50 per day", scope="mails of an account", key_func=_account_key)
 _per_new_account = limiter.shared_limit("20 per day", scope="mails of a new account", key_func=_account_key)
 _per_org = limiter.shared_limit("20 per hour; 50 per day", scope="invites of an organization", key_func=_org_key)
-_per_invite = limiter.shared_limit("3 per hour", scope="mails of an invite", key_func=_invite_key)
-_per_invited = limiter.shared_limit("5 per day", scope="invites of a recipient", key_func=_recipient_key)
+_per_invite = limiter.shared_limit("3 per hour", scope=_OF_INVITE, key_func=_invite_key)
+_per_invited = limiter.shared_limit("5 per day", scope=_OF_INVITED, key_func=_recipient_key)
 _per_email_change = limiter.shared_limit("5 per day", scope="email changes", key_func=_account_key)
 
 

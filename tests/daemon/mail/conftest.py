@@ -86,6 +86,7 @@ def send_every_account_and_team_email(mail_worker: OutboxWorker, world: World) -
     mail_worker.queue("email_changed", user_id=world.alice)
     mail_worker.queue("password_changed", user_id=world.alice)
     mail_worker.queue("invite", invite_token_id=world.invite_token)
+    mail_worker.queue("invite_reminder", invite_token_id=world.invite_token)
     mail_worker.queue("invite_proof", invite_token_id=world.invite_token)
     mail_worker.queue("member_removed", **team)
     mail_worker.queue("ownership_offered", **team)

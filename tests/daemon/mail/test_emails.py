@@ -38,6 +38,7 @@ TEMPLATES = {
     "email_changed",
     "password_changed",
     "invite",
+    "invite_reminder",
     "invite_proof",
     "member_removed",
     "ownership_offer_sent",

@@ -23,6 +23,7 @@ SKIP_REASONS = {
     LeftOut.ATTENTION: SkipReason.NOT_ELIGIBLE,
     LeftOut.PINNED: SkipReason.NOT_ELIGIBLE,
     LeftOut.HELD: SkipReason.NOT_ELIGIBLE,
+    LeftOut.DECLINED: SkipReason.DECLINED,
 }
 
 

@@ -42,6 +42,11 @@ def update_now(client: FlaskClient, scene: Scene) -> int:
     return client.post(bot_url(scene, "/update"), data={"digest": scene.new_digest}).status_code
 
 
+def later(scene: Scene, reminder: str = "tomorrow") -> dict[str, str]:
+    """Return the form that asks for a reminder of 1.5.0."""
+    return {"digest": scene.new_digest, "reminder": reminder}
+
+
 @pytest.mark.every_database
 def test_badge_is_shown_where_a_newer_release_exists(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     with database.transaction() as session:
@@ -103,9 +108,15 @@ def test_paused_fleet_disables_update_now(signed_in: SignedIn, scene: Scene) -> 
 def test_later_applies_to_one_user_and_keeps_the_badge(signed_in: SignedIn, scene: Scene, database: Database) -> None:
     alice = signed_in("alice")
     for _ in range(2):
-        assert alice.post(bot_url(scene, "/later"), data={"digest": scene.new_digest}).status_code == 303
+        assert alice.post(bot_url(scene, "/later"), data=later(scene)).status_code == 303
     with database.reading() as session:
         assert session.query(UpdateNotice).one().release_id == scene.new
+    assert alice.post(bot_url(scene, "/later"), data=later(scene, "never")).status_code == 422
+    with database.reading() as session:
+        assert timedelta(hours=23) < session.query(UpdateNotice).one().snoozed_until - utcnow() < timedelta(days=1)
+    alice.post(bot_url(scene, "/later"), data=later(scene, "next_week"))
+    with database.reading() as session:
+        assert timedelta(days=6) < session.query(UpdateNotice).one().snoozed_until - utcnow() < timedelta(days=7)
     cards = alice.get("/o/acme/").text
     assert (cards.count("Update available"), cards.count("Reminder <time")) == (3, 1)
     assert "Reminder <time" in alice.get(bot_url(scene)).text
@@ -113,16 +124,16 @@ def test_later_applies_to_one_user_and_keeps_the_badge(signed_in: SignedIn, scen
 
 
 @pytest.mark.every_database
-def test_reminder_returns_after_two_days_or_with_a_newer_release(
+def test_reminder_returns_the_next_day_or_with_a_newer_release(
     signed_in: SignedIn, scene: Scene, database: Database
 ) -> None:
     alice = signed_in("alice")
-    alice.post(bot_url(scene, "/later"), data={"digest": scene.new_digest})
+    alice.post(bot_url(scene, "/later"), data=later(scene))
     with database.transaction() as session:
-        session.query(UpdateNotice).one().snoozed_until -= timedelta(hours=48)
+        session.query(UpdateNotice).one().snoozed_until -= timedelta(days=1)
     assert "Reminder <time" not in alice.get("/o/acme/").text
 
-    alice.post(bot_url(scene, "/later"), data={"digest": scene.new_digest})
+    alice.post(bot_url(scene, "/later"), data=later(scene))
     with database.transaction() as session:
         session.query(PolledImage).one().release_id = release(session, "1.6.0", "e", 0).id
     cards = alice.get("/o/acme/").text

@@ -35,6 +35,7 @@ from portal.models import (
 from portal.services.bots import org_version
 from portal.services.bots.desired_state import JUST_STARTED
 from portal.services.releases import offers
+from portal.services.releases.offers import Reminder
 from portal.web.extensions import db
 from tests.support.cast import Cast, SignedIn
 from tests.support.scene import Scene, rollout, small_fleet
@@ -113,7 +114,7 @@ def _list_changes(scene: Scene, cast: Cast) -> Sequence[tuple[str, Callable[[Ses
 
     def snooze(session: Session) -> None:
         bot, alice = session.get_one(Bot, second), session.get_one(User, cast.people["alice"])
-        offers.snooze(session, bot, alice, session.get_one(Release, scene.new), utcnow())
+        offers.snooze(session, bot, alice, session.get_one(Release, scene.new), Reminder.TOMORROW, now=utcnow())
 
     def point_at(release_id: str) -> Callable[[Session], Any]:
         return lambda session: session.execute(sa.update(PolledImage).values(release_id=release_id))
@@ -137,6 +138,8 @@ def _list_changes(scene: Scene, cast: Cast) -> Sequence[tuple[str, Callable[[Ses
         ("just started", write(Bot, second, state_detail=JUST_STARTED)),
         ("updates are held", write(Bot, second, held_until=_LATER)),
         ("updates are not held", write(Bot, second, held_until=None)),
+        ("release is skipped", write(Bot, second, skipped_release_id=scene.new)),
+        ("release is not skipped", write(Bot, second, skipped_release_id=None)),
         ("attention", write(Bot, second, needs_attention="Look.")),
         ("attention cleared", write(Bot, second, needs_attention=None)),
         ("reminder", snooze),
