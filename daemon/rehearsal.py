@@ -98,7 +98,8 @@ def _rehearse_update(session: Session, update_id: str) -> None:
     updates.add_to_journal(session, update, is_held, helper_image="rehearsal")
     updates.record(session, update, is_held, saved_container={}, journal={})
     updates.record(session, update, is_held, new_container_id="rehearsal")
-    snapshots.record_start(session, update.id, update.bot.node_id, {"rehearsal": "rehearsal"})
+    update.bot.container_name = "rehearsal"
+    snapshots.record_start(session, update.id, update.bot.node_id, {"rehearsal": "", "second": ""})
     processes.has_drained(session, update.id)
     facts = {"size": 0, "entries": 0, "checksum": "", "helper_digest": ""}
     snapshots.mark_verified(session, update.id, "rehearsal", **facts)

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from redis.exceptions import RedisError
@@ -28,7 +27,6 @@ from portal.queue import (
     ALERTS_QUEUE,
     CREATION_RETRIES_QUEUE,
     CREATIONS_QUEUE,
-    DEFAULT_QUEUE,
     DOWNLOADS_QUEUE,
     MAIL_QUEUE,
     MAIL_RETRIES_QUEUE,
@@ -37,8 +35,8 @@ from portal.queue import (
     SLOW_POLLS_QUEUE,
     SYNC_RETRIES_QUEUE,
     SYNCS_QUEUE,
+    DueJob,
     JobName,
-    WaitingMessages,
     enqueue_again,
     updates_queue_name,
 )
@@ -58,23 +56,6 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _TICK_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class DueJob:
-    """A due job.
-
-    Attributes:
-        job: which job.
-        argument: its argument, usually the id of a row.
-        repeat_seconds: seconds after which the job is enqueued again, from the moment its message left the queue.
-        queue: the queue of the job.
-    """
-
-    job: JobName
-    argument: str
-    repeat_seconds: int
-    queue: str = DEFAULT_QUEUE
 
 
 class Scheduler:
@@ -205,13 +186,8 @@ class Scheduler:
             yield DueJob(JobName.SYNC_UPSTREAM, "fork", 60, DOWNLOADS_QUEUE)
 
     def _enqueue_due(self, jobs: list[DueJob]) -> None:
-        redis = self._context.redis
-        waiting = WaitingMessages(redis)
         try:
-            for job in jobs:
-                enqueue_again(
-                    redis, waiting, job.job, job.argument, repeat_seconds=job.repeat_seconds, queue=job.queue
-                )
+            enqueue_again(self._context.redis, jobs)
         except RedisError as error:
             if self._redis_reachable:
                 logger.warning("Redis cannot be reached, retrying: %s", type(error).__name__)

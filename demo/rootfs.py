@@ -122,8 +122,9 @@ def write_python(archive: IO[bytes]) -> None:
     root.copy(executable, str(executable))
     for path in find_shared_libraries([executable, *extensions]):
         root.copy(path)
-    programs = (("sh", "dash"), ("flock", "util-linux"), ("ionice", "util-linux"))
-    root.copy_programs([*(Path(require_program(*one)) for one in programs), *_list_programs(HELPER_PACKAGES)])
+    root.copy_programs([Path(require_program("sh", "dash"))])
+    if executable != Path("/usr/local/bin/python"):
+        root.link("usr/local/bin/python", executable)
     root.close()
 
 

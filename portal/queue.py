@@ -9,6 +9,8 @@ dies after it has taken a message leaves nothing behind that blocks the next one
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any
@@ -81,6 +83,23 @@ class JobName(StrEnum):
     DELETE_EXPIRED = "daemon.jobs.delete_expired"
 
 
+@dataclass(frozen=True)
+class DueJob:
+    """A due job.
+
+    Attributes:
+        job: which job.
+        argument: its argument, usually the id of a row.
+        repeat_seconds: seconds after which the job is enqueued again, from the moment its message left the queue.
+        queue: the queue of the job.
+    """
+
+    job: JobName
+    argument: str
+    repeat_seconds: int
+    queue: str = DEFAULT_QUEUE
+
+
 def connect(url: str) -> Redis:
     """Return a client for the Redis at `url`, which connects on first use.
 
@@ -133,10 +152,18 @@ class WaitingMessages:
         waiting.append(key)
         return True
 
+    def read_all(self, queues: Iterable[str]) -> None:
+        """Read some queues with one exchange."""
+        names = sorted(set(queues))
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipeline.lrange(open_queue(self._redis, name).key, 0, MAX_QUEUE_LENGTH - 1)
+        for name, ids in zip(names, pipeline.execute(), strict=True):
+            self._keys[name] = [job_id.decode().rpartition("-")[0] for job_id in ids]
+
     def _read(self, queue: str) -> list[str]:
         if queue not in self._keys:
-            ids = open_queue(self._redis, queue).get_job_ids(0, MAX_QUEUE_LENGTH)
-            self._keys[queue] = [job_id.rpartition("-")[0] for job_id in ids]
+            self.read_all([queue])
         return self._keys[queue]
 
 
@@ -158,21 +185,27 @@ def enqueue(redis: Redis, job: JobName, argument: str, *, queue: str = DEFAULT_Q
     return True
 
 
-def enqueue_again(
-    redis: Redis, waiting: WaitingMessages, job: JobName, argument: str, *, repeat_seconds: int, queue: str
-) -> None:
-    """Enqueue a due job, unless it waits in the queue or left the queue less than `repeat_seconds` ago.
+def enqueue_again(redis: Redis, due: Sequence[DueJob]) -> None:
+    """Enqueue due jobs, except those that wait in a queue or left it less than `repeat_seconds` ago.
 
-    Used by the scheduler at every tick, for as long as the database shows the job as due.
+    Used by the scheduler at every tick, for as long as the database shows the jobs as due. Only those jobs that are
+    enqueued cost an exchange with Redis each.
 
     Raises:
         RedisError: Redis could not be reached.
     """
-    # The marker is in Redis too, so that losing the queues also loses the markers. It is renewed while the message
-    # waits, so that it expires `repeat_seconds` after a worker took the message.
-    marker = _marker(job, argument)
-    if waiting.contains(job, argument, queue) or (not redis.exists(marker) and waiting.add(job, argument, queue)):
-        redis.set(marker, "", ex=repeat_seconds)
+    waiting = WaitingMessages(redis)
+    waiting.read_all(each.queue for each in due)
+    # The markers are in Redis too, so that losing the queues also loses the markers. A marker is renewed while the
+    # message waits, so that it expires `repeat_seconds` after a worker took the message.
+    markers = [_marker(each.job, each.argument) for each in due]
+    found = redis.mget(markers) if markers else []
+    pipeline = redis.pipeline(transaction=False)
+    for each, marker, value in zip(due, markers, found, strict=True):
+        message = (each.job, each.argument, each.queue)
+        if waiting.contains(*message) or (value is None and waiting.add(*message)):
+            pipeline.set(marker, "", ex=each.repeat_seconds)
+    pipeline.execute()
 
 
 def count_waiting(redis: Redis) -> int | None:

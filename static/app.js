@@ -167,6 +167,8 @@
   const keepTouched = (event) => {
     const { target, requestConfig } = event.detail;
     if (requestConfig && requestConfig.verb !== "get") return;
+    // A search is no refresh: the user asks for other rows.
+    if (requestConfig?.elt.matches("[role=search]")) return;
     if (!holdsTouched(target)) return;
     event.detail.shouldSwap = false;
     if (requestConfig && target.id) waiting.set(target.id, requestConfig.path);

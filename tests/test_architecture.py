@@ -42,7 +42,7 @@ SERVICES: tuple[tuple[str, ...], ...] = (
     ("bots",),
     ("rollouts",),
     ("gateway",),
-    ("backups", "lookup", "retention", "weekly_summary"),
+    ("backups", "global_search", "lookup", "retention", "weekly_summary"),
 )
 """Modules and packages of `portal/services` by layer, lowest first."""
 

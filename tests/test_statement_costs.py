@@ -239,8 +239,9 @@ def list_pages(app: Flask) -> list[tuple[str, str]]:
             if "GET" in (rule.methods or ())
             and rule.rule.startswith(("/admin", "/o/"))
             and rule.arguments <= ids.keys()
-            # The owner cannot leave, and the states of members belong to the team page. The others answer with 200.
-            if rule.endpoint not in {"team.confirm_leaving", "member_sync.index"}
+            # The owner cannot leave, the states of members belong to the team page, and no worker sends a log here.
+            # The others answer with 200.
+            if rule.endpoint not in {"team.confirm_leaving", "member_sync.index", "bot_logs.download"}
         ]
     searches = [
         "fleet?show=updating",

@@ -35,10 +35,12 @@ KEEP_DESCRIPTIONS = timedelta(days=7)
 """How long the description of the old container stays, which is most of the row of an update."""
 
 _BATCH_SIZE = 1000
+_LARGE_BATCH = 20_000
+"""For small rows, of which a bot that becomes unhealthy and healthy all the time makes thousands a day."""
 
 
 def delete_expired(session: Session, now: datetime) -> None:
-    """Delete expired rows, at most `_BATCH_SIZE` of each kind, so that the transaction stays short.
+    """Delete expired rows, at most a batch of each kind, so that the transaction stays short.
 
     Mails of `outbox.KEPT_TEMPLATES` stay, because their rows prevent that the same mail is sent twice.
 
@@ -52,7 +54,7 @@ def delete_expired(session: Session, now: datetime) -> None:
     _delete(session, GatewayTicket, GatewayTicket.expires_at < now - KEEP_TICKETS)
     # A process that ends removes its row. Rows of killed processes stay.
     _delete(session, GatewayProcess, GatewayProcess.seen_at < now - KEEP_GATEWAY_PROCESSES)
-    _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES)
+    _delete(session, BotStateChange, BotStateChange.at < now - state_changes.KEEP_CHANGES, limit=_LARGE_BATCH)
     _delete(session, ForkSync, ForkSync.scheduled_for < now - fork_syncs.KEEP_SYNCS)
     _delete(
         session,
@@ -95,7 +97,9 @@ def _has_later_session() -> sa.ColumnElement[bool]:
     return sa.exists().where(other.user_id == UserSession.user_id, other.last_seen_at > UserSession.last_seen_at)
 
 
-def _delete(session: Session, table: type[Base], *conditions: sa.ColumnElement[bool]) -> None:
+def _delete(
+    session: Session, table: type[Base], *conditions: sa.ColumnElement[bool], limit: int | None = None
+) -> None:
     (key,) = sa.inspect(table).primary_key
-    batch = sa.select(key).where(*conditions).limit(_BATCH_SIZE)
+    batch = sa.select(key).where(*conditions).limit(limit or _BATCH_SIZE)
     session.execute(sa.delete(table).where(key.in_(batch)).execution_options(synchronize_session=False))

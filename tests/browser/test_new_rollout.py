@@ -45,14 +45,16 @@ def test_chosen_bots_stay_chosen_and_only_they_are_updated(
     expect(page.locator(".choice-list li")).to_have_count(1)
     # A bot that is checked while the list is on its way stays checked.
     held: list[Route] = []
-    page.route("**/preview?part=choice", held.append)
+    # The library stores an attribute in the function, which a method of a list does not allow.
+    page.route("**/preview?part=choice", lambda route: held.append(route), times=1)  # noqa: PLW0108
     with page.expect_request("**/preview?part=choice"):
         search.fill("stapler 2")
     page.get_by_label("Stapler 29").check()
-    page.unroute("**/preview?part=choice")
     held[0].continue_()
     expect(page.locator(".choice-list li")).to_have_count(10)
     expect(page.get_by_label("Stapler 29")).to_be_checked()
+    # Until htmx has settled the new list, Enter loads the whole page, as without scripts.
+    expect(page.locator(".htmx-added, .htmx-settling")).to_have_count(0)
     # Enter searches; it neither starts the rollout nor loses what was chosen.
     search.press("Enter")
     expect(page.locator("#outlook")).to_contain_text("Stapler 29 of")
@@ -62,4 +64,5 @@ def test_chosen_bots_stay_chosen_and_only_they_are_updated(
     with database.reading() as session:
         names = session.scalars(sa.select(Bot.name).join(BotUpdate, BotUpdate.bot_id == Bot.id))
         assert sorted(names) == ["Paperclip 2", "Stapler 29"]
-    assert errors == []
+    # A preview that a later change or the next page replaces is aborted, which htmx logs.
+    assert [error for error in errors if not error.startswith(("htmx:afterRequest", "htmx:sendAbort"))] == []

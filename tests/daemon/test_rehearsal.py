@@ -58,7 +58,8 @@ def test_an_update_compiles_few_statements_after_a_rehearsal(
         update = session.get_one(BotUpdate, due.update_id)
         assert (update.state, update.error) == (UpdateState.UPDATED, None)
         assert update.bot.container_id == update.new_container_id
-    assert compiled[True] <= 8 < compiled[False]
+    # Without a rehearsal, 36 are compiled. Writes that name the fence of the lease are not rehearsed.
+    assert compiled[True] < 15 < compiled[False]
     # The benchmark counts the calls without the ids in them.
     assert usage.engine_calls["POST /containers/ID/rename"] == 2
     assert not [call for call in usage.engine_calls if due.update_id in call or "container-0" in call]

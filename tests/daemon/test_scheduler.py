@@ -126,6 +126,7 @@ def test_due_jobs_are_enqueued_once_per_interval(parts: SchedulerUnderTest) -> N
     assert sorted(parts.queued_jobs()) == [
         ("daemon.jobs.collect_node", node.id),
         ("daemon.jobs.delete_expired", "old rows"),
+        ("daemon.jobs.queue_summaries", "weekly"),
     ]
     assert parts.queued_jobs(PROBES_QUEUE) == [("daemon.jobs.probe_node", node.id)]
     assert parts.queued_jobs(POLLS_QUEUE) == [("daemon.jobs.poll_image", IMAGE)]

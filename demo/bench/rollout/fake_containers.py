@@ -21,6 +21,8 @@ STOP_SECONDS = 0.1
 BOOT_SECONDS = 0.3
 HELPER_SECONDS = 0.1
 """How long a helper takes for each part of its task."""
+_COUNT_OF_VOLUMES = 5
+"""Position of the number of volumes in the command of a helper for snapshots."""
 
 
 class Refused(Exception):
@@ -153,10 +155,9 @@ class Containers:
         if name == "SIGUSR1":
             self._print_later(container, {"bases": 1})
         elif name == "SIGUSR2":
-            archives = [
-                {"sum": "ab" * 32, "size": 1_000_000, "entries": 100} for _ in container.description["Mounts"]
-            ]
-            self._print_later(container, archives[: len(archives) // 2], ends=True)
+            volumes = int(container.description["Config"]["Cmd"][_COUNT_OF_VOLUMES])
+            archives = [{"sum": "ab" * 32, "size": 1_000_000, "entries": 100}] * volumes
+            self._print_later(container, archives, ends=True)
         else:
             _later(STOP_SECONDS, lambda: self._stop(container))
 

@@ -19,6 +19,11 @@ MAX_NAME_LENGTH = 60
 _MAX_QUERY_LENGTH = 1000
 
 
+def encode(url_args: Mapping[str, str]) -> str:
+    """Return the query string of a view with these arguments."""
+    return urlencode(url_args)
+
+
 def list_views(session: Session) -> Sequence[SavedView]:
     """List all views by name."""
     return session.scalars(sa.select(SavedView).order_by(SavedView.name)).all()
@@ -41,7 +46,7 @@ def save_view(session: Session, name: str, url_args: Mapping[str, str], *, now: 
     name = name.strip()
     if not name or len(name) > MAX_NAME_LENGTH:
         raise InvalidError(f"Enter a name of at most {MAX_NAME_LENGTH} characters.", "name")
-    query = urlencode(url_args)
+    query = encode(url_args)
     if not query or len(query) > _MAX_QUERY_LENGTH:
         raise InvalidError("Choose a filter or an order first, then save the view.", "name")
     views = list_views(session)

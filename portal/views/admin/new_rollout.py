@@ -91,9 +91,10 @@ def _form(values: Any) -> RolloutForm:
 
 
 def _page(filled: RolloutForm, refusal: str = "", notice: str = "") -> Response:
-    """Render the form beside its preview. A refusal replaces the preview."""
+    """Render the form beside its preview, or the requested part. A refusal replaces the preview."""
+    part = request.args.get("part") if htmx.is_fragment() else None
     found = None
-    if not refusal and filled.release.data:
+    if not refusal and filled.release.data and part != "choice":
         try:
             found = forecast.preview_rollout(
                 session(), configuration.current_allowlist(), _build_request(filled), utcnow()
@@ -108,7 +109,7 @@ def _page(filled: RolloutForm, refusal: str = "", notice: str = "") -> Response:
         refusal=refusal,
         notice=notice,
         text=request.values.get("q", ""),
-        listing=_search_bots(filled),
+        listing=None if part == "outlook" else _search_bots(filled),
         max_waves=forecast.WAVES,
     )
 

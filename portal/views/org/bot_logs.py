@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, current_app, request, url_for
 from redis import Redis
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -51,12 +51,12 @@ def index(slug: str, bot_id: str) -> BaseResponse:
 
 @pages.get("/download")
 def download(slug: str, bot_id: str) -> BaseResponse:
-    """Send many lines of the log as a text file."""
+    """Send many lines of the log as a text file; without a log, show the page, which says why and tries again."""
     _, bot = authorization.require_logs(slug, bot_id)
     name, moment = bot.subdomain, utcnow()
     log = _wait(bot, Reading.LONG_LOG, _WAIT_FOR_DOWNLOAD_SECONDS)
     if log is None or log["error"]:
-        return Response("The log can't be read right now. Try again later.\n", 503, mimetype="text/plain")
+        return htmx.see_other(url_for("bot_logs.index", slug=slug, bot_id=bot_id))
     file_name = f"{name}-{moment:%Y%m%d-%H%M%S}.log"
     headers = {"Content-Disposition": f'attachment; filename="{file_name}"'}
     return Response(log_text.format_lines(log["lines"]), mimetype="text/plain", headers=headers)

@@ -93,12 +93,15 @@ def render(status: int = 200, **context: Any) -> Response:
         nodes=fleet_search.list_nodes(session()),
         all_labels=labels.list_labels(session()),
         views=saved_views.list_views(session()),
+        saved_query=saved_views.encode(read_url_args()),
         entries=context.pop("entries", {}),
         selected=context.pop("selected", frozenset()),
         refusal=context.pop("refusal", ""),
         **context,
     )
     response.status_code = status
+    if htmx.is_fragment():
+        response.headers["HX-Replace-Url"] = build_url()
     return response
 
 

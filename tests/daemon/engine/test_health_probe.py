@@ -179,7 +179,7 @@ def test_pauses_delay_a_healthy_bot_by_a_tenth_of_its_start(
 
 
 def test_pauses_are_never_longer_than_the_interval() -> None:
-    assert choose_pause(60, 0.2, after_success=False) == choose_pause(60, 0.2, after_success=True) == 0.2
+    assert choose_pause(60, 0.05, after_success=False) == choose_pause(60, 0.05, after_success=True) == 0.05
 
 
 @pytest.mark.docker

@@ -279,6 +279,7 @@ def test_bases_of_one_disk_are_written_one_at_a_time(taker: SnapshotTaker, folde
     assert is_in_two_passes(taker.take_snapshots()[0])
 
 
+@pytest.mark.usefixtures("old_files")
 def test_second_pass_that_fails_with_the_base_is_repeated_without_it(
     taker: SnapshotTaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,11 +85,11 @@ class ForcedFailure:
         history.end()
 
     def _after_the_bot_has_ended(self, stop: Callable[..., None]) -> Callable[..., None]:
-        def stop_and_remember(engine: Any, container: str, *arguments: Any) -> None:
+        def stop_and_remember(engine: Any, container: str, *arguments: Any, **options: Any) -> None:
             self._stopping.set()
             for bot in self._bots:
                 bot.join()
-            stop(engine, container, *arguments)
+            stop(engine, container, *arguments, **options)
             if not self.at_stop:
                 self.at_stop = self._site.contents()
 

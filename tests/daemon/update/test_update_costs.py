@@ -17,8 +17,8 @@ from tests.support.statements import counted_statements
 
 pytestmark = [pytest.mark.docker, pytest.mark.registry, pytest.mark.slow]
 
-MAX_CALLS = 39
-MAX_STATEMENTS = 76
+MAX_CALLS = 40
+MAX_STATEMENTS = 80
 
 
 def test_good_update_takes_few_calls_and_statements(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,12 @@ def test_filters_and_order_are_in_the_url(signed_in: SignedIn, scene: Scene, dat
         "sort=-version": [1, 2, 3],
         "sort=nonsense&channel=nonsense": [1, 2, 3],
     }.items():
-        page = root.get(f"/admin/fleet?part=bots&{query}", headers=FRAGMENT).text
+        answer = root.get(f"/admin/fleet?part=bots&{query}", headers=FRAGMENT)
+        page = answer.text
+        # Also a search without a reload can be shared, exported and saved.
+        own = "" if "nonsense" in query else f"?{query}"
+        assert sorted(parse_qs(urlsplit(answer.headers["HX-Replace-Url"]).query)) == sorted(parse_qs(own[1:]))
+        assert f"/admin/fleet/bots.csv{'?' if own else ''}" in page
         positions = {number: page.find(f">Paperclip {number}</a>") for number in (1, 2, 3)}
         found = sorted((number for number in positions if positions[number] >= 0), key=lambda n: positions[n])
         assert found == shown, query
@@ -160,6 +165,9 @@ def test_view_is_saved_shown_replaced_and_deleted(signed_in: SignedIn, scene: Sc
     page = root.get("/admin/fleet").text
     assert page.count("My &lt;view&gt;</a>") == 1
     assert 'href="/admin/fleet?channel=canary"' in page
+    current = 'href="/admin/fleet?channel=canary" aria-current="page"'
+    assert current not in page
+    assert current in root.get("/admin/fleet?channel=canary").text
     for name, query in (("", "q=a"), ("x" * 61, "q=a"), ("all", "")):
         root.post(f"/admin/fleet/views?{query}", data={"name": name})
     with database.reading() as session:

@@ -210,7 +210,7 @@ def test_overview_offers_an_action_for_each_line(signed_in: SignedIn, scene: Sce
         f'href="/admin/rollouts/{paused_id}" aria-label="Resume or abort the rollout of 1.5.0"',
         f'href="/o/acme/bots/{scene.bots[1]}" aria-label="Repair Paperclip 2"',
         f'action="/o/acme/bots/{scene.bots[2]}/restart"',
-        'aria-label="Check registry.example/acme/paperclip:managed now"',
+        'aria-label="Check now: registry.example/acme/paperclip:managed"',
     ):
         assert action in page
     root.post(f"/o/acme/bots/{scene.bots[2]}/restart")
@@ -229,7 +229,7 @@ def test_overview_says_which_releases_have_bots_behind(signed_in: SignedIn, scen
         open_id = rollout(session, scene, [UpdateState.PENDING] * 3).id
     page = root.get("/admin/").text
     assert f'href="/admin/rollouts/{open_id}"' in page
-    assert "Show the rollout of 1.5.0" in page
+    assert "Show rollout of 1.5.0" in page
     assert f"rollouts/new?release={scene.new}" not in page
 
 

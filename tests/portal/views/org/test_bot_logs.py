@@ -109,13 +109,12 @@ def test_paused_page_does_not_refresh(app: Flask, signed_in: SignedIn, scene: Sc
 def test_log_that_is_not_there_yet_or_cannot_be_read(app: Flask, signed_in: SignedIn, scene: Scene) -> None:
     page = f"/o/acme/bots/{scene.bots[0]}/logs"
     assert "Reading the log…" in signed_in("bob").get(page).text
-    assert signed_in("bob").get(f"{page}/download").status_code == 503
+    assert signed_in("bob").get(f"{page}/download").location == page
     store(app, scene, error="unix:///var/run/docker.sock refused")
     customer, operator = (signed_in(name).get(page).text for name in ("alice", "root"))
     assert ("read right now" in customer, "docker.sock" in customer) == (True, False)
     assert "docker.sock" in operator
-    answer = signed_in("root").get(f"{page}/download")
-    assert (answer.status_code, "docker.sock" in answer.text) == (503, False)
+    assert signed_in("root").get(f"{page}/download").location == page
 
 
 def test_download_is_a_text_file(app: Flask, signed_in: SignedIn, scene: Scene) -> None:
