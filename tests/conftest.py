@@ -237,9 +237,11 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SqliteDatabase:
 
 
 @pytest.fixture(scope="session")
-def postgresql(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> PostgresDatabase:
+def postgresql(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresDatabase]:
     """A migrated PostgreSQL database, emptied after each test."""
-    return PostgresDatabase(postgres_url, tmp_path_factory.mktemp("template"))
+    database = PostgresDatabase(postgres_url, tmp_path_factory.mktemp("template"))
+    yield database
+    database.abandon()
 
 
 @pytest.fixture

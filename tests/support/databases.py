@@ -82,6 +82,7 @@ class PostgresDatabase:
         self._server = server
         self._folder = folder
         self._url: str | None = None
+        self._cleaner: psycopg.Connection | None = None
         self._tables: set[str] = set()
         self._seeded: dict[str, dict[str, Any]] = {}
 
@@ -92,16 +93,28 @@ class PostgresDatabase:
         try:
             yield url.replace("postgresql://", "postgresql+psycopg://")
         finally:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-                if _list_tables(connection) == self._tables:
-                    _delete_rows(connection, self._tables)
-                    _insert_seeded_rows(connection, self._seeded)
-                else:
-                    self._url = None
+            cleaner = self._connect_cleaner(url)
+            cleaner.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            if _list_tables(cleaner) == self._tables:
+                _delete_rows(cleaner, self._tables)
+                _insert_seeded_rows(cleaner, self._seeded)
+            else:
+                self.abandon()
+
+    def abandon(self) -> None:
+        """Disconnect from the database, so that the next test creates a new one."""
+        if self._cleaner is not None:
+            self._cleaner.close()
+        self._cleaner = self._url = None
+
+    def _connect_cleaner(self, url: str) -> psycopg.Connection:
+        # One connection for all tests, because a new one would read the catalog of all tables again.
+        if self._cleaner is None or self._cleaner.closed:
+            self._cleaner = psycopg.connect(url, autocommit=True)
+        return self._cleaner
 
     def _create(self) -> str:
         name = f"test_{uuid4().hex}"

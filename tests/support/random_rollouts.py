@@ -84,8 +84,9 @@ class RandomRollout:
         settings.tenant_hour_utc = self._choose_hour()
         for node in nodes:
             node.state = self._mostly(NodeState.ACTIVE, NodeState.DRAINING)
+        configs = {config.org_id: config for config in self._session.scalars(sa.select(TenantUpdateConfig))}
         for bot in bots:
-            preferences = self._session.get_one(TenantUpdateConfig, bot.org_id)
+            preferences = configs[bot.org_id]
             preferences.preferred_hour_utc = self._choose_hour()
             preferences.mode = self._chance.choice(list(TenantMode))
             if self._chance.random() < 0.3:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from daemon.rollout import review
 from portal.models import Audience, Bot, BotUpdate, Node, Release, Rollout, SkipReason, Trigger, UpdateState
@@ -57,7 +57,7 @@ def play_rounds(world: World) -> Iterator[tuple[int, Scene]]:
                     RandomRollout(session, seed, world.now),
                     session.get_one(Rollout, rollout_id),
                     session.get_one(Rollout, other_id),
-                    session.scalars(sa.select(Bot).order_by(Bot.created_at)).all(),
+                    session.scalars(sa.select(Bot).options(joinedload(Bot.org)).order_by(Bot.created_at)).all(),
                     session.scalars(sa.select(Node).order_by(Node.name)).all(),
                 ),
             )
