@@ -32,8 +32,6 @@ _LOCKED_STATES = {"55P03", "40P01"}
 """PostgreSQL's codes for a lock that was not available in time, and for a deadlock."""
 
 _write_intent: ContextVar[bool] = ContextVar("writing", default=False)
-_connected_engines: set[Engine] = set()
-"""Engines that have connected since they were created or disposed. All others need no attention after a fork."""
 
 
 class Database:
@@ -111,22 +109,13 @@ def engine_options(url: str) -> dict[str, Any]:
 
 def prepare(engine: Engine) -> None:
     """Set up an engine: time limits, pragmas and `BEGIN IMMEDIATE` for SQLite, new connections in forked children."""
-    event.listen(engine, "connect", lambda *_: _connected_engines.add(engine))
-    event.listen(engine, "engine_disposed", _connected_engines.discard)
+    # A forked child must not use the sockets of its parent.
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     if engine.dialect.name != "sqlite":
         event.listen(engine, "connect", _on_postgresql_connect)
         return
     event.listen(engine, "connect", _on_sqlite_connect)
     event.listen(engine, "begin", _on_sqlite_begin)
-
-
-def _open_new_connections() -> None:
-    for engine in tuple(_connected_engines):
-        engine.dispose(close=False)
-
-
-# A forked child must not use the sockets of its parent.
-os.register_at_fork(after_in_child=_open_new_connections)
 
 
 def database_now(session: Session) -> datetime:

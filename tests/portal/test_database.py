@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import os
 import time
-import weakref
 
 import pytest
 import sqlalchemy as sa
@@ -60,32 +57,3 @@ def test_postgresql_ends_the_transaction_of_a_suspended_process(
     assert is_unavailable(raised.value)
     with database.reading() as reading:
         assert reading.get_one(FleetSettings, 1).version != 7
-
-
-def test_forked_child_opens_its_own_connection_and_leaves_that_of_its_parent(database: Database) -> None:
-    with database.reading() as reading:
-        reading.get_one(FleetSettings, 1)
-    pool = database.engine.pool
-    child = os.fork()
-    if child == 0:
-        try:
-            change_settings(database)
-            os._exit(0 if database.engine.pool is not pool else 1)
-        finally:
-            os._exit(2)
-
-    assert os.waitpid(child, 0)[1] == 0
-    assert database.engine.pool is pool
-    with database.reading() as reading:
-        assert reading.get_one(FleetSettings, 1).version == 2
-
-
-def test_disposed_engine_is_forgotten(settings: Settings) -> None:
-    database = Database(settings.database_url)
-    change_settings(database)
-    engine = weakref.ref(database.engine)
-    database.dispose()
-    del database
-    gc.collect()
-
-    assert engine() is None
