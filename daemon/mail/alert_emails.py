@@ -27,7 +27,7 @@ def _compose_weekly_summary(context: EmailContext) -> Email:
         "needing_attention": ", ".join(summary.needing_attention),
         "down": ", ".join(summary.down),
     }
-    facts = {"summary": summary, "link": context.link("/admin"), "settings": context.link("/admin/alerts")}
+    facts = {"summary": summary, "link": context.link("/admin/")}
     return Email("weekly_summary", f"Your week with {context.settings.product_name}", names, facts)
 
 

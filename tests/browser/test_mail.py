@@ -14,6 +14,7 @@ from portal.database import Database
 from portal.models import MailState, OutgoingMail
 from portal.paths import ROOT
 from portal.services.mail import delivery, outbox
+from portal.services.weekly_summary import WeeklySummary
 from tests.browser.conftest import Open
 from tests.browser.test_every_page import AXE
 from tests.support.scene import Scene
@@ -24,7 +25,7 @@ LINK = "https://portal.example.com/invite/rvinGknZo5UFeSbkK0ZMwMMbRvRXnU5jwZ0l8f
 NAMES = dict.fromkeys(
     (
         *("name", "org", "inviter", "owner", "target", "bots", "updated", "unchanged", "stuck", "bot", "node"),
-        *("reason", "progress", "files", "commit", "error"),
+        *("reason", "progress", "files", "commit", "error", "channel", "releases", "needing_attention", "down"),
     ),
     "A Name " + 40 * "x",
 )
@@ -44,6 +45,7 @@ FACTS: dict[str, Any] = {
     "instructions": "docker start 123456",
     "state": "aborted",
     "quarantined": True,
+    "summary": WeeklySummary(datetime(2026, 11, 23, tzinfo=UTC), ["2.0.0"], 40, 1, 1, 2, 40, ["one"], ["two"]),
 }
 TEMPLATES = sorted(file.stem for file in (ROOT / "templates" / "mail").glob("[!_]*.jinja"))
 

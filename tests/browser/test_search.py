@@ -18,8 +18,8 @@ def test_search_by_keyboard_finds_and_single_keys_can_be_switched_off(
 
     page.keyboard.press("/")
     expect(page.locator("dialog #everything")).to_be_focused()
-    page.keyboard.type("acme")
-    expect(page.locator("dialog #results").get_by_role("link", name="Acme")).to_be_visible()
+    page.keyboard.type("acme", delay=150)  # as a person types
+    expect(page.locator("dialog #search-results").get_by_role("link", name="Acme")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.locator("#dialog")).to_be_hidden()
     page.keyboard.press("g")
@@ -33,6 +33,6 @@ def test_search_by_keyboard_finds_and_single_keys_can_be_switched_off(
     expect(page.locator("#dialog")).to_be_hidden()
     page.keyboard.press("Control+k")
     expect(page.locator("dialog #everything")).to_be_focused()
-    page.keyboard.type("acme")
+    page.keyboard.type("acme", delay=150)  # as a person types
     page.keyboard.press("Enter")
-    expect(page.locator("dialog #results").get_by_role("link", name="Acme")).to_be_visible()
+    expect(page.locator("dialog #search-results").get_by_role("link", name="Acme")).to_be_visible()

@@ -61,23 +61,27 @@ SHOWN_TO_OPERATORS = {
 """Columns that operators read on a page."""
 
 NOT_SHOWN_TO_CUSTOMERS = {
+    "alert_channels": {"host", "name", "pause_reason"},
+    "alert_deliveries": {"last_error"},
     "bot_templates": {
         *("agents", "capabilities", "extra", "gateway_url", "header_prefix", "health_path", "hosted_environment"),
         *("image", "secret_variable", "volumes"),
     },
     "bot_updates": {"journal", "new_container_id", "old_container_id"},
     "bots": {
-        *("company_id", "container_id", "header_prefix", "health_path", "lease_owner"),
+        *("company_id", "container_id", "header_prefix", "health_path", "hold_reason", "lease_owner"),
         *("restart_policy", "secret_variable", "volumes_to_remove"),
     },
     "gateway_processes": {"held"},
     "leases": {"owner"},
     "nodes": {"bot_host", "engine_id", "platform", "snapshot_dir", "tls"},
+    "saved_views": {"name", "query"},
     "snapshots": {"archive", "checksum", "helper_digest", "volume"},
 }
 """Columns that only commands, jobs or some operators' pages show."""
 
 SECRET = {
+    "alert_channels": {"secret", "url"},
     "assertion_keys": {"private_key"},
     "bot_templates": {"api_key", "environment"},
     "bot_updates": {"saved_container"},
@@ -86,9 +90,11 @@ SECRET = {
 """Columns that no page shows to anybody."""
 
 READABLE = {
+    "alert_channels": {"tags"},
+    "alert_deliveries": {"channel_id", "message_id"},
     "assertion_keys": {"public_key"},
     "bot_updates": {"log_tail", "previous_digest", "timings"},
-    "bots": {"current_digest", "image", "name", "subdomain", "unprotected"},
+    "bots": {"current_digest", "image", "name", "skipped_release_id", "subdomain", "unprotected"},
     "event_personal_data": {"data", "email_normalized", "user_id"},
     "events": {"actor_id", "address", "bot_id", "data", "org_id", "request_id", "rollout_id", "tag", "user_id"},
     "fleet_settings": {"install_id", "parameters"},
@@ -100,8 +106,11 @@ READABLE = {
     "organization_invites": {"email", "email_normalized"},
     "orgs": {"name", "slug"},
     "polled_images": {"image", "last_digest"},
-    "releases": {"alias_digests", "changelog", "digest", "image", "platform_digests", "repository"},
-    "rollouts": {"parameters"},
+    "releases": {
+        *("alias_digests", "changelog", "changelog_date", "changelog_version", "digest", "image"),
+        *("platform_digests", "repository"),
+    },
+    "rollouts": {"parameters", "selection"},
     "sessions": {"ip", "user_agent"},
     "users": {"email", "email_normalized", "last_org_id", "name", "password_hash"},
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import docker
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import undefer
 
 from daemon.registry import changelog_job
 from demo.versions import SECOND, WITHOUT_CHANGELOG, BotVersion
@@ -43,7 +44,7 @@ def add_release(database: Database, images: ReferenceImages, version: BotVersion
 def read(database: Database, settings: Settings, release: Release) -> Release:
     changelog_job.read_and_record(database, settings, release.id, utcnow())
     with database.reading() as session:
-        return session.get_one(Release, release.id)
+        return session.get_one(Release, release.id, options=[undefer(Release.changelog)])
 
 
 def test_changelog_is_read_from_the_image(

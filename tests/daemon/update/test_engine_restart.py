@@ -132,9 +132,9 @@ def test_update_is_resumed_after_a_restart_of_the_engine(  # noqa: PLR0917 - fix
 ) -> None:
     stop, is_down = containers.stop, threading.Event()
 
-    def stop_when_the_engine_is_down(*arguments: Any) -> None:
+    def stop_when_the_engine_is_down(*arguments: Any, **options: Any) -> None:
         assert step is not Step.STOP or is_down.wait(60)
-        stop(*arguments)
+        stop(*arguments, **options)
 
     monkeypatch.setattr(containers, "stop", stop_when_the_engine_is_down)
     update_id = site.update_to(SLOW_START)
