@@ -155,10 +155,12 @@ def _signed_in(database: Database, token: str) -> Iterator[FlaskClient]:
     client = app.test_client()
     client.set_cookie(session_cookie_name(settings), token)
     with app.app_context():
-        try:
+        engine = db.engine
+    try:
+        with app.app_context():  # whose end returns the connection of its session
             yield client
-        finally:
-            db.engine.dispose()
+    finally:
+        engine.dispose()
 
 
 def _measure_page(client: FlaskClient, page: MeasuredPage, repetitions: int) -> tuple[Cost, int]:
