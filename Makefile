@@ -30,7 +30,7 @@ system-for-demo:
 	@.ci/system demo
 
 .PHONY: install
-install: .venv/installed node_modules/installed ## Install the locked Python and Node packages
+install: .venv/installed static/tabler.css ## Install the locked Python and Node packages
 
 .venv/installed: requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -45,6 +45,12 @@ node_modules/installed: package-lock.json
 	@command -v npm >/dev/null || { echo "npm is not installed: make system" >&2; exit 1; }
 	@echo "==> Installing Node packages into node_modules"
 	@npm ci --silent
+	@touch $@
+
+static/tabler.css: node_modules/installed purgecss.config.cjs $(wildcard templates/*.html templates/*/*.html \
+		templates/*/*/*.html static/*.js)
+	@echo "==> Copying the rules of Tabler that templates use"
+	@npm run --silent styles
 	@touch $@
 
 # Checking
@@ -96,11 +102,6 @@ serve: install ## Serve portal, worker and scheduler on sample data without Dock
 .PHONY: shell
 shell: install ## Open a Python shell with the application context, a database session and the models
 	@.venv/bin/python -m demo shell
-
-.PHONY: styles
-styles: install ## Copy the rules of Tabler that templates use into static/tabler.css, after a change of either
-	@node_modules/.bin/purgecss --config purgecss.config.cjs
-	@wc --bytes static/tabler.css
 
 .PHONY: revision
 revision: install ## Create a migration from the changes of the models: make revision M="add teams"

@@ -1,4 +1,4 @@
-// Writes static/tabler.css: the rules of Tabler that our pages can match. Used by `make styles`.
+// Writes static/tabler.css: the rules of Tabler that our pages can match. Used by `npm ci` and `make`.
 module.exports = {
   css: ["node_modules/@tabler/core/dist/css/tabler.min.css"],
   // Every word in these files counts as the name of a possible class, element or attribute.
