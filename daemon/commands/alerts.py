@@ -96,7 +96,7 @@ def add(name: str, kind: str, url_file: Path, token_file: Path | None, tags: tup
 def test(name: str) -> None:
     """Send a test message to the channel NAME. A worker sends it within seconds."""
     with current_context().database.transaction() as session:
-        service.send_test(session, service.get_by_name(session, name), actor=None)
+        service.send_test(session, service.get_by_name(session, name))
     print_text("Test message queued.")
 
 

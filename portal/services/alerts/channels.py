@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from portal.models import AlertChannel, AlertDelivery, AlertFormat, AlertState, Event, EventTag, move
+from portal.models import AlertChannel, AlertDelivery, AlertFormat, AlertState, EventTag, move
 from portal.services import events
 from portal.services.alerts.channel_spec import ChannelSpec, check
 from portal.services.errors import ConflictError, InvalidError, NotFoundError, StaleError
@@ -152,13 +152,12 @@ def renew_secret(session: Session, channel: AlertChannel, *, seen: int, actor: A
     return channel.secret
 
 
-def send_test(session: Session, channel: AlertChannel, *, actor: Actor) -> AlertDelivery:
+def send_test(session: Session, channel: AlertChannel) -> AlertDelivery:
     """Queue a test message, which is sent within seconds.
 
     Raises:
         ConflictError: the channel is paused, or a test message waits already.
     """
-    del actor  # a test changes nothing that the log would have to explain
     session.refresh(channel, with_for_update=True)
     if channel.paused_at is not None:
         raise ConflictError("The channel is paused. Resume it first.")
@@ -213,6 +212,6 @@ def _attempt_again(channel: AlertChannel) -> None:
     channel.version += 1
 
 
-def _record(session: Session, tag: EventTag, channel: AlertChannel, *, actor: Actor, **data: Any) -> Event:
+def _record(session: Session, tag: EventTag, channel: AlertChannel, *, actor: Actor, **data: Any) -> None:
     facts = {"channel": channel.id, "name": channel.name, **data}
-    return events.record(session, tag, actor=actor, data=facts)
+    events.record(session, tag, actor=actor, data=facts)

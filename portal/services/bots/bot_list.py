@@ -94,9 +94,10 @@ def _target_if_outdated(bot: Bot, target: Release | None) -> Release | None:
     return target
 
 
-def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUpdate]:
+def select_latest_update() -> sa.ScalarSelect[str]:
+    """Select the id of a bot's latest update that was not skipped, for a query that contains `Bot`."""
     candidate = aliased(BotUpdate)
-    latest = (
+    return (
         sa.select(candidate.id)
         .where(candidate.bot_id == Bot.id, candidate.state != UpdateState.SKIPPED)
         .order_by(candidate.created_at.desc(), candidate.id.desc())
@@ -104,11 +105,14 @@ def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUp
         .correlate(Bot)
         .scalar_subquery()
     )
+
+
+def _latest_updates(session: Session, bot_ids: Sequence[str]) -> dict[str, BotUpdate]:
     query = (
         sa.select(BotUpdate)
         .join(BotUpdate.rollout)
         .join(Rollout.release)
-        .where(BotUpdate.id.in_(sa.select(latest).where(Bot.id.in_(bot_ids))))
+        .where(BotUpdate.id.in_(sa.select(select_latest_update()).where(Bot.id.in_(bot_ids))))
         .options(contains_eager(BotUpdate.rollout).contains_eager(Rollout.release), *_WITHOUT_DETAILS)
     )
     return {update.bot_id: update for update in session.scalars(query)}

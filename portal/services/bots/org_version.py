@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from portal.models import (
     Bot,
@@ -25,10 +25,10 @@ from portal.models import (
     Release,
     TenantUpdateConfig,
     UpdateNotice,
-    UpdateState,
     User,
 )
 from portal.rules.roles import Role
+from portal.services.bots.bot_list import select_latest_update
 
 _REFRESH_SECONDS = 60
 """After this time the version changes in any case, because the list contains relative times."""
@@ -36,15 +36,6 @@ _REFRESH_SECONDS = 60
 
 def _select_facts() -> sa.Select[*tuple[Any, ...]]:
     """Select what the list shows of each bot, in rows that also contain the facts of the organization."""
-    candidate = aliased(BotUpdate)
-    latest = (
-        sa.select(candidate.id)
-        .where(candidate.bot_id == Bot.id, candidate.state != UpdateState.SKIPPED)
-        .order_by(candidate.created_at.desc(), candidate.id.desc())
-        .limit(1)
-        .correlate(Bot)
-        .scalar_subquery()
-    )
     reminders = sa.select(sa.func.max(UpdateNotice.snoozed_until)).where(
         UpdateNotice.user_id == sa.bindparam("user_id")
     )
@@ -91,7 +82,7 @@ def _select_facts() -> sa.Select[*tuple[Any, ...]]:
         .outerjoin(Node, Node.id == Bot.node_id)
         .outerjoin(PolledImage, PolledImage.image == Bot.image)
         .outerjoin(Release, Release.id == PolledImage.release_id)
-        .outerjoin(BotUpdate, BotUpdate.id == latest)
+        .outerjoin(BotUpdate, BotUpdate.id == select_latest_update())
         .outerjoin(TenantUpdateConfig, TenantUpdateConfig.org_id == Org.id)
         .where(Org.id == sa.bindparam("org_id"))
         .order_by(Bot.id)

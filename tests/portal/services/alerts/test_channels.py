@@ -136,18 +136,18 @@ def test_new_signing_secret_replaces_the_old_one(database: Database) -> None:
 def test_one_test_message_waits_at_most(database: Database) -> None:
     with database.transaction() as session:
         channel = add(session)
-        channels.send_test(session, channel, actor=None)
+        channels.send_test(session, channel)
         with pytest.raises(ConflictError, match="waits already"):
-            channels.send_test(session, channel, actor=None)
+            channels.send_test(session, channel)
         channels.pause(session, channel, utcnow(), seen=channel.version, actor=None)
         with pytest.raises(ConflictError, match="paused"):
-            channels.send_test(session, channel, actor=None)
+            channels.send_test(session, channel)
 
 
 def test_only_refused_messages_of_the_channel_are_sent_again(database: Database) -> None:
     with database.transaction() as session:
         channel, other = add(session), add(session, name="Other")
-        delivery = channels.send_test(session, other, actor=None)
+        delivery = channels.send_test(session, other)
         with pytest.raises(NotFoundError):
             channels.resend(session, channel, delivery.message_id)
         with pytest.raises(ConflictError):

@@ -50,7 +50,7 @@ def test_search_finds_what_a_filter_of_all_events_finds(database: Database, peop
     with database.reading() as session:
         events = session.query(Event).order_by(Event.id.desc()).all()
         for about, person, org, since, until in product(
-            ("", "bot", "bot.opened", "fork"), ("", "alice", "guest@", "nobody"), ("", "zen"), days, days
+            ("", "bot", "bot.opened", "fork"), ("", "alice", "guest@", "unknown"), ("", "zen"), days, days
         ):
             wanted = EventFilter(about=about, person=person, org=org, since=since, until=until)
             expected = [event.id for event in events if _matches(event, wanted, people)]
