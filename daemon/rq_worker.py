@@ -28,7 +28,7 @@ _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
 class BotWorker(Worker):
-    """RQ's worker with two changes: it survives outages of Redis, and it only runs Flotilla's jobs."""
+    """RQ's worker, which survives outages of Redis, runs only Flotilla's jobs, and serves nodes in turn."""
 
     job_class = Message
     max_connection_wait_time = 4.0

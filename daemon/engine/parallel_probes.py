@@ -120,6 +120,8 @@ class _Exchange(asyncio.Protocol):
             return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # what follows is not HTTP
+            self._finish()
         except httptools.HttpParserError as error:
             self._fail(error)
         if self._received > _MAX_RECEIVED:
@@ -149,7 +151,11 @@ class _Exchange(asyncio.Protocol):
     def _end(self) -> None:
         if self._status < _FIRST_FINAL_STATUS:
             self._fail(http.client.RemoteDisconnected("Remote end closed connection without response"))
-        elif not self.answer.done():
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        if not self.answer.done():
             self.answer.set_result((self._status, self._body))
 
     def _fail(self, error: Exception) -> None:

@@ -24,6 +24,7 @@ ANSWERS = {
     "until the end of the connection": b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}',
     "in chunks": b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{"status": "ok"}\r\n0\r\n\r\n',
     "after an informational answer": b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
+    "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\nabc",
     "unhealthy": response(b'{"status": "starting"}'),
     "busy": response(b"", "503 Busy"),
     "redirect": response(b"", "302 Found", "Location: /elsewhere\r\n"),
