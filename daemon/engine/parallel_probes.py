@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -18,6 +19,8 @@ import uvloop
 
 from daemon.engine import health_probe
 from daemon.engine.health_probe import HealthCheck, ProbeResult, judge_answer, judge_error
+
+logger = logging.getLogger(__name__)
 
 _MAX_RECEIVED = 2 * health_probe.MAX_BYTES
 """Bytes of an answer with its headers. One that is longer is cut off."""
@@ -70,9 +73,12 @@ async def _probe_once(target: Target) -> ProbeResult:
     try:
         async with asyncio.timeout(seconds):
             status, body = await _request(target)
+        return judge_answer(target.check, status, body)
     except (OSError, http.client.HTTPException, httptools.HttpParserError, ValueError) as error:
         return judge_error(error, seconds)
-    return judge_answer(target.check, status, body)
+    except Exception as error:  # an answer of an unforeseen kind must not end the probes of all other bots
+        logger.exception("the probe of %s failed", target.address)
+        return judge_error(error, seconds)
 
 
 async def _request(target: Target) -> tuple[int, bytes]:

@@ -6,11 +6,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 import pytest
 
-from daemon.engine import health_probe
-from daemon.engine.health_probe import HealthCheck, probe
+from daemon.engine import health_probe, parallel_probes
+from daemon.engine.health_probe import HealthCheck, ProbeResult, probe
 from daemon.engine.parallel_probes import Target, probe_all
 from demo.processes import free_port
 from portal.models import HealthExpectation
@@ -51,6 +52,20 @@ def test_answers_without_the_form_of_http_are_failures() -> None:
     ):
         results = probe_all([Target(address, CHECK, retry=False) for address in (*addresses, binary, endless)], 10)
     assert all(not result.ok and result.detail.startswith("no answer: ") for result in results)
+
+
+def test_an_unforeseen_error_of_one_probe_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = health_probe.judge_answer
+
+    def fail_for_some(check: HealthCheck, status: int, body: bytes) -> ProbeResult:
+        if status == HTTPStatus.IM_A_TEAPOT:
+            raise ZeroDivisionError
+        return judge(check, status, body)
+
+    monkeypatch.setattr(parallel_probes, "judge_answer", fail_for_some)
+    with running_server(response(b"", "418 I am a teapot")) as (strange, _), running_server(OK) as (healthy, _):
+        results = probe_all([Target(address, CHECK, retry=False) for address in (strange, healthy)], 2)
+    assert [result.ok for result in results] == [False, True]
 
 
 def test_a_path_cannot_add_headers_to_the_request() -> None:
